@@ -1,0 +1,121 @@
+"""What must hold of tables, trainings and top lists before anybody may use them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        name: of the check.
+        passed: whether it holds.
+        facts: the figures that it looked at.
+    """
+
+    name: str
+    passed: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, name: str) -> "Finding":
+        """The same finding under another name, for a check that runs more than once."""
+        return replace(self, name=name)
+
+
+def row_count(rows: int, expected: int | None) -> Finding:
+    """A table is not empty, and is as long as its data set is known to be."""
+    passed = rows > 0 if expected is None else rows == expected
+    return Finding("row_count", passed, {"rows": rows, "expected": "any" if expected is None else expected})
+
+
+def unique_keys(table: pd.DataFrame, key: Sequence[str]) -> Finding:
+    """No two rows share a key."""
+    repeated = int(table.duplicated(list(key)).sum())
+    return Finding("unique_keys", repeated == 0, {"key": ", ".join(key), "repeated_rows": repeated})
+
+
+def complete(table: pd.DataFrame) -> Finding:
+    """No value is missing."""
+    missing = int(table.isna().sum().sum())
+    return Finding("complete", missing == 0, {"missing_values": missing})
+
+
+def cardinalities(names: Sequence[str], sizes: Sequence[int], expected: Sequence[int] | None) -> Finding:
+    """Every field has values, and as many as its data set is known to have."""
+    passed = min(sizes) > 0 if expected is None else tuple(sizes) == tuple(expected)
+    return Finding("cardinalities", passed, dict(zip(names, sizes, strict=True)))
+
+
+def codes_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Sequence[int]) -> Finding:
+    """Every code is from 0 to its field's size less one."""
+    codes = encoded[list(names)]
+    outside = int(((codes < 0) | (codes >= np.array(field_dims))).to_numpy().sum())
+    return Finding("codes_in_range", outside == 0, {"codes_outside": outside})
+
+
+def whole_split(train: pd.DataFrame, test: pd.DataFrame, rows: int) -> Finding:
+    """Training and test rows are disjoint and together all rows."""
+    counts = np.bincount(np.concatenate([train["row"], test["row"]]), minlength=rows)
+    facts = {
+        "training_rows": len(train),
+        "test_rows": len(test),
+        "rows_twice": int((counts > 1).sum()),
+        "rows_lost": int((counts == 0).sum()),
+    }
+    return Finding("whole_split", len(counts) == rows and bool((counts == 1).all()), facts)
+
+
+def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float]) -> Finding:
+    """All losses are finite, and both curves end below where they begin (one epoch has only to be finite)."""
+    curves = (train_losses, val_losses)
+    finite = all(math.isfinite(loss) for curve in curves for loss in curve)
+    falling = all(len(curve) == 1 or curve[-1] < curve[0] for curve in curves)
+    facts = {f"{name}_{end}": curve[at] for name, curve in zip(("train", "val"), curves, strict=True)
+             for end, at in (("first", 0), ("last", -1))}  # fmt: skip
+    return Finding("losses_fall", finite and falling, facts)
+
+
+def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Finding:
+    """No metric that grows with quality is below that of the random order.
+
+    Args:
+        evaluation: model, metric, value of one model.
+        baselines: the same of the baselines, ``random`` among them.
+    """
+    own = evaluation.set_index("metric")["value"]
+    random = baselines[baselines["model"] == "random"].set_index("metric")["value"]
+    below = [name for name in random.index if not own[name] >= random[name]]  # a NaN is below
+    return Finding("not_below_random", not below, {"metrics_below": ", ".join(below) or "none"})
+
+
+def top_lists(top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], length: int) -> Finding:
+    """Every user has one whole list: ranks 1 to ``length``, distinct movies, falling scores, nothing that they rated.
+
+    Args:
+        top: user_id, rank, movie_id, score.
+        ratings: user_id, movie_id of all ratings.
+        users: every user that must have a list.
+        length: rows a user.
+    """
+    ordered = top.sort_values(["user_id", "rank"], kind="stable")
+    same_user = ordered["user_id"].eq(ordered["user_id"].shift())
+    ranks = ordered.groupby("user_id").cumcount() + 1
+    seen = pd.MultiIndex.from_frame(ratings[["user_id", "movie_id"]])
+    counts = ordered["user_id"].value_counts().reindex(pd.Index(users), fill_value=0)
+    facts = {
+        "users": len(counts),
+        "lists_of_other_length": int((counts != length).sum()),
+        "rows_of_other_users": int((~ordered["user_id"].isin(users)).sum()),
+        "wrong_ranks": int((ordered["rank"] != ranks).sum()),
+        "repeated_movies": int(ordered.duplicated(["user_id", "movie_id"]).sum()),
+        "rising_scores": int((same_user & (ordered["score"] > ordered["score"].shift())).sum()),
+        "scores_outside_0_to_1": int((~ordered["score"].between(0, 1)).sum()),
+        "rated_movies": int(pd.MultiIndex.from_frame(ordered[["user_id", "movie_id"]]).isin(seen).sum()),
+    }
+    return Finding("top_lists", len(users) > 0 and not any(list(facts.values())[1:]), facts)

@@ -1,0 +1,133 @@
+"""The feature map: one document that encoder, model and scorer share.
+
+It lists the fields with their vocabularies; a value's code is its position in the field's sorted vocabulary. It is
+fitted once and only transforms from then on.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ml import schema
+from ml.errors import DataError
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FieldVocabulary:
+    """A field and its distinct values, sorted; all of them int or all of them str."""
+
+    name: str
+    side: schema.Side
+    values: tuple[int, ...] | tuple[str, ...]
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """The values as an index that finds codes."""
+        return pd.Index(self.values)
+
+    def encode(self, values: pd.Series | Sequence[Any]) -> np.ndarray:
+        """Codes, int32 [n]. Raises DataError for a value that the field was not fitted on."""
+        codes = self.index.get_indexer(pd.Index(values)).astype(np.int32)
+        unknown = np.flatnonzero(codes < 0)
+        if unknown.size:
+            value = pd.Index(values)[unknown].tolist()[0]
+            raise DataError(f"{self.name} {value!r} is unknown; expected {self._described()}")
+        return codes
+
+    def _described(self) -> str:
+        if len(self.values) <= 12:
+            return "one of " + ", ".join(map(str, self.values))
+        return f"one of the {len(self.values):,} known values from {self.values[0]} to {self.values[-1]}"
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Vocabularies of all fields, in the models' field order."""
+
+    fields: tuple[FieldVocabulary, ...]
+
+    @classmethod
+    def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> "FeatureMap":
+        """Learn each field's vocabulary from a column of the same name."""
+        vocabularies = []
+        for field in fields:
+            values = np.sort(interactions[field.name].unique())
+            vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
+        return cls(tuple(vocabularies))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Field names in order."""
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def field_dims(self) -> tuple[int, ...]:
+        """Number of codes of each field, in order."""
+        return tuple(len(field.values) for field in self.fields)
+
+    def __getitem__(self, name: str) -> FieldVocabulary:
+        """The vocabulary of one field."""
+        return self.fields[self.names.index(name)]
+
+    def side(self, side: schema.Side) -> "FeatureMap":
+        """The map of one side's fields only, in order."""
+        return FeatureMap(tuple(field for field in self.fields if field.side == side))
+
+    def positions(self, side: schema.Side) -> list[int]:
+        """Where one side's fields stand among all."""
+        return [position for position, field in enumerate(self.fields) if field.side == side]
+
+    def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Codes of every field as int32 columns, index and row order as in ``frame``.
+
+        Raises:
+            DataError: a column is missing or holds a value that the map was not fitted on.
+        """
+        missing = [name for name in self.names if name not in frame]
+        if missing:
+            raise DataError(f"columns {', '.join(missing)} are missing; expected {', '.join(self.names)}")
+        codes = {field.name: field.encode(frame[field.name]) for field in self.fields}
+        return pd.DataFrame(codes, index=frame.index)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready document: ``{"version": 1, "fields": [{"name", "side", "size", "values"}, ...]}``."""
+        fields = [
+            {"name": field.name, "side": field.side, "size": len(field.values), "values": list(field.values)}
+            for field in self.fields
+        ]
+        return {"version": _VERSION, "fields": fields}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "FeatureMap":
+        """The map of a document made by ``to_dict``. Raises DataError for any other document."""
+        if document.get("version") != _VERSION:
+            raise DataError(f"feature map version {document.get('version')!r}; expected {_VERSION}")
+        for field in document["fields"]:
+            if len(set(field["values"])) != field["size"]:
+                raise DataError(f"feature map field {field['name']}: expected {field['size']} distinct values")
+        return cls(
+            tuple(FieldVocabulary(field["name"], field["side"], tuple(field["values"])) for field in document["fields"])
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the document as JSON."""
+        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "FeatureMap":
+        """Read what ``save`` wrote. Raises DataError."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
+    """The training table: int32 codes of all fields, then label, rating (int8) and timestamp (int64) as they are."""
+    codes = feature_map.transform(interactions)
+    return codes.join(interactions[[schema.LABEL, "rating", "timestamp"]])

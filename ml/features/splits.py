@@ -1,0 +1,47 @@
+"""Split the interactions to training and test rows."""
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+Strategy = Literal["random", "sequential", "temporal"]
+
+
+def split_interactions(
+    interactions: pd.DataFrame, strategy: Strategy = "random", test_share: float = 0.2, seed: int = 42
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows; the training rows come shuffled, so that their tail can serve as validation rows.
+
+    Args:
+        interactions: rows in file order; ``temporal`` needs a ``timestamp`` column.
+        strategy: ``random`` is scikit-learn's ``train_test_split`` on the rows in file order; ``sequential`` trains on
+            the first rows; ``temporal`` on the earliest.
+        test_share: share of rows to test on, in (0, 1).
+        seed: of the random split and of the shuffling.
+
+    Returns:
+        Two frames with the columns of ``interactions`` and ``row`` (int64), the row's position there.
+
+    Raises:
+        ValueError: an unknown strategy or a share outside (0, 1).
+    """
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"split strategy {strategy!r}; expected one of {', '.join(get_args(Strategy))}")
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share {test_share}; expected a share between 0 and 1")
+    rows = np.arange(len(interactions))
+    if strategy == "random":
+        train, test = train_test_split(rows, test_size=test_share, random_state=seed)
+    else:
+        if strategy == "temporal":
+            rows = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
+        train, test = np.split(rows, [len(rows) - math.ceil(len(rows) * test_share)])
+        train = np.random.default_rng(seed).permutation(train)
+    return _take(interactions, train), _take(interactions, test)
+
+
+def _take(interactions: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    return interactions.iloc[rows].assign(row=rows).reset_index(drop=True)

@@ -1,0 +1,58 @@
+"""From raw frames to the preprocessed tables and the labelled interactions."""
+
+import numpy as np
+import pandas as pd
+
+from ml import schema
+from ml.data.movielens import split_title
+
+
+def preprocess_users(raw_users: pd.DataFrame) -> pd.DataFrame:
+    """The users as they are; zip stays a string, since zips start with zeros."""
+    return raw_users[list(schema.RAW_USERS)].copy()
+
+
+def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
+    """Movies with their year and up to three genres as columns of their own.
+
+    Returns:
+        movie_id int32; title (without the year), genres str; movie_year int16; movie_decade, genre1, genre2,
+        genre3 str ("no" where a movie has fewer genres).
+    """
+    title, year = split_title(raw_movies["title"])
+    movies = raw_movies[["movie_id"]].assign(
+        title=title,
+        genres=raw_movies["genres"],
+        movie_year=year,
+        movie_decade=year.map(schema.decade_of),
+    )
+    genres = raw_movies["genres"].str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
+    for slot in range(schema.GENRE_SLOTS):
+        movies[f"genre{slot + 1}"] = genres[slot].astype("str").fillna(schema.NO_GENRE)
+    return movies
+
+
+def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
+    """Ratings with the year, month (int8 1-12) and decade of their timestamp in UTC, in file order."""
+    when = pd.to_datetime(raw_ratings["timestamp"], unit="s").dt
+    return raw_ratings.assign(
+        rating_year=when.year.astype(np.int16),
+        rating_month=when.month.astype(np.int8),
+        rating_decade=when.year.map(schema.decade_of),
+    )
+
+
+def join_interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Every rating with its user's and its movie's columns, in the order of ``ratings``.
+
+    ``label`` (int8) is 1 where the rating is at least ``schema.LIKED_RATING``, else 0.
+    """
+    joined = ratings.merge(movies, on="movie_id", how="left", validate="many_to_one")
+    joined = joined.merge(users, on="user_id", how="left", validate="many_to_one")
+    return joined.assign(label=(joined["rating"] >= schema.LIKED_RATING).astype(np.int8))
+
+
+def latest_month(ratings: pd.DataFrame) -> tuple[int, int]:
+    """Year and month (1-12) of the latest rating; needs rating_year and rating_month."""
+    latest = (ratings["rating_year"].astype(int) * 12 + ratings["rating_month"] - 1).max()
+    return int(latest // 12), int(latest % 12) + 1

@@ -1,0 +1,82 @@
+"""One file that holds all that scoring needs: the network, its feature map, and the users and movies it knows."""
+
+import io
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import pandas as pd
+
+import ml.models.layers  # noqa: F401 - registers the layers that a saved network refers to
+from ml.errors import DataError
+from ml.features.feature_map import FeatureMap
+
+_NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
+
+
+class ReadablePath(Protocol):
+    """A local path or any other that can give its bytes, such as a ``upath.UPath``."""
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A trained network with what it needs to score raw ids.
+
+    Attributes:
+        network: codes [batch, fields] int32 to the probability of a like [batch, 1] float32.
+        feature_map: the encoders that the network was trained with.
+        users: the users that the network knows, one row each, with the user fields; in code order.
+        movies: the movies that the network knows, one row each, with the movie fields, title and genres; in code order.
+    """
+
+    network: keras.Model
+    feature_map: FeatureMap
+    users: pd.DataFrame
+    movies: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, network: keras.Model, feature_map: FeatureMap, users: pd.DataFrame, movies: pd.DataFrame
+    ) -> "ModelBundle":
+        """Bundle a network with the rows of the users and movies tables that its feature map knows."""
+        known_users = users.set_index("user_id").loc[list(feature_map["user_id"].values)].reset_index()
+        known_movies = movies.set_index("movie_id").loc[list(feature_map["movie_id"].values)].reset_index()
+        return cls(network, feature_map, known_users, known_movies)
+
+    def save(self, path: Path) -> None:
+        """Write a zip archive of a .keras file, JSON and Parquet; no pickle."""
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:
+            network = Path(folder) / _NETWORK
+            self.network.save(network)
+            archive.write(network, _NETWORK)
+            feature_map = Path(folder) / _FEATURE_MAP
+            self.feature_map.save(feature_map)
+            archive.write(feature_map, _FEATURE_MAP)
+            archive.writestr(_USERS, self.users.to_parquet(index=False))
+            archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
+
+    @classmethod
+    def load(cls, path: ReadablePath) -> "ModelBundle":
+        """Read what ``save`` wrote. Raises DataError where the file is not such an archive."""
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{path}: not a model bundle ({error}); materialize the model again") from error
+        with archive, tempfile.TemporaryDirectory() as folder:
+            if missing := {_NETWORK, _FEATURE_MAP, _USERS, _MOVIES} - set(archive.namelist()):
+                raise DataError(f"{path}: not a model bundle, lacks {', '.join(sorted(missing))}")
+            archive.extract(_NETWORK, folder)
+            archive.extract(_FEATURE_MAP, folder)
+            return cls(
+                network=keras.saving.load_model(Path(folder) / _NETWORK, compile=False),
+                feature_map=FeatureMap.load(Path(folder) / _FEATURE_MAP),
+                users=pd.read_parquet(io.BytesIO(archive.read(_USERS))),
+                movies=pd.read_parquet(io.BytesIO(archive.read(_MOVIES))),
+            )

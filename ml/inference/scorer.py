@@ -1,0 +1,111 @@
+"""Score raw ids with a bundle: single pairs, or whole users against the whole catalogue."""
+
+import numpy as np
+import pandas as pd
+
+from ml import schema
+from ml.errors import DataError, NotFoundError
+from ml.inference.bundle import ModelBundle
+
+PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
+_BATCH = 8192  # rows a step of the network
+
+
+class Scorer:
+    """The exact scores of a bundle's network.
+
+    Users and movies are encoded once; a pair's codes are then put together from theirs and from the context's.
+    Dropout is off: the network is only ever called for prediction.
+    """
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self.bundle = bundle
+        feature_map = bundle.feature_map
+        self.user_ids = bundle.users["user_id"].to_numpy()  # [users], rising
+        self.movie_ids = bundle.movies["movie_id"].to_numpy()  # [movies], rising
+        self._user_codes = feature_map.side("user").transform(bundle.users).to_numpy()  # [users, user fields]
+        self._movie_codes = feature_map.side("movie").transform(bundle.movies).to_numpy()  # [movies, movie fields]
+
+    def user_position(self, user_id: int) -> int:
+        """Where a user stands in ``user_ids``. Raises NotFoundError."""
+        return int(self.positions("user_id", [user_id])[0])
+
+    def positions(self, field: str, ids: pd.Series | list[int]) -> np.ndarray:
+        """Positions of user or movie ids, int32 [n]; an id's position is its code. Raises NotFoundError."""
+        vocabulary = self.bundle.feature_map[field]
+        known = pd.Index(ids).isin(vocabulary.values)
+        if not known.all():
+            values = vocabulary.values
+            raise NotFoundError(
+                f"unknown {field} {pd.Index(ids)[~known][0]}; the model knows {len(values):,} from {values[0]} to "
+                f"{values[-1]}"
+            )
+        return vocabulary.encode(ids)
+
+    def context_codes(self, years: pd.Series, months: pd.Series) -> np.ndarray:
+        """Codes [n, context fields] of rating years and months 1-12. Raises NotFoundError for unknown ones."""
+        context = pd.DataFrame({"rating_year": years, "rating_month": months})
+        for field in ("rating_year", "rating_month"):
+            values = self.bundle.feature_map[field].values
+            unknown = context.loc[~context[field].isin(values), field]
+            if not unknown.empty:
+                known = ", ".join(map(str, values))
+                raise NotFoundError(f"unknown {field} {unknown.iloc[0]}; the model was trained on {known}")
+        context["rating_decade"] = context["rating_year"].map(schema.decade_of)
+        return self.bundle.feature_map.side("context").transform(context).to_numpy()
+
+    def score_rows(self, rows: pd.DataFrame) -> np.ndarray:
+        """Probabilities, float32 [rows], of full rows (every field of the feature map) or else of pairs.
+
+        Raises:
+            DataError: neither form's columns are there, or a full row holds an unknown value.
+            NotFoundError: a pair holds an unknown value.
+        """
+        if set(self.bundle.feature_map.names) <= set(rows):
+            return self.score_codes(self.bundle.feature_map.transform(rows).to_numpy())
+        if missing := [name for name in PAIR_COLUMNS if name not in rows]:
+            raise DataError(
+                f"columns {', '.join(missing)} are missing; expected {', '.join(PAIR_COLUMNS)}, "
+                f"or a full row of {', '.join(self.bundle.feature_map.names)}"
+            )
+        return self.score_pairs(rows)
+
+    def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Probabilities, float32 [rows], for columns user_id, movie_id, year and month. Raises NotFoundError."""
+        users = self.positions("user_id", pairs["user_id"])
+        movies = self.positions("movie_id", pairs["movie_id"])
+        context = self.context_codes(pairs["year"], pairs["month"])
+        return self.score_codes(self._join(self._user_codes[users], self._movie_codes[movies], context))
+
+    def score_catalogue(self, users: np.ndarray, year: int, month: int) -> np.ndarray:
+        """Probabilities of every movie for some users, float32 [users, movies].
+
+        Args:
+            users: positions in ``user_ids`` [users].
+            year: of the rating.
+            month: of the rating, 1-12.
+        """
+        context = self.context_codes(pd.Series([year]), pd.Series([month]))
+        movies = len(self.movie_ids)
+        codes = self._join(
+            np.repeat(self._user_codes[users], movies, axis=0),
+            np.tile(self._movie_codes, (len(users), 1)),
+            np.repeat(context, len(users) * movies, axis=0),
+        )
+        return self.score_codes(codes).reshape(len(users), movies)
+
+    def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
+        """Probabilities, float32 [rows], of rows that the feature map has encoded already."""
+        return self.score_codes(encoded[list(self.bundle.feature_map.names)].to_numpy(np.int32))
+
+    def score_codes(self, codes: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 [rows], of codes int32 [rows, fields]."""
+        return self.bundle.network.predict(codes, batch_size=_BATCH, verbose=0)[:, 0]
+
+    def _join(self, user: np.ndarray, movie: np.ndarray, context: np.ndarray) -> np.ndarray:
+        feature_map = self.bundle.feature_map
+        codes = np.empty((len(user), len(feature_map.fields)), dtype=np.int32)
+        codes[:, feature_map.positions("user")] = user
+        codes[:, feature_map.positions("movie")] = movie
+        codes[:, feature_map.positions("context")] = context
+        return codes

@@ -1,0 +1,26 @@
+"""Settings of the models. Frozen; an unknown key is an error."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AutoIntConfig(BaseModel):
+    """AutoInt as the reference builds it: the defaults are the reference's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embed_dim: int = Field(default=16, ge=1, description="Width of a field's embedding.")
+    num_layers: int = Field(default=3, ge=1, description="Number of interacting layers.")
+    num_heads: int = Field(default=2, ge=1, description="Attention heads a layer.")
+    head_dim: int = Field(default=16, ge=1, description="Width of one head.")
+    use_residual: bool = Field(default=True, description="Add the projected input to each interacting layer's output.")
+    scaled: bool = Field(default=False, description="Divide attention scores by the square root of head_dim.")
+    l2_embedding: float = Field(default=0.0, ge=0, description="L2 penalty on the embedding table.")
+
+
+class AutoIntMLPConfig(AutoIntConfig):
+    """AutoInt with a deep branch beside it."""
+
+    hidden_units: list[int] = Field(default=[32, 32], description="Widths of the deep branch's hidden layers.")
+    dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
+    batch_normalization: bool = Field(default=False, description="Batch normalisation before each hidden layer's ReLU.")
+    l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")

@@ -1,0 +1,154 @@
+"""Layers of the AutoInt family, on any Keras backend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+PACKAGE = "movie_recommender"
+
+
+def derive_seeds(seed: int | None, count: int) -> list[int] | list[None]:
+    """Distinct seeds from one, so that weights of equal shape start out different."""
+    if seed is None:
+        return [None] * count
+    return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class FieldEmbedding(keras.layers.Layer):
+    """Embed the codes of all categorical fields from one table.
+
+    ``output[b, f] = table[codes[b, f] + offset[f]]`` where a field's offset is the sum of the sizes before it.
+
+    Args:
+        field_dims: number of codes of each field.
+        embed_dim: width of an embedding.
+        l2: weight of the L2 penalty ``l2 * sum(table ** 2)`` in the loss.
+        seed: of the Glorot-uniform start, whose fans are the table's two sides.
+
+    Input:  [batch, fields], integer codes from 0.
+    Output: [batch, fields, embed_dim].
+
+    Example:
+        >>> FieldEmbedding([3, 2], embed_dim=4)(np.array([[2, 1]])).shape
+        TensorShape([1, 2, 4])
+    """
+
+    def __init__(
+        self, field_dims: Sequence[int], embed_dim: int = 16, l2: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not field_dims or min(field_dims) < 1:
+            raise ValueError(f"field_dims must hold at least one positive size, got {field_dims!r}")
+        if embed_dim < 1:
+            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
+        if l2 < 0:
+            raise ValueError(f"l2 must not be negative, got {l2!r}")
+        self.field_dims = tuple(int(size) for size in field_dims)
+        self.embed_dim = embed_dim
+        self.l2 = l2
+        self.seed = seed
+        self.offsets = np.cumsum([0, *self.field_dims[:-1]], dtype=np.int32)  # [fields]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if input_shape[-1] != len(self.field_dims):
+            raise ValueError(f"expected codes of {len(self.field_dims)} fields, got input shape {input_shape!r}")
+        self.table = self.add_weight(
+            name="table",
+            shape=(sum(self.field_dims), self.embed_dim),
+            initializer=keras.initializers.GlorotUniform(seed=self.seed),
+            regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
+        )
+
+    def call(self, codes: Any) -> Any:
+        return ops.take(self.table, ops.cast(codes, "int32") + self.offsets, axis=0)  # [batch, fields, embed_dim]
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"field_dims": self.field_dims, "embed_dim": self.embed_dim, "l2": self.l2, "seed": self.seed}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class InteractingLayer(keras.layers.Layer):
+    """Multi-head self-attention over a row's fields.
+
+    Per head: ``softmax(Q K^T) V`` with ``Q, K, V = X W_query, X W_key, X W_value``; heads side by side;
+    ``ReLU(heads + X W_residual)``. Equations 5 to 8 of Song et al., "AutoInt", CIKM 2019, without their ReLU on the
+    projections.
+
+    Args:
+        num_heads: number of heads H.
+        head_dim: width of one head; head h uses columns ``h * head_dim`` to ``(h + 1) * head_dim - 1`` of each kernel.
+        use_residual: add ``X W_residual``.
+        scaled: divide the scores by ``sqrt(head_dim)``.
+        seed: of the truncated normal start (sd 0.05); each kernel gets a seed of its own from it.
+
+    Input:  [batch, fields, width].
+    Output: [batch, fields, num_heads * head_dim].
+
+    Example:
+        >>> InteractingLayer(num_heads=2, head_dim=16)(np.zeros((1, 14, 16))).shape
+        TensorShape([1, 14, 32])
+    """
+
+    def __init__(
+        self,
+        num_heads: int = 2,
+        head_dim: int = 16,
+        use_residual: bool = True,
+        scaled: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1 or head_dim < 1:
+            raise ValueError(f"num_heads and head_dim must be positive, got {num_heads!r} and {head_dim!r}")
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.use_residual = use_residual
+        self.scaled = scaled
+        self.seed = seed
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(f"expected an input of shape [batch, fields, width], got {input_shape!r}")
+        names = ["query", "key", "value"] + ["residual"] * self.use_residual
+        for name, seed in zip(names, derive_seeds(self.seed, len(names)), strict=True):
+            kernel = self.add_weight(
+                name=name,
+                shape=(input_shape[-1], self.num_heads * self.head_dim),
+                initializer=keras.initializers.TruncatedNormal(stddev=0.05, seed=seed),
+            )
+            setattr(self, f"{name}_kernel", kernel)
+
+    def call(self, inputs: Any) -> Any:
+        query = self._split_heads(ops.matmul(inputs, self.query_kernel))  # [batch, fields, heads, head_dim]
+        key = self._split_heads(ops.matmul(inputs, self.key_kernel))
+        value = self._split_heads(ops.matmul(inputs, self.value_kernel))
+        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)  # [batch, heads, fields, fields]
+        if self.scaled:
+            scores = scores / self.head_dim**0.5
+        heads = ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores, axis=-1), value)
+        output = ops.reshape(heads, (-1, inputs.shape[1], self.num_heads * self.head_dim))
+        if self.use_residual:
+            output = output + ops.matmul(inputs, self.residual_kernel)
+        return ops.relu(output)
+
+    def _split_heads(self, projected: Any) -> Any:
+        return ops.reshape(projected, (-1, projected.shape[1], self.num_heads, self.head_dim))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.num_heads * self.head_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "use_residual": self.use_residual,
+            "scaled": self.scaled,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}

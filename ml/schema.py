@@ -1,0 +1,118 @@
+"""Facts about the columns: what the raw files hold and which fields the models see."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Side = Literal["user", "movie", "context"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One categorical input of the models.
+
+    Attributes:
+        name: column name in the interactions table.
+        side: whether the value belongs to the user, to the movie or to the moment of the rating.
+    """
+
+    name: str
+    side: Side
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("user_id", "user"),
+    Field("movie_id", "movie"),
+    Field("movie_decade", "movie"),
+    Field("movie_year", "movie"),
+    Field("rating_year", "context"),
+    Field("rating_month", "context"),
+    Field("rating_decade", "context"),
+    Field("genre1", "movie"),
+    Field("genre2", "movie"),
+    Field("genre3", "movie"),
+    Field("gender", "user"),
+    Field("age", "user"),
+    Field("occupation", "user"),
+    Field("zip", "user"),
+)
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+LABEL = "label"
+LIKED_RATING = 4  # a rating of at least this is a positive label
+
+# Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
+RAW_USERS: tuple[str, ...] = ("user_id", "gender", "age", "occupation", "zip")
+RAW_MOVIES: tuple[str, ...] = ("movie_id", "title", "genres")
+RAW_RATINGS: tuple[str, ...] = ("user_id", "movie_id", "rating", "timestamp")
+RAW_FILES: dict[str, tuple[str, ...]] = {
+    "users.dat": RAW_USERS,
+    "movies.dat": RAW_MOVIES,
+    "ratings.dat": RAW_RATINGS,
+}
+GENDERS: tuple[str, ...] = ("F", "M")
+AGE_GROUPS: dict[int, str] = {
+    1: "under 18",
+    18: "18-24",
+    25: "25-34",
+    35: "35-44",
+    45: "45-49",
+    50: "50-55",
+    56: "56 or over",
+}
+OCCUPATIONS: tuple[str, ...] = (
+    "other",
+    "academic or educator",
+    "artist",
+    "clerical or admin",
+    "college or graduate student",
+    "customer service",
+    "doctor or health care",
+    "executive or managerial",
+    "farmer",
+    "homemaker",
+    "school student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales or marketing",
+    "scientist",
+    "self-employed",
+    "technician or engineer",
+    "tradesman or craftsman",
+    "unemployed",
+    "writer",
+)
+GENRE_SLOTS = 3
+NO_GENRE = "no"
+
+
+def fields_of(side: Side) -> tuple[str, ...]:
+    """Names of the fields of one side, in the order of ``FIELDS``."""
+    return tuple(field.name for field in FIELDS if field.side == side)
+
+
+def decade_of(year: int) -> str:
+    """The decade's name, e.g. ``"1990s"`` for 1995."""
+    return f"{year // 10 * 10}s"
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """What a named data set must hold.
+
+    Attributes:
+        users, movies, ratings: rows of the raw files.
+        field_dims: number of distinct values of each field among the interactions, in the order of ``FIELDS``.
+    """
+
+    users: int
+    movies: int
+    ratings: int
+    field_dims: tuple[int, ...]
+
+
+MOVIELENS_1M = DatasetSize(
+    users=6040,
+    movies=3883,
+    ratings=1_000_209,
+    field_dims=(6040, 3706, 10, 81, 4, 12, 1, 18, 18, 16, 2, 7, 21, 3439),
+)

@@ -1,0 +1,20 @@
+"""Settings of the training. Frozen; an unknown key is an error."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """How a model is fitted: the defaults are the reference's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
+    batch_size: int = Field(default=2048, ge=1, description="Rows a step.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Adam's learning rate.")
+    validation_share: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training rows, taken from their end, that only measures the loss.",
+    )
+    seed: int = Field(default=42, ge=0, description="Of the weights, the dropout and the order of the rows.")

@@ -1,0 +1,86 @@
+"""The feature map, the encoded interactions and their split."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ml import checks, schema
+from ml.features.feature_map import FeatureMap, encode_interactions
+from orchestration.assets.common import DOCUMENTS, OWNERS
+from orchestration.checks import blocking, require
+from orchestration.metadata import counts_metadata, markdown_table
+from orchestration.resources.source import RawData
+
+_COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS}
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"pandas", "json"},
+    io_manager_key=DOCUMENTS,
+    check_specs=blocking("feature_map", "cardinalities"),
+)
+def feature_map(raw_data: RawData, interactions: pd.DataFrame) -> Iterator[Any]:
+    """The encoders: every field's vocabulary, one JSON document."""
+    fitted = FeatureMap.fit(interactions)
+    size = raw_data.known_size
+    yield from require(
+        "feature_map", checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None)
+    )
+    fields = pd.DataFrame({"field": fitted.names, "size": fitted.field_dims})
+    yield dg.MaterializeResult(value=fitted.to_dict(), metadata={"field_dims": markdown_table(fields)})
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"pandas", "parquet"},
+    check_specs=blocking("encoded_interactions", "row_count", "complete", "codes_in_range"),
+)
+def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]) -> Iterator[Any]:
+    """Every interaction as codes, with label, rating and timestamp."""
+    encoders = FeatureMap.from_dict(feature_map)
+    encoded = encode_interactions(interactions, encoders)
+    yield from require(
+        "encoded_interactions",
+        checks.row_count(len(encoded), len(interactions)),
+        checks.complete(encoded),
+        checks.codes_in_range(encoded, encoders.names, encoders.field_dims),
+    )
+    yield dg.MaterializeResult(value=encoded)
+
+
+class SplitConfig(dg.Config):
+    """How interactions are split to training and test rows."""
+
+    strategy: str = Field(
+        default="random",
+        pattern="^(random|sequential|temporal)$",
+        description="random, sequential (file order) or temporal.",
+    )
+    test_share: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows to test on.")
+    seed: int = Field(default=42, ge=0, description="Of the random split and of the training rows' order.")
+
+
+@dg.multi_asset(
+    name="split_interactions",
+    outs={
+        name: dg.AssetOut(description=text, kinds={"pandas", "parquet"}, **_COMMON)
+        for name, text in (
+            ("train_interactions", "Interactions to learn from, shuffled."),
+            ("test_interactions", "Interactions to measure on; never learned from."),
+        )
+    },
+    check_specs=blocking("train_interactions", "whole_split"),
+)
+def split_interactions(config: SplitConfig, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
+    """Split the encoded interactions 80:20, or as configured."""
+    from ml.features.splits import split_interactions as split  # noqa: PLC0415 - scikit-learn is slow to import
+
+    train, test = split(encoded_interactions, config.strategy, config.test_share, config.seed)  # type: ignore[arg-type]
+    yield from require("train_interactions", checks.whole_split(train, test, len(encoded_interactions)))
+    for name, table in (("train_interactions", train), ("test_interactions", test)):
+        metadata: dict[str, Any] = {"split": config.strategy, "labels": counts_metadata(table[schema.LABEL])}
+        yield dg.MaterializeResult(asset_key=name, value=table, metadata=metadata)

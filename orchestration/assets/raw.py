@@ -1,0 +1,49 @@
+"""The raw files as typed tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from ml import checks
+from ml.data.movielens import read_movielens
+from ml.errors import DataError
+from orchestration.assets.common import OWNERS, TRANSIENT
+from orchestration.checks import blocking, require
+from orchestration.metadata import counts_metadata
+from orchestration.resources.source import RawData
+
+_NAMES = {
+    "raw_users": "Users as in users.dat.",
+    "raw_movies": "Movies as in movies.dat.",
+    "raw_ratings": "Ratings as in ratings.dat, in file order.",
+}
+
+
+@dg.multi_asset(
+    name="raw_movielens",
+    outs={
+        name: dg.AssetOut(description=text, group_name="raw", kinds={"parquet"}, owners=OWNERS)
+        for name, text in _NAMES.items()
+    },
+    check_specs=[spec for name in _NAMES for spec in blocking(name, "row_count", "unique_keys")],
+    retry_policy=TRANSIENT,
+)
+def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Iterator[Any]:
+    """Read the three files in one go, since the ratings must refer to known users and movies."""
+    try:
+        directory = raw_data.prepare()
+        raw = read_movielens(directory)
+    except DataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    context.log.info(f"{len(raw.ratings):,} ratings of data set {raw_data.dataset} read from {directory}")
+    size = raw_data.known_size
+    expected = (size.users, size.movies, size.ratings) if size else (None, None, None)
+    keys = (["user_id"], ["movie_id"], ["user_id", "movie_id"])
+    tables = dict(zip(_NAMES, (raw.users, raw.movies, raw.ratings), strict=True))
+    for (name, table), rows, key in zip(tables.items(), expected, keys, strict=True):
+        yield from require(name, checks.row_count(len(table), rows), checks.unique_keys(table, key))
+    source: dict[str, Any] = {"data_set": raw_data.dataset, "directory": dg.MetadataValue.path(str(directory))}
+    distributions = {"raw_ratings": {"ratings": counts_metadata(raw.ratings["rating"])}}
+    for name, table in tables.items():
+        yield dg.MaterializeResult(asset_key=name, value=table, metadata={**source, **distributions.get(name, {})})

@@ -1,0 +1,97 @@
+"""The tables that the pipeline exists for: the top 10 movies of every user, by each model."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ml import checks
+from ml.features.tables import latest_month
+from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
+from orchestration.checks import blocking, require
+from orchestration.metadata import table_metadata
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.storage import Storage
+from orchestration.resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from ml.inference.recommend import Progress
+
+LIST_LENGTH = 10
+_SECONDS_BETWEEN_REPORTS = 10
+
+
+class TopTenConfig(dg.Config):
+    """The moment to recommend for."""
+
+    year: int | None = Field(
+        default=None, description="Year of the imagined rating; default: the latest month in the data."
+    )
+    month: int | None = Field(default=None, ge=1, le=12, description="Month 1-12; goes with year.")
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"keras", "mlflow", "parquet"},
+    owners=OWNERS,
+    ins={model: dg.AssetIn(model) for model in MODELS},
+    # Only models whose evaluation passed its checks are published.
+    deps=["model_comparison"],
+    retry_policy=TRANSIENT,
+    check_specs=blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
+)
+def top10_recommendations(
+    context: dg.AssetExecutionContext,
+    config: TopTenConfig,
+    storage: Storage,
+    tracking: Tracking,
+    ratings: pd.DataFrame,
+    **trained: dict[str, Any],
+) -> Iterator[Any]:
+    """Ten unseen movies for every user, one table a model, best first."""
+    from ml.inference.recommend import Recommender  # noqa: PLC0415 - Keras is slow to import
+    from ml.inference.scorer import Scorer  # noqa: PLC0415
+
+    year, month = config.year, config.month
+    if (year is None) != (month is None):
+        raise dg.Failure("year and month go together: set both or none", allow_retries=False)
+    if year is None or month is None:
+        year, month = latest_month(ratings)
+
+    tables: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    for model in MODELS:
+        version = RegisteredVersion(**trained[model])
+        bundle = tracking.load_bundle(version)
+        started = time.perf_counter()
+        recommender = Recommender(Scorer(bundle), ratings)
+        top = recommender.recommend_all(year, month, LIST_LENGTH, _reporter(context, model))
+        seconds = time.perf_counter() - started
+        found = checks.top_lists(top, ratings, bundle.users["user_id"].tolist(), LIST_LENGTH)
+        yield from require("top10_recommendations", found.named(f"top_lists_{model}"))
+        tables[model] = version, bundle, top.assign(model=model, model_version=version.version)
+        metadata |= {f"{model}_version": version.version, f"{model}_scoring_seconds": seconds}
+
+    for model, (version, bundle, table) in tables.items():
+        path = storage.publish(model, table, bundle)
+        tracking.mark_published(version)
+        metadata |= {f"{model}_path": dg.MetadataValue.path(str(path))}
+        metadata |= {f"{model}_{key}": value for key, value in table_metadata(table).items() if key == "preview"}
+    month_name = f"{year}-{month:02d}"
+    yield dg.MaterializeResult(metadata={"month": month_name, "users": int(table["user_id"].nunique()), **metadata})
+
+
+def _reporter(context: dg.AssetExecutionContext, model: str) -> "Callable[[Progress], None]":
+    """Log the users scored, every few seconds and at the end."""
+    reported = time.monotonic()
+
+    def report(progress: "Progress") -> None:
+        nonlocal reported
+        if progress.done == progress.total or time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            context.log.info(f"{model}: {progress.done:,} of {progress.total:,} users scored")
+
+    return report

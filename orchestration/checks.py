@@ -1,0 +1,32 @@
+"""Blocking asset checks: the library's findings as Dagster's check results.
+
+A failed check stops the asset before its value is written, so that the last good one stays in place.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ml.checks import Finding
+from orchestration.metadata import plain
+
+
+def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks."""
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
+
+
+def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
+    """Report findings as check results.
+
+    Raises:
+        dagster.Failure: a check failed; trying again would not help.
+    """
+    for finding in findings:
+        yield dg.AssetCheckResult(
+            passed=bool(finding.passed), asset_key=asset, check_name=finding.name, metadata=plain(finding.facts)
+        )
+    failed = {finding.name: plain(finding.facts) for finding in findings if not finding.passed}
+    if failed:
+        details = "; ".join(f"{name}: {facts}" for name, facts in failed.items())
+        raise dg.Failure(f"{asset} failed {details}; nothing was written", metadata=failed, allow_retries=False)

@@ -1,0 +1,35 @@
+"""Everything that Dagster loads; this file only composes."""
+
+import dagster as dg
+
+from orchestration.assets import evaluation, features, models, raw, recommendations, tables
+from orchestration.jobs import pipeline
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from orchestration.resources.tracking import Tracking
+from orchestration.schedules import nightly
+
+
+def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
+    """Assets, job, schedule and resources; the executor defaults to one process a step, two at a time."""
+    raw_data = RawData.configure_at_launch()
+    storage = Storage(raw_data=raw_data)
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules([raw, tables, features, models, evaluation, recommendations]),
+        jobs=[pipeline],
+        schedules=[nightly()],
+        resources={
+            "raw_data": raw_data,
+            "storage": storage,
+            "tracking": Tracking(raw_data=raw_data),
+            "io_manager": TableIOManager(storage=storage),
+            "document_io_manager": DocumentIOManager(storage=storage),
+        },
+        executor=executor or dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location."""
+    return build_definitions()

@@ -1,0 +1,31 @@
+"""Which version of a registered model an asset made: the value that the model assets hand on."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in MLflow's registry.
+
+    Attributes:
+        model: the model's name in this project.
+        registered_model: its name in the registry.
+        version: the version's number, as MLflow gives it.
+        run_id: the run that trained it.
+        model_id: the logged model behind it.
+    """
+
+    model: str
+    registered_model: str
+    version: str
+    run_id: str
+    model_id: str
+
+    @property
+    def uri(self) -> str:
+        """MLflow's address of the version."""
+        return f"models:/{self.registered_model}/{self.version}"
+
+    def to_dict(self) -> dict[str, str]:
+        """A JSON-ready document, of which the constructor makes the same again."""
+        return asdict(self)

@@ -1,0 +1,40 @@
+"""Where raw data comes from, and with it the name that keeps data sets apart."""
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from ml.data.source import OFFICIAL, Source
+from ml.data.synthetic import SIZES
+from ml.schema import DatasetSize
+from orchestration.settings import PROJECT_ROOT, Settings
+
+
+class RawData(dg.ConfigurableResource):
+    """The raw MovieLens files."""
+
+    source: str = Field(
+        default="",
+        description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), synthetic, "
+        "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else ml-1m.",
+    )
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self._resolved.dataset
+
+    @property
+    def known_size(self) -> DatasetSize | None:
+        """What a data set of this name must hold, where that is known."""
+        return self._resolved.known_size
+
+    def prepare(self) -> Path:
+        """The directory of the raw files, after downloading or generating them where needed. Raises DataError."""
+        return self._resolved.prepare(Settings().cache)
+
+    @property
+    def _resolved(self) -> Source:
+        spec = self.source or Settings().movielens_dir
+        return Source(spec if spec == OFFICIAL or spec in SIZES else str(PROJECT_ROOT / Path(spec).expanduser()))

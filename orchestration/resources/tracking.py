@@ -1,0 +1,158 @@
+"""MLflow: runs, models and the registry, as mlflow.yaml sets them up."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import dagster as dg
+from filelock import FileLock
+
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.source import RawData
+from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.tracking_config import TrackingConfig, load_tracking_config
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from ml.inference.bundle import ModelBundle
+    from orchestration.tracked_run import TrackedRun
+
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_LOCK_TIMEOUT = 120  # seconds for another process to create the database
+
+
+class Tracking(dg.ConfigurableResource):
+    """The MLflow tracking server and registry of one data set."""
+
+    raw_data: dg.ResourceDependency[RawData]
+
+    @property
+    def config(self) -> TrackingConfig:
+        """mlflow.yaml with the placeholders filled in. Raises DataError."""
+        settings = Settings()
+        return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, self.dataset)
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.raw_data.dataset
+
+    @property
+    def client(self) -> "MlflowClient":
+        """A client of the tracking server and its registry."""
+        from mlflow import MlflowClient  # noqa: PLC0415
+
+        return MlflowClient(self.config.tracking_uri, self.config.tracking_uri)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """MLflow's fluent functions talk to this server inside, and to what they did before outside."""
+        import mlflow  # noqa: PLC0415
+
+        before, environment = mlflow.get_tracking_uri(), os.environ.get(_URI_VARIABLE)
+        mlflow.set_tracking_uri(self.config.tracking_uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
+            # MLflow also sets the environment variable, which would override mlflow.yaml from then on.
+            if environment is None:
+                os.environ.pop(_URI_VARIABLE, None)
+            else:
+                os.environ[_URI_VARIABLE] = environment
+
+    @contextmanager
+    def run(self, context: dg.AssetExecutionContext, name: str) -> Iterator["TrackedRun"]:
+        """Log one asset's work as one MLflow run. An exception ends the run as failed."""
+        import mlflow  # noqa: PLC0415
+
+        from orchestration.tracked_run import TrackedRun  # noqa: PLC0415
+
+        asset_key = context.asset_key.to_user_string()
+        tags = {
+            "dataset": self.dataset,
+            "model": name,
+            "dagster.run_id": context.run_id,
+            "dagster.job": context.job_name,
+            "dagster.asset_key": asset_key,
+            "dagster.retry_number": str(context.retry_number),
+            **git_tags(),
+        }
+        with self.session():
+            experiment_id = self.experiment_id()
+            self._close_earlier_attempts(experiment_id, context.run_id, asset_key)
+            with mlflow.start_run(experiment_id=experiment_id, run_name=f"{name} ({self.dataset})", tags=tags) as run:
+                yield TrackedRun(self.client, run.info.run_id, self.config, tags)
+
+    def experiment_id(self) -> str:
+        """The data set's experiment, made where it is missing."""
+        # Two processes that create MLflow's database at once break each other, hence the lock.
+        Settings().local_home.mkdir(parents=True, exist_ok=True)
+        with FileLock(Settings().local_home / "mlflow.lock", timeout=_LOCK_TIMEOUT):
+            experiment = self.client.get_experiment_by_name(self.config.experiment)
+            if experiment:
+                return str(experiment.experiment_id)
+            tags = {"dataset": self.dataset}
+            return str(self.client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
+
+    def log_metrics(self, version: RegisteredVersion, metrics: dict[str, float]) -> None:
+        """Add final metrics to the run, and to the logged model, of a registered version."""
+        import mlflow  # noqa: PLC0415
+
+        with self.session():
+            mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id)
+
+    def load_bundle(self, version: RegisteredVersion) -> "ModelBundle":
+        """The bundle of a registered version."""
+        import mlflow  # noqa: PLC0415
+
+        from ml.inference.bundle import ModelBundle  # noqa: PLC0415
+        from orchestration.tracked_run import BUNDLE_ARTIFACT  # noqa: PLC0415
+
+        with self.session():
+            return ModelBundle.load(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{BUNDLE_ARTIFACT}")))
+
+    def mark_published(self, version: RegisteredVersion) -> None:
+        """Move the alias of published versions to this one."""
+        alias = self.config.aliases.published
+        self.client.set_registered_model_alias(version.registered_model, alias, version.version)
+
+    def run_url(self, run_id: str) -> str:
+        """The run's page in the MLflow UI."""
+        return self._url(f"experiments/{self.experiment_id()}/runs/{run_id}")
+
+    def version_url(self, version: RegisteredVersion) -> str:
+        """The registered version's page in the MLflow UI."""
+        return self._url(f"models/{version.registered_model}/versions/{version.version}")
+
+    def comparison_url(self, versions: Sequence[RegisteredVersion]) -> str:
+        """The page of the MLflow UI that compares the versions' runs."""
+        runs = json.dumps([version.run_id for version in versions])
+        return self._url(f"compare-runs?runs={quote(runs)}&experiments={quote(json.dumps([self.experiment_id()]))}")
+
+    def _url(self, page: str) -> str:
+        uri = self.config.tracking_uri
+        base = uri if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
+        return f"{base}/#/{page}"
+
+    def _close_earlier_attempts(self, experiment_id: str, dagster_run_id: str, asset_key: str) -> None:
+        """End runs that a killed attempt of this very step left running."""
+        mine = f"tags.`dagster.run_id` = '{dagster_run_id}' and tags.`dagster.asset_key` = '{asset_key}'"
+        for run in self.client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and {mine}"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def git_tags() -> dict[str, Any]:
+    """The commit of the code, where it is a git checkout and git is there."""
+    command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"git_commit": commit}

@@ -1,0 +1,52 @@
+"""The environment's settings; nothing else in the project reads environment variables."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from upath import UPath
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Environment variables of the same names in upper case, or lines of the file ``.env``."""
+
+    model_config = SettingsConfigDict(env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True)
+
+    movielens_dir: str = Field(
+        default="ml-1m",
+        description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), "
+        "synthetic, synthetic-small.",
+    )
+    movielens_cache: Path = Field(
+        default=Path("data"), description="Where downloaded and generated raw files are kept."
+    )
+    pipeline_home: str = Field(default="var", description="Directory or fsspec URL under which everything is written.")
+    mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
+    dagster_home: Path | None = Field(default=None, description="Dagster's instance; default: <pipeline_home>/dagster.")
+    schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
+    schedule_timezone: str = Field(default="UTC", description="Time zone of schedule_cron.")
+    dagster_port: int = Field(default=3000, description="Port of the Dagster UI on 127.0.0.1.")
+    mlflow_port: int = Field(default=5000, description="Port of the MLflow UI on 127.0.0.1.")
+
+    @property
+    def home(self) -> UPath:
+        """``pipeline_home`` as an absolute path; a relative one counts from the project's root."""
+        home = UPath(self.pipeline_home)
+        return home if home.protocol not in ("", "file") else UPath(PROJECT_ROOT / Path(self.pipeline_home))
+
+    @property
+    def local_home(self) -> Path:
+        """``home`` where it is a local directory, else ``var`` under the project's root."""
+        return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
+
+    @property
+    def cache(self) -> Path:
+        """``movielens_cache`` as an absolute path."""
+        return PROJECT_ROOT / self.movielens_cache
+
+    @property
+    def instance_home(self) -> Path:
+        """``dagster_home`` or its default, absolute."""
+        return PROJECT_ROOT / (self.dagster_home or self.local_home / "dagster")

@@ -1,0 +1,109 @@
+"""What a training logs to its MLflow run. Imported only where MLflow is needed, since it is slow to import."""
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from ml import schema
+from ml.inference.bundle import ModelBundle
+from ml.inference.scorer import PAIR_COLUMNS
+from orchestration.registered_version import RegisteredVersion
+from orchestration.settings import PROJECT_ROOT
+from orchestration.tracking_config import TrackingConfig
+
+BUNDLE_FILE = "bundle.zip"
+BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
+_TEXT_FIELDS = ("movie_decade", "rating_decade", "genre1", "genre2", "genre3", "gender", "zip")
+_REQUIREMENTS = ("keras", "pandas", "numpy", "scipy", "pyarrow", "pydantic")
+_BACKENDS = {"tensorflow": ("tensorflow-cpu", "tensorflow"), "jax": ("jax",), "torch": ("torch",)}
+
+
+class TrackedRun:
+    """The active MLflow run of one model asset."""
+
+    def __init__(
+        self, client: mlflow.MlflowClient, run_id: str, config: TrackingConfig, tags: Mapping[str, str]
+    ) -> None:
+        self.run_id = run_id
+        self._client, self._config, self._tags = client, config, tags
+
+    def log_setup(self, params: Mapping[str, Any], train: pd.DataFrame, feature_map: Mapping[str, Any]) -> None:
+        """Parameters, the data trained on, and the feature map."""
+        mlflow.log_params(dict(params))
+        dataset = mlflow.data.from_pandas(train, name=self._tags["dataset"], targets=schema.LABEL)
+        mlflow.log_input(dataset, context="training")
+        mlflow.log_dict(dict(feature_map), "feature_map.json")
+
+    def log_epoch(self, epoch: int, **losses: float) -> None:
+        """The losses of an epoch, counted from 1."""
+        mlflow.log_metrics(losses, step=epoch)
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """A picture among the run's artifacts."""
+        mlflow.log_figure(figure, name)
+
+    def register(self, bundle: ModelBundle, step: int) -> RegisteredVersion:
+        """Log the bundle as a model that anyone can load, and make it the newest version of its registered model.
+
+        Args:
+            bundle: the trained network with what it needs.
+            step: the epoch that its weights are from.
+        """
+        model = self._tags["model"]
+        info = self._log(model, bundle, step)
+        name = self._config.registered_models[model]
+        tags = {
+            key: self._tags[key] for key in ("dataset", "model", "dagster.run_id", "git_commit") if key in self._tags
+        }
+        registered = mlflow.register_model(info.model_uri, name, tags=tags)
+        self._client.set_registered_model_tag(name, "dataset", self._tags["dataset"])
+        self._client.set_registered_model_alias(name, self._config.aliases.trained, registered.version)
+        return RegisteredVersion(model, name, str(registered.version), self.run_id, str(info.model_id))
+
+    def _log(self, name: str, bundle: ModelBundle, step: int) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / BUNDLE_FILE
+            bundle.save(path)
+            return mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(PROJECT_ROOT / "orchestration" / "serving.py"),
+                artifacts={"bundle": str(path)},
+                code_paths=[str(PROJECT_ROOT / "ml")],
+                signature=_signature(bundle),
+                input_example=_example(bundle),
+                pip_requirements=_requirements(),
+                step=step,
+            )
+
+
+def _signature(bundle: ModelBundle) -> ModelSignature:
+    ids = [ColSpec("long", "user_id"), ColSpec("long", "movie_id")]
+    others = [name for name in ("year", "month", *bundle.feature_map.names) if name not in ("user_id", "movie_id")]
+    optional = [ColSpec("string" if name in _TEXT_FIELDS else "long", name, required=False) for name in others]
+    return ModelSignature(inputs=Schema(ids + optional), outputs=Schema([ColSpec("float", "score")]))
+
+
+def _example(bundle: ModelBundle) -> pd.DataFrame:
+    years, months = bundle.feature_map["rating_year"], bundle.feature_map["rating_month"]
+    pair = (bundle.users["user_id"].iloc[0], bundle.movies["movie_id"].iloc[0], years.index[-1], months.index[0])
+    return pd.DataFrame([tuple(map(int, pair))], columns=list(PAIR_COLUMNS))
+
+
+def _requirements() -> list[str]:
+    """The packages that loading and scoring need, in the versions that are installed here."""
+    pins = []
+    for name in (*_REQUIREMENTS, *_BACKENDS[keras.config.backend()]):
+        try:
+            pins.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:  # of a backend's two builds only one is installed
+            continue
+    return pins

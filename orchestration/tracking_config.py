@@ -1,0 +1,87 @@
+"""mlflow.yaml, validated."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from upath import UPath
+
+from ml.errors import DataError
+from orchestration.settings import PROJECT_ROOT
+
+PATH = PROJECT_ROOT / "mlflow.yaml"
+
+
+class Aliases(BaseModel):
+    """Names of the registry's aliases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    published: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+
+
+class TrackingConfig(BaseModel):
+    """The settings of mlflow.yaml, placeholders filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracking_uri: str
+    artifact_location: str
+    experiment: str
+    registered_models: dict[str, str]
+    aliases: Aliases
+
+    @field_validator("experiment", "artifact_location")
+    @classmethod
+    def _keeps_data_sets_apart(cls, value: str) -> str:
+        if "{dataset}" not in value:
+            raise ValueError("must contain {dataset}, so that data sets never mix")
+        return value
+
+    @field_validator("registered_models")
+    @classmethod
+    def _names_keep_models_apart(cls, names: dict[str, str]) -> dict[str, str]:
+        for name in names.values():
+            cls._keeps_data_sets_apart(name)
+        if len(set(names.values())) != len(names):
+            raise ValueError("two models share a registered name")
+        return names
+
+    def fill(self, home: UPath, dataset: str) -> "TrackingConfig":
+        """The same settings with {home} and {dataset} filled in.
+
+        Raises:
+            DataError: the tracking URI needs a local home and the home is elsewhere.
+        """
+        local = home.protocol in ("", "file")
+        if "{home}" in self.tracking_uri and not local:
+            raise DataError(
+                f"mlflow.yaml, tracking_uri: a database under {home} is not possible; set MLFLOW_TRACKING_URI"
+            )
+        values = {"home": str(home), "dataset": dataset}
+        artifacts = self.artifact_location.format(**values)
+        return self.model_copy(
+            update={
+                "tracking_uri": self.tracking_uri.format(**values),
+                "artifact_location": Path(artifacts).as_uri() if local and "://" not in artifacts else artifacts,
+                "experiment": self.experiment.format(**values),
+                "registered_models": {model: name.format(**values) for model, name in self.registered_models.items()},
+            }
+        )
+
+
+def load_tracking_config(path: Path = PATH, tracking_uri: str | None = None) -> TrackingConfig:
+    """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: expected a mapping of settings")
+    try:
+        return TrackingConfig(**{**document, **({"tracking_uri": tracking_uri} if tracking_uri else {})})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}, {field}: {first['msg']}, found {first['input']!r}") from error

@@ -1,0 +1,22 @@
+"""Fixtures that all tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from ml.data.movielens import RawTables, read_movielens
+from ml.data.synthetic import SMALL, write_synthetic
+
+
+@pytest.fixture(scope="session")
+def small_raw_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three raw files of the small synthetic data set, to be read only."""
+    directory = tmp_path_factory.mktemp("raw")
+    write_synthetic(directory, SMALL, seed=42)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def small_raw(small_raw_directory: Path) -> RawTables:
+    """The small synthetic data set as raw frames, to be read only."""
+    return read_movielens(small_raw_directory)

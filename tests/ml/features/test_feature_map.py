@@ -1,0 +1,190 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import schema
+from ml.data.movielens import RawTables
+from ml.errors import DataError
+from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+
+FIELDS = (
+    schema.Field("zip", "user"),
+    schema.Field("movie_id", "movie"),
+    schema.Field("rating_month", "context"),
+    schema.Field("age", "user"),
+)
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "age": pd.Series([56, 1, 18, 1], dtype="int32"),
+            "movie_id": pd.Series([300, 7, 20, 7], dtype="int32"),
+            "rating_month": pd.Series([12, 4, 4, 4], dtype="int8"),
+            "zip": ["10001", "02139", "9", "02139"],
+            "label": pd.Series([1, 0, 1, 1], dtype="int8"),
+            "rating": pd.Series([5, 2, 4, 4], dtype="int8"),
+            "timestamp": pd.Series([30, 10, 20, 10], dtype="int64"),
+        }
+    ).set_axis([5, 3, 8, 1])
+
+
+def fitted() -> FeatureMap:
+    return FeatureMap.fit(table(), FIELDS)
+
+
+def interactions_of(raw: RawTables) -> pd.DataFrame:
+    tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
+    return join_interactions(*tables)
+
+
+def assert_refused(values: object, field: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fitted()[field].encode(values)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_fit_sorts_the_distinct_values_of_each_field_in_the_given_order() -> None:
+    assert [(field.name, field.side, field.values) for field in fitted().fields] == [
+        ("zip", "user", ("02139", "10001", "9")),
+        ("movie_id", "movie", (7, 20, 300)),
+        ("rating_month", "context", (4, 12)),
+        ("age", "user", (1, 18, 56)),
+    ]
+
+
+def test_names_and_sizes_are_in_field_order() -> None:
+    assert fitted().names == ("zip", "movie_id", "rating_month", "age")
+    assert fitted().field_dims == (3, 3, 2, 3)
+
+
+def test_transform_by_hand() -> None:
+    codes = fitted().transform(table())
+    assert codes.to_dict("list") == {
+        "zip": [1, 0, 2, 0],
+        "movie_id": [2, 0, 1, 0],
+        "rating_month": [1, 0, 0, 0],
+        "age": [2, 0, 1, 0],
+    }
+    assert list(codes.columns) == ["zip", "movie_id", "rating_month", "age"]
+    assert codes.index.tolist() == [5, 3, 8, 1]
+    assert set(codes.dtypes) == {np.dtype("int32")}
+
+
+def test_codes_do_not_depend_on_the_rows_that_are_transformed() -> None:
+    codes = fitted().transform(table().iloc[[2, 0]])
+    assert codes["movie_id"].tolist() == [1, 2]
+    assert codes["zip"].tolist() == [2, 1]
+
+
+def test_codes_are_positions_in_the_vocabulary_for_all_fields(small_raw: RawTables) -> None:
+    interactions = interactions_of(small_raw)
+    feature_map = FeatureMap.fit(interactions)
+    codes = feature_map.transform(interactions)
+    assert feature_map.names == schema.FIELD_NAMES
+    for field in feature_map.fields:
+        assert list(field.values) == sorted(set(interactions[field.name]))
+        assert [field.values[code] for code in codes[field.name]] == interactions[field.name].tolist()
+
+
+@pytest.mark.parametrize("values", [[18, 56, 1], np.array([18, 56, 1]), pd.Series([18, 56, 1], index=[9, 8, 7])])
+def test_encode_takes_lists_arrays_and_series(values: object) -> None:
+    codes = fitted()["age"].encode(values)  # type: ignore[arg-type]
+    assert codes.tolist() == [1, 2, 0]
+    assert codes.dtype == np.int32
+
+
+@pytest.mark.parametrize("values", [[1, 99, 98], np.array([99, 1]), pd.Series([18, 99], index=[7, 8], dtype="int16")])
+def test_unknown_number_is_named_with_what_is_known(values: object) -> None:
+    assert_refused(values, "age", "age 99 is unknown; expected one of 1, 18, 56")
+
+
+def test_unknown_text_is_named_with_what_is_known() -> None:
+    assert_refused(["9", "2139"], "zip", "zip '2139' is unknown; expected one of 02139, 10001, 9")
+
+
+@pytest.mark.parametrize("value", ["18", None, 18.5, True])
+def test_value_of_another_kind_is_unknown(value: object) -> None:
+    assert_refused([value], "age", f"age {value!r} is unknown; expected one of 1, 18, 56")
+
+
+def test_long_vocabulary_is_bounded_in_the_message() -> None:
+    vocabulary = FieldVocabulary("movie_id", "movie", tuple(range(1, 2001)))
+    with pytest.raises(DataError, match=r"^movie_id 0 is unknown; expected one of the 2,000 known values from 1 to 2000$"):
+        vocabulary.encode([0])
+
+
+def test_transform_names_the_unknown_value() -> None:
+    with pytest.raises(DataError, match="movie_id 8 is unknown"):
+        fitted().transform(table().replace({"movie_id": {20: 8}}))
+
+
+def test_transform_names_the_missing_columns() -> None:
+    with pytest.raises(DataError, match="columns movie_id, age are missing; expected zip, movie_id, rating_month, age"):
+        fitted().transform(table().drop(columns=["age", "movie_id"]))
+
+
+@pytest.mark.parametrize(
+    ("side", "names", "positions"),
+    [("user", ("zip", "age"), [0, 3]), ("movie", ("movie_id",), [1]), ("context", ("rating_month",), [2])],
+)
+def test_sides(side: schema.Side, names: tuple[str, ...], positions: list[int]) -> None:
+    feature_map = fitted()
+    assert feature_map.side(side).names == names
+    assert feature_map.side(side).fields == tuple(feature_map[name] for name in names)
+    assert feature_map.positions(side) == positions
+
+
+def test_field_is_found_by_name() -> None:
+    assert fitted()["age"] == FieldVocabulary("age", "user", (1, 18, 56))
+
+
+def test_document_by_hand() -> None:
+    feature_map = FeatureMap((FieldVocabulary("zip", "user", ("01", "é")), FieldVocabulary("age", "user", (1, 18))))
+    assert feature_map.to_dict() == {
+        "version": 1,
+        "fields": [
+            {"name": "zip", "side": "user", "size": 2, "values": ["01", "é"]},
+            {"name": "age", "side": "user", "size": 2, "values": [1, 18]},
+        ],
+    }
+
+
+def test_map_survives_a_file(tmp_path: Path, small_raw: RawTables) -> None:
+    interactions = interactions_of(small_raw)
+    feature_map = FeatureMap.fit(interactions)
+    path = tmp_path / "features.json"
+    feature_map.save(path)
+    loaded = FeatureMap.load(path)
+    assert loaded == feature_map
+    assert loaded.field_dims == feature_map.field_dims
+    pd.testing.assert_frame_equal(loaded.transform(interactions), feature_map.transform(interactions))
+    assert json.loads(path.read_text(encoding="utf-8")) == feature_map.to_dict()
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_document_of_another_version_is_refused(version: object) -> None:
+    with pytest.raises(DataError, match=f"feature map version {version!r}; expected 1"):
+        FeatureMap.from_dict(fitted().to_dict() | {"version": version})
+
+
+@pytest.mark.parametrize("values", [[1, 18], [1, 18, 18], [1, 18, 56, 57]], ids=["fewer", "repeated", "more"])
+def test_document_whose_size_is_wrong_is_refused(tmp_path: Path, values: list[int]) -> None:
+    document = fitted().to_dict()
+    document["fields"][3]["values"] = values
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(DataError, match="feature map field age: expected 3 distinct values"):
+        FeatureMap.load(path)
+
+
+def test_encoded_interactions_are_codes_then_label_rating_and_timestamp() -> None:
+    encoded = encode_interactions(table(), fitted())
+    assert list(encoded.columns) == ["zip", "movie_id", "rating_month", "age", "label", "rating", "timestamp"]
+    kept = ["label", "rating", "timestamp"]
+    pd.testing.assert_frame_equal(encoded[kept], table()[kept])
+    pd.testing.assert_frame_equal(encoded.drop(columns=kept), fitted().transform(table()))

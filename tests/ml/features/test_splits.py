@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import train_test_split
+
+from ml.features.splits import Strategy, split_interactions
+
+STRATEGIES: tuple[Strategy, ...] = ("random", "sequential", "temporal")
+# By time, equal times in file order: rows 3, 7, 1, 5, 9, 0, 2, 8, 4, 6.
+TIMES = [50, 20, 60, 10, 90, 20, 95, 10, 60, 40]
+
+
+def table(times: list[int] | np.ndarray = TIMES) -> pd.DataFrame:
+    return pd.DataFrame({"movie_id": np.arange(len(times)) * 10, "timestamp": np.asarray(times, dtype=np.int64)})
+
+
+def random_table(rows: int) -> pd.DataFrame:
+    return table(np.random.default_rng(0).integers(0, rows // 2, rows))
+
+
+@pytest.mark.parametrize("rows", [10, 11, 997])
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.5])
+@pytest.mark.parametrize("seed", [42, 7])
+def test_random_split_is_that_of_scikit_learn(rows: int, share: float, seed: int) -> None:
+    interactions = random_table(rows)
+    parts = split_interactions(interactions, "random", share, seed)
+    expected = train_test_split(interactions, test_size=share, random_state=seed)
+    for part, wanted in zip(parts, expected, strict=True):
+        assert part["row"].tolist() == wanted.index.tolist()
+        pd.testing.assert_frame_equal(part[["movie_id", "timestamp"]], wanted.reset_index(drop=True))
+
+
+def test_random_is_the_default_with_a_fifth_to_test_on_and_seed_42() -> None:
+    interactions = random_table(100)
+    for part, wanted in zip(split_interactions(interactions), split_interactions(interactions, "random", 0.2, 42), strict=True):
+        pd.testing.assert_frame_equal(part, wanted)
+
+
+def test_sequential_split_by_hand() -> None:
+    train, test = split_interactions(table(), "sequential")
+    assert sorted(train["row"]) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert test["row"].tolist() == [8, 9]
+
+
+def test_temporal_split_by_hand() -> None:
+    train, test = split_interactions(table(), "temporal", 0.4)
+    assert sorted(train["row"]) == [0, 1, 3, 5, 7, 9]
+    assert test["row"].tolist() == [2, 8, 4, 6]
+    assert train["timestamp"].max() <= test["timestamp"].min()
+
+
+def test_temporal_split_breaks_ties_by_file_order() -> None:
+    train, test = split_interactions(table([7] * 10), "temporal", 0.3)
+    assert sorted(train["row"]) == [0, 1, 2, 3, 4, 5, 6]
+    assert test["row"].tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_parts_are_disjoint_and_whole(strategy: Strategy) -> None:
+    interactions = random_table(501)
+    train, test = split_interactions(interactions, strategy)
+    assert sorted([*train["row"], *test["row"]]) == list(range(501))
+    for part in (train, test):
+        assert part.index.tolist() == list(range(len(part)))
+        assert part["row"].dtype == np.int64
+        expected = interactions.iloc[part["row"]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part.drop(columns="row"), expected)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_training_rows_come_shuffled(strategy: Strategy) -> None:
+    train, _ = split_interactions(table(np.arange(500)), strategy)
+    assert train["row"].tolist() != sorted(train["row"])
+    tail = train["row"].tail(40)
+    assert tail.min() < 250 < tail.max()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_split_depends_on_nothing_but_the_seed(strategy: Strategy) -> None:
+    interactions = random_table(200)
+    first, again, other = (split_interactions(interactions, strategy, seed=seed)[0] for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert first["row"].tolist() != other["row"].tolist()
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "temporal"])
+def test_seed_moves_no_row_to_the_other_part(strategy: Strategy) -> None:
+    interactions = random_table(200)
+    (train, test), (other_train, other_test) = (split_interactions(interactions, strategy, seed=s) for s in (1, 2))
+    assert set(train["row"]) == set(other_train["row"])
+    assert test["row"].tolist() == other_test["row"].tolist()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sizes_of_the_full_data_set(strategy: Strategy) -> None:
+    interactions = pd.DataFrame({"timestamp": np.arange(1_000_209) % 1000})
+    train, test = split_interactions(interactions, strategy)
+    assert (len(train), len(test)) == (800_167, 200_042)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("rows", "share", "test_rows"), [(10, 0.9, 9), (10, 0.1, 1), (11, 0.2, 3), (100, 0.9, 90)])
+def test_strategies_agree_on_the_sizes(strategy: Strategy, rows: int, share: float, test_rows: int) -> None:
+    train, test = split_interactions(random_table(rows), strategy, share)
+    assert (len(train), len(test)) == (rows - test_rows, test_rows)
+
+
+@pytest.mark.parametrize("strategy", ["Random", "time", ""])
+def test_unknown_strategy_is_refused(strategy: str) -> None:
+    with pytest.raises(ValueError, match=f"split strategy '{strategy}'; expected one of random, sequential, temporal"):
+        split_interactions(table(), strategy)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("share", [0, 1, -0.2, 1.5, 20, float("nan")])
+def test_share_outside_0_to_1_is_refused(strategy: Strategy, share: float) -> None:
+    with pytest.raises(ValueError, match=f"test_share {share}; expected a share between 0 and 1"):
+        split_interactions(table(), strategy, share)

@@ -1,0 +1,78 @@
+"""The models' arithmetic once more, in plain NumPy and float64, for the tests to compare with."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from ml.models.config import AutoIntConfig
+
+_EPSILON = 1e-3  # Keras's default in BatchNormalization
+
+
+def randomize(model: keras.Model, seed: int = 7) -> dict[str, np.ndarray]:
+    """Set every weight to a value far from zero; returns them by path, such as ``interacting_1/query``."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        values = generator.normal(size=weight.shape)
+        weight.assign(np.abs(values) + 0.5 if weight.path.endswith("moving_variance") else values)
+    return {weight.path: np.asarray(weight, dtype=np.float64) for weight in model.weights}
+
+
+def interact(inputs: np.ndarray, kernels: dict[str, np.ndarray], heads: int, width: int, scaled: bool) -> np.ndarray:
+    """One interacting layer, [batch, fields, heads * width]: a loop over rows, heads and fields."""
+    batch, fields, _ = inputs.shape
+    output = np.zeros((batch, fields, heads * width))
+    for row in range(batch):
+        for head in range(heads):
+            columns = range(head * width, (head + 1) * width)
+            query, key, value = (
+                [[inputs[row, field] @ kernels[name][:, column] for column in columns] for field in range(fields)]
+                for name in ("query", "key", "value")
+            )
+            for field in range(fields):
+                scores = [sum(q * k for q, k in zip(query[field], key[other], strict=True)) for other in range(fields)]
+                exponents = np.exp(np.array(scores) / (np.sqrt(width) if scaled else 1))
+                for other in range(fields):
+                    weight = exponents[other] / exponents.sum()
+                    output[row, field, columns] += weight * np.array(value[other])
+        if "residual" in kernels:
+            for field in range(fields):
+                output[row, field] += inputs[row, field] @ kernels["residual"]
+    return np.maximum(output, 0)
+
+
+def forward(
+    weights: dict[str, np.ndarray], field_dims: tuple[int, ...], config: AutoIntConfig, codes: np.ndarray
+) -> np.ndarray:
+    """The logit of AutoInt, or of AutoInt+MLP where the weights hold a deep branch, [batch]; no dropout."""
+    starts = [sum(field_dims[:field]) for field in range(len(field_dims))]
+    table = weights["embedding/table"]
+    embeddings = np.array([[table[start + code] for start, code in zip(starts, row, strict=True)] for row in codes])
+
+    hidden = embeddings
+    for number in range(1, config.num_layers + 1):
+        names = [name for name in ("query", "key", "value", "residual") if f"interacting_{number}/{name}" in weights]
+        kernels = {name: weights[f"interacting_{number}/{name}"] for name in names}
+        hidden = interact(hidden, kernels, config.num_heads, config.head_dim, config.scaled)
+    flat = hidden.reshape(len(codes), -1)
+    if "deep_logit/kernel" not in weights:
+        return (flat @ weights["logit/kernel"])[:, 0]
+    attention = flat @ weights["attention_logit/kernel"]
+    return (attention + _deep_logit(weights, config, embeddings.reshape(len(codes), -1)))[:, 0]
+
+
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
+
+
+def _deep_logit(weights: dict[str, np.ndarray], config: Any, hidden: np.ndarray) -> np.ndarray:
+    for number in range(1, len(config.hidden_units) + 1):
+        hidden = hidden @ weights[f"deep_{number}/kernel"] + weights[f"deep_{number}/bias"]
+        if config.batch_normalization:
+            gamma, beta, mean, variance = (
+                weights[f"deep_norm_{number}/{name}"] for name in ("gamma", "beta", "moving_mean", "moving_variance")
+            )
+            hidden = gamma * (hidden - mean) / np.sqrt(variance + _EPSILON) + beta
+        hidden = np.maximum(hidden, 0)
+    return hidden @ weights["deep_logit/kernel"] + weights["deep_logit/bias"]

@@ -1,0 +1,162 @@
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ml import schema
+from ml.models.autoint import build_model
+from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from tests.ml.models.reference import forward, randomize, sigmoid
+
+ROOT = Path(__file__).parents[3]
+ARCHITECTURES = ("autoint", "autoint_mlp")
+DIMS = (5, 4, 3)
+SMALL = {"embed_dim": 4, "num_layers": 2, "num_heads": 2, "head_dim": 3}
+VARIANTS = {
+    "autoint": AutoIntConfig(**SMALL),
+    "autoint-scaled-without-residual": AutoIntConfig(**SMALL, scaled=True, use_residual=False),
+    "autoint_mlp": AutoIntMLPConfig(**SMALL, hidden_units=[6, 5]),
+    "autoint_mlp-normalised": AutoIntMLPConfig(**SMALL, hidden_units=[6], batch_normalization=True),
+}
+CODES = np.random.default_rng(0).integers(0, DIMS, size=(9, len(DIMS)), dtype=np.int32)
+
+
+def small_model(variant: str, seed: int = 1) -> keras.Model:
+    return build_model(variant.partition("-")[0], DIMS, VARIANTS[variant], seed)
+
+
+def logits_of(model: keras.Model, codes: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.Model(model.input, model.get_layer("logit").output)(codes))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "parameters"),
+    [("autoint", AutoIntConfig(), 224_688), ("autoint_mlp", AutoIntMLPConfig(), 232_977)],
+)
+def test_parameter_counts_of_the_reference(name: str, config: AutoIntConfig, parameters: int) -> None:
+    model = build_model(name, schema.MOVIELENS_1M.field_dims, config, seed=42)
+    assert model.count_params() == parameters
+    assert (model.input_shape, model.output_shape) == ((None, 14), (None, 1))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_output_equals_plain_numpy(variant: str) -> None:
+    model = small_model(variant)
+    logit = forward(randomize(model), DIMS, VARIANTS[variant], CODES)
+    assert np.ptp(logit) > 0.5
+    np.testing.assert_allclose(logits_of(model, CODES)[:, 0], logit, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model(CODES)[:, 0], sigmoid(logit), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logit_layer_holds_log_odds(name: str) -> None:
+    model = small_model(name)
+    randomize(model)
+    probability = np.asarray(model(CODES), dtype=np.float64)
+    np.testing.assert_allclose(logits_of(model, CODES), np.log(probability / (1 - probability)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_seed_decides_the_start(name: str) -> None:
+    first, again, other = (small_model(name, seed) for seed in (1, 1, 2))
+    for weight, same, different in zip(first.weights, again.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(weight, same)
+        if weight.name != "bias":  # biases start at zero
+            assert not np.isclose(weight, different, atol=1e-9).any()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_kernels_of_equal_shape_start_different(name: str) -> None:
+    model = build_model(name, DIMS, VARIANTS["autoint_mlp"].model_copy(update={"hidden_units": [12, 12]}), seed=1)
+    kernels = [np.asarray(weight) for weight in model.weights if weight.name != "bias"]
+    for first, second in combinations(kernels, 2):
+        if first.shape == second.shape:
+            assert not np.isclose(first, second, atol=1e-9).all()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_starts_at_even_odds(name: str) -> None:
+    np.testing.assert_allclose(small_model(name)(CODES), 0.5, atol=1e-3)
+
+
+def test_dropout_only_while_training() -> None:
+    config = AutoIntMLPConfig(**SMALL, hidden_units=[6, 5], dropout=0.5)
+    model = build_model("autoint_mlp", DIMS, config, seed=1)
+    expected = sigmoid(forward(randomize(model), DIMS, config, CODES))
+    predicted = model.predict(CODES, verbose=0)
+    np.testing.assert_allclose(predicted[:, 0], expected, rtol=1e-4)
+    assert np.abs(np.asarray(model(CODES, training=True)) - predicted).max() > 0.01
+    np.testing.assert_array_equal(model.predict(CODES, verbose=0), predicted)
+
+
+@pytest.mark.parametrize(("setting", "path"), [("l2_embedding", "embedding/table"), ("l2_deep", "deep_1/kernel")])
+def test_penalties(setting: str, path: str) -> None:
+    config = AutoIntMLPConfig(**SMALL, hidden_units=[6], **{setting: 0.1})
+    model = build_model("autoint_mlp", DIMS, config, seed=1)
+    weights = randomize(model)
+    paths = [path] if setting == "l2_embedding" else [path, "deep_logit/kernel"]
+    expected = sum(0.1 * np.sum(weights[path] ** 2) for path in paths)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_saved_models_predict_the_same_in_a_fresh_process(tmp_path: Path) -> None:
+    models = {name: small_model(name) for name in ARCHITECTURES}
+    for name, model in models.items():
+        randomize(model)
+        model.save(tmp_path / f"{name}.keras")
+    np.save(tmp_path / "codes.npy", CODES)
+    script = """
+import keras
+import numpy as np
+import ml.models.layers
+for name in ("autoint", "autoint_mlp"):
+    model = keras.saving.load_model(f"{name}.keras", compile=False)
+    np.save(f"{name}.npy", model.predict(np.load("codes.npy"), verbose=0))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    for name, model in models.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), model.predict(CODES, verbose=0))
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(ValueError, match=r"'deepfm'.*autoint, autoint_mlp"):
+        build_model("deepfm", DIMS, AutoIntConfig(), seed=1)
+
+
+class TestConfig:
+    def test_unknown_key(self) -> None:
+        with pytest.raises(ValidationError, match="num_head\n"):
+            AutoIntConfig(num_head=2)
+        with pytest.raises(ValidationError, match="dropout\n"):
+            AutoIntConfig(dropout=0.4)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"embed_dim": 0},
+            {"num_layers": 0},
+            {"num_heads": 0},
+            {"head_dim": -1},
+            {"l2_embedding": -1e-5},
+            {"dropout": 1.0},
+            {"dropout": -0.1},
+            {"l2_deep": -1.0},
+            {"embed_dim": "wide"},
+        ],
+    )
+    def test_out_of_range(self, settings: dict[str, object]) -> None:
+        with pytest.raises(ValidationError, match=next(iter(settings))):
+            AutoIntMLPConfig(**settings)
+
+    def test_frozen(self) -> None:
+        config = AutoIntMLPConfig()
+        with pytest.raises(ValidationError, match="frozen"):
+            config.dropout = 0.1
+        assert config.dropout == 0.4
