@@ -91,7 +91,7 @@ def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Findi
     own = evaluation.set_index("metric")["value"]
     random = baselines[baselines["model"] == "random"].set_index("metric")["value"]
     below = [name for name in random.index if not own[name] >= random[name]]  # a NaN is below
-    return Finding("not_below_random", not below, {"metrics_below": ", ".join(below) or "none"})
+    return Finding("not_below_random", len(random) > 0 and not below, {"metrics_below": ", ".join(below) or "none"})
 
 
 def top_lists(top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], length: int) -> Finding:

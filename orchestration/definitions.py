@@ -9,6 +9,12 @@ from orchestration.resources.storage import DocumentIOManager, Storage, TableIOM
 from orchestration.resources.tracking import Tracking
 from orchestration.schedules import nightly
 
+# Steps fork from a process that has the slow imports done. TensorFlow must not be among them: it hangs after a fork.
+_ONE_PROCESS_A_STEP = {
+    "max_concurrent": 2,
+    "start_method": {"forkserver": {"preload_modules": ["orchestration.definitions", "mlflow"]}},
+}
+
 
 def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
     """Assets, job, schedule and resources; the executor defaults to one process a step, two at a time."""
@@ -25,7 +31,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
             "io_manager": TableIOManager(storage=storage),
             "document_io_manager": DocumentIOManager(storage=storage),
         },
-        executor=executor or dg.multiprocess_executor.configured({"max_concurrent": 2}),
+        executor=executor or dg.multiprocess_executor.configured(_ONE_PROCESS_A_STEP),
     )
 
 

@@ -110,12 +110,16 @@ class FeatureMap:
         """The map of a document made by ``to_dict``. Raises DataError for any other document."""
         if document.get("version") != _VERSION:
             raise DataError(f"feature map version {document.get('version')!r}; expected {_VERSION}")
-        for field in document["fields"]:
-            if len(set(field["values"])) != field["size"]:
-                raise DataError(f"feature map field {field['name']}: expected {field['size']} distinct values")
-        return cls(
-            tuple(FieldVocabulary(field["name"], field["side"], tuple(field["values"])) for field in document["fields"])
-        )
+        try:
+            fields = [FieldVocabulary(f["name"], f["side"], tuple(f["values"])) for f in document["fields"]]
+            sizes = [field["size"] for field in document["fields"]]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"feature map: a field lacks name, side, size or values ({error!r})") from error
+        for field, size in zip(fields, sizes, strict=True):
+            rising = field.index.is_monotonic_increasing and field.index.is_unique
+            if not rising or len(field.values) != size:
+                raise DataError(f"feature map field {field.name}: expected {size} distinct values in rising order")
+        return cls(tuple(fields))
 
     def save(self, path: Path) -> None:
         """Write the document as JSON."""
@@ -124,7 +128,10 @@ class FeatureMap:
     @classmethod
     def load(cls, path: Path) -> "FeatureMap":
         """Read what ``save`` wrote. Raises DataError."""
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}: not a JSON document ({error})") from error
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:

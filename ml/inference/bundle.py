@@ -72,6 +72,8 @@ class ModelBundle:
         with archive, tempfile.TemporaryDirectory() as folder:
             if missing := {_NETWORK, _FEATURE_MAP, _USERS, _MOVIES} - set(archive.namelist()):
                 raise DataError(f"{path}: not a model bundle, lacks {', '.join(sorted(missing))}")
+            if damaged := archive.testzip():
+                raise DataError(f"{path}: not a model bundle ({damaged} is damaged); materialize the model again")
             archive.extract(_NETWORK, folder)
             archive.extract(_FEATURE_MAP, folder)
             return cls(

@@ -100,6 +100,8 @@ class Scorer:
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
         """Probabilities, float32 [rows], of codes int32 [rows, fields]."""
+        if not len(codes):
+            return np.empty(0, dtype=np.float32)  # Keras cannot predict nothing
         return self.bundle.network.predict(codes, batch_size=_BATCH, verbose=0)[:, 0]
 
     def _join(self, user: np.ndarray, movie: np.ndarray, context: np.ndarray) -> np.ndarray:

@@ -48,6 +48,10 @@ class BiasedMatrixFactorization:
     iterations: int = 20
     seed: int = 42
 
+    def __post_init__(self) -> None:
+        if self.factors < 1 or self.iterations < 1:
+            raise ValueError(f"factors and iterations must be positive, got {self.factors} and {self.iterations}")
+
     def fit_predict(self, train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
         """Fit on the training ratings, predict the test rows' ratings, float64 [test rows]; codes for ids."""
         users = max(train["user_id"].max(), test["user_id"].max()) + 1

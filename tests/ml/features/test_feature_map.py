@@ -6,10 +6,8 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import RawTables
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 
 FIELDS = (
     schema.Field("zip", "user"),
@@ -35,11 +33,6 @@ def table() -> pd.DataFrame:
 
 def fitted() -> FeatureMap:
     return FeatureMap.fit(table(), FIELDS)
-
-
-def interactions_of(raw: RawTables) -> pd.DataFrame:
-    tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
-    return join_interactions(*tables)
 
 
 def assert_refused(values: object, field: str, message: str) -> None:
@@ -81,14 +74,13 @@ def test_codes_do_not_depend_on_the_rows_that_are_transformed() -> None:
     assert codes["zip"].tolist() == [2, 1]
 
 
-def test_codes_are_positions_in_the_vocabulary_for_all_fields(small_raw: RawTables) -> None:
-    interactions = interactions_of(small_raw)
-    feature_map = FeatureMap.fit(interactions)
-    codes = feature_map.transform(interactions)
+def test_codes_are_positions_in_the_vocabulary_for_all_fields(small_interactions: pd.DataFrame) -> None:
+    feature_map = FeatureMap.fit(small_interactions)
+    codes = feature_map.transform(small_interactions)
     assert feature_map.names == schema.FIELD_NAMES
     for field in feature_map.fields:
-        assert list(field.values) == sorted(set(interactions[field.name]))
-        assert [field.values[code] for code in codes[field.name]] == interactions[field.name].tolist()
+        assert list(field.values) == sorted(set(small_interactions[field.name]))
+        assert [field.values[code] for code in codes[field.name]] == small_interactions[field.name].tolist()
 
 
 @pytest.mark.parametrize("values", [[18, 56, 1], np.array([18, 56, 1]), pd.Series([18, 56, 1], index=[9, 8, 7])])
@@ -114,7 +106,9 @@ def test_value_of_another_kind_is_unknown(value: object) -> None:
 
 def test_long_vocabulary_is_bounded_in_the_message() -> None:
     vocabulary = FieldVocabulary("movie_id", "movie", tuple(range(1, 2001)))
-    with pytest.raises(DataError, match=r"^movie_id 0 is unknown; expected one of the 2,000 known values from 1 to 2000$"):
+    with pytest.raises(
+        DataError, match=r"^movie_id 0 is unknown; expected one of the 2,000 known values from 1 to 2000$"
+    ):
         vocabulary.encode([0])
 
 
@@ -154,15 +148,14 @@ def test_document_by_hand() -> None:
     }
 
 
-def test_map_survives_a_file(tmp_path: Path, small_raw: RawTables) -> None:
-    interactions = interactions_of(small_raw)
-    feature_map = FeatureMap.fit(interactions)
+def test_map_survives_a_file(tmp_path: Path, small_interactions: pd.DataFrame) -> None:
+    feature_map = FeatureMap.fit(small_interactions)
     path = tmp_path / "features.json"
     feature_map.save(path)
     loaded = FeatureMap.load(path)
     assert loaded == feature_map
     assert loaded.field_dims == feature_map.field_dims
-    pd.testing.assert_frame_equal(loaded.transform(interactions), feature_map.transform(interactions))
+    pd.testing.assert_frame_equal(loaded.transform(small_interactions), feature_map.transform(small_interactions))
     assert json.loads(path.read_text(encoding="utf-8")) == feature_map.to_dict()
 
 

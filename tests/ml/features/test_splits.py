@@ -32,7 +32,9 @@ def test_random_split_is_that_of_scikit_learn(rows: int, share: float, seed: int
 
 def test_random_is_the_default_with_a_fifth_to_test_on_and_seed_42() -> None:
     interactions = random_table(100)
-    for part, wanted in zip(split_interactions(interactions), split_interactions(interactions, "random", 0.2, 42), strict=True):
+    for part, wanted in zip(
+        split_interactions(interactions), split_interactions(interactions, "random", 0.2, 42), strict=True
+    ):
         pd.testing.assert_frame_equal(part, wanted)
 
 

@@ -128,7 +128,9 @@ def test_ratings_keep_order_columns_and_types() -> None:
 
 def joined(rows: list[tuple[int, int, int, int]]) -> pd.DataFrame:
     movies = raw_movies(["Brass (1990)", "Orbit (2000)", "Unseen (1980)"], ["Drama", "War|Crime", "Comedy"])
-    return join_interactions(preprocess_users(raw_users()), preprocess_movies(movies), preprocess_ratings(raw_ratings(rows)))
+    return join_interactions(
+        preprocess_users(raw_users()), preprocess_movies(movies), preprocess_ratings(raw_ratings(rows))
+    )
 
 
 def test_join_keeps_the_order_of_the_ratings() -> None:
@@ -149,9 +151,7 @@ def test_label_is_a_rating_of_four_or_five() -> None:
     assert str(interactions["label"].dtype) == "int8"
 
 
-def test_interactions_hold_every_field_and_lose_no_row(small_raw: RawTables) -> None:
-    tables = preprocess_users(small_raw.users), preprocess_movies(small_raw.movies), preprocess_ratings(small_raw.ratings)
-    interactions = join_interactions(*tables)
-    assert set(schema.FIELD_NAMES) < set(interactions.columns)
-    assert not interactions.isna().any().any()
-    pd.testing.assert_frame_equal(interactions[list(schema.RAW_RATINGS)], small_raw.ratings)
+def test_interactions_hold_every_field_and_lose_no_row(small_raw: RawTables, small_interactions: pd.DataFrame) -> None:
+    assert set(schema.FIELD_NAMES) < set(small_interactions.columns)
+    assert not small_interactions.isna().any().any()
+    pd.testing.assert_frame_equal(small_interactions[list(schema.RAW_RATINGS)], small_raw.ratings)

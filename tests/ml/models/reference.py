@@ -10,11 +10,11 @@ from ml.models.config import AutoIntConfig
 _EPSILON = 1e-3  # Keras's default in BatchNormalization
 
 
-def randomize(model: keras.Model, seed: int = 7) -> dict[str, np.ndarray]:
+def randomize(model: keras.Model, scale: float = 1) -> dict[str, np.ndarray]:
     """Set every weight to a value far from zero; returns them by path, such as ``interacting_1/query``."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(7)
     for weight in model.weights:
-        values = generator.normal(size=weight.shape)
+        values = generator.normal(scale=scale, size=weight.shape)
         weight.assign(np.abs(values) + 0.5 if weight.path.endswith("moving_variance") else values)
     return {weight.path: np.asarray(weight, dtype=np.float64) for weight in model.weights}
 

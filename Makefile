@@ -1,0 +1,44 @@
+# Every command of the README. The environment is made when a command first needs it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run ui test test-real test-slow lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: $(READY) ## materialize everything: raw ratings to top-10 tables
+	$(BIN)/python -m orchestration.run
+
+ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
+	$(BIN)/python -m orchestration.ui
+
+test: $(READY) lint ## quick tests, linters and type checker
+	$(BIN)/python -m pytest
+
+test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
+	$(BIN)/python -m pytest -m real_data
+
+test-slow: $(READY) ## tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## linters and type checker only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(READY) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment; data/ and var/ stay
+	rm -rf $(VENV)

@@ -1,0 +1,110 @@
+"""Materialize everything and say what came of it: ``python -m orchestration.run`` (``make run``)."""
+
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TextIO
+
+import dagster as dg
+import pandas as pd
+
+from ml.data.download import OfflineError
+from ml.data.source import OFFICIAL, Source
+from ml.errors import DataError
+from ml.evaluation.report import comparison_table
+from orchestration.console import Console
+from orchestration.execute import START_TAG
+from orchestration.instance import use_instance
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import Storage
+from orchestration.settings import PROJECT_ROOT, Settings
+
+_OFFLINE_STAND_IN = "synthetic"
+_POLL_SECONDS = 0.5
+
+
+def main() -> int:
+    """Choose the data, run the job, follow it, summarize; gives the exit status."""
+    try:
+        raw_data = RawData(source=choose_source(sys.stdout))
+        say(sys.stdout, _data_line(raw_data))
+        log = Settings().local_home / "logs" / "run.log"
+        status = _run(raw_data, log)
+    except DataError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    if status == 0:
+        _summarize(raw_data, sys.stdout)
+    else:
+        say(sys.stdout, f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why.")
+    say(sys.stdout, _data_line(raw_data))
+    return status
+
+
+def choose_source(out: TextIO) -> str:
+    """MOVIELENS_DIR where it is set; else the official archive; generated data only where the machine is offline.
+
+    Raises:
+        DataError: the archive could be reached, but not used.
+    """
+    settings = Settings()
+    if "movielens_dir" in settings.model_fields_set:
+        return settings.movielens_dir
+    try:
+        Source(OFFICIAL).prepare(settings.cache)
+    except OfflineError as error:
+        say(out, f"Offline: {error}")
+        return _OFFLINE_STAND_IN
+    return OFFICIAL
+
+
+def say(out: TextIO, text: str) -> None:
+    """Print a line at once."""
+    out.write(f"{text}\n")
+    out.flush()
+
+
+def _data_line(raw_data: RawData) -> str:
+    notes = {_OFFLINE_STAND_IN: ": invented movies and ratings, not MovieLens", OFFICIAL: ""}
+    return f"Data set: {raw_data.dataset} (source {raw_data.source}{notes.get(raw_data.source, '')})"
+
+
+def _run(raw_data: RawData, log: Path) -> int:
+    use_instance()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start_tag = f"make run {uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, start_tag]
+    with log.open("w") as output, dg.DagsterInstance.get() as instance:
+        console = Console(instance, START_TAG, start_tag, sys.stdout)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # noqa: S603
+        try:
+            while process.poll() is None:
+                console.show_news()
+                time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:  # the child has got the signal too and ends its run
+            say(sys.stdout, "Stopping ...")
+            process.wait()
+        console.show_news()
+        return process.returncode
+
+
+def _summarize(raw_data: RawData, out: TextIO) -> None:
+    settings = Settings()
+    tables = Storage(raw_data=raw_data).tables
+    with (tables / "evaluation.parquet").open("rb") as file:
+        comparison = comparison_table([pd.read_parquet(file)])
+    text = comparison.to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
+    say(out, f"\nMetrics on the test interactions:\n{text}\n")
+    for path in sorted(tables.glob("top10_*.parquet")):
+        say(out, f"Top-10 table: {path}")
+    say(
+        out,
+        f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
+        f"http://127.0.0.1:{settings.mlflow_port}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

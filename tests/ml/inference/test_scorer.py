@@ -1,0 +1,167 @@
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.errors import DataError, NotFoundError
+from ml.features.feature_map import encode_interactions
+from ml.inference.bundle import ModelBundle
+from ml.inference.scorer import Scorer
+
+FIELDS = (
+    "user_id", "movie_id", "movie_decade", "movie_year", "rating_year", "rating_month", "rating_decade",
+    "genre1", "genre2", "genre3", "gender", "age", "occupation", "zip",
+)  # fmt: skip
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+class Reference:
+    """Scores by encoding one row after another with plain Python."""
+
+    def __init__(self, bundle: ModelBundle, interactions: pd.DataFrame) -> None:
+        self.network = bundle.network
+        self.users = {row["user_id"]: row for row in bundle.users.to_dict("records")}
+        self.movies = {row["movie_id"]: row for row in bundle.movies.to_dict("records")}
+        self.codes = {
+            field: {value: code for code, value in enumerate(sorted(set(interactions[field])))} for field in FIELDS
+        }
+
+    def row(self, user_id: int, movie_id: int, year: int, month: int) -> dict[str, Any]:
+        moment = {"rating_year": year, "rating_month": month, "rating_decade": f"{year // 10}0s"}
+        return {**self.users[user_id], **self.movies[movie_id], **moment}
+
+    def scores(self, rows: Iterable[dict[str, Any]]) -> np.ndarray:
+        codes = [[self.codes[field][row[field]] for field in FIELDS] for row in rows]
+        return np.asarray(self.network(np.array(codes, dtype=np.int32)))[:, 0]
+
+    def pair_scores(self, pairs: Iterable[tuple[int, int, int, int]]) -> np.ndarray:
+        return self.scores(self.row(*pair) for pair in pairs)
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle: ModelBundle) -> Scorer:
+    return Scorer(bundle)
+
+
+@pytest.fixture(scope="module")
+def reference(bundle: ModelBundle, small_interactions: pd.DataFrame) -> Reference:
+    return Reference(bundle, small_interactions)
+
+
+@pytest.fixture(scope="module")
+def pairs(bundle: ModelBundle) -> pd.DataFrame:
+    """Pairs in no order, some users and movies again, with the index of a filtered table."""
+    generator = np.random.default_rng(5)
+    return pd.DataFrame(
+        {
+            "user_id": generator.choice(bundle.users["user_id"], 40),
+            "movie_id": generator.choice(bundle.movies["movie_id"], 40),
+            "year": generator.integers(2000, 2004, 40),
+            "month": generator.integers(1, 13, 40),
+        },
+        index=generator.integers(0, 30, 40),
+    )
+
+
+def pair(**changes: int) -> pd.DataFrame:
+    return pd.DataFrame([{"user_id": 1, "movie_id": 1, "year": 2001, "month": 5, **changes}])
+
+
+def test_pairs(scorer: Scorer, reference: Reference, pairs: pd.DataFrame) -> None:
+    scores = scorer.score_pairs(pairs)
+    assert (scores.shape, scores.dtype) == ((40,), np.float32)
+    assert np.ptp(scores) > 0.1
+    np.testing.assert_allclose(scores, reference.pair_scores(pairs.itertuples(index=False)), **TOLERANCE)
+    np.testing.assert_array_equal(scorer.score_rows(pairs), scores)
+
+
+def test_full_rows(scorer: Scorer, reference: Reference, small_interactions: pd.DataFrame) -> None:
+    rows = small_interactions.sample(40, random_state=1)
+    expected = reference.scores(rows.to_dict("records"))
+    np.testing.assert_allclose(scorer.score_rows(rows[list(reversed(FIELDS))]), expected, **TOLERANCE)
+
+
+def test_encoded_rows(scorer: Scorer, reference: Reference, small_interactions: pd.DataFrame) -> None:
+    rows = small_interactions.sample(40, random_state=3)
+    encoded = encode_interactions(rows, scorer.bundle.feature_map).iloc[:, ::-1]
+    np.testing.assert_allclose(scorer.score_encoded(encoded), reference.scores(rows.to_dict("records")), **TOLERANCE)
+
+
+def test_full_rows_are_scored_by_their_own_values(
+    scorer: Scorer, reference: Reference, small_interactions: pd.DataFrame
+) -> None:
+    rows = small_interactions.sample(40, random_state=2)
+    moved = rows.assign(zip=rows["zip"].to_numpy()[::-1], occupation=rows["occupation"].iloc[0])
+    scores = scorer.score_rows(moved)
+    np.testing.assert_allclose(scores, reference.scores(moved.to_dict("records")), **TOLERANCE)
+    assert np.abs(scores - scorer.score_rows(rows)).max() > 1e-3
+
+
+def test_catalogue(scorer: Scorer, reference: Reference, bundle: ModelBundle) -> None:
+    positions = np.array([17, 0, 299])
+    scores = scorer.score_catalogue(positions, 2002, 11)
+    user_ids = bundle.users["user_id"].iloc[positions]
+    expected = [[(user, movie, 2002, 11) for movie in bundle.movies["movie_id"]] for user in user_ids]
+    assert (scores.shape, scores.dtype) == ((3, len(bundle.movies)), np.float32)
+    for row, row_pairs in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(row, reference.pair_scores(row_pairs), **TOLERANCE)
+
+
+def test_movies_stand_by_id(scorer: Scorer, bundle: ModelBundle, small_interactions: pd.DataFrame) -> None:
+    assert scorer.movie_ids.tolist() == sorted(set(small_interactions["movie_id"]))
+    assert scorer.user_ids.tolist() == sorted(set(small_interactions["user_id"]))
+    assert scorer.user_position(scorer.user_ids[42]) == 42
+    assert scorer.positions("movie_id", scorer.movie_ids[[5, 0]].tolist()).tolist() == [5, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user_id": 9999}, "user_id 9999.*300 from 1 to 300"),
+        ({"movie_id": -4}, "movie_id -4.*200 from 1 to 228"),
+        ({"year": 1999}, "rating_year 1999.*2000, 2001, 2002, 2003"),
+        ({"month": 13}, "rating_month 13.*1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"),
+    ],
+)
+def test_unknown_value_in_a_pair(scorer: Scorer, changes: dict[str, int], message: str) -> None:
+    pairs = pd.concat([pair(), pair(**changes)], ignore_index=True)
+    for score in (scorer.score_pairs, scorer.score_rows):
+        with pytest.raises(NotFoundError, match=message):
+            score(pairs)
+
+
+def test_unrated_movie_is_unknown(scorer: Scorer, small_movies: pd.DataFrame) -> None:
+    unrated = next(movie for movie in small_movies["movie_id"] if movie not in scorer.movie_ids)
+    with pytest.raises(NotFoundError, match=f"movie_id {unrated}"):
+        scorer.score_pairs(pair(movie_id=unrated))
+
+
+@pytest.mark.parametrize(("year", "month", "message"), [(2004, 1, "rating_year 2004"), (2001, 0, "rating_month 0")])
+def test_unknown_moment_of_the_catalogue(scorer: Scorer, year: int, month: int, message: str) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        scorer.score_catalogue(np.array([0]), year, month)
+
+
+def test_unknown_user(scorer: Scorer) -> None:
+    with pytest.raises(NotFoundError, match="user_id 301"):
+        scorer.user_position(301)
+
+
+def test_missing_columns(scorer: Scorer, small_interactions: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"columns movie_id, month are missing; expected user_id.*full row"):
+        scorer.score_rows(pair().drop(columns=["movie_id", "month"]))
+    with pytest.raises(DataError, match="year, month are missing"):
+        scorer.score_rows(small_interactions[list(FIELDS)].drop(columns="zip"))
+
+
+def test_unknown_value_in_a_full_row(scorer: Scorer, small_interactions: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="occupation 99"):
+        scorer.score_rows(small_interactions.head(3).assign(occupation=99))
+
+
+def test_no_rows(scorer: Scorer, small_interactions: pd.DataFrame) -> None:
+    for rows in (pair(), small_interactions):
+        scores = scorer.score_rows(rows.head(0))
+        assert (scores.shape, scores.dtype) == ((0,), np.float32)

@@ -1,0 +1,223 @@
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import checks
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected", "passed"),
+    [(1, None, True), (10, 10, True), (0, None, False), (0, 10, False), (9, 10, False), (11, 10, False)],
+)
+def test_row_count(rows: int, expected: int | None, passed: bool) -> None:
+    finding = checks.row_count(rows, expected)
+    assert (finding.name, finding.passed) == ("row_count", passed)
+    assert finding.facts["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("users", "movies", "repeated"),
+    [([1, 1, 2], [5, 6, 5], 0), ([1, 1, 1], [5, 6, 5], 1), ([1, 1, 1], [5, 5, 5], 2), ([], [], 0)],
+)
+def test_unique_keys(users: list[int], movies: list[int], repeated: int) -> None:
+    table = pd.DataFrame({"user_id": users, "movie_id": movies, "rating": range(len(users))})
+    finding = checks.unique_keys(table, ["user_id", "movie_id"])
+    assert (finding.name, finding.passed) == ("unique_keys", repeated == 0)
+    assert finding.facts == {"key": "user_id, movie_id", "repeated_rows": repeated}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts", "missing"),
+    [
+        ([1.0, 0.0], ["a", ""], 0),
+        ([1.0, NAN], ["a", "b"], 1),
+        ([1.0, 2.0], [None, "b"], 1),
+        ([NAN, NAN], [None, "b"], 3),
+    ],
+)
+def test_complete(numbers: list[float], texts: list[str | None], missing: int) -> None:
+    finding = checks.complete(pd.DataFrame({"number": numbers, "text": texts}))
+    assert (finding.name, finding.passed) == ("complete", missing == 0)
+    assert finding.facts == {"missing_values": missing}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected", "passed"),
+    [
+        ((3, 7), (3, 7), True),
+        ((3, 7), [3, 7], True),
+        ((3, 7), None, True),
+        ((3, 7), (7, 3), False),
+        ((3, 6), (3, 7), False),
+        ((4, 7), (3, 7), False),
+        ((3, 0), None, False),
+    ],
+)
+def test_cardinalities(sizes: tuple[int, ...], expected: tuple[int, ...] | None, passed: bool) -> None:
+    finding = checks.cardinalities(("age", "zip"), sizes, expected)
+    assert (finding.name, finding.passed) == ("cardinalities", passed)
+    assert finding.facts == {"age": sizes[0], "zip": sizes[1]}
+
+
+@pytest.mark.parametrize(
+    ("ages", "zips", "outside"),
+    [([0, 6], [0, 2], 0), ([0, 7], [0, 2], 1), ([0, 6], [3, 2], 1), ([-1, 6], [0, 2], 1), ([-1, 7], [-5, 99], 4)],
+)
+def test_codes_in_range(ages: list[int], zips: list[int], outside: int) -> None:
+    encoded = pd.DataFrame({"age": ages, "timestamp": [10**9, -1], "zip": zips})
+    finding = checks.codes_in_range(encoded, ("age", "zip"), (7, 3))
+    assert (finding.name, finding.passed) == ("codes_in_range", outside == 0)
+    assert finding.facts == {"codes_outside": outside}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "twice", "lost"),
+    [
+        ([3, 0, 4], [1, 2], 0, 0),
+        ([3, 0, 4, 1], [1, 2], 1, 0),
+        ([3, 0, 4, 4], [1, 2], 1, 0),
+        ([3, 0], [1, 2], 0, 1),
+        ([3, 0, 1], [1, 2], 1, 1),
+        ([3, 0, 4, 5], [1, 2], 0, 0),  # there is no row 5
+    ],
+    ids=["good", "in both parts", "twice in one part", "lost", "swapped", "beyond the end"],
+)
+def test_whole_split(train: list[int], test: list[int], twice: int, lost: int) -> None:
+    finding = checks.whole_split(pd.DataFrame({"row": train}), pd.DataFrame({"row": test}), 5)
+    assert (finding.name, finding.passed) == ("whole_split", sorted(train + test) == [0, 1, 2, 3, 4])
+    assert finding.facts == {
+        "training_rows": len(train),
+        "test_rows": len(test),
+        "rows_twice": twice,
+        "rows_lost": lost,
+    }
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "passed"),
+    [
+        ([0.7, 0.6], [0.7, 0.65], True),
+        ([0.7, 0.8, 0.6], [0.7, 0.9, 0.65], True),  # what happens in between does not matter
+        ([0.7], [0.7], True),
+        ([0.7, 0.7], [0.7, 0.6], False),
+        ([0.7, 0.8], [0.7, 0.6], False),
+        ([0.7, 0.6], [0.7, 0.71], False),
+        ([NAN], [0.7], False),
+        ([0.7], [INF], False),
+        ([0.7, NAN, 0.6], [0.7, 0.8, 0.6], False),
+        ([0.7, 0.6], [INF, 0.6], False),
+    ],
+)
+def test_losses_fall(train: list[float], val: list[float], passed: bool) -> None:
+    finding = checks.losses_fall(train, val)
+    assert (finding.name, finding.passed) == ("losses_fall", passed)
+    ends = {"train_first": train[0], "train_last": train[-1], "val_first": val[0], "val_last": val[-1]}
+    assert finding.facts == pytest.approx(ends, nan_ok=True)
+
+
+def test_finding_keeps_outcome_and_facts_under_another_name() -> None:
+    finding = checks.row_count(0, 5)
+    assert finding.named("rows_of_users") == checks.Finding("rows_of_users", False, finding.facts)
+    assert finding.name == "row_count"
+
+
+def evaluation(model: str, **values: float) -> pd.DataFrame:
+    return pd.DataFrame({"model": model, "metric": list(values), "value": list(values.values())})
+
+
+@pytest.mark.parametrize(
+    ("values", "below"),
+    [
+        ({"ndcg_at_10": 0.7, "auc": 0.8, "log_loss": 0.6}, "none"),
+        ({"ndcg_at_10": 0.6, "auc": 0.5, "log_loss": 0.6}, "none"),
+        ({"ndcg_at_10": 0.59, "auc": 0.8, "log_loss": 0.6}, "ndcg_at_10"),
+        ({"ndcg_at_10": 0.7, "auc": NAN, "log_loss": 0.6}, "auc"),
+        ({"ndcg_at_10": 0.1, "auc": 0.2, "log_loss": 0.6}, "ndcg_at_10, auc"),
+    ],
+)
+def test_not_below_random(values: dict[str, float], below: str) -> None:
+    # The other baseline is better than the model; only the random order counts.
+    baselines = [evaluation("movie mean", ndcg_at_10=0.9, auc=0.9), evaluation("random", ndcg_at_10=0.6, auc=0.5)]
+    finding = checks.not_below_random(evaluation("mine", **values), pd.concat(baselines))
+    assert (finding.name, finding.passed) == ("not_below_random", below == "none")
+    assert finding.facts == {"metrics_below": below}
+
+
+# Two users with three movies each, in two orders of rows; user 1 has rated movie 10, user 2 movie 20.
+TOP = pd.DataFrame(
+    {
+        "user_id": [1, 1, 1, 2, 2, 2],
+        "rank": [1, 2, 3, 1, 2, 3],
+        "movie_id": [20, 30, 40, 10, 30, 40],
+        "score": [1.0, 0.5, 0.5, 0.8, 0.2, 0.0],
+    }
+)
+RATINGS = pd.DataFrame({"user_id": [1, 2, 3], "movie_id": [10, 20, 30], "rating": [5, 1, 3]})
+
+
+def with_value(column: str, row: int, value: float) -> pd.DataFrame:
+    top = TOP.copy()
+    top.loc[row, column] = value
+    return top
+
+
+def top_lists(top: pd.DataFrame) -> checks.Finding:
+    return checks.top_lists(top, RATINGS, users=[1, 2], length=3)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 0, 3, 2, 4, 1]], ids=["in order", "shuffled"])
+def test_top_lists_pass(order: list[int]) -> None:
+    finding = top_lists(TOP.iloc[order])
+    assert (finding.name, finding.passed) == ("top_lists", True)
+    assert finding.facts == {
+        "users": 2,
+        "lists_of_other_length": 0,
+        "rows_of_other_users": 0,
+        "wrong_ranks": 0,
+        "repeated_movies": 0,
+        "rising_scores": 0,
+        "scores_outside_0_to_1": 0,
+        "rated_movies": 0,
+    }
+
+
+DEFECTS: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
+    "row missing at the end": (lambda: TOP.iloc[:-1], "lists_of_other_length"),
+    "row missing at the start": (lambda: TOP.iloc[1:], "lists_of_other_length"),
+    "user missing": (lambda: TOP[TOP["user_id"] == 1], "lists_of_other_length"),
+    "nobody at all": (lambda: TOP.iloc[:0], "lists_of_other_length"),
+    "fourth row": (lambda: pd.concat([TOP, TOP.tail(1).assign(rank=4, movie_id=50)]), "lists_of_other_length"),
+    "user too many": (lambda: pd.concat([TOP, TOP.head(3).assign(user_id=3)]), "rows_of_other_users"),
+    "rank from zero": (lambda: TOP.assign(rank=TOP["rank"] - 1), "wrong_ranks"),
+    "rank twice": (lambda: with_value("rank", 2, 2), "wrong_ranks"),
+    "rank left out": (lambda: with_value("rank", 5, 4), "wrong_ranks"),
+    "movie twice": (lambda: with_value("movie_id", 2, 20), "repeated_movies"),
+    "rising scores": (lambda: with_value("score", 2, 0.6), "rising_scores"),
+    "score above 1": (lambda: with_value("score", 0, 1.01), "scores_outside_0_to_1"),
+    "score below 0": (lambda: with_value("score", 5, -0.01), "scores_outside_0_to_1"),
+    "score missing": (lambda: with_value("score", 5, NAN), "scores_outside_0_to_1"),
+    "rated movie": (lambda: with_value("movie_id", 0, 10), "rated_movies"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "fact"), DEFECTS.values(), ids=DEFECTS)
+def test_top_lists_fail(make: Callable[[], pd.DataFrame], fact: str) -> None:
+    finding = top_lists(make())
+    assert not finding.passed
+    assert finding.facts[fact] > 0
+
+
+def test_top_lists_of_nobody_fail() -> None:
+    assert not checks.top_lists(TOP.iloc[:0], RATINGS, users=[], length=3).passed
+
+
+def test_another_users_rating_is_no_defect() -> None:
+    pairs = product((1, 2), (50, 60, 70))
+    top = TOP.assign(movie_id=[movie for _, movie in pairs])
+    ratings = pd.DataFrame({"user_id": np.full(3, 3), "movie_id": [50, 60, 70]})
+    assert checks.top_lists(top, ratings, users=[1, 2], length=3).passed
