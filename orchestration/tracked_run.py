@@ -23,7 +23,17 @@ from orchestration.tracking_config import TrackingConfig
 BUNDLE_FILE = "bundle.zip"
 BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
 _TEXT_FIELDS = ("movie_decade", "rating_decade", "genre1", "genre2", "genre3", "gender", "zip")
-_REQUIREMENTS = ("keras", "pandas", "numpy", "scipy", "pyarrow", "pydantic")
+_REQUIREMENTS = (
+    "keras",
+    "pandas",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "pydantic",
+    "numba",
+    "threadpoolctl",
+    "universal-pathlib",
+)
 _BACKENDS = {"tensorflow": ("tensorflow-cpu", "tensorflow"), "jax": ("jax",), "torch": ("torch",)}
 
 

@@ -20,7 +20,9 @@ class AutoIntConfig(BaseModel):
 class AutoIntMLPConfig(AutoIntConfig):
     """AutoInt with a deep branch beside it."""
 
-    hidden_units: list[PositiveInt] = Field(default=[32, 32], min_length=1, description="Widths of the deep branch's hidden layers.")
+    hidden_units: list[PositiveInt] = Field(
+        default=[32, 32], min_length=1, description="Widths of the deep branch's hidden layers."
+    )
     dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
     batch_normalization: bool = Field(default=False, description="Batch normalisation before each hidden layer's ReLU.")
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")

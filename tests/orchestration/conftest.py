@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml.inference.bundle import ModelBundle
 from orchestration.assets.common import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.jobs import PIPELINE
@@ -21,20 +22,21 @@ from orchestration.settings import Settings
 
 DATASET = "synthetic-small"
 EPOCHS = 3
-TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "epochs": EPOCHS}
+TRAINING = {"batch_size": 256, "learning_rate": 3e-3, "epochs": EPOCHS}
+ARCHITECTURE = {"embed_dim": 8, "num_layers": 1, "head_dim": 4}
 RUN_CONFIG = {
     "resources": {"raw_data": {"config": {"source": DATASET}}},
-    "ops": {model: {"config": {"training": TRAINING}} for model in MODELS},
+    "ops": {model: {"config": {"model": ARCHITECTURE, "training": TRAINING}} for model in MODELS},
 }
-FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI")
+_OF_MLFLOW = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI")
 
 
 @contextmanager
 def environment(variables: Mapping[str, str | Path]) -> Iterator[pytest.MonkeyPatch]:
-    """Of the project's settings, only these; no file ``.env``."""
+    """Of the project's settings, these and no others; no file ``.env``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Settings.model_config, "env_file", None)
-        for name in (*Settings.model_fields, *FOREIGN):
+        for name in (*Settings.model_fields, *_OF_MLFLOW):
             patch.delenv(name.upper(), raising=False)
         for name, value in variables.items():
             patch.setenv(name, str(value))
@@ -43,7 +45,7 @@ def environment(variables: Mapping[str, str | Path]) -> Iterator[pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def env(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Every test has a home and a cache of its own unless it asks for those of the materialized pipeline."""
+    """Every test has a home and a cache of its own, unless it asks for those of the materialized pipeline."""
     with environment({"PIPELINE_HOME": tmp_path / "home", "MOVIELENS_CACHE": tmp_path / "cache"}) as patch:
         yield patch
 
@@ -54,13 +56,11 @@ class Pipeline:
 
     home: Path
     cache: Path
-    instance: dg.DagsterInstance
-    run_id: str
+    result: dg.ExecuteInProcessResult
 
     @property
-    def variables(self) -> dict[str, str]:
-        """The environment that it ran in."""
-        return {"PIPELINE_HOME": str(self.home), "MOVIELENS_CACHE": str(self.cache)}
+    def run_id(self) -> str:
+        return self.result.run_id
 
     @property
     def tables(self) -> Path:
@@ -73,13 +73,32 @@ class Pipeline:
         document: dict[str, Any] = json.loads((self.tables / f"{name}.json").read_text("utf-8"))
         return document
 
+    def bundle_path(self, model: str) -> Path:
+        return self.home / "models" / DATASET / f"{model}.zip"
 
-def run_pipeline(home: Path, cache: Path, instance: dg.DagsterInstance, config: Mapping[str, Any]) -> Pipeline:
-    """Run the whole job in this process."""
-    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": cache}):
-        job = build_definitions(dg.in_process_executor).resolve_job_def(PIPELINE)
-        result = job.execute_in_process(run_config=dict(config), instance=instance)
-    return Pipeline(home, cache, instance, result.run_id)
+    def bundle(self, model: str) -> ModelBundle:
+        return ModelBundle.load(self.bundle_path(model))
+
+
+def run_job(
+    instance: dg.DagsterInstance, config: Mapping[str, Any], *assets: str, raise_on_error: bool = True
+) -> dg.ExecuteInProcessResult:
+    """Run the job, or some of its assets, in this process."""
+    job = build_definitions(dg.in_process_executor).resolve_job_def(PIPELINE)
+    return job.execute_in_process(
+        run_config=dict(config),
+        instance=instance,
+        asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
+        raise_on_error=raise_on_error,
+    )
+
+
+def failure_text(result: dg.ExecuteInProcessResult, step: str) -> str:
+    """What a failed step said of its failure."""
+    data = result.failure_data_for_node(step)
+    assert data is not None
+    assert data.user_failure_data is not None
+    return data.user_failure_data.description or ""
 
 
 @pytest.fixture(scope="session")
@@ -92,28 +111,41 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def materialized(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Pipeline:
     """The whole job, run once on the small synthetic data."""
     folder = tmp_path_factory.mktemp("pipeline")
-    return run_pipeline(folder / "home", folder / "cache", instance, RUN_CONFIG)
+    home, cache = folder / "home", folder / "cache"
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": cache}):
+        return Pipeline(home, cache, run_job(instance, RUN_CONFIG))
 
 
 @pytest.fixture(scope="session")
 def materialized_again(
     materialized: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance
 ) -> Pipeline:
-    """The job once more in a copy of the first run's home, so that the first one's results stay as they are."""
+    """The job once more, in a copy of the first run's home, so that what the first one left stays as it is."""
     home = tmp_path_factory.mktemp("again") / "home"
     shutil.copytree(materialized.home, home)
-    return run_pipeline(home, materialized.cache, instance, RUN_CONFIG)
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache}):
+        return Pipeline(home, materialized.cache, run_job(instance, RUN_CONFIG))
 
 
 @pytest.fixture
 def pipeline(materialized: Pipeline, env: pytest.MonkeyPatch) -> Pipeline:
-    """The materialized pipeline, with its environment set."""
-    for name, value in materialized.variables.items():
-        env.setenv(name, value)
+    """The materialized pipeline, with its home and cache in the environment."""
+    env.setenv("PIPELINE_HOME", str(materialized.home))
+    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
     return materialized
 
 
 @pytest.fixture
 def tracking() -> Tracking:
-    """Of the environment's home."""
+    """Of the home in the environment."""
     return Tracking(raw_data=RawData(source=DATASET))
+
+
+def assert_same_list(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Two top lists of one user are the same; movies may change places only where rounding decides."""
+    assert found["rank"].tolist() == expected["rank"].tolist()
+    pairs = zip(found["movie_id"], found["score"], expected["movie_id"], expected["score"], strict=True)
+    for movie, score, expected_movie, expected_score in pairs:
+        assert score == pytest.approx(expected_score, abs=1e-6)
+        by_movie = expected.set_index("movie_id")["score"]
+        assert movie == expected_movie or by_movie.get(movie, expected_score) == pytest.approx(score, abs=1e-6)

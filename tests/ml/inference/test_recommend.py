@@ -1,10 +1,10 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from ml.errors import NotFoundError
 from ml.inference.bundle import ModelBundle
@@ -21,29 +21,30 @@ COLUMNS = {
 
 
 @dataclass
-class TableNetwork:
-    """Looks the probability up by the codes of user, movie and month: five values only, so that many are equal."""
+class TableForward:
+    """Looks the logit up by the codes of user, movie and month: five values only, so that many are equal."""
 
+    bundle: ModelBundle
     table: np.ndarray  # [users, movies, months]
 
     @classmethod
-    def of(cls, bundle: ModelBundle) -> "TableNetwork":
+    def of(cls, bundle: ModelBundle) -> "TableForward":
         shape = (len(bundle.users), len(bundle.movies), 12)
-        return cls(np.random.default_rng(3).integers(1, 6, shape).astype(np.float32) / 8)
+        return cls(bundle, np.random.default_rng(3).integers(-2, 3, shape).astype(np.float32))
 
-    def predict(self, codes: np.ndarray, **_: Any) -> np.ndarray:
-        return self.table[codes[:, 0], codes[:, 1], codes[:, 5]][:, None]
-
-
-@pytest.fixture(scope="module")
-def table_bundle(bundle: ModelBundle) -> ModelBundle:
-    return replace(bundle, network=TableNetwork.of(bundle))
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        return self.table[codes[:, 0], codes[:, 1], codes[:, 5]]
 
 
 @pytest.fixture(scope="module")
-def ratings(small_interactions: pd.DataFrame, table_bundle: ModelBundle) -> pd.DataFrame:
+def forward(bundle: ModelBundle) -> TableForward:
+    return TableForward.of(bundle)
+
+
+@pytest.fixture(scope="module")
+def ratings(small_interactions: pd.DataFrame, forward: TableForward) -> pd.DataFrame:
     """The data set's ratings and more: two users rated (nearly) all, some pairs twice, some ids unknown."""
-    movies = table_bundle.movies["movie_id"]
+    movies = forward.bundle.movies["movie_id"]
     others = small_interactions.loc[small_interactions["user_id"] != FEW, ["user_id", "movie_id"]]
     few = pd.DataFrame({"user_id": FEW, "movie_id": movies[~movies.isin(LEFT)]})
     none = pd.DataFrame({"user_id": NONE, "movie_id": movies})
@@ -52,8 +53,8 @@ def ratings(small_interactions: pd.DataFrame, table_bundle: ModelBundle) -> pd.D
 
 
 @pytest.fixture(scope="module")
-def recommender(table_bundle: ModelBundle, ratings: pd.DataFrame) -> Recommender:
-    return Recommender(Scorer(table_bundle), ratings)
+def recommender(forward: TableForward, ratings: pd.DataFrame) -> Recommender:
+    return Recommender(Scorer(forward.bundle, forward), ratings)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +68,16 @@ def lists(recommender: Recommender, progress: list[Progress]) -> pd.DataFrame:
 
 
 def brute_force(
-    bundle: ModelBundle, ratings: pd.DataFrame, month: int, top_k: int
+    forward: TableForward, ratings: pd.DataFrame, month: int, top_k: int
 ) -> list[tuple[int, int, int, float]]:
     """user_id, rank, movie_id and score of all lists, one pair after another."""
     seen = set(zip(ratings["user_id"], ratings["movie_id"], strict=True))
     lists = []
-    for user_code, user in enumerate(bundle.users["user_id"]):
+    for user_code, user in enumerate(forward.bundle.users["user_id"]):
         candidates = []
-        for movie_code, movie in enumerate(bundle.movies["movie_id"]):
+        for movie_code, movie in enumerate(forward.bundle.movies["movie_id"]):
             if (user, movie) not in seen:
-                candidates.append((-float(bundle.network.table[user_code, movie_code, month - 1]), movie))
+                candidates.append((-float(expit(forward.table[user_code, movie_code, month - 1])), movie))
         for rank, (score, movie) in enumerate(sorted(candidates)[:top_k], start=1):
             lists.append((user, rank, movie, -score))
     return lists
@@ -86,19 +87,19 @@ def as_tuples(lists: pd.DataFrame) -> list[tuple[int, int, int, float]]:
     return list(lists[["user_id", "rank", "movie_id", "score"]].itertuples(index=False, name=None))
 
 
-def test_equals_brute_force(lists: pd.DataFrame, table_bundle: ModelBundle, ratings: pd.DataFrame) -> None:
-    expected = brute_force(table_bundle, ratings, MONTH, TOP_K)
+def test_equals_brute_force(lists: pd.DataFrame, forward: TableForward, ratings: pd.DataFrame) -> None:
+    expected = brute_force(forward, ratings, MONTH, TOP_K)
     assert as_tuples(lists) == expected
     equal = sum(a[0] == b[0] and a[3] == b[3] for a, b in pairwise(expected))
     assert equal > 100  # ties were broken
 
 
-def test_columns(lists: pd.DataFrame, table_bundle: ModelBundle) -> None:
+def test_columns(lists: pd.DataFrame, forward: TableForward) -> None:
     assert {name: str(dtype) for name, dtype in lists.dtypes.items()} == COLUMNS
     assert lists.index.equals(pd.RangeIndex(len(lists)))
     assert set(lists["rating_year"]) == {YEAR}
     assert set(lists["rating_month"]) == {MONTH}
-    movies = {row["movie_id"]: (row["title"], row["genres"]) for row in table_bundle.movies.to_dict("records")}
+    movies = {row["movie_id"]: (row["title"], row["genres"]) for row in forward.bundle.movies.to_dict("records")}
     named = [movies[movie] for movie in lists["movie_id"]]
     assert list(zip(lists["title"], lists["genres"], strict=True)) == named
 
@@ -125,14 +126,14 @@ def test_one_user_gets_the_same_list(user_id: int, lists: pd.DataFrame, recommen
     pd.testing.assert_frame_equal(recommender.recommend(user_id, YEAR, MONTH, TOP_K), own)
 
 
-def test_month_matters(recommender: Recommender, table_bundle: ModelBundle, ratings: pd.DataFrame) -> None:
+def test_month_matters(recommender: Recommender, forward: TableForward, ratings: pd.DataFrame) -> None:
     lists = as_tuples(recommender.recommend_all(YEAR, 12, 1))
-    assert lists == brute_force(table_bundle, ratings, 12, 1)
-    assert lists != brute_force(table_bundle, ratings, MONTH, 1)
+    assert lists == brute_force(forward, ratings, 12, 1)
+    assert lists != brute_force(forward, ratings, MONTH, 1)
 
 
-def test_more_than_the_catalogue(recommender: Recommender, table_bundle: ModelBundle, ratings: pd.DataFrame) -> None:
-    expected = [row for row in brute_force(table_bundle, ratings, MONTH, 500) if row[0] == 3]
+def test_more_than_the_catalogue(recommender: Recommender, forward: TableForward, ratings: pd.DataFrame) -> None:
+    expected = [row for row in brute_force(forward, ratings, MONTH, 500) if row[0] == 3]
     assert as_tuples(recommender.recommend(3, YEAR, MONTH, 500)) == expected
 
 

@@ -1,0 +1,195 @@
+"""Logits of encoded rows, as fast as the processor allows.
+
+``AutoIntForward`` computes what a network of ``ml.models.autoint`` computes, in an order made for scoring millions of
+rows: the first layer's projections are done once for every code instead of once for every row, rows are worked through
+in tiles that fit the processor's cache, and each tile's projections are one matrix product. Any other network is run
+by Keras.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import keras
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ml.inference import kernels
+from ml.models.autoint import LOGIT_LAYER
+from ml.models.layers import FieldEmbedding, InteractingLayer
+
+_TILE = 64  # rows; four projections of 14 fields are then 460 kB, the size of a level-2 cache
+_TILES_A_SHARE = 64  # that a thread takes at a time, at most
+_KERAS_BATCH = 8192
+
+
+class Forward(Protocol):
+    """A trained network's forward pass without dropout."""
+
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        """Log-odds of a like, float32 [rows], of codes int32 [rows, fields]."""
+        ...
+
+
+def forward_of(network: keras.Model) -> Forward:
+    """The fastest forward pass that computes this network."""
+    return AutoIntForward(network) if AutoIntForward.supports(network) else KerasForward(network)
+
+
+class KerasForward:
+    """Runs the network as it is; it has to give probabilities [rows, 1]."""
+
+    def __init__(self, network: keras.Model) -> None:
+        self._network = network
+
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        """See ``Forward``."""
+        if not len(codes):
+            return np.empty(0, np.float32)  # Keras cannot predict nothing
+        probabilities = self._network.predict(codes, batch_size=_KERAS_BATCH, verbose=0)[:, 0].astype(np.float64)
+        with np.errstate(divide="ignore"):
+            return (np.log(probabilities) - np.log1p(-probabilities)).astype(np.float32)
+
+
+class AutoIntForward:
+    """AutoInt, with or without a deep branch, by matrix products and the compiled loops of ``ml.inference.kernels``.
+
+    Equal to the network to float32's rounding.
+
+    Args:
+        network: made by ``ml.models.autoint``.
+        threads: how many to use; default: one a processor.
+    """
+
+    def __init__(self, network: keras.Model, threads: int | None = None) -> None:
+        embedding = network.get_layer("embedding")
+        table = np.asarray(embedding.table)  # [codes of all fields, embed_dim]
+        interacting = [layer for layer in network.layers if isinstance(layer, InteractingLayer)]
+        self._offsets = embedding.offsets[:, None]  # [fields, 1]
+        self._head_dim = interacting[0].head_dim
+        self._scale = self._head_dim**-0.5 if interacting[0].scaled else 1.0
+        first, *others = [_projection(layer) for layer in interacting]
+        self._projected_table = table @ first  # [codes, 4 * width]
+        self._projections = [np.ascontiguousarray(kernel.T) for kernel in others]  # [4 * width, width]
+        self._fields, self._width = len(embedding.field_dims), interacting[0].num_heads * self._head_dim
+        attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
+        by_field = np.asarray(attention.kernel).reshape(self._fields, self._width)
+        self._output = np.ascontiguousarray(by_field.T).reshape(1, -1)  # [1, width * fields]
+        self._deep = _DeepBranch(network, table) if _is_deep(network) else None
+        self._threads = threads or _processors()
+
+    @staticmethod
+    def supports(network: keras.Model) -> bool:
+        """Whether this class computes the network: all layers are AutoInt's, and heads fit the loops."""
+        known = (FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS)
+        heads = [layer.head_dim for layer in network.layers if isinstance(layer, InteractingLayer)]
+        family = network.name in ("autoint", "autoint_mlp") and all(
+            isinstance(layer, known) for layer in network.layers
+        )
+        return family and bool(heads) and all(size % 4 == 0 for size in heads)
+
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        """See ``Forward``."""
+        out = np.empty(len(codes), np.float32)
+        tiles = -(-len(codes) // _TILE)
+        size = _TILE * min(_TILES_A_SHARE, -(-tiles // self._threads)) or _TILE
+
+        def work(start: int) -> None:
+            share = slice(start, start + size)
+            out[share] = self._share_logits(np.ascontiguousarray(codes[share].T) + self._offsets)
+
+        # The threads share the rows; a matrix product that started threads of its own would only disturb them.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(work, range(0, len(codes), size)))
+        return out
+
+    def _share_logits(self, rows: np.ndarray) -> np.ndarray:
+        """Logits [n] of table rows [fields, n]."""
+        logits = np.empty(rows.shape[1], np.float32)
+        spaces: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        for start in range(0, rows.shape[1], _TILE):
+            tile = np.ascontiguousarray(rows[:, start : start + _TILE])
+            size = tile.shape[1]
+            projected, scores, hidden = spaces.setdefault(size, self._space(size))
+            kernels.gather(tile, self._projected_table, projected)
+            self._attend(projected, scores, hidden)
+            for kernel in self._projections:
+                np.matmul(kernel, hidden.reshape(self._width, -1), out=projected.reshape(4 * self._width, -1))
+                self._attend(projected, scores, hidden)
+            logits[start : start + size] = (self._output @ hidden.reshape(-1, size))[0]
+            if self._deep:
+                logits[start : start + size] += self._deep.logits(tile)
+        return logits
+
+    def _space(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Work arrays for a tile: projections, attention scores, hidden states."""
+        shapes = ((4 * self._width, self._fields, size), (self._fields, size), (self._width, self._fields, size))
+        projected, scores, hidden = (np.empty(shape, np.float32) for shape in shapes)
+        return projected, scores, hidden
+
+    def _attend(self, projected: np.ndarray, scores: np.ndarray, hidden: np.ndarray) -> None:
+        kernels.attend(projected.reshape(4, *hidden.shape), self._head_dim, self._scale, scores, hidden)
+
+
+class _DeepBranch:
+    """The deep branch; its first layer is done once for every code, as a sum over fields needs no more."""
+
+    def __init__(self, network: keras.Model, table: np.ndarray) -> None:
+        names = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+        hidden = [name for name in names if name.startswith("deep_") and name != "deep_logit"]
+        (kernel, bias), *self._hidden = [_affine(network, name) for name in hidden]
+        embedding = network.get_layer("embedding")
+        by_field = kernel.reshape(len(embedding.field_dims), embedding.embed_dim, -1)
+        parts = np.split(table, embedding.offsets[1:])
+        self._first_table = np.concatenate([part @ field for part, field in zip(parts, by_field, strict=True)])
+        self._first_bias = bias
+        self._output = _affine(network, "deep_logit")
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """Logits [n] of table rows [fields, n]."""
+        hidden = np.maximum(self._first_table[rows].sum(axis=0) + self._first_bias, 0)
+        for kernel, bias in self._hidden:
+            hidden = np.maximum(hidden @ kernel + bias, 0)
+        kernel, bias = self._output
+        return (hidden @ kernel + bias)[:, 0]
+
+
+_PLAIN_LAYERS = (
+    keras.layers.InputLayer,
+    keras.layers.Flatten,
+    keras.layers.Dense,
+    keras.layers.BatchNormalization,
+    keras.layers.ReLU,
+    keras.layers.Dropout,
+    keras.layers.Add,
+    keras.layers.Activation,
+)
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_deep(network: keras.Model) -> bool:
+    return any(layer.name == "deep_logit" for layer in network.layers)
+
+
+def _projection(layer: InteractingLayer) -> np.ndarray:
+    """The four kernels side by side, [input width, 4 * width]; zeros where there is no residual."""
+    kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
+    residual = np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0])
+    return np.concatenate([*kernels_, residual], axis=1)
+
+
+def _affine(network: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [in, out] and bias [out] of a dense layer, with the batch normalisation that follows it worked in."""
+    layer = network.get_layer(name)
+    kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
+    norm = f"deep_norm_{name.removeprefix('deep_')}"
+    if norm not in [other.name for other in network.layers]:
+        return kernel, bias
+    norm_layer = network.get_layer(norm)
+    variance, mean = np.asarray(norm_layer.moving_variance), np.asarray(norm_layer.moving_mean)
+    factor = np.asarray(norm_layer.gamma) / np.sqrt(variance + norm_layer.epsilon)
+    return kernel * factor, (bias - mean) * factor + np.asarray(norm_layer.beta)

@@ -1,0 +1,118 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration.definitions import build_definitions
+from orchestration.settings import PROJECT_ROOT
+
+GROUPS = {
+    "raw": {"raw_users", "raw_movies", "raw_ratings"},
+    "tables": {"users", "movies", "ratings", "interactions"},
+    "features": {"feature_map", "encoded_interactions", "train_interactions", "test_interactions"},
+    "models": {"autoint", "autoint_mlp"},
+    "evaluation": {"baseline_metrics", "autoint_metrics", "autoint_mlp_metrics", "model_comparison"},
+    "recommendations": {"top10_recommendations"},
+}
+CHECKS = {
+    "raw_users": {"row_count", "unique_keys"},
+    "raw_movies": {"row_count", "unique_keys"},
+    "raw_ratings": {"row_count", "unique_keys"},
+    "users": {"complete"},
+    "movies": {"complete"},
+    "ratings": {"complete"},
+    "interactions": {"row_count", "unique_keys", "complete"},
+    "feature_map": {"cardinalities"},
+    "encoded_interactions": {"row_count", "complete", "codes_in_range"},
+    "train_interactions": {"whole_split"},
+    "autoint": {"losses_fall"},
+    "autoint_mlp": {"losses_fall"},
+    "autoint_metrics": {"not_below_random"},
+    "autoint_mlp_metrics": {"not_below_random"},
+    "top10_recommendations": {"top_lists_autoint", "top_lists_autoint_mlp"},
+}
+SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions()
+
+
+def test_assets_by_group(definitions: dg.Definitions) -> None:
+    groups: dict[str, set[str]] = {}
+    for node in definitions.resolve_asset_graph().asset_nodes:
+        groups.setdefault(node.group_name or "", set()).add(node.key.to_user_string())
+    assert groups == GROUPS
+
+
+def test_every_asset_has_owner_and_description(definitions: dg.Definitions) -> None:
+    for node in definitions.resolve_asset_graph().asset_nodes:
+        assert node.owners == ["team:recommendations"], node.key
+        assert node.description, node.key
+        assert node.kinds, node.key
+
+
+def test_checks_all_block(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    checks: dict[str, set[str]] = {}
+    for key in graph.asset_check_keys:
+        checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+        assert graph.get_check_spec(key).blocking, key
+    assert checks == CHECKS
+
+
+def test_only_evaluated_models_are_published(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    parents = {key.to_user_string() for key in graph.get(dg.AssetKey("top10_recommendations")).parent_keys}
+    assert parents == {"autoint", "autoint_mlp", "ratings", "model_comparison"}
+
+
+def test_jobs(definitions: dg.Definitions) -> None:
+    jobs = [job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert [job.name for job in jobs] == ["recommender_pipeline"]
+    assets = {key.to_user_string() for key in jobs[0].asset_layer.selected_asset_keys}
+    assert assets == set.union(*GROUPS.values())
+
+
+def test_schedule_runs_every_night_by_default(definitions: dg.Definitions) -> None:
+    schedules = list(definitions.schedules or [])
+    assert [schedule.name for schedule in schedules] == ["nightly"]
+    nightly = definitions.resolve_schedule_def("nightly")
+    assert nightly.job_name == "recommender_pipeline"
+    assert nightly.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert (nightly.cron_schedule, nightly.execution_timezone) == ("0 3 * * *", "UTC")
+
+
+def test_schedule_is_set_by_the_environment(env: pytest.MonkeyPatch) -> None:
+    env.setenv("SCHEDULE_CRON", "30 1 * * 1")
+    env.setenv("SCHEDULE_TIMEZONE", "Europe/Vienna")
+    nightly = build_definitions().resolve_schedule_def("nightly")
+    assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * 1", "Europe/Vienna")
+
+
+def test_loading_leaves_slow_packages_alone() -> None:
+    code = (
+        "import sys; from orchestration.definitions import defs; defs().resolve_asset_graph(); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "dagster" in loaded
+    assert not SLOW_IMPORTS & set(loaded)
+
+
+def test_workspace_loads_from_elsewhere(tmp_path: Path) -> None:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(PROJECT_ROOT / "workspace.yaml")]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    finished = subprocess.run(
+        command, cwd=tmp_path, env={**variables, "DAGSTER_HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "movie_recommender" in finished.stdout + finished.stderr

@@ -1,0 +1,208 @@
+import io
+import math
+import zipfile
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.inference.recommend import get_recommendations
+from orchestration.assets.common import MODELS
+from orchestration.resources.tracking import Tracking
+from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list
+
+TABLES = {
+    "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
+    "train_interactions", "test_interactions", "baseline_metrics", "autoint_metrics", "autoint_mlp_metrics",
+    "evaluation", "top10_autoint", "top10_autoint_mlp",
+}  # fmt: skip
+DOCUMENTS = {"feature_map", "autoint", "autoint_mlp"}
+TOP_COLUMNS = {
+    "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
+    "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",
+}  # fmt: skip
+METRICS = {
+    "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
+}  # fmt: skip
+BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
+Row = dict[str, Any]
+
+
+def network_of(pipeline: Pipeline, model: str, folder: Path) -> keras.Model:
+    """The network inside the published bundle."""
+    with zipfile.ZipFile(pipeline.bundle_path(model)) as archive:
+        path = archive.extract("network.keras", folder)
+    return keras.saving.load_model(path, compile=False)
+
+
+def probabilities(network: keras.Model, codes: list[list[int]]) -> list[float]:
+    return network.predict(np.array(codes, dtype=np.int32), batch_size=8192, verbose=0)[:, 0].tolist()
+
+
+def latest_month(pipeline: Pipeline) -> tuple[int, int]:
+    """Of the raw file."""
+    lines = (pipeline.cache / DATASET / "ratings.dat").read_text("latin-1").splitlines()
+    latest = datetime.fromtimestamp(max(int(line.split("::")[3]) for line in lines), UTC)
+    return latest.year, latest.month
+
+
+def test_all_tables_are_there(pipeline: Pipeline) -> None:
+    assert {path.stem for path in pipeline.tables.glob("*.parquet")} == TABLES
+    assert {path.stem for path in pipeline.tables.glob("*.json")} == DOCUMENTS
+    assert all(len(pipeline.table(name)) for name in TABLES)
+    assert all(pipeline.document(name) for name in DOCUMENTS)
+    assert len(pipeline.table("raw_ratings")) == 15_000
+
+
+def test_duckdb_reads_the_tables(pipeline: Pipeline) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for name in TABLES:
+        table = pipeline.table(name)
+        found = duckdb.sql(f"SELECT * FROM '{pipeline.tables / name}.parquet'")
+        assert found.columns == table.columns.tolist()
+        assert found.fetchall() == [tuple(row) for row in table.astype(object).to_numpy()], name
+
+
+def test_no_temporary_file_is_left(pipeline: Pipeline) -> None:
+    files = [path for folder in (pipeline.home, pipeline.cache) for path in folder.rglob("*")]
+    assert len(files) > len(TABLES)
+    assert [path for path in files if path.name.startswith(".") or path.suffix == ".tmp"] == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_top_table(pipeline: Pipeline, model: str) -> None:
+    top = pipeline.table(f"top10_{model}")
+    assert {name: str(dtype) for name, dtype in top.dtypes.items()} == TOP_COLUMNS
+    assert list(top) == list(TOP_COLUMNS)
+    assert set(zip(top["rating_year"], top["rating_month"], strict=True)) == {latest_month(pipeline)}
+    assert set(top["model"]) == {model}
+    assert set(top["model_version"]) == {pipeline.document(model)["version"]} == {"1"}
+    users = pipeline.table("users")["user_id"]
+    assert top["user_id"].tolist() == [user for user in sorted(users) for _ in range(10)]
+    assert top["rank"].tolist() == list(range(1, 11)) * len(users)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_top_lists_equal_brute_force(pipeline: Pipeline, model: str, tmp_path: Path) -> None:
+    network = network_of(pipeline, model, tmp_path)
+    top = pipeline.table(f"top10_{model}")
+    users: list[Row] = pipeline.table("users").to_dict("records")
+    movies: dict[int, Row] = {row["movie_id"]: row for row in pipeline.table("movies").to_dict("records")}
+    fields = pipeline.document("feature_map")["fields"]
+    codes_of = {field["name"]: {value: code for code, value in enumerate(field["values"])} for field in fields}
+    seen = defaultdict(set)
+    for user_id, movie_id in pipeline.table("ratings")[["user_id", "movie_id"]].itertuples(index=False):
+        seen[user_id].add(movie_id)
+    year, month = latest_month(pipeline)
+    context = {"rating_year": year, "rating_month": month, "rating_decade": f"{year // 10 * 10}s"}
+
+    pairs = [
+        (user, movie) for user in users[::6] for movie in codes_of["movie_id"] if movie not in seen[user["user_id"]]
+    ]
+    rows = [{**context, **user, **movies[movie]} for user, movie in pairs]
+    codes = [[codes_of[field["name"]][row[field["name"]]] for field in fields] for row in rows]
+    candidates = defaultdict(list)
+    for (user, movie), score in zip(pairs, probabilities(network, codes), strict=True):
+        candidates[user["user_id"]].append((-score, movie))
+
+    assert len(candidates) == 50
+    for user_id, scored in candidates.items():
+        best = [(rank, movie, -score) for rank, (score, movie) in enumerate(sorted(scored)[:10], 1)]
+        found = top[top["user_id"] == user_id]
+        assert_same_list(found, pd.DataFrame(best, columns=["rank", "movie_id", "score"]))
+        for row in found.to_dict("records"):
+            assert (row["title"], row["genres"]) == (
+                movies[row["movie_id"]]["title"],
+                movies[row["movie_id"]]["genres"],
+            )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lists_differ_between_users(pipeline: Pipeline, model: str) -> None:
+    lists = pipeline.table(f"top10_{model}").groupby("user_id")["movie_id"].agg(tuple)
+    assert lists.nunique() > len(lists) / 2
+
+
+def test_evaluation_is_long(pipeline: Pipeline) -> None:
+    evaluation = pipeline.table("evaluation")
+    assert list(evaluation) == ["model", "metric", "value"]
+    found = {model: set(rows) for model, rows in evaluation.groupby("model")["metric"]}
+    expected = dict.fromkeys((*MODELS, "movie_mean", "ceiling"), METRICS)
+    without_probabilities = METRICS - {"log_loss"}
+    assert found == {**expected, "random": without_probabilities, "matrix_factorization": without_probabilities}
+    assert set(found) == {*MODELS, *BASELINES}
+    assert not evaluation.duplicated(["model", "metric"]).any()
+    assert np.isfinite(evaluation["value"]).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_metrics_can_be_recomputed(pipeline: Pipeline, model: str, tmp_path: Path) -> None:
+    test = pipeline.table("test_interactions")
+    fields = [field["name"] for field in pipeline.document("feature_map")["fields"]]
+    scores = probabilities(network_of(pipeline, model, tmp_path), test[fields].to_numpy().tolist())
+    labels = test["label"].tolist()
+
+    log_losses = [-math.log(score if label else 1 - score) for score, label in zip(scores, labels, strict=True)]
+    by_user = defaultdict(list)
+    for user, item, label, score in zip(test["user_id"], test["movie_id"], labels, scores, strict=True):
+        by_user[user].append((-score, item, label))
+    gains = []
+    for rows in by_user.values():
+        ranked = [label for _, _, label in sorted(rows)]
+        ideal = sorted(ranked, reverse=True)
+        dcg, best = (sum(label / math.log2(place + 2) for place, label in enumerate(x[:10])) for x in (ranked, ideal))
+        if best:
+            gains.append(dcg / best)
+
+    evaluation = pipeline.table("evaluation")
+    found = evaluation[evaluation["model"] == model].set_index("metric")["value"]
+    assert found["log_loss"] == pytest.approx(sum(log_losses) / len(log_losses), rel=1e-5)
+    assert found["ndcg_at_10"] == pytest.approx(sum(gains) / len(gains), rel=1e-5)
+
+
+def test_training_and_test_rows_are_all_interactions(pipeline: Pipeline) -> None:
+    train, test = pipeline.table("train_interactions"), pipeline.table("test_interactions")
+    assert len(test) == 3000
+    assert sorted([*train["row"], *test["row"]]) == list(range(15_000))
+
+
+def test_second_materialization_moves_everything_on(
+    pipeline: Pipeline, materialized_again: Pipeline, env: pytest.MonkeyPatch, tracking: Tracking
+) -> None:
+    again = materialized_again
+    env.setenv("PIPELINE_HOME", str(again.home))
+    year, month = latest_month(again)
+    for model in MODELS:
+        version = again.document(model)
+        assert version["version"] == "2"
+        assert version["run_id"] != pipeline.document(model)["run_id"]
+        name = f"{DATASET}-{model.replace('_', '-')}"
+        for alias in ("challenger", "champion"):
+            assert str(tracking.client.get_model_version_by_alias(name, alias).version) == "2"
+        assert list(tracking.client.get_model_version(name, "1").aliases) == []
+        top = again.table(f"top10_{model}")
+        assert set(top["model_version"]) == {"2"}
+        live = get_recommendations(7, year, month, model, home=again.home)
+        assert_same_list(live, top[top["user_id"] == 7])
+    assert not list(again.tables.glob(".*"))
+    # The same data and seeds: the second training learned the same.
+    first, second = pipeline.table("evaluation"), again.table("evaluation")
+    pd.testing.assert_frame_equal(first, second, atol=0.02)
+
+
+def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
+    for model in MODELS:
+        with zipfile.ZipFile(pipeline.bundle_path(model)) as archive:
+            assert sorted(archive.namelist()) == [
+                "feature_map.json",
+                "movies.parquet",
+                "network.keras",
+                "users.parquet",
+            ]
+            network = zipfile.ZipFile(io.BytesIO(archive.read("network.keras")))
+            assert sorted(network.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]

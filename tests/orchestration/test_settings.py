@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from ml.data.source import OFFICIAL
+from orchestration.instance import use_instance
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import Storage
+from orchestration.settings import PROJECT_ROOT, Settings
+from tests.orchestration.conftest import environment
+
+
+def test_defaults() -> None:
+    with environment({}):
+        settings = Settings()
+    assert settings.movielens_dir == OFFICIAL
+    assert settings.cache == PROJECT_ROOT / "data"
+    assert settings.home == UPath(PROJECT_ROOT / "var")
+    assert settings.local_home == PROJECT_ROOT / "var"
+    assert settings.instance_home == PROJECT_ROOT / "var" / "dagster"
+    assert settings.mlflow_tracking_uri is None
+    assert (settings.schedule_cron, settings.schedule_timezone) == ("0 3 * * *", "UTC")
+    assert (settings.dagster_port, settings.mlflow_port) == (3000, 5000)
+
+
+def test_relative_paths_count_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with environment({"PIPELINE_HOME": "elsewhere", "MOVIELENS_CACHE": "cache", "DAGSTER_HOME": "instance"}):
+        settings = Settings()
+    assert settings.home == UPath(PROJECT_ROOT / "elsewhere")
+    assert settings.local_home == PROJECT_ROOT / "elsewhere"
+    assert settings.cache == PROJECT_ROOT / "cache"
+    assert settings.instance_home == PROJECT_ROOT / "instance"
+
+
+def test_absolute_paths_are_kept(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("PIPELINE_HOME", "MOVIELENS_CACHE", "DAGSTER_HOME")}
+    with environment(paths):
+        settings = Settings()
+    assert Path(str(settings.home)) == settings.local_home == paths["PIPELINE_HOME"]
+    assert settings.cache == paths["MOVIELENS_CACHE"]
+    assert settings.instance_home == paths["DAGSTER_HOME"]
+
+
+def test_names_of_the_environment() -> None:
+    variables = {
+        "MOVIELENS_DIR": "/data/films",
+        "MLFLOW_TRACKING_URI": "http://tracking.example",
+        "SCHEDULE_CRON": "1 2 * * *",
+        "SCHEDULE_TIMEZONE": "Asia/Tokyo",
+        "DAGSTER_PORT": "3333",
+        "MLFLOW_PORT": "5555",
+    }
+    with environment(variables):
+        settings = Settings()
+    found = {name: str(getattr(settings, name.lower())) for name in variables}
+    assert found == variables
+    assert settings.model_fields_set == {name.lower() for name in variables}
+
+
+def test_empty_variables_are_as_if_unset() -> None:
+    with environment({"MOVIELENS_DIR": "", "PIPELINE_HOME": "", "MLFLOW_TRACKING_URI": ""}):
+        settings = Settings()
+    assert settings.model_fields_set == set()
+    assert settings.movielens_dir == OFFICIAL
+
+
+def test_env_file_is_read_and_overridden(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MOVIELENS_DIR=films\nDAGSTER_PORT=3333\nUNRELATED=1\n")
+    env.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    env.setenv("DAGSTER_PORT", "4444")
+    settings = Settings()
+    assert settings.movielens_dir == "films"
+    assert settings.dagster_port == 4444
+
+
+def test_remote_home(env: pytest.MonkeyPatch) -> None:
+    env.setenv("PIPELINE_HOME", "memory://bucket/pipeline")
+    settings = Settings()
+    assert settings.home == UPath("memory://bucket/pipeline")
+    assert settings.local_home == PROJECT_ROOT / "var"
+    tables = Storage(raw_data=RawData(source="synthetic-small")).tables
+    assert tables == UPath("memory://bucket/pipeline/tables/synthetic-small")
+
+
+def test_local_home_may_be_a_url(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    env.setenv("PIPELINE_HOME", (tmp_path / "home").as_uri())
+    assert Settings().local_home == tmp_path / "home"
+
+
+@pytest.mark.parametrize("variable", ["", "films"])
+def test_source_given_to_the_resource_wins(variable: str, env: pytest.MonkeyPatch) -> None:
+    env.setenv("MOVIELENS_DIR", variable)
+    assert RawData(source="synthetic").dataset == "synthetic"
+    assert RawData().dataset == (variable or OFFICIAL)
+
+
+def test_relative_source_counts_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RawData(source="tests").prepare() == PROJECT_ROOT / "tests"
+
+
+def test_instance_gets_the_projects_settings(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    env.setenv("DAGSTER_HOME", str(tmp_path / "instance"))
+    assert use_instance() == tmp_path / "instance"
+    settings = tmp_path / "instance" / "dagster.yaml"
+    expected = (PROJECT_ROOT / "orchestration" / "dagster.yaml").read_text()
+    assert settings.read_text() == expected
+    settings.write_text("telemetry: {enabled: true}")
+    use_instance()
+    assert settings.read_text() == expected
+    assert [path.name for path in settings.parent.iterdir()] == ["dagster.yaml"]

@@ -1,0 +1,138 @@
+import io
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from upath import UPath
+
+from ml.inference.locations import bundle_path
+from ml.inference.recommend import get_recommendations
+from orchestration.metadata import plain, table_metadata
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import Storage, write_atomically
+from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, assert_same_list, run_job
+
+RAW = ("raw_users", "raw_movies", "raw_ratings")
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
+    return UPath(tmp_path) if request.param == "local" else UPath(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def remote_home(env: pytest.MonkeyPatch) -> UPath:
+    """A home that is no local directory, set in the environment."""
+    home = f"memory://{uuid.uuid4().hex}/home"
+    env.setenv("PIPELINE_HOME", home)
+    return UPath(home)
+
+
+def names(folder: UPath) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_is_replaced_whole(folder: UPath) -> None:
+    path = folder / "deep" / "file.bin"
+    write_atomically(path, b"a long first content")
+    assert path.read_bytes() == b"a long first content"
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert names(path.parent) == ["file.bin"]
+
+
+def half_write(path: UPath, data: bytes) -> int:
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
+    raise OSError("disk full")
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(("method", "broken"), [("write_bytes", half_write), ("rename", fail)])
+def test_failed_write_leaves_the_old_content(
+    folder: UPath, monkeypatch: pytest.MonkeyPatch, method: str, broken: Callable[..., None]
+) -> None:
+    path = folder / "file.bin"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(type(path), method, broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new content")
+    assert path.read_bytes() == b"old"
+    assert names(folder) == ["file.bin"]
+
+
+def test_reader_never_sees_the_target_while_it_is_written(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "file.bin"
+    write_atomically(path, b"old")
+    original = type(path).write_bytes
+    seen = []
+
+    def observed(self: UPath, data: bytes) -> int:
+        written = original(self, data)
+        seen.append((self.name != path.name, path.read_bytes()))
+        return written
+
+    monkeypatch.setattr(type(path), "write_bytes", observed)
+    write_atomically(path, b"new")
+    assert seen == [(True, b"old")]
+
+
+def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg.DagsterInstance) -> None:
+    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, *RAW, "users", "movies", "ratings")
+    assert result.success
+    tables = remote_home / "tables" / DATASET
+    assert names(tables) == sorted(f"{name}.parquet" for name in (*RAW, "users", "movies", "ratings"))
+    ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
+    assert len(ratings) == 15_000
+    pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
+
+
+def test_models_can_be_published_on_a_remote_file_system(pipeline: Pipeline, remote_home: UPath) -> None:
+    storage = Storage(raw_data=RawData(source=DATASET))
+    top = pipeline.table("top10_autoint")
+    assert storage.publish("autoint", top, pipeline.bundle("autoint")) == storage.tables / "top10_autoint.parquet"
+    storage.write_table("ratings", pipeline.table("ratings"))
+    assert bundle_path(remote_home, DATASET, "autoint").is_file()
+    moment = int(top["rating_year"].iloc[0]), int(top["rating_month"].iloc[0])
+    assert_same_list(get_recommendations(3, *moment, "autoint", home=str(remote_home)), top[top["user_id"] == 3])
+
+
+def test_index_is_not_written(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    path = Storage(raw_data=RawData(source=DATASET)).write_table("odd", pd.DataFrame({"a": [1, 2]}, index=[7, 9]))
+    assert path == UPath(tmp_path / "home" / "tables" / DATASET / "odd.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(Path(str(path))), pd.DataFrame({"a": [1, 2]}))
+
+
+def test_table_metadata() -> None:
+    frame = pd.DataFrame({"movie": np.arange(7, dtype=np.int32), "title": list("abcdefg")})
+    metadata = table_metadata(frame)
+    assert metadata["dagster/row_count"] == 7
+    schema = metadata["dagster/column_schema"]
+    assert [(column.name, column.type) for column in schema.columns] == [("movie", "int32"), ("title", "str")]
+    preview = metadata["preview"]
+    assert isinstance(preview, dg.MarkdownMetadataValue)
+    assert all(f"| {letter} " in preview.value for letter in "abcde")
+    assert not any(f"| {letter} " in preview.value for letter in "fg")
+
+
+def test_materialized_tables_show_metadata(pipeline: Pipeline) -> None:
+    events = pipeline.result.asset_materializations_for_node("interactions")
+    metadata = {key: value.value for key, value in events[0].metadata.items()}
+    assert metadata["dagster/row_count"] == 15_000
+    assert {column.name for column in metadata["dagster/column_schema"].columns} == set(pipeline.table("interactions"))
+    assert metadata["preview"].count("\n") == 6  # a heading, a rule and five rows
+    assert "share" in metadata["labels"]
+
+
+def test_numpy_scalars_are_made_plain() -> None:
+    facts = {"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True), "d": "text", "e": 1.5}
+    found = plain(facts)
+    assert found == {"a": 0.5, "b": 3, "c": True, "d": "text", "e": 1.5}
+    assert [type(value) for value in found.values()] == [float, int, bool, str, float]

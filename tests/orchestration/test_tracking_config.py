@@ -1,0 +1,126 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from upath import UPath
+
+from ml.errors import DataError
+from orchestration.assets.common import MODELS
+from orchestration.tracking_config import PATH, load_tracking_config
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mlflow.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def put(*keys: str, value: Any) -> Change:
+    """A change of one field, however deep."""
+
+    def change(document: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            document = document[key]
+        document[keys[-1]] = value
+
+    return change
+
+
+def remove(*keys: str) -> Change:
+    """A field left out."""
+
+    def change(document: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            document = document[key]
+        del document[keys[-1]]
+
+    return change
+
+
+BAD: dict[str, tuple[Change, str, str]] = {
+    "missing tracking_uri": (remove("tracking_uri"), "tracking_uri", "required"),
+    "missing artifact_location": (remove("artifact_location"), "artifact_location", "required"),
+    "missing experiment": (remove("experiment"), "experiment", "required"),
+    "missing registered_models": (remove("registered_models"), "registered_models", "required"),
+    "missing aliases": (remove("aliases"), "aliases", "required"),
+    "missing alias": (remove("aliases", "published"), "aliases.published", "required"),
+    "unknown field": (put("tracking_url", value="x"), "tracking_url", "not permitted"),
+    "unknown alias": (put("aliases", "staging", value="x"), "aliases.staging", "not permitted"),
+    "bad alias": (put("aliases", "trained", value="the best"), "aliases.trained", "the best"),
+    "experiment without data set": (put("experiment", value="films"), "experiment", "{dataset}"),
+    "artifacts without data set": (put("artifact_location", value="{home}/a"), "artifact_location", "{dataset}"),
+    "model without data set": (put("registered_models", "autoint", value="a"), "registered_models", "{dataset}"),
+    "one name for two models": (
+        put("registered_models", value=dict.fromkeys(MODELS, "{dataset}-model")),
+        "registered_models",
+        "share",
+    ),
+    "number for a name": (put("experiment", value=7), "experiment", "7"),
+    "list of models": (put("registered_models", value=["a"]), "registered_models", "dictionary"),
+}
+
+
+@pytest.mark.parametrize(("change", "field", "reason"), BAD.values(), ids=BAD.keys())
+def test_bad_field_is_named(tmp_path: Path, change: Change, field: str, reason: str) -> None:
+    document = yaml.safe_load(PATH.read_text("utf-8"))
+    change(document)
+    path = written(tmp_path, yaml.safe_dump(document))
+    with pytest.raises(DataError) as caught:
+        load_tracking_config(path)
+    assert str(caught.value).startswith(f"{path}, {field}: ")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a: [", "YAML"), ("a: b: c", "YAML"), ("", "mapping"), ("- a", "mapping"), ("words", "mapping")],
+)
+def test_file_that_is_no_mapping(tmp_path: Path, text: str, reason: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_tracking_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.yaml"):
+        load_tracking_config(tmp_path / "nowhere.yaml")
+
+
+def test_placeholders_are_filled(tmp_path: Path) -> None:
+    config = load_tracking_config().fill(UPath(tmp_path), "films")
+    assert config.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert config.artifact_location == f"file://{tmp_path}/mlflow-artifacts/films"
+    assert config.experiment == "movie-recommender-films"
+    assert config.registered_models == {"autoint": "films-autoint", "autoint_mlp": "films-autoint-mlp"}
+    assert (config.aliases.trained, config.aliases.published) == ("challenger", "champion")
+
+
+def test_every_model_has_a_registered_name() -> None:
+    assert set(load_tracking_config().registered_models) == set(MODELS)
+
+
+def test_tracking_uri_can_be_overridden(tmp_path: Path) -> None:
+    uri = "http://tracking.example:5000"
+    config = load_tracking_config(tracking_uri=uri)
+    assert config.tracking_uri == uri
+    assert config.fill(UPath(tmp_path), "films").tracking_uri == uri
+
+
+def test_remote_home_needs_a_tracking_uri() -> None:
+    home = UPath("memory://pipeline")
+    with pytest.raises(DataError, match=r"^mlflow\.yaml, tracking_uri: .*MLFLOW_TRACKING_URI"):
+        load_tracking_config().fill(home, "films")
+    config = load_tracking_config(tracking_uri="http://tracking.example:5000").fill(home, "films")
+    assert config.artifact_location.startswith("memory://")
+    assert config.artifact_location.endswith("pipeline/mlflow-artifacts/films")
+
+
+def test_artifacts_may_lie_elsewhere(tmp_path: Path) -> None:
+    document = yaml.safe_load(PATH.read_text("utf-8")) | {"artifact_location": "s3://bucket/{dataset}"}
+    config = load_tracking_config(written(tmp_path, yaml.safe_dump(document))).fill(UPath(tmp_path), "films")
+    assert config.artifact_location == "s3://bucket/films"
