@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     def home(self) -> UPath:
         """``pipeline_home`` as an absolute path; a relative one counts from the project's root."""
         home = UPath(self.pipeline_home)
-        return home if home.protocol not in ("", "file") else UPath(PROJECT_ROOT / Path(self.pipeline_home))
+        return home if home.protocol not in ("", "file") else UPath(PROJECT_ROOT / home.path)
 
     @property
     def local_home(self) -> Path:

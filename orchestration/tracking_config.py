@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from upath import UPath
 
 from ml.errors import DataError
+from orchestration.assets.common import MODELS
 from orchestration.settings import PROJECT_ROOT
 
 PATH = PROJECT_ROOT / "mlflow.yaml"
@@ -32,6 +33,15 @@ class TrackingConfig(BaseModel):
     registered_models: dict[str, str]
     aliases: Aliases
 
+    @field_validator("tracking_uri", "artifact_location", "experiment")
+    @classmethod
+    def _can_be_filled(cls, value: str) -> str:
+        try:
+            value.format(home="", dataset="")
+        except (LookupError, ValueError) as error:
+            raise ValueError("must hold no other placeholders than {home} and {dataset}") from error
+        return value
+
     @field_validator("experiment", "artifact_location")
     @classmethod
     def _keeps_data_sets_apart(cls, value: str) -> str:
@@ -42,8 +52,10 @@ class TrackingConfig(BaseModel):
     @field_validator("registered_models")
     @classmethod
     def _names_keep_models_apart(cls, names: dict[str, str]) -> dict[str, str]:
+        if missing := [model for model in MODELS if model not in names]:
+            raise ValueError(f"must name {', '.join(missing)}")
         for name in names.values():
-            cls._keeps_data_sets_apart(name)
+            cls._keeps_data_sets_apart(cls._can_be_filled(name))
         if len(set(names.values())) != len(names):
             raise ValueError("two models share a registered name")
         return names

@@ -1,5 +1,6 @@
 """Start the Dagster and MLflow UIs and stop them together: ``python -m orchestration.ui`` (``make ui``)."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -67,7 +68,13 @@ def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
         # A session of its own, so that Ctrl-C reaches the servers through _stop only, once.
         return subprocess.Popen(  # noqa: S603
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT_ROOT,
+            # MLflow's workers for evaluation jobs have nothing to do here, and would outlive their server by seconds.
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
         )
 
 

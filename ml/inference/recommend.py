@@ -14,8 +14,10 @@ from ml.errors import NotFoundError
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, published_datasets, published_models, tables_directory
 from ml.inference.scorer import Scorer
+from ml.inference.shortlist import SearchReport, search, search_by_brute_force
+from ml.inference.toplists import MISSING, TopLists, cut
 
-_USERS_A_BLOCK = 128  # of 3,706 movies each: about 27 MB of codes
+METHODS = ("shortlist", "brute_force")
 
 
 @dataclass(frozen=True)
@@ -44,44 +46,56 @@ class Recommender:
 
     def recommend(self, user_id: int, year: int, month: int, top_k: int = 10) -> pd.DataFrame:
         """The top list of one user; columns as in ``recommend_all``. Raises NotFoundError."""
-        return self._rank(np.array([self.scorer.user_position(user_id)]), year, month, top_k)
+        user = np.array([self.scorer.user_position(user_id)])
+        logits = self.scorer.catalogue(year, month).rows(user)
+        logits[self._seen[user].toarray()] = -np.inf
+        return self._table(user, cut(logits, _positive(top_k)), year, month)
 
     def recommend_all(
-        self, year: int, month: int, top_k: int = 10, on_progress: Callable[[Progress], None] = lambda progress: None
-    ) -> pd.DataFrame:
-        """The top lists of all users, by exact scores of all pairs, a block of users at a time.
+        self,
+        year: int,
+        month: int,
+        top_k: int = 10,
+        method: str = "shortlist",
+        seed: int = 42,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> tuple[pd.DataFrame, SearchReport]:
+        """The top lists of all users.
 
         Args:
             year: of the imagined rating.
             month: of the imagined rating, 1-12.
             top_k: length of a list; shorter where a user has fewer unseen movies.
+            method: ``shortlist`` (see ``ml.inference.shortlist``) or ``brute_force``; both give the same lists.
+            seed: of the users that ``shortlist`` samples and audits.
             on_progress: called after each block of users.
 
         Returns:
             user_id (int32), rank (int16, from 1), movie_id (int32), title, genres (str), score (float32, the
             probability of a like), rating_year (int16), rating_month (int8); by user and rank. Equal scores are
-            ranked by movie_id.
+            ranked by movie_id. And how the lists were found.
 
         Raises:
             NotFoundError: a year or month that the model was not trained on.
+            ValueError: ``top_k`` below 1 or an unknown method.
         """
-        users = len(self.scorer.user_ids)
-        blocks = []
-        for start in range(0, users, _USERS_A_BLOCK):
-            block = np.arange(start, min(start + _USERS_A_BLOCK, users))
-            blocks.append(self._rank(block, year, month, top_k))
-            on_progress(Progress(int(block[-1]) + 1, users))
-        return pd.concat(blocks, ignore_index=True)
+        if method not in METHODS:
+            raise ValueError(f"method {method!r}; expected one of {', '.join(METHODS)}")
+        catalogue = self.scorer.catalogue(year, month)
+        users = catalogue.shape[0]
 
-    def _rank(self, users: np.ndarray, year: int, month: int, top_k: int) -> pd.DataFrame:
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}")
-        scores = self.scorer.score_catalogue(users, year, month)  # [users, movies]
-        scores[self._seen[users].toarray()] = -np.inf
-        # Movies stand in rising order of their ids, so that a stable sort ranks equal scores by id.
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        row, rank = np.nonzero(np.take_along_axis(scores, top, axis=1) > -np.inf)
-        movie = top[row, rank]
+        def report(done: int) -> None:
+            on_progress(Progress(done, users))
+
+        if method == "shortlist":
+            lists, found = search(catalogue, self._seen, _positive(top_k), seed, report)
+        else:
+            lists, found = search_by_brute_force(catalogue, self._seen, _positive(top_k), report)
+        return self._table(np.arange(users), lists, year, month), found
+
+    def _table(self, users: np.ndarray, lists: TopLists, year: int, month: int) -> pd.DataFrame:
+        row, rank = np.nonzero(lists.movies != MISSING)
+        movie = lists.movies[row, rank]
         titles = self.scorer.bundle.movies[["title", "genres"]].iloc[movie].reset_index(drop=True)
         return pd.DataFrame(
             {
@@ -90,11 +104,17 @@ class Recommender:
                 "movie_id": self.scorer.movie_ids[movie].astype(np.int32),
                 "title": titles["title"],
                 "genres": titles["genres"],
-                "score": scores[row, movie],
+                "score": lists.scores[row, rank],
                 "rating_year": np.int16(year),
                 "rating_month": np.int8(month),
             }
         )
+
+
+def _positive(top_k: int) -> int:
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    return top_k
 
 
 def get_recommendations(

@@ -24,7 +24,7 @@ class Scorer:
 
     def __init__(self, bundle: ModelBundle, forward: Forward | None = None) -> None:
         self.bundle = bundle
-        self._forward = forward or forward_of(bundle.network)
+        self.forward = forward or forward_of(bundle.network)
         feature_map = bundle.feature_map
         self.user_ids = bundle.users["user_id"].to_numpy()  # [users], rising
         self.movie_ids = bundle.movies["movie_id"].to_numpy()  # [movies], rising
@@ -80,24 +80,17 @@ class Scorer:
         users = self.positions("user_id", pairs["user_id"])
         movies = self.positions("movie_id", pairs["movie_id"])
         context = self.context_codes(pairs["year"], pairs["month"])
-        return self.score_codes(self._join(self._user_codes[users], self._movie_codes[movies], context))
+        return self.score_codes(self.join_codes(users, movies, context))
 
-    def score_catalogue(self, users: np.ndarray, year: int, month: int) -> np.ndarray:
-        """Probabilities of every movie for some users, float32 [users, movies].
+    def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
+        """Every user's logits of every movie at one moment, on demand. Raises NotFoundError for an unknown moment.
 
         Args:
-            users: positions in ``user_ids`` [users].
-            year: of the rating.
-            month: of the rating, 1-12.
+            year: of the imagined rating.
+            month: of the imagined rating, 1-12.
         """
         context = self.context_codes(pd.Series([year]), pd.Series([month]))
-        movies = len(self.movie_ids)
-        codes = self._join(
-            np.repeat(self._user_codes[users], movies, axis=0),
-            np.tile(self._movie_codes, (len(users), 1)),
-            np.repeat(context, len(users) * movies, axis=0),
-        )
-        return self.score_codes(codes).reshape(len(users), movies)
+        return ScoredCatalogue(self, context)
 
     def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
         """Probabilities, float32 [rows], of rows that the feature map has encoded already."""
@@ -105,13 +98,38 @@ class Scorer:
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
         """Probabilities, float32 [rows], of codes int32 [rows, fields]."""
-        probabilities: np.ndarray = expit(self._forward.logits(codes))
+        probabilities: np.ndarray = expit(self.forward.logits(codes))
         return probabilities
 
-    def _join(self, user: np.ndarray, movie: np.ndarray, context: np.ndarray) -> np.ndarray:
+    def join_codes(self, users: np.ndarray, movies: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Codes of pairs, int32 [n, fields].
+
+        Args:
+            users: positions in ``user_ids`` [n].
+            movies: positions in ``movie_ids`` [n].
+            context: codes [n, context fields] or [1, context fields].
+        """
         feature_map = self.bundle.feature_map
-        codes = np.empty((len(user), len(feature_map.fields)), dtype=np.int32)
-        codes[:, feature_map.positions("user")] = user
-        codes[:, feature_map.positions("movie")] = movie
+        codes = np.empty((len(users), len(feature_map.fields)), dtype=np.int32)
+        codes[:, feature_map.positions("user")] = self._user_codes[users]
+        codes[:, feature_map.positions("movie")] = self._movie_codes[movies]
         codes[:, feature_map.positions("context")] = context
         return codes
+
+
+class ScoredCatalogue:
+    """A scorer at one moment, as ``ml.inference.shortlist`` wants it."""
+
+    def __init__(self, scorer: Scorer, context: np.ndarray) -> None:
+        self._scorer, self._context = scorer, context
+        self.shape = (len(scorer.user_ids), len(scorer.movie_ids))
+
+    def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Logits float32 [n] of positions int [n]."""
+        return self._scorer.forward.logits(self._scorer.join_codes(users, movies, self._context))
+
+    def rows(self, users: np.ndarray) -> np.ndarray:
+        """Logits float32 [n, movies] of user positions int [n]."""
+        movies = np.arange(self.shape[1])
+        grid = np.repeat(users, len(movies)), np.tile(movies, len(users))
+        return self.pairs(*grid).reshape(len(users), -1)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -31,6 +32,20 @@ class TopTenConfig(dg.Config):
         default=None, description="Year of the imagined rating; default: the latest month in the data."
     )
     month: int | None = Field(default=None, ge=1, le=12, description="Month 1-12; goes with year.")
+    method: str = Field(
+        default="shortlist",
+        pattern="^(shortlist|brute_force)$",
+        description="shortlist scores a small, audited share of the pairs; brute_force scores all of them.",
+    )
+    seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
+
+    def moment(self, ratings: pd.DataFrame) -> tuple[int, int]:
+        """The year and month to recommend for."""
+        if self.year is None and self.month is None:
+            return latest_month(ratings)
+        if self.year is None or self.month is None:
+            raise dg.Failure("year and month go together: set both or neither", allow_retries=False)
+        return self.year, self.month
 
 
 @dg.asset(
@@ -55,33 +70,29 @@ def top10_recommendations(
     from ml.inference.recommend import Recommender  # noqa: PLC0415 - Keras is slow to import
     from ml.inference.scorer import Scorer  # noqa: PLC0415
 
-    year, month = config.year, config.month
-    if (year is None) != (month is None):
-        raise dg.Failure("year and month go together: set both or none", allow_retries=False)
-    if year is None or month is None:
-        year, month = latest_month(ratings)
-
+    year, month = config.moment(ratings)
     tables: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    for model in MODELS:
-        version = RegisteredVersion(**trained[model])
+    metadata: dict[str, Any] = {"month": f"{year}-{month:02d}"}
+    for model, document in trained.items():
+        version = RegisteredVersion(**document)
         bundle = tracking.load_bundle(version)
         started = time.perf_counter()
-        recommender = Recommender(Scorer(bundle), ratings)
-        top = recommender.recommend_all(year, month, LIST_LENGTH, _reporter(context, model))
+        top, search = Recommender(Scorer(bundle), ratings).recommend_all(
+            year, month, LIST_LENGTH, config.method, config.seed, _reporter(context, model)
+        )
         seconds = time.perf_counter() - started
         found = checks.top_lists(top, ratings, bundle.users["user_id"].tolist(), LIST_LENGTH)
         yield from require("top10_recommendations", found.named(f"top_lists_{model}"))
         tables[model] = version, bundle, top.assign(model=model, model_version=version.version)
-        metadata |= {f"{model}_version": version.version, f"{model}_scoring_seconds": seconds}
+        facts = {"version": version.version, "distinct_movies": top["movie_id"].nunique(), "seconds": seconds}
+        metadata |= {f"{model}_{name}": value for name, value in {**facts, **asdict(search)}.items()}
 
     for model, (version, bundle, table) in tables.items():
         path = storage.publish(model, table, bundle)
         tracking.mark_published(version)
-        metadata |= {f"{model}_path": dg.MetadataValue.path(str(path))}
-        metadata |= {f"{model}_{key}": value for key, value in table_metadata(table).items() if key == "preview"}
-    month_name = f"{year}-{month:02d}"
-    yield dg.MaterializeResult(metadata={"month": month_name, "users": int(table["user_id"].nunique()), **metadata})
+        shown = {"path": dg.MetadataValue.path(str(path)), "preview": table_metadata(table)["preview"]}
+        metadata |= {f"{model}_{name}": value for name, value in shown.items()}
+    yield dg.MaterializeResult(metadata=metadata)
 
 
 def _reporter(context: dg.AssetExecutionContext, model: str) -> "Callable[[Progress], None]":

@@ -87,6 +87,7 @@ def test_remote_home(env: pytest.MonkeyPatch) -> None:
 def test_local_home_may_be_a_url(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
     env.setenv("PIPELINE_HOME", (tmp_path / "home").as_uri())
     assert Settings().local_home == tmp_path / "home"
+    assert Settings().home == UPath(tmp_path / "home")
 
 
 @pytest.mark.parametrize("variable", ["", "films"])

@@ -59,6 +59,15 @@ BAD: dict[str, tuple[Change, str, str]] = {
         "registered_models",
         "share",
     ),
+    "model left out": (remove("registered_models", "autoint_mlp"), "registered_models", "autoint_mlp"),
+    "unknown placeholder": (put("tracking_uri", value="sqlite:///{hom}/x"), "tracking_uri", "placeholders"),
+    "unknown placeholder beside": (put("experiment", value="{dataset}{foo}"), "experiment", "placeholders"),
+    "stray brace": (put("artifact_location", value="{home}/{dataset}/{"), "artifact_location", "placeholders"),
+    "unknown placeholder in a model's name": (
+        put("registered_models", "autoint", value="{dataset}{version}"),
+        "registered_models",
+        "placeholders",
+    ),
     "number for a name": (put("experiment", value=7), "experiment", "7"),
     "list of models": (put("registered_models", value=["a"]), "registered_models", "dictionary"),
 }

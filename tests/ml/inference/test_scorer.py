@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from ml.errors import DataError, NotFoundError
 from ml.features.feature_map import encode_interactions
@@ -101,7 +102,7 @@ def test_full_rows_are_scored_by_their_own_values(
 
 def test_catalogue(scorer: Scorer, reference: Reference, bundle: ModelBundle) -> None:
     positions = np.array([17, 0, 299])
-    scores = scorer.score_catalogue(positions, 2002, 11)
+    scores = expit(scorer.catalogue(2002, 11).rows(positions))
     user_ids = bundle.users["user_id"].iloc[positions]
     expected = [[(user, movie, 2002, 11) for movie in bundle.movies["movie_id"]] for user in user_ids]
     assert (scores.shape, scores.dtype) == ((3, len(bundle.movies)), np.float32)
@@ -141,7 +142,7 @@ def test_unrated_movie_is_unknown(scorer: Scorer, small_movies: pd.DataFrame) ->
 @pytest.mark.parametrize(("year", "month", "message"), [(2004, 1, "rating_year 2004"), (2001, 0, "rating_month 0")])
 def test_unknown_moment_of_the_catalogue(scorer: Scorer, year: int, month: int, message: str) -> None:
     with pytest.raises(NotFoundError, match=message):
-        scorer.score_catalogue(np.array([0]), year, month)
+        scorer.catalogue(year, month)
 
 
 def test_unknown_user(scorer: Scorer) -> None:
