@@ -16,10 +16,10 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 run: $(READY) ## materialize everything: raw ratings to top-10 tables
-	$(BIN)/python -m orchestration.run
+	@$(BIN)/python -m orchestration.run
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
-	$(BIN)/python -m orchestration.ui
+	@$(BIN)/python -m orchestration.ui
 
 test: $(READY) lint ## quick tests, linters and type checker
 	$(BIN)/python -m pytest

@@ -113,7 +113,7 @@ def _stop(servers: Sequence["subprocess.Popen[bytes]"]) -> None:
         try:
             server.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def _say(text: str) -> None:

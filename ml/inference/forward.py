@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ml.inference import kernels
-from ml.models.autoint import LOGIT_LAYER
+from ml.models.autoint import BUILDERS, LOGIT_LAYER
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
 _TILE = 64  # rows; four projections of 14 fields are then 460 kB, the size of a level-2 cache
@@ -66,12 +66,13 @@ class AutoIntForward:
         table = np.asarray(embedding.table)  # [codes of all fields, embed_dim]
         interacting = [layer for layer in network.layers if isinstance(layer, InteractingLayer)]
         self._offsets = embedding.offsets[:, None]  # [fields, 1]
-        self._head_dim = interacting[0].head_dim
-        self._scale = self._head_dim**-0.5 if interacting[0].scaled else 1.0
+        head_dim = interacting[0].head_dim
+        self._factor = head_dim**-0.5 if interacting[0].scaled else 1.0
         first, *others = [_projection(layer) for layer in interacting]
         self._projected_table = table @ first  # [codes, 4 * width]
         self._projections = [np.ascontiguousarray(kernel.T) for kernel in others]  # [4 * width, width]
-        self._fields, self._width = len(embedding.field_dims), interacting[0].num_heads * self._head_dim
+        self._fields, self._width = len(embedding.field_dims), interacting[0].num_heads * head_dim
+        self._attend = kernels.attention(self._fields, head_dim)
         attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
         by_field = np.asarray(attention.kernel).reshape(self._fields, self._width)
         self._output = np.ascontiguousarray(by_field.T).reshape(1, -1)  # [1, width * fields]
@@ -80,13 +81,11 @@ class AutoIntForward:
 
     @staticmethod
     def supports(network: keras.Model) -> bool:
-        """Whether this class computes the network: all layers are AutoInt's, and heads fit the loops."""
+        """Whether this class computes the network: one of AutoInt's builders made it, of layers known here."""
         known = (FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS)
         heads = [layer.head_dim for layer in network.layers if isinstance(layer, InteractingLayer)]
-        family = network.name in ("autoint", "autoint_mlp") and all(
-            isinstance(layer, known) for layer in network.layers
-        )
-        return family and bool(heads) and all(size % 4 == 0 for size in heads)
+        family = network.name in BUILDERS and all(isinstance(layer, known) for layer in network.layers)
+        return family and bool(heads)
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """See ``Forward``."""
@@ -96,7 +95,7 @@ class AutoIntForward:
 
         def work(start: int) -> None:
             share = slice(start, start + size)
-            out[share] = self._share_logits(np.ascontiguousarray(codes[share].T) + self._offsets)
+            out[share] = self._share_logits((np.ascontiguousarray(codes[share].T) + self._offsets).astype(np.uint32))
 
         # The threads share the rows; a matrix product that started threads of its own would only disturb them.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
@@ -110,12 +109,14 @@ class AutoIntForward:
         for start in range(0, rows.shape[1], _TILE):
             tile = np.ascontiguousarray(rows[:, start : start + _TILE])
             size = tile.shape[1]
-            projected, scores, hidden = spaces.setdefault(size, self._space(size))
+            if size not in spaces:
+                spaces[size] = self._space(size)
+            projected, scores, hidden = spaces[size]
             kernels.gather(tile, self._projected_table, projected)
-            self._attend(projected, scores, hidden)
+            self._attend(projected.reshape(4, *hidden.shape), self._factor, scores, hidden)
             for kernel in self._projections:
                 np.matmul(kernel, hidden.reshape(self._width, -1), out=projected.reshape(4 * self._width, -1))
-                self._attend(projected, scores, hidden)
+                self._attend(projected.reshape(4, *hidden.shape), self._factor, scores, hidden)
             logits[start : start + size] = (self._output @ hidden.reshape(-1, size))[0]
             if self._deep:
                 logits[start : start + size] += self._deep.logits(tile)
@@ -126,9 +127,6 @@ class AutoIntForward:
         shapes = ((4 * self._width, self._fields, size), (self._fields, size), (self._width, self._fields, size))
         projected, scores, hidden = (np.empty(shape, np.float32) for shape in shapes)
         return projected, scores, hidden
-
-    def _attend(self, projected: np.ndarray, scores: np.ndarray, hidden: np.ndarray) -> None:
-        kernels.attend(projected.reshape(4, *hidden.shape), self._head_dim, self._scale, scores, hidden)
 
 
 class _DeepBranch:

@@ -4,6 +4,9 @@ Arrays are laid out with the pairs last, so that each innermost loop runs over n
 instructions. Shapes: F fields, D columns of a head, B pairs of a tile.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import numba
 import numpy as np
 
@@ -16,7 +19,7 @@ _compile = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, cache=Tr
 
 @_compile
 def gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """``out[c, f, b] = table[rows[f, b], c]`` for rows [F, B] and table [rows, C]."""
+    """``out[c, f, b] = table[rows[f, b], c]`` for rows [F, B], unsigned, and table [rows, C]."""
     for f in range(rows.shape[0]):
         for c in range(table.shape[1]):
             for b in range(rows.shape[1]):
@@ -24,53 +27,12 @@ def gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
 
 
 @_compile
-def attend(projected: np.ndarray, head_dim: int, scale: float, scores: np.ndarray, out: np.ndarray) -> None:
-    """One interacting layer after its projections: ``out = ReLU(softmax(scale * Q K^T) V + R)``, head by head.
-
-    Args:
-        projected: [4, heads * D, F, B] float32: queries, keys, values, residuals.
-        head_dim: D, a multiple of 4.
-        scale: of the scores.
-        scores: [F, B] float32, work space.
-        out: [heads * D, F, B] float32.
-    """
-    queries, keys, values, residuals = projected[0], projected[1], projected[2], projected[3]
-    fields, pairs = out.shape[1], out.shape[2]
-    for head in range(out.shape[0] // head_dim):
-        first = head * head_dim
-        for i in range(fields):
-            for j in range(fields):
-                for b in range(pairs):
-                    scores[j, b] = 0
-                for c in range(first, first + head_dim, 4):
-                    for b in range(pairs):
-                        scores[j, b] += (
-                            queries[c, i, b] * keys[c, j, b]
-                            + queries[c + 1, i, b] * keys[c + 1, j, b]
-                            + queries[c + 2, i, b] * keys[c + 2, j, b]
-                            + queries[c + 3, i, b] * keys[c + 3, j, b]
-                        )
-            softmax(scores, scale)
-            for c in range(first, first + head_dim):
-                for b in range(pairs):
-                    out[c, i, b] = residuals[c, i, b]
-                for j in range(0, fields - 1, 2):
-                    for b in range(pairs):
-                        out[c, i, b] += scores[j, b] * values[c, j, b] + scores[j + 1, b] * values[c, j + 1, b]
-                if fields % 2:
-                    for b in range(pairs):
-                        out[c, i, b] += scores[fields - 1, b] * values[c, fields - 1, b]
-                for b in range(pairs):
-                    out[c, i, b] = max(out[c, i, b], np.float32(0))
-
-
-@_compile
-def softmax(scores: np.ndarray, scale: float) -> None:
-    """Softmax of ``scale * scores`` over the first axis of [F, B], in place."""
+def softmax(scores: np.ndarray, factor: float) -> None:
+    """Softmax of ``factor * scores`` over the first axis of [F, B], in place."""
     fields, pairs = scores.shape
     highest = np.empty(pairs, np.float32)
     total = np.zeros(pairs, np.float32)
-    factor = np.float32(scale)
+    scale = np.float32(factor)
     for b in range(pairs):
         highest[b] = scores[0, b]
     for j in range(1, fields):
@@ -78,7 +40,7 @@ def softmax(scores: np.ndarray, scale: float) -> None:
             highest[b] = max(highest[b], scores[j, b])
     for j in range(fields):
         for b in range(pairs):
-            x = max((scores[j, b] - highest[b]) * factor, _LOWEST)
+            x = max((scores[j, b] - highest[b]) * scale, _LOWEST)
             # exp(x) = 2^n exp(r), r = x - n ln 2, by a polynomial (Cephes expf), in place of a call for each number.
             n = np.floor(x * _LOG2E + np.float32(0.5))
             r = x - n * _LN2_HIGH - n * _LN2_LOW
@@ -97,3 +59,36 @@ def softmax(scores: np.ndarray, scale: float) -> None:
     for j in range(fields):
         for b in range(pairs):
             scores[j, b] *= total[b]
+
+
+@cache
+def attention(fields: int, head_dim: int) -> Callable[[np.ndarray, float, np.ndarray, np.ndarray], None]:
+    """The loops of an interacting layer after its projections; sizes known at compile time let them unroll.
+
+    Returns:
+        A function of ``projected`` [4, heads * D, F, B] float32 (queries, keys, values, residuals), the factor of the
+        scores, ``scores`` [F, B] float32 (work space) and ``out`` [heads * D, F, B] float32, which it sets, head by
+        head, to ``ReLU(softmax(factor * Q K^T) V + R)``.
+    """
+
+    @_compile
+    def attend(projected: np.ndarray, factor: float, scores: np.ndarray, out: np.ndarray) -> None:
+        queries, keys, values, residuals = projected[0], projected[1], projected[2], projected[3]
+        pairs = out.shape[2]
+        for first in range(0, out.shape[0], head_dim):
+            for i in range(fields):
+                for j in range(fields):
+                    for b in range(pairs):
+                        total = np.float32(0)
+                        for c in range(head_dim):
+                            total += queries[first + c, i, b] * keys[first + c, j, b]
+                        scores[j, b] = total
+                softmax(scores, factor)
+                for c in range(first, first + head_dim):
+                    for b in range(pairs):
+                        total = residuals[c, i, b]
+                        for j in range(fields):
+                            total += scores[j, b] * values[c, j, b]
+                        out[c, i, b] = max(total, np.float32(0))
+
+    return attend

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ml import checks
+from ml.data.download import OfflineError
 from ml.data.movielens import read_movielens
 from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
@@ -35,7 +36,7 @@ def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Itera
         directory = raw_data.prepare()
         raw = read_movielens(directory)
     except DataError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), allow_retries=isinstance(error, OfflineError)) from error
     context.log.info(f"{len(raw.ratings):,} ratings of data set {raw_data.dataset} read from {directory}")
     size = raw_data.known_size
     expected = (size.users, size.movies, size.ratings) if size else (None, None, None)

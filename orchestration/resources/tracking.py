@@ -12,6 +12,7 @@ from urllib.parse import quote
 import dagster as dg
 from filelock import FileLock
 
+from ml.errors import DataError
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -34,9 +35,16 @@ class Tracking(dg.ConfigurableResource):
 
     @property
     def config(self) -> TrackingConfig:
-        """mlflow.yaml with the placeholders filled in. Raises DataError."""
+        """mlflow.yaml with the placeholders filled in.
+
+        Raises:
+            dagster.Failure: the file cannot be used; trying again would not help.
+        """
         settings = Settings()
-        return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, self.dataset)
+        try:
+            return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, self.dataset)
+        except DataError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
 
     @property
     def dataset(self) -> str:
@@ -78,7 +86,7 @@ class Tracking(dg.ConfigurableResource):
         tags = {
             "dataset": self.dataset,
             "model": name,
-            "dagster.run_id": context.run_id,
+            "dagster.run_id": context.run.run_id,
             "dagster.job": context.job_name,
             "dagster.asset_key": asset_key,
             "dagster.retry_number": str(context.retry_number),
@@ -86,7 +94,7 @@ class Tracking(dg.ConfigurableResource):
         }
         with self.session():
             experiment_id = self.experiment_id()
-            self._close_earlier_attempts(experiment_id, context.run_id, asset_key)
+            self._close_earlier_attempts(experiment_id, context.run.run_id, asset_key)
             with mlflow.start_run(experiment_id=experiment_id, run_name=f"{name} ({self.dataset})", tags=tags) as run:
                 yield TrackedRun(self.client, run.info.run_id, self.config, tags)
 

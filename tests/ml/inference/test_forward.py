@@ -14,6 +14,7 @@ CONFIGS = {
         AutoIntConfig(scaled=True, use_residual=False, num_heads=3, head_dim=8, num_layers=2, embed_dim=5),
     ),
     "one layer": ("autoint", AutoIntConfig(num_layers=1)),
+    "heads of six": ("autoint", AutoIntConfig(head_dim=6)),
     "autoint_mlp": ("autoint_mlp", AutoIntMLPConfig()),
     "deep, normalised": ("autoint_mlp", AutoIntMLPConfig(batch_normalization=True, hidden_units=[8, 5, 3])),
 }
@@ -73,7 +74,3 @@ def test_other_networks_are_run_by_keras() -> None:
     expected = other.predict(rows, verbose=0)[:, 0]
     np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(rows))), expected, atol=1e-5)
     assert forward.logits(rows[:0]).shape == (0,)
-
-
-def test_heads_that_do_not_fit_the_loops_are_run_by_keras() -> None:
-    assert isinstance(forward_of(build_model("autoint", FIELD_DIMS, AutoIntConfig(head_dim=6), 1)), KerasForward)
