@@ -1,0 +1,78 @@
+"""Fetch the official MovieLens-1M archive: downloaded once, verified, extracted by name."""
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pooch
+import requests
+
+from ml import schema
+from ml.errors import DataError
+
+URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+MD5 = "c4d9eecfca2ab87c1945afe126590906"
+_TIMEOUT = 30  # seconds without an answer
+
+
+class OfflineError(DataError):
+    """The archive's server cannot be reached."""
+
+
+def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
+    """Make sure that ``directory`` holds the archive's three raw files, downloading the archive if it does not.
+
+    The directory appears whole or not at all.
+
+    Args:
+        directory: where the files go.
+        url: of the zip archive, whose members are ``ml-1m/users.dat`` and so on.
+        md5: hex digest that the archive must have.
+
+    Returns:
+        ``directory``.
+
+    Raises:
+        OfflineError: no connection to the server.
+        DataError: the server refused, or the archive is not the official one; it is removed again.
+    """
+    if all((directory / name).is_file() for name in schema.RAW_FILES):
+        return directory
+    if directory.exists():
+        raise DataError(f"{directory}: incomplete; expected {', '.join(schema.RAW_FILES)}; complete or remove it")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as folder:
+        archive = _download(url, md5, Path(folder))
+        files = Path(folder) / "files"
+        files.mkdir()
+        _extract(archive, files)
+        files.rename(directory)
+    return directory
+
+
+def _download(url: str, md5: str, folder: Path) -> Path:
+    try:
+        downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname="archive.zip", path=folder, downloader=downloader))
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise OfflineError(
+            f"{url}: cannot be reached ({type(error).__name__}); connect to the internet, or set MOVIELENS_DIR to a "
+            "directory that holds the files, or to 'synthetic' for generated data"
+        ) from error
+    except requests.RequestException as error:
+        raise DataError(f"{url}: the server refused ({error}); try again later or set MOVIELENS_DIR") from error
+    except ValueError as error:  # pooch's word for a digest that does not match; it has removed the file
+        raise DataError(f"{url}: the archive is not the official one, expected md5 {md5}; it was removed") from error
+
+
+def _extract(archive: Path, directory: Path) -> None:
+    """Copy the three members by their names; whatever else the archive holds is never written."""
+    with zipfile.ZipFile(archive) as members:
+        for name in schema.RAW_FILES:
+            try:
+                source = members.open(f"ml-1m/{name}")
+            except KeyError as error:
+                raise DataError(f"{archive.name}: lacks ml-1m/{name}; not the MovieLens-1M archive") from error
+            with source, (directory / name).open("wb") as target:
+                shutil.copyfileobj(source, target)

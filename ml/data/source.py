@@ -1,0 +1,77 @@
+"""The one place that decides where raw data comes from."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml import schema
+from ml.data.download import fetch_movielens
+from ml.data.synthetic import SIZES, write_synthetic
+from ml.errors import DataError
+
+OFFICIAL = "ml-1m"
+_SYNTHETIC_SEED = 42
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where raw data comes from.
+
+    Attributes:
+        spec: ``ml-1m`` for the official archive, ``synthetic`` or ``synthetic-small`` for generated data, anything
+            else is the path of a directory that holds the three raw files.
+    """
+
+    spec: str
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name, which keeps its tables, experiments and models apart from another's.
+
+        A directory's data set is called by the directory's name: lower-case letters, digits, ``.``, ``_`` and ``-``.
+
+        Raises:
+            DataError: the directory is called like a generated data set, or has no usable name.
+        """
+        if self._is_name:
+            return self.spec
+        name = re.sub(r"[^a-z0-9._-]+", "-", Path(self.spec).resolve().name.lower()).strip("-.")
+        if not name or name in SIZES:
+            raise DataError(f"{self.spec}: a data set cannot be called {name!r}; rename the directory")
+        return name
+
+    @property
+    def known_size(self) -> schema.DatasetSize | None:
+        """What a data set of this name must hold, where that is known."""
+        if self.dataset == OFFICIAL:
+            return schema.MOVIELENS_1M
+        if self.spec not in SIZES:
+            return None
+        size = SIZES[self.spec]
+        return schema.DatasetSize(size.users, size.movies, size.ratings, tuple(size.field_dims.values()))
+
+    def prepare(self, cache: Path) -> Path:
+        """The directory of the raw files, after downloading or generating them under ``cache`` where needed.
+
+        Raises:
+            DataError: the directory is missing or incomplete, or the download failed (``OfflineError``: offline).
+        """
+        if self.spec in SIZES:
+            directory = cache / self.spec
+            directory.mkdir(parents=True, exist_ok=True)
+            write_synthetic(directory, SIZES[self.spec], seed=_SYNTHETIC_SEED)
+            return directory
+        if self.spec == OFFICIAL:
+            return fetch_movielens(cache / OFFICIAL)
+        directory = Path(self.spec)
+        if not directory.is_dir():
+            names = ", ".join((OFFICIAL, *SIZES))
+            raise DataError(
+                f"{directory}: no such directory; set MOVIELENS_DIR to one that holds {', '.join(schema.RAW_FILES)}, "
+                f"or to one of {names}"
+            )
+        return directory
+
+    @property
+    def _is_name(self) -> bool:
+        return self.spec == OFFICIAL or self.spec in SIZES

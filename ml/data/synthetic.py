@@ -1,0 +1,387 @@
+"""Invented data in MovieLens-1M's format, for tests, demos and machines without the real files.
+
+Nothing here comes from MovieLens but the format, the category names and the rough shape of the distributions. Ratings
+follow planted tastes, so a model that learns them is measurably better than one that does not.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.data.titles import MOST_TITLES, invented_titles
+from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS, OCCUPATIONS
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+MIN_PER_USER = 20  # MovieLens-1M left out users with fewer ratings
+START, END = 956_703_932, 1_046_454_590  # first and last rating: 2000-04-25 and 2003-02-28, Unix seconds, UTC
+MONTHS: Ints = np.arange("2000-04", "2003-04", dtype="datetime64[M]").astype("datetime64[s]").astype(np.int64)
+LAST_MOVIE_YEAR = 2000
+ZIP_LOW, ZIP_HIGH = 501, 99_950
+
+SIGN_UP_WEIGHTS = (2.5, 7.5, 6, 10, 20, 5.5, 4, 31, 10)  # by month, April to December 2000
+RATING_SHARES = (0.056, 0.108, 0.261, 0.349, 0.226)  # of 1 to 5 stars
+AGE_WEIGHTS = (4, 18, 35, 20, 9, 8, 6)
+OCCUPATION_WEIGHTS = (12, 9, 4, 3, 12, 2, 4, 11, 1, 2, 3, 2, 6, 2, 5, 2, 4, 8, 1, 1, 5)
+GENRE_WEIGHTS = {
+    "Action": 50, "Adventure": 28, "Animation": 10, "Children's": 25, "Comedy": 120, "Crime": 21, "Documentary": 12,
+    "Drama": 160, "Fantasy": 7, "Film-Noir": 5, "Horror": 34, "Musical": 11, "Mystery": 11, "Romance": 47,
+    "Sci-Fi": 28, "Thriller": 49, "War": 14, "Western": 7,
+}  # fmt: skip
+GENRE_COUNT_SHARES = (0.52, 0.34, 0.11, 0.03)  # of movies with 1 to 4 genres
+
+# Standard deviations in the units of the unobserved score; together they decide how well any model can do.
+FACTOR_SPREADS = np.geomspace(0.24, 0.07, 10)
+DEMOGRAPHIC_SPREAD, USER_SPREAD, MOVIE_SPREAD, FAME_EFFECT, NOISE = 0.12, 0.43, 0.58, 0.28, 0.8
+
+
+@dataclass(frozen=True)
+class SyntheticSize:
+    """How much to generate; every number is met exactly.
+
+    The cardinalities from ``movie_decades`` to ``zips`` count distinct values among the interactions, that is, over the
+    users and the rated movies. Ratings always span 35 calendar months, hence 4 years, 12 months and 1 decade.
+
+    Attributes:
+        users: number of users, with ids 1 to ``users``.
+        movies: rows of movies.dat.
+        rated_movies: movies with at least one rating.
+        ratings: rows of ratings.dat.
+        max_movie_id: the largest movie id; ids have ``max_movie_id - movies`` gaps.
+        max_per_user: most ratings of one user (the fewest are 20).
+        movie_decades: release decades, the last being the 2000s.
+        movie_years: release years, the last being 2000.
+        genre1: first genres.
+        genre2: second genres, "no" included.
+        genre3: third genres, "no" included.
+        ages: age groups, youngest first.
+        occupations: occupation codes from 0.
+        zips: postal codes.
+
+    Raises:
+        ValueError: no data set can have these numbers.
+    """
+
+    users: int
+    movies: int
+    rated_movies: int
+    ratings: int
+    max_movie_id: int
+    max_per_user: int
+    movie_decades: int
+    movie_years: int
+    genre1: int
+    genre2: int
+    genre3: int
+    ages: int
+    occupations: int
+    zips: int
+
+    def __post_init__(self) -> None:
+        # The first rated movies show each year, and others each genre in each place, so there must be enough of them.
+        least = max(MIN_PER_USER, self.movie_years, self.genre1 + self.genre2 + self.genre3 - 2)
+        bounds = {
+            "movie_decades": (2, 100),
+            "movie_years": (self.movie_decades, 10 * (self.movie_decades - 1) + 1),
+            "genre1": (3, len(GENRE_WEIGHTS)),
+            "genre2": (2, self.genre1),
+            "genre3": (2, self.genre1 - 1),
+            "ages": (1, len(AGE_GROUPS)),
+            "occupations": (1, len(OCCUPATIONS)),
+            "users": (max(len(GENDERS), self.ages, self.occupations), 10_000_000),
+            "zips": (1, min(self.users, ZIP_HIGH - ZIP_LOW)),
+            "movies": (least, MOST_TITLES),
+            "max_movie_id": (self.movies, 100 * self.movies),
+            "rated_movies": (least, self.movies),
+            "max_per_user": (max(MIN_PER_USER, -(-self.rated_movies // max(1, self.users))), self.rated_movies),
+            "ratings": (max(MIN_PER_USER * self.users, self.rated_movies), self.users * self.max_per_user),
+        }
+        for name, (low, high) in bounds.items():
+            value: int = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be {low:,} to {high:,} given the other numbers, got {value:,}")
+
+    @property
+    def field_dims(self) -> dict[str, int]:
+        """Distinct values of each model field among the interactions, in the order of ``FIELDS``."""
+        movie = (self.rated_movies, self.movie_decades, self.movie_years)
+        genres, user = (self.genre1, self.genre2, self.genre3), (len(GENDERS), self.ages, self.occupations, self.zips)
+        return dict(zip(FIELD_NAMES, (self.users, *movie, 4, 12, 1, *genres, *user), strict=True))
+
+
+FULL = SyntheticSize(
+    users=6040, movies=3883, rated_movies=3706, ratings=1_000_209, max_movie_id=3952, max_per_user=2314,
+    movie_decades=10, movie_years=81, genre1=18, genre2=18, genre3=16, ages=7, occupations=21, zips=3439,
+)  # fmt: skip
+SMALL = SyntheticSize(
+    users=300, movies=220, rated_movies=200, ratings=15_000, max_movie_id=228, max_per_user=150,
+    movie_decades=5, movie_years=30, genre1=10, genre2=9, genre3=7, ages=6, occupations=15, zips=180,
+)  # fmt: skip
+SIZES = {"synthetic": FULL, "synthetic-small": SMALL}
+
+
+@dataclass(frozen=True)
+class _Users:
+    """Columns of users.dat, each [users]; gender and age are indices into ``GENDERS`` and ``AGE_GROUPS``."""
+
+    gender: Ints
+    age: Ints
+    occupation: Ints
+    zip_code: list[str]
+
+
+@dataclass(frozen=True)
+class _Movies:
+    """Columns of movies.dat, each [movies], and the positions of the rated ones, [rated_movies]."""
+
+    movie_id: Ints
+    title: list[str]
+    genres: list[tuple[str, ...]]
+    rated: Ints
+
+
+@dataclass(frozen=True)
+class _Tastes:
+    """What the ratings are made of: score = ``user @ movie.T + user_bias + movie_bias + noise``.
+
+    Shapes: ``user`` [users, d], ``movie`` [rated_movies, d], biases [users] and [rated_movies], and ``fame``, the
+    relative chance of being rated, [rated_movies].
+    """
+
+    user: Floats
+    movie: Floats
+    user_bias: Floats
+    movie_bias: Floats
+    fame: Floats
+
+
+def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
+    """Write users.dat, movies.dat and ratings.dat in MovieLens-1M's format: Latin-1, ``::``, no header.
+
+    The same size and seed give the same bytes (on one kind of machine and numpy version: the last bits of float
+    arithmetic may differ between others). Existing files are replaced, each of them at once.
+
+    Args:
+        directory: where to write; made if missing.
+        size: what to generate, e.g. ``SIZES["synthetic-small"]``.
+        seed: any non-negative integer.
+    """
+    for_users, for_movies, for_tastes, for_ratings, for_times = np.random.default_rng(seed).spawn(5)
+    users = _make_users(for_users, size)
+    movies = _make_movies(for_movies, size)
+    tastes = _make_tastes(for_tastes, users, movies)
+    counts = _activity(for_ratings, size)
+    chosen, scores = _choose_and_score(for_ratings, tastes, counts)
+    rater = np.repeat(np.arange(size.users), counts)
+    times = _timestamps(for_times, rater, counts)
+    stars = 1 + np.searchsorted(np.quantile(scores, np.cumsum(RATING_SHARES)[:-1]), scores)
+
+    ages = list(AGE_GROUPS)
+    directory.mkdir(parents=True, exist_ok=True)
+    profiles = zip(users.gender.tolist(), users.age.tolist(), users.occupation.tolist(), users.zip_code, strict=True)
+    people = (f"{i}::{GENDERS[g]}::{ages[a]}::{o}::{z}\n" for i, (g, a, o, z) in enumerate(profiles, 1))
+    _write_lines(directory / "users.dat", people)
+    titled = zip(movies.movie_id.tolist(), movies.title, movies.genres, strict=True)
+    _write_lines(directory / "movies.dat", (f"{i}::{title}::{'|'.join(genres)}\n" for i, title, genres in titled))
+    rows = (rater + 1, movies.movie_id[movies.rated][chosen], stars, times)
+    _write_lines(
+        directory / "ratings.dat", map("%d::%d::%d::%d\n".__mod__, zip(*(c.tolist() for c in rows), strict=True))
+    )
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a Latin-1 file under a temporary name and move it into place, so that no reader sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="latin-1", newline="\n") as file:
+            file.writelines(lines)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cover(rng: np.random.Generator, count: int, weights: Iterable[float]) -> Ints:
+    """Draw ``count`` category indices by weight such that every category occurs, in random order. Returns [count]."""
+    shares = np.fromiter(weights, dtype=np.float64)
+    extra = rng.choice(len(shares), count - len(shares), p=shares / shares.sum())
+    return rng.permutation(np.concatenate([np.arange(len(shares)), extra]))
+
+
+def _make_users(rng: np.random.Generator, size: SyntheticSize) -> _Users:
+    """Draw independent user attributes; postal codes are spread over the whole range, so some start with zero."""
+    n = size.users
+    slots = (np.arange(size.zips) + rng.random(size.zips)) * ((ZIP_HIGH - ZIP_LOW) / size.zips)
+    codes = [f"{ZIP_LOW + int(slot):05}" for slot in slots]
+    for i in rng.choice(size.zips, -(-size.zips // 60), replace=False):
+        codes[i] += f"-{rng.integers(1, 10_000):04}"  # a few people give the longer form
+    return _Users(
+        gender=_cover(rng, n, (28, 72)),
+        age=_cover(rng, n, AGE_WEIGHTS[: size.ages]),
+        occupation=_cover(rng, n, OCCUPATION_WEIGHTS[: size.occupations]),
+        zip_code=[codes[i] for i in _cover(rng, n, rng.lognormal(sigma=1.2, size=size.zips))],
+    )
+
+
+def _make_movies(rng: np.random.Generator, size: SyntheticSize) -> _Movies:
+    """Draw ids, titles, years and genres; the rated movies alone cover all declared years and genres."""
+    gaps = 1 + rng.choice(size.max_movie_id - 1, size.max_movie_id - size.movies, replace=False)
+    rated = np.sort(rng.choice(size.movies, size.rated_movies, replace=False))
+    choices = _movie_years(size)
+    weights = np.exp((choices - LAST_MOVIE_YEAR) / 9) + 0.03  # most movies are recent, with a long tail of old ones
+    years = choices[rng.choice(len(choices), size.movies, p=weights / weights.sum())]
+    years[rated] = choices[_cover(rng, size.rated_movies, weights)]
+    genres = _genre_lists(rng, size)
+    lists = [genres[i] for i in rng.permutation(size.movies)]
+    for position, i in zip(rated, rng.permutation(size.rated_movies), strict=True):
+        lists[position] = genres[i]  # the covering lists come first in ``genres``
+    return _Movies(np.setdiff1d(np.arange(1, size.max_movie_id + 1), gaps), invented_titles(rng, years), lists, rated)
+
+
+def _movie_years(size: SyntheticSize) -> Ints:
+    """The release years in use, ascending: the newest of each decade, then the newest of the rest. [movie_years]."""
+    newest = [LAST_MOVIE_YEAR, *(LAST_MOVIE_YEAR - 1 - 10 * k for k in range(size.movie_decades - 1))]
+    others = [year for year in range(LAST_MOVIE_YEAR, newest[-1] - 10, -1) if year not in newest]
+    return np.sort(np.array(newest + others[: size.movie_years - len(newest)], dtype=np.int64))
+
+
+def _genre_lists(rng: np.random.Generator, size: SyntheticSize) -> list[tuple[str, ...]]:
+    """Alphabetical genre lists of all movies; the first ones cover the declared cardinalities of each place."""
+    by_weight = sorted(GENRE_WEIGHTS, key=lambda genre: (-GENRE_WEIGHTS[genre], genre))
+    names = sorted(by_weight[: size.genre1])
+    rest = [genre for genre in by_weight if genre in names[2:]]
+    second = [names[1], *rest[: size.genre2 - 2]]
+    third = rest[: size.genre3 - 1]
+    allowed = (set(names), set(second), set(third), set(names))
+    lists: list[tuple[str, ...]] = [(name,) for name in names]
+    lists += [(names[0], name) for name in second]
+    lists += [(names[0], names[1], name) for name in third]
+
+    drawn = size.movies - len(lists)
+    lengths = rng.choice(len(GENRE_COUNT_SHARES), drawn, p=GENRE_COUNT_SHARES) + 1
+    weights = np.array([GENRE_WEIGHTS[name] for name in names])
+    order = np.argsort(rng.standard_exponential((drawn, len(names))) / weights, axis=1)
+    for length, indices in zip(lengths, order, strict=True):
+        genres = [names[i] for i in sorted(indices[:length])]
+        # A list ends where a genre would come in a place that the declared cardinalities keep it from.
+        end = next((i for i, genre in enumerate(genres) if genre not in allowed[i]), length)
+        lists.append(tuple(genres[:end]))
+    return lists
+
+
+def _make_tastes(rng: np.random.Generator, users: _Users, movies: _Movies) -> _Tastes:
+    """Draw latent factors and biases, and add what gender and age groups make of each genre."""
+    n_users, n_movies, n_genres = len(users.gender), len(movies.rated), len(GENRE_WEIGHTS)
+    column = {genre: i for i, genre in enumerate(GENRE_WEIGHTS)}
+    shares = np.zeros((n_movies, n_genres))
+    for row, position in enumerate(movies.rated):
+        genres = movies.genres[position]
+        shares[row, [column[genre] for genre in genres]] = len(genres) ** -0.5
+    by_gender = rng.normal(0, DEMOGRAPHIC_SPREAD, (len(GENDERS), n_genres))
+    by_age = rng.normal(0, DEMOGRAPHIC_SPREAD, (len(AGE_GROUPS), n_genres))
+    own = rng.normal(0, 1, (n_users, len(FACTOR_SPREADS)))
+    traits = rng.normal(0, FACTOR_SPREADS, (n_movies, len(FACTOR_SPREADS)))
+    root = rng.normal(0, 1, n_movies)
+    return _Tastes(
+        user=np.hstack([own, by_gender[users.gender] + by_age[users.age]]).astype(np.float32),
+        movie=np.hstack([traits, shares]).astype(np.float32),
+        user_bias=rng.normal(0, USER_SPREAD, n_users).astype(np.float32),
+        movie_bias=(FAME_EFFECT * np.abs(root) + rng.normal(0, MOVIE_SPREAD, n_movies)).astype(np.float32),
+        # Rating counts of movies look like a chi-squared variable of one degree of freedom: few stars, a long tail.
+        # The second factor makes up for the stars' saturation, as nobody rates a movie twice.
+        fame=(root**2 * (1 + root**2 / 5) + 1e-3).astype(np.float32),
+    )
+
+
+def _activity(rng: np.random.Generator, size: SyntheticSize) -> Ints:
+    """Ratings per user, skewed, from 20 to ``max_per_user``, with the exact total. Returns [users]."""
+    appetite = rng.gamma(0.57, size=size.users) + 0.004
+    spare = size.max_per_user - MIN_PER_USER
+
+    def at(scale: float) -> Ints:
+        return MIN_PER_USER + np.minimum(appetite * scale, spare).astype(np.int64)
+
+    low, high = 0.0, (spare + 1) / appetite.min()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle).sum() <= size.ratings else (low, middle)
+    counts = at(low)
+    while missing := size.ratings - counts.sum():
+        counts[rng.permutation(np.flatnonzero(counts < size.max_per_user))[:missing]] += 1
+    return counts
+
+
+def _choose_and_score(rng: np.random.Generator, tastes: _Tastes, counts: Ints, block: int = 256) -> tuple[Ints, Floats]:
+    """Draw the movies each user rates, without replacement, and the unobserved scores.
+
+    Args:
+        rng: source of randomness.
+        tastes: factors, biases and fame.
+        counts: ratings per user, [users].
+        block: users at a time; bounds the memory to a few arrays of [block, rated_movies].
+
+    Returns:
+        Positions among the rated movies and scores, grouped by user; each [ratings].
+    """
+    n_movies = len(tastes.fame)
+    # Each movie gets one certain rater, drawn from the users' ratings so that nobody gets more than they give.
+    slots = rng.choice(counts.sum(), n_movies, replace=False)
+    certain = np.searchsorted(np.cumsum(counts), slots, side="right")
+    chosen, scores = [], []
+    for start in range(0, len(counts), block):
+        users = slice(start, start + block)
+        taste = tastes.user[users] @ tastes.movie.T  # [block, rated_movies]
+        # The first k arrivals of exponential clocks are a weighted draw without replacement; taste weighs in.
+        arrival = rng.standard_exponential(taste.shape, dtype=np.float32) / (tastes.fame * np.exp(taste))
+        inside = np.flatnonzero((certain >= start) & (certain < start + block))
+        arrival[certain[inside] - start, inside] = -1
+        for row, (count, bias) in enumerate(zip(counts[users], tastes.user_bias[users], strict=True)):
+            movies = rng.permutation(np.argpartition(arrival[row], count - 1)[:count])
+            chosen.append(movies)
+            scores.append(taste[row, movies] + tastes.movie_bias[movies] + bias)
+    noise = rng.normal(0, NOISE, counts.sum()).astype(np.float32)
+    return np.concatenate(chosen), np.concatenate(scores) + noise
+
+
+def _timestamps(rng: np.random.Generator, rater: Ints, counts: Ints) -> Ints:
+    """Unix seconds of each rating, in sessions: one at sign-up in 2000 and, for some users, up to three later ones.
+
+    Args:
+        rng: source of randomness.
+        rater: position of the user of each rating, [ratings].
+        counts: ratings per user, [users].
+    """
+    n_users = len(counts)
+    shares = np.array(SIGN_UP_WEIGHTS) / sum(SIGN_UP_WEIGHTS)
+    month = rng.choice(len(shares), n_users, p=shares)
+    month[:2] = 0  # with two users from the first month on, every later month can be given a rating
+    opening = np.maximum(MONTHS[month], START)
+    # As in the original, the newest users have the lowest ids.
+    sign_up = np.sort(opening + (rng.random(n_users) * (MONTHS[month + 1] - opening)).astype(np.int64))[::-1]
+
+    visits = np.column_stack([np.zeros(n_users), rng.beta(0.5, 1.5, (n_users, 3))])  # as shares of the time left
+    devotion = rng.beta(1, 1.2, n_users) * (rng.random(n_users) < 0.35)  # share of ratings given later
+    later = (rng.random(len(rater)) < devotion[rater]) * rng.integers(1, 4, len(rater))
+    pages = (rng.random(len(rater)) * (counts[rater] // 4 + 1)).astype(np.int64)  # a page's ratings are sent together
+    seconds_a_page = rng.integers(25, 120, n_users)
+    times: Ints = sign_up[rater] + (visits[rater, later] * (END - sign_up[rater])).astype(np.int64)
+    times = np.minimum(times + pages * seconds_a_page[rater], END)
+    _fill_months(rng, times, sign_up[rater])
+    times[times.argmin()], times[times.argmax()] = START, END
+    return times
+
+
+def _fill_months(rng: np.random.Generator, times: Ints, sign_up: Ints) -> None:
+    """Move single ratings, in place, into months that have none, from months that have several. Both [ratings]."""
+    edges = np.clip(MONTHS, START, END)
+    months = np.searchsorted(edges[1:-1], times, side="right")
+    sizes = np.bincount(months, minlength=len(edges) - 1)
+    for month in np.flatnonzero(sizes == 0):
+        row = rng.choice(np.flatnonzero((sign_up < edges[month + 1]) & (sizes[months] > 1)))
+        times[row] = rng.integers(max(edges[month], sign_up[row]), edges[month + 1])
+        sizes[[months[row], month]] += (-1, 1)
+        months[row] = month

@@ -1,0 +1,185 @@
+import hashlib
+import io
+import socket
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ml.data.download import OfflineError, fetch_movielens
+from ml.errors import DataError
+
+CONTENT = {
+    "users.dat": b"1::F::1::0::01234\n",
+    "movies.dat": b"2::L\xe9a (1990)::Drama\r\n",
+    "ratings.dat": b"1::2::3::4\n",
+}
+MEMBERS = {f"ml-1m/{name}": content for name, content in CONTENT.items()}
+
+
+class Server:
+    """An HTTP server on this machine that gives everybody the same answer and counts who asked."""
+
+    def __init__(self) -> None:
+        self.status, self.body, self.missing_bytes, self.requests = 200, b"", 0, 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests += 1
+                self.send_response(outer.status)
+                self.send_header("Content-Length", str(len(outer.body) + outer.missing_bytes))
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/ml-1m.zip"
+
+    @property
+    def md5(self) -> str:
+        return hashlib.md5(self.body).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    server.body = zipped(MEMBERS)
+    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where the files go: a directory that does not exist, in an empty one."""
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache" / "ml-1m"
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def assert_nothing_left(target: Path) -> None:
+    assert list(target.parent.iterdir()) == []
+
+
+def test_good_archive_is_extracted_and_nothing_else_left(server: Server, target: Path) -> None:
+    assert fetch_movielens(target, server.url, server.md5) == target
+    assert contents(target) == CONTENT
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_missing_parents_are_made(server: Server, target: Path) -> None:
+    deep = target / "a" / "b"
+    fetch_movielens(deep, server.url, server.md5)
+    assert contents(deep) == CONTENT
+
+
+def test_second_call_makes_no_request(server: Server, target: Path) -> None:
+    fetch_movielens(target, server.url, server.md5)
+    assert server.requests == 1
+    assert fetch_movielens(target, server.url, server.md5) == target
+    assert server.requests == 1
+    assert contents(target) == CONTENT
+
+
+def test_wrong_digest_is_refused_and_removed(server: Server, target: Path) -> None:
+    expected = "0" * 32
+    with pytest.raises(DataError, match=f"expected md5 {expected}") as caught:
+        fetch_movielens(target, server.url, expected)
+    assert server.url in str(caught.value)
+    assert not isinstance(caught.value, OfflineError)
+    assert_nothing_left(target)
+
+
+def test_official_digest_is_the_default(server: Server, target: Path) -> None:
+    with pytest.raises(DataError, match="expected md5 c4d9eecfca2ab87c1945afe126590906"):
+        fetch_movielens(target, server.url)
+    assert_nothing_left(target)
+
+
+def test_truncated_download_is_refused(server: Server, target: Path) -> None:
+    # The digest is that of the part which arrives, so that only the missing bytes can give it away.
+    server.missing_bytes = 1000
+    with pytest.raises(DataError, match=server.url):
+        fetch_movielens(target, server.url, server.md5)
+    assert_nothing_left(target)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_error_status_is_not_called_offline(server: Server, target: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(DataError, match=str(status)) as caught:
+        fetch_movielens(target, server.url, server.md5)
+    assert not isinstance(caught.value, OfflineError)
+    assert_nothing_left(target)
+
+
+def test_unreachable_server_says_what_to_do(target: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/ml-1m.zip"
+        with pytest.raises(OfflineError) as caught:
+            fetch_movielens(target, url)
+    assert str(caught.value).startswith(f"{url}: cannot be reached")
+    assert "set MOVIELENS_DIR" in str(caught.value)
+    assert "'synthetic'" in str(caught.value)
+    assert_nothing_left(target)
+
+
+def test_other_members_are_never_written(server: Server, target: Path, tmp_path: Path) -> None:
+    extra = {
+        "../evil.txt": b"x",
+        "ml-1m/../../evil.txt": b"x",
+        "/evil.txt": b"x",
+        "ml-1m/README": b"x",
+        "users.dat": b"x",
+    }
+    server.body = zipped({**extra, **MEMBERS})
+    fetch_movielens(target, server.url, server.md5)
+    files = [path.relative_to(target).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(CONTENT)
+    assert contents(target) == CONTENT
+    assert list(tmp_path.iterdir()) == [target.parent]
+
+
+@pytest.mark.parametrize("lacking", CONTENT)
+def test_archive_that_lacks_a_file_is_refused(server: Server, target: Path, lacking: str) -> None:
+    server.body = zipped({name: content for name, content in MEMBERS.items() if name != f"ml-1m/{lacking}"})
+    with pytest.raises(DataError, match=f"lacks ml-1m/{lacking}"):
+        fetch_movielens(target, server.url, server.md5)
+    assert_nothing_left(target)
+
+
+def test_incomplete_directory_is_refused_and_kept(server: Server, target: Path) -> None:
+    target.mkdir()
+    (target / "users.dat").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"incomplete; expected users\.dat, movies\.dat, ratings\.dat") as caught:
+        fetch_movielens(target, server.url, server.md5)
+    assert str(target) in str(caught.value)
+    assert contents(target) == {"users.dat": b"mine"}
+    assert server.requests == 0

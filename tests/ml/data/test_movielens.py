@@ -1,0 +1,186 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.data.movielens import read_movielens, read_movies, read_ratings, read_users, split_title
+from ml.errors import DataError
+
+USERS = [b"1::F::1::0::01234", b"2::M::56::20::98765-4321"]
+MOVIES = [
+    b"1::Brass Lantern (1995)::Comedy|Drama",
+    b"3::Quiet Harbour, The (L\xe9ger Matin) (1931)::Film-Noir",
+    b"952::Orbit: The Return: (2000) (1999)::Children's|Action|Sci-Fi|War",
+]
+RATINGS = [b"1::3::5::978300760", b"1::1::1::978302109", b"2::3::4::0"]
+LINES = {"users.dat": USERS, "movies.dat": MOVIES, "ratings.dat": RATINGS}
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "users.dat": read_users,
+    "movies.dat": read_movies,
+    "ratings.dat": read_ratings,
+}
+
+
+def write(directory: Path, end: bytes = b"\n", **changed: list[bytes]) -> Path:
+    """A directory of the three files; ``ratings=[...]`` replaces the lines of ratings.dat, and so on."""
+    for name, lines in LINES.items():
+        own = changed.get(name.removesuffix(".dat"), lines)
+        (directory / name).write_bytes(b"".join(line + end for line in own))
+    return directory
+
+
+def rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
+    return list(frame.itertuples(index=False, name=None))
+
+
+def refused(read: Callable[[Path], object], path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_files_become_typed_frames_in_file_order(tmp_path: Path, end: bytes) -> None:
+    tables = read_movielens(write(tmp_path, end))
+    assert rows(tables.users) == [(1, "F", 1, 0, "01234"), (2, "M", 56, 20, "98765-4321")]
+    assert rows(tables.movies) == [
+        (1, "Brass Lantern (1995)", "Comedy|Drama"),
+        (3, "Quiet Harbour, The (Léger Matin) (1931)", "Film-Noir"),
+        (952, "Orbit: The Return: (2000) (1999)", "Children's|Action|Sci-Fi|War"),
+    ]
+    assert rows(tables.ratings) == [(1, 3, 5, 978300760), (1, 1, 1, 978302109), (2, 3, 4, 0)]
+
+
+def test_columns_have_the_declared_types(tmp_path: Path) -> None:
+    tables = read_movielens(write(tmp_path))
+    types = [{name: str(dtype) for name, dtype in frame.dtypes.items()} for frame in vars(tables).values()]
+    assert types == [
+        {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"},
+        {"movie_id": "int32", "title": "str", "genres": "str"},
+        {"user_id": "int32", "movie_id": "int32", "rating": "int8", "timestamp": "int64"},
+    ]
+
+
+def test_last_line_may_lack_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path) / "ratings.dat"
+    path.write_bytes(b"\n".join(RATINGS))
+    assert len(read_ratings(path)) == len(RATINGS)
+
+
+def test_words_for_missing_values_are_text(tmp_path: Path) -> None:
+    users = read_users(write(tmp_path, users=[b"1::F::1::0::NA", b"2::M::1::0::null"]) / "users.dat")
+    assert users["zip"].tolist() == ["NA", "null"]
+
+
+def test_quotation_marks_are_text(tmp_path: Path) -> None:
+    movies = read_movies(
+        write(tmp_path, movies=[b'1::"Why, Not (1990)::Drama', b'2::So" (1991)::Drama']) / "movies.dat"
+    )
+    assert movies["title"].tolist() == ['"Why, Not (1990)', 'So" (1991)']
+
+
+def test_split_title_takes_the_last_parentheses() -> None:
+    titles = pd.Series(["Brass Lantern (1995)", "Orbit: (2000) (1999)", "Night (La Nuit) (1931)", "Tight(1950)"])
+    texts, years = split_title(titles)
+    assert texts.tolist() == ["Brass Lantern", "Orbit: (2000)", "Night (La Nuit)", "Tight"]
+    assert years.tolist() == [1995, 1999, 1931, 1950]
+    assert years.dtype == np.int16
+
+
+# file, lines, number of the bad line, what the message shows, what it expected
+MALFORMED = {
+    "users: too few fields": ("users.dat", [USERS[0], b"2::M::56::20"], 2, "'2::M::56::20'", "5 fields"),
+    "users: too many fields": ("users.dat", [USERS[0] + b"::x", USERS[1]], 1, "'1::F::1::0::01234::x'", "5 fields"),
+    "movies: too few fields": ("movies.dat", [b"1::Brass (1995)"], 1, "'1::Brass (1995)'", "3 fields"),
+    "movies: separator in the title": ("movies.dat", [b"1::A::B (1995)::War"], 1, "'1::A::B (1995)::War'", "3 fields"),
+    "ratings: too few fields": ("ratings.dat", [*RATINGS, b"2::1::4"], 4, "'2::1::4'", "4 fields"),
+    "ratings: too many fields": ("ratings.dat", [*RATINGS, b"2::1::4::5::6"], 4, "'2::1::4::5::6'", "4 fields"),
+    "ratings: single colons": ("ratings.dat", [b"2:1:4:5"], 1, "'2:1:4:5'", "4 fields"),
+    "ratings: blank line": ("ratings.dat", [RATINGS[0], b"", RATINGS[1]], 2, "''", "user_id"),
+    "ratings: blank last line": ("ratings.dat", [*RATINGS, b""], 4, "''", "user_id"),
+    "movies: blank line": ("movies.dat", [MOVIES[0], b"", MOVIES[1]], 2, "''", "movie_id"),
+    "user_id: word": ("users.dat", [USERS[0], b"two::M::1::0::1"], 2, "'two'", "user_id as a whole number"),
+    "user_id: empty": ("ratings.dat", [RATINGS[0], b"::1::1::1"], 2, "''", "user_id as a whole number"),
+    "user_id: space": ("ratings.dat", [b" 1::1::1::1"], 1, "' 1'", "user_id as a whole number"),
+    "movie_id: fraction": ("movies.dat", [b"1.0::Brass (1995)::War"], 1, "'1.0'", "movie_id as a whole number"),
+    "movie_id: sign": ("ratings.dat", [b"1::-3::1::1"], 1, "'-3'", "movie_id as a whole number"),
+    "timestamp: word": ("ratings.dat", [RATINGS[0], b"1::1::1::noon"], 2, "'noon'", "timestamp as a whole number"),
+    "rating: 0": ("ratings.dat", [RATINGS[0], b"1::1::0::1"], 2, "'0'", "a rating from 1 to 5"),
+    "rating: 6": ("ratings.dat", [RATINGS[0], b"1::1::6::1"], 2, "'6'", "a rating from 1 to 5"),
+    "rating: 4.5": ("ratings.dat", [RATINGS[0], b"1::1::4.5::1"], 2, "'4.5'", "rating as a whole number"),
+    "rating: -1": ("ratings.dat", [RATINGS[0], b"1::1::-1::1"], 2, "'-1'", "rating as a whole number"),
+    "user_id: too long": ("users.dat", [b"9999999999::F::1::0::1"], 1, "'9999999999'", "at most 9 digits"),
+    "rating: too long": ("ratings.dat", [b"1::3::260::1"], 1, "'260'", "at most 2 digits"),
+    "timestamp: too long": ("ratings.dat", [b"1::3::1::" + b"9" * 19], 1, f"'{'9' * 19}'", "at most 18 digits"),
+    "gender": ("users.dat", [USERS[0], b"2::X::1::0::1"], 2, "'X'", "gender one of F, M"),
+    "gender: lower case": ("users.dat", [b"2::f::1::0::1"], 1, "'f'", "gender one of F, M"),
+    "age": ("users.dat", [USERS[0], b"2::M::17::0::1"], 2, "'17'", "age one of 1, 18, 25, 35, 45, 50, 56"),
+    "occupation": ("users.dat", [USERS[0], b"2::M::1::21::1"], 2, "'21'", "occupation from 0 to 20"),
+    "zip: empty": ("users.dat", [USERS[0], b"2::M::1::0::"], 2, "''", "a zip code"),
+    "users: id twice": ("users.dat", [*USERS, b"1::M::1::0::1"], 3, "'1'", "user_id only once"),
+    "movies: id twice": ("movies.dat", [*MOVIES, b"952::Brass (1995)::War"], 4, "'952'", "movie_id only once"),
+    "ratings: pair twice": ("ratings.dat", [*RATINGS, b"1::3::2::7"], 4, "'1::3'", "user_id and movie_id only once"),
+    "title: no year": ("movies.dat", [MOVIES[0], b"2::Brass::War"], 2, "'Brass'", "ends in its year"),
+    "title: year not last": ("movies.dat", [b"2::Brass (1995) II::War"], 1, "'Brass (1995) II'", "ends in its year"),
+    "title: short year": ("movies.dat", [b"2::Brass (95)::War"], 1, "'Brass (95)'", "ends in its year"),
+    "genres: empty": ("movies.dat", [MOVIES[0], b"2::Brass (1995)::"], 2, "''", "genres joined by '|'"),
+    "genres: empty one": ("movies.dat", [b"2::Brass (1995)::War||Drama"], 1, "'War||Drama'", "genres joined by '|'"),
+    "control byte": ("movies.dat", [MOVIES[0], b"2::Br\x07ss (1995)::War"], 2, "'byte 0x07'", "Latin-1 text"),
+    "null byte": ("ratings.dat", [*RATINGS, b"\x001::1::1::1"], 4, "'byte 0x00'", "Latin-1 text"),
+    "tab": ("users.dat", [USERS[0], b"2::M::1::0::\t"], 2, "'byte 0x09'", "Latin-1 text"),
+    "byte without a letter": ("movies.dat", [MOVIES[0], b"2::Br\x85ss (1995)::War"], 2, "'byte 0x85'", "Latin-1 text"),
+    "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 text"),
+    "byte order mark": ("users.dat", [b"\xef\xbb\xbf" + USERS[0]], 1, "1'", "user_id as a whole number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "lines", "line", "found", "expected"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_line_is_named(
+    tmp_path: Path, name: str, lines: list[bytes], line: int, found: str, expected: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\n".join([*lines, b""]))
+    message = refused(READERS[name], path)
+    start, _, end = message.partition(", expected ")
+    assert start.startswith(f"{path}, line {line}: found ")
+    assert start.endswith(found)
+    assert expected in end
+
+
+@pytest.mark.parametrize(
+    ("ratings", "line", "found", "expected"),
+    [
+        ([*RATINGS, b"3::1::4::1"], 4, "'3'", "user_id of a user of users.dat"),
+        ([b"2::4::4::1", *RATINGS], 1, "'4'", "movie_id of a movie of movies.dat"),
+    ],
+    ids=["unknown user", "unknown movie"],
+)
+def test_rating_of_somebody_or_something_unknown_is_named(
+    tmp_path: Path, ratings: list[bytes], line: int, found: str, expected: str
+) -> None:
+    message = refused(read_movielens, write(tmp_path, ratings=ratings))
+    assert f"{tmp_path / 'ratings.dat'}, line {line}: found {found}, expected {expected}" in message
+
+
+@pytest.mark.parametrize("bad", [b"70001::1::2", b"70001::1::x::1"], ids=["fields", "value"])
+def test_line_number_is_right_far_down_a_long_file(tmp_path: Path, bad: bytes) -> None:
+    good = [b"%d::1::2::978300760" % user for user in range(1, 70_001)]
+    path = write(tmp_path, ratings=[*good, bad, b"70002::1::2::1"]) / "ratings.dat"
+    assert f"{path}, line 70001: found " in refused(read_ratings, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b"  \n"])
+@pytest.mark.parametrize("name", LINES)
+def test_empty_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (write(tmp_path) / name).write_bytes(content)
+    assert refused(read_movielens, tmp_path).startswith(f"{tmp_path / name}: empty; expected lines")
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_missing_file_is_named_with_what_belongs_there(tmp_path: Path, name: str) -> None:
+    (write(tmp_path) / name).unlink()
+    message = refused(read_movielens, tmp_path)
+    assert message.startswith(f"{tmp_path / name}: missing; expected")
+    assert "users.dat, movies.dat, ratings.dat" in message

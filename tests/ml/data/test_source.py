@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from ml import schema
+from ml.data.movielens import read_movielens
+from ml.data.source import Source
+from ml.data.synthetic import SIZES
+from ml.errors import DataError
+from ml.features.feature_map import FeatureMap
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+
+
+@pytest.mark.parametrize(
+    ("spec", "dataset"),
+    [
+        ("ml-1m", "ml-1m"),
+        ("synthetic", "synthetic"),
+        ("synthetic-small", "synthetic-small"),
+        ("/data/films", "films"),
+        ("/data/films/", "films"),
+        ("films/../tapes", "tapes"),
+        ("/data/ml-1m", "ml-1m"),
+        ("/data/My Films (2003)", "my-films-2003"),
+        ("/data/.Hidden_v1.2", "hidden_v1.2"),
+    ],
+)
+def test_dataset_is_called_by_its_directory(spec: str, dataset: str) -> None:
+    assert Source(spec).dataset == dataset
+
+
+@pytest.mark.parametrize(
+    "spec", ["/data/synthetic", "./synthetic-small", "/data/Synthetic", "/", "/data/---", "/data/éé"]
+)
+def test_reserved_and_unusable_names_are_refused(spec: str) -> None:
+    with pytest.raises(DataError, match="rename the directory") as caught:
+        _ = Source(spec).dataset
+    assert str(caught.value).startswith(f"{spec}: ")
+
+
+@pytest.mark.parametrize("spec", ["ml-1m", "/data/ml-1m"])
+def test_size_of_the_official_data_is_known(spec: str) -> None:
+    size = Source(spec).known_size
+    assert size is not None
+    assert (size.users, size.movies, size.ratings) == (6040, 3883, 1_000_209)
+    assert size.field_dims == (6040, 3706, 10, 81, 4, 12, 1, 18, 18, 16, 2, 7, 21, 3439)
+
+
+def test_size_of_other_data_is_unknown() -> None:
+    assert Source("/data/films").known_size is None
+
+
+def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
+    source = Source("synthetic-small")
+    directory = source.prepare(tmp_path)
+    assert directory == tmp_path / "synthetic-small"
+    assert sorted(path.name for path in directory.iterdir()) == sorted(schema.RAW_FILES)
+
+    raw, size = read_movielens(directory), source.known_size
+    assert size is not None
+    assert (len(raw.users), len(raw.movies), len(raw.ratings)) == (size.users, size.movies, size.ratings)
+    tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
+    assert FeatureMap.fit(join_interactions(*tables)).field_dims == size.field_dims
+
+
+def test_preparing_synthetic_data_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    directories = [Source("synthetic-small").prepare(tmp_path / name) for name in ("one", "two")]
+    first, second = ([(d / name).read_bytes() for name in schema.RAW_FILES] for d in directories)
+    assert first == second
+
+
+def test_sizes_of_all_generated_data_are_known() -> None:
+    for name, size in SIZES.items():
+        known = Source(name).known_size
+        assert known is not None
+        assert known.ratings == size.ratings
+        assert known.field_dims[:2] == (size.users, size.rated_movies)
+
+
+def test_own_directory_is_used_where_it_is(small_raw_directory: Path, tmp_path: Path) -> None:
+    assert Source(str(small_raw_directory)).prepare(tmp_path) == small_raw_directory
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [False, True], ids=["missing", "file"])
+def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
+    path = tmp_path / "films"
+    if make:
+        path.write_text("not a directory")
+    with pytest.raises(DataError) as caught:
+        Source(str(path)).prepare(tmp_path / "cache")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: no such directory; set MOVIELENS_DIR")
+    assert "users.dat, movies.dat, ratings.dat" in message
+    assert "ml-1m, synthetic, synthetic-small" in message
