@@ -20,7 +20,12 @@ def table_metadata(table: pd.DataFrame) -> dict[str, Any]:
 
 def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
     """A small frame as a Markdown table."""
-    return dg.MetadataValue.md(table.to_markdown(index=index, floatfmt=".5g", missingval="–"))
+    return dg.MetadataValue.md(gaps_as_none(table).to_markdown(index=index, floatfmt=".5g", missingval="–"))
+
+
+def gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
+    """None in place of NaN, which the printing of tables leaves blank."""
+    return table.astype(object).where(table.notna(), None)
 
 
 def counts_metadata(values: pd.Series) -> dg.MarkdownMetadataValue:

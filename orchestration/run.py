@@ -17,6 +17,7 @@ from ml.evaluation.report import comparison_table
 from orchestration.console import Console
 from orchestration.execute import START_TAG
 from orchestration.instance import use_instance
+from orchestration.metadata import gaps_as_none
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import Storage
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -95,7 +96,7 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
     tables = Storage(raw_data=raw_data).tables
     with (tables / "evaluation.parquet").open("rb") as file:
         comparison = comparison_table([pd.read_parquet(file)])
-    text = comparison.to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
+    text = gaps_as_none(comparison).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
     say(out, f"\nMetrics on the test interactions:\n{text}\n")
     for path in sorted(tables.glob("top10_*.parquet")):
         say(out, f"Top-10 table: {path}")
