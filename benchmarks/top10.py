@@ -87,7 +87,7 @@ def bench_paths(name: str, bundle: ModelBundle, ratings: pd.DataFrame, moment: t
         "shortlist, s": wall,
         "write, s": write,
         "brute force, s": brute_wall,
-        "path": report.path,
+        "method": report.method,
         "attempts": report.attempts,
         "pairs scored": report.pairs_scored / report.pairs_total,
         "users": len(bundle.users),
@@ -161,7 +161,12 @@ def bench_growth(bundle: ModelBundle, moment: tuple[int, int]) -> list[dict[str,
 def _cost(report: SearchReport) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     share = report.pairs_scored / report.pairs_total
-    return {"path": report.path, "pairs scored": report.pairs_scored, "share": share, "peak memory so far, GiB": peak}
+    return {
+        "method": report.method,
+        "pairs scored": report.pairs_scored,
+        "share": share,
+        "peak memory so far, GiB": peak,
+    }
 
 
 def trained_longer(bundle: ModelBundle, train_interactions: pd.DataFrame) -> ModelBundle:

@@ -50,7 +50,7 @@ class SearchReport:
     """How lists were found.
 
     Attributes:
-        path: ``shortlist`` or ``brute_force``.
+        method: ``shortlist`` or ``brute_force``.
         attempts: searches until the audit found no difference.
         sampled_users, probe_movies: of the last attempt.
         audited_users: compared with brute force in the last attempt.
@@ -59,7 +59,7 @@ class SearchReport:
         pairs_total: users x movies.
     """
 
-    path: str
+    method: str
     attempts: int
     sampled_users: int
     probe_movies: int

@@ -106,7 +106,8 @@ class Tracking(dg.ConfigurableResource):
             experiment = self.client.get_experiment_by_name(self.config.experiment)
             if experiment:
                 return str(experiment.experiment_id)
-            tags = {"dataset": self.dataset}
+            # Opens in the UI as what it is, not as an experiment with language models.
+            tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
             return str(self.client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
 
     def log_metrics(self, version: RegisteredVersion, metrics: dict[str, float]) -> None:

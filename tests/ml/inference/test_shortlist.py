@@ -65,7 +65,7 @@ def test_equals_sorting_whole_rows(rank: int, noise: float) -> None:
     logits = low_rank(rank, noise)
     lists, report, table = run(logits)
     assert lists.movies.tolist() == by_sorting(logits, some_seen())
-    assert (report.path, report.differences, report.audited_users) == ("shortlist", 0, AUDITED)
+    assert (report.method, report.differences, report.audited_users) == ("shortlist", 0, AUDITED)
     assert report.pairs_scored == table.asked < 0.4 * USERS * MOVIES
     assert report.pairs_total == USERS * MOVIES
 
@@ -112,7 +112,7 @@ def test_few_users_are_scored_in_full() -> None:
     table = Table(low_rank(3, 0.0)[:500])
     lists, report = search(table, some_seen()[:500], LENGTH, 0, silent)
     assert lists.movies.tolist() == by_sorting(table.logits, some_seen()[:500])
-    assert (report.path, report.pairs_scored) == ("brute_force", 500 * MOVIES)
+    assert (report.method, report.pairs_scored) == ("brute_force", 500 * MOVIES)
 
 
 def test_brute_force_equals_sorting_and_reports_progress() -> None:
