@@ -76,9 +76,9 @@ def bench_paths(name: str, bundle: ModelBundle, ratings: pd.DataFrame, moment: t
     """Both ways of finding all lists, and whether they agree."""
     recommender = Recommender(Scorer(bundle), ratings)
     recommender.recommend(int(bundle.users["user_id"].iloc[0]), *moment)
-    wall, _, (short, report) = timed(lambda: recommender.recommend_all(*moment))
+    wall, _, [(short, report)] = timed(lambda: recommender.recommend_all([moment]))
     write, _, _ = timed(lambda: short.to_parquet(io.BytesIO(), index=False))
-    brute_wall, _, (brute, _) = timed(lambda: recommender.recommend_all(*moment, method="brute_force"))
+    brute_wall, _, [(brute, _)] = timed(lambda: recommender.recommend_all([moment], method="brute_force"))
     moved = short["movie_id"].to_numpy() != brute["movie_id"].to_numpy()
     apart = np.abs(short["score"].to_numpy() - brute["score"].to_numpy()) > 1e-6
     differing = short.loc[moved & apart, "user_id"].nunique()
@@ -153,7 +153,7 @@ def bench_growth(bundle: ModelBundle, moment: tuple[int, int]) -> list[dict[str,
     for more_users, more_movies in ((1, 1), (4, 1), (10, 1), (1, 4)):
         catalogue = Grown(bundle, users * more_users, movies * more_movies, moment)
         seen = csr_array(catalogue.shape, dtype=bool)
-        wall, _, (_, report) = timed(lambda c=catalogue, s=seen: search(c, s, 10, 0, lambda done: None))
+        wall, _, [(_, report)] = timed(lambda c=catalogue, s=seen: search([c], s, 10, 0, lambda done: None))
         rows.append({"users": f"{more_users}x", "movies": f"{more_movies}x", "s": wall, **_cost(report)})
     return rows
 

@@ -1,6 +1,6 @@
 """What a user should see next: the unseen movies that the model thinks likeliest to be liked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,27 +53,25 @@ class Recommender:
 
     def recommend_all(
         self,
-        year: int,
-        month: int,
+        moments: Sequence[tuple[int, int]],
         top_k: int = 10,
         method: str = "shortlist",
         seed: int = 42,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-    ) -> tuple[pd.DataFrame, SearchReport]:
-        """The top lists of all users.
+    ) -> list[tuple[pd.DataFrame, SearchReport]]:
+        """The top lists of all users at one or more moments; a further moment costs less than the first.
 
         Args:
-            year: of the imagined rating.
-            month: of the imagined rating, 1-12.
+            moments: years and months (1-12) of the imagined ratings.
             top_k: length of a list; shorter where a user has fewer unseen movies.
             method: ``shortlist`` (see ``ml.inference.shortlist``) or ``brute_force``; both give the same lists.
             seed: of the users that ``shortlist`` samples and audits.
             on_progress: called after each block of users.
 
         Returns:
-            user_id (int32), rank (int16, from 1), movie_id (int32), title, genres (str), score (float32, the
-            probability of a like), rating_year (int16), rating_month (int8); by user and rank. Equal scores are
-            ranked by movie_id. And how the lists were found.
+            For each moment how its lists were found, and the lists: user_id (int32), rank (int16, from 1), movie_id
+            (int32), title, genres (str), score (float32, the probability of a like), rating_year (int16), rating_month
+            (int8); by user and rank. Equal scores are ranked by movie_id.
 
         Raises:
             NotFoundError: a year or month that the model was not trained on.
@@ -81,17 +79,21 @@ class Recommender:
         """
         if method not in METHODS:
             raise ValueError(f"method {method!r}; expected one of {', '.join(METHODS)}")
-        catalogue = self.scorer.catalogue(year, month)
-        users = catalogue.shape[0]
+        catalogues = [self.scorer.catalogue(year, month) for year, month in moments]
+        users = len(self.scorer.user_ids)
 
         def report(done: int) -> None:
-            on_progress(Progress(done, users))
+            on_progress(Progress(done, users * len(moments)))
 
         if method == "shortlist":
-            lists, found = search(catalogue, self._seen, _positive(top_k), seed, report)
+            found = search(catalogues, self._seen, _positive(top_k), seed, report)
         else:
-            lists, found = search_by_brute_force(catalogue, self._seen, _positive(top_k), report)
-        return self._table(np.arange(users), lists, year, month), found
+            found = search_by_brute_force(catalogues, self._seen, _positive(top_k), report)
+        everyone = np.arange(users)
+        return [
+            (self._table(everyone, lists, *moment), search_report)
+            for moment, (lists, search_report) in zip(moments, found, strict=True)
+        ]
 
     def _table(self, users: np.ndarray, lists: TopLists, year: int, month: int) -> pd.DataFrame:
         row, rank = np.nonzero(lists.movies != MISSING)

@@ -21,6 +21,19 @@ class TopLists:
     movies: np.ndarray
     scores: np.ndarray
 
+    @classmethod
+    def empty(cls, users: int, length: int) -> "TopLists":
+        """Lists without movies, to be filled by ``put``."""
+        return cls(np.full((users, length), MISSING, np.int32), np.full((users, length), np.nan, np.float32))
+
+    def put(self, users: np.ndarray, found: "TopLists") -> None:
+        """Take over the lists of some users, by their positions."""
+        self.movies[users], self.scores[users] = found.movies, found.scores
+
+    def of(self, users: np.ndarray) -> "TopLists":
+        """The lists of some users, by their positions."""
+        return TopLists(self.movies[users], self.scores[users])
+
     def differences(self, other: "TopLists") -> int:
         """Number of lists that differ from another's by more than the order of equal scores."""
         moved = self.movies != other.movies
@@ -35,8 +48,7 @@ def cut(logits: np.ndarray, length: int) -> TopLists:
         logits: float32 [users, movies]; ``-inf`` for what must not be listed.
         length: k.
     """
-    best = np.full((len(logits), length), MISSING, np.int32)
-    scores = np.full((len(logits), length), np.nan, np.float32)
+    lists = TopLists.empty(len(logits), length)
     # Different logits can share a probability, so that only probabilities tell which scores are equal.
     probabilities = np.where(logits > -np.inf, expit(logits), np.float32(-1))
     last = max(logits.shape[1] - length, 0)
@@ -46,6 +58,6 @@ def cut(logits: np.ndarray, length: int) -> TopLists:
     order = np.lexsort((column, -score, row))
     rank = np.arange(len(row)) - np.searchsorted(row, row)  # rows come sorted, so that sorting keeps them in place
     kept = rank < length
-    best[row[kept], rank[kept]] = column[order][kept]
-    scores[row[kept], rank[kept]] = score[order][kept]
-    return TopLists(best, scores)
+    lists.movies[row[kept], rank[kept]] = column[order][kept]
+    lists.scores[row[kept], rank[kept]] = score[order][kept]
+    return lists

@@ -77,8 +77,8 @@ def top10_recommendations(
         version = RegisteredVersion(**document)
         bundle = tracking.load_bundle(version)
         started = time.perf_counter()
-        top, search = Recommender(Scorer(bundle), ratings).recommend_all(
-            year, month, LIST_LENGTH, config.method, config.seed, _reporter(context, model)
+        [(top, search)] = Recommender(Scorer(bundle), ratings).recommend_all(
+            [(year, month)], LIST_LENGTH, config.method, config.seed, _reporter(context, model)
         )
         seconds = time.perf_counter() - started
         found = checks.top_lists(top, ratings, bundle.users["user_id"].tolist(), LIST_LENGTH)

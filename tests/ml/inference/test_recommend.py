@@ -64,7 +64,7 @@ def progress() -> list[Progress]:
 
 @pytest.fixture(scope="module")
 def lists(recommender: Recommender, progress: list[Progress]) -> pd.DataFrame:
-    return recommender.recommend_all(YEAR, MONTH, TOP_K, on_progress=progress.append)[0]
+    return recommender.recommend_all([(YEAR, MONTH)], TOP_K, on_progress=progress.append)[0][0]
 
 
 def brute_force(
@@ -127,7 +127,7 @@ def test_one_user_gets_the_same_list(user_id: int, lists: pd.DataFrame, recommen
 
 
 def test_month_matters(recommender: Recommender, forward: TableForward, ratings: pd.DataFrame) -> None:
-    lists = as_tuples(recommender.recommend_all(YEAR, 12, 1)[0])
+    lists = as_tuples(recommender.recommend_all([(YEAR, 12)], 1)[0][0])
     assert lists == brute_force(forward, ratings, 12, 1)
     assert lists != brute_force(forward, ratings, MONTH, 1)
 
@@ -162,7 +162,7 @@ def test_bad_top_k(top_k: int, recommender: Recommender) -> None:
     with pytest.raises(ValueError, match=f"top_k.*{top_k}"):
         recommender.recommend(1, YEAR, MONTH, top_k)
     with pytest.raises(ValueError, match=f"top_k.*{top_k}"):
-        recommender.recommend_all(YEAR, MONTH, top_k)
+        recommender.recommend_all([(YEAR, MONTH)], top_k)
 
 
 @pytest.mark.parametrize(

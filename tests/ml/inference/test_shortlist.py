@@ -56,7 +56,7 @@ def by_sorting(logits: np.ndarray, seen: csr_array) -> list[list[int]]:
 
 def run(logits: np.ndarray, seed: int = 0) -> tuple[TopLists, SearchReport, Table]:
     table = Table(logits)
-    lists, report = search(table, some_seen(), LENGTH, seed, silent)
+    [(lists, report)] = search([table], some_seen(), LENGTH, seed, silent)
     return lists, report, table
 
 
@@ -110,7 +110,7 @@ def test_the_seed_chooses_the_sample_not_the_lists() -> None:
 
 def test_few_users_are_scored_in_full() -> None:
     table = Table(low_rank(3, 0.0)[:500])
-    lists, report = search(table, some_seen()[:500], LENGTH, 0, silent)
+    [(lists, report)] = search([table], some_seen()[:500], LENGTH, 0, silent)
     assert lists.movies.tolist() == by_sorting(table.logits, some_seen()[:500])
     assert (report.method, report.pairs_scored) == ("brute_force", 500 * MOVIES)
 
@@ -118,8 +118,33 @@ def test_few_users_are_scored_in_full() -> None:
 def test_brute_force_equals_sorting_and_reports_progress() -> None:
     done: list[int] = []
     logits = low_rank(5, 0.3)
-    lists, report = search_by_brute_force(Table(logits), some_seen(), LENGTH, done.append)
+    [(lists, report)] = search_by_brute_force([Table(logits)], some_seen(), LENGTH, done.append)
     assert lists.movies.tolist() == by_sorting(logits, some_seen())
     assert report.pairs_scored == USERS * MOVIES
     assert done == sorted(done)
     assert done[-1] == USERS
+
+
+def test_further_moments_cost_less_and_are_right() -> None:
+    first = low_rank(5, 0.01)
+    drift = np.random.default_rng(6).normal(size=MOVIES)
+    second = Table(0.9 * first + drift)
+    done: list[int] = []
+    (_, before), (lists, report) = search([Table(first), second], some_seen(), LENGTH, 0, done.append)
+    assert lists.movies.tolist() == by_sorting(second.logits, some_seen())
+    assert report.method == "shortlist"
+    assert report.pairs_scored == second.asked < 0.7 * before.pairs_scored
+    assert done[-1] == 2 * USERS
+
+
+def test_a_further_moment_of_other_tastes_is_still_right() -> None:
+    second = Table(np.random.default_rng(7).normal(size=(USERS, MOVIES)))
+    _, (lists, report) = search([Table(low_rank(5, 0.01)), second], some_seen(), LENGTH, 0, silent)
+    assert lists.movies.tolist() == by_sorting(second.logits, some_seen())
+    assert report.pairs_scored == second.asked
+
+
+def test_brute_force_of_several_moments() -> None:
+    tables = [Table(low_rank(5, 0.3)), Table(low_rank(2, 0.1))]
+    found = search_by_brute_force(tables, some_seen(), LENGTH, silent)
+    assert [lists.movies.tolist() for lists, _ in found] == [by_sorting(t.logits, some_seen()) for t in tables]
