@@ -10,7 +10,7 @@ from ml.data.synthetic import SIZES, write_synthetic
 from ml.errors import DataError
 
 OFFICIAL = "ml-1m"
-_SYNTHETIC_SEED = 42
+SYNTHETIC_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Source:
         if self.spec in SIZES:
             directory = cache / self.spec
             directory.mkdir(parents=True, exist_ok=True)
-            write_synthetic(directory, SIZES[self.spec], seed=_SYNTHETIC_SEED)
+            write_synthetic(directory, SIZES[self.spec], seed=SYNTHETIC_SEED)
             return directory
         if self.spec == OFFICIAL:
             return fetch_movielens(cache / OFFICIAL)

@@ -215,8 +215,7 @@ def _cover(rng: np.random.Generator, count: int, weights: Iterable[float]) -> In
 def _make_users(rng: np.random.Generator, size: SyntheticSize) -> _Users:
     """Draw independent user attributes; postal codes are spread over the whole range, so some start with zero."""
     n = size.users
-    slots = (np.arange(size.zips) + rng.random(size.zips)) * ((ZIP_HIGH - ZIP_LOW) / size.zips)
-    codes = [f"{ZIP_LOW + int(slot):05}" for slot in slots]
+    codes = [f"{ZIP_LOW + number:05}" for number in rng.choice(ZIP_HIGH - ZIP_LOW, size.zips, replace=False)]
     for i in rng.choice(size.zips, -(-size.zips // 60), replace=False):
         codes[i] += f"-{rng.integers(1, 10_000):04}"  # a few people give the longer form
     return _Users(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from ml.data.source import SYNTHETIC_SEED as SEED
 from ml.data.synthetic import FULL, SIZES, SMALL, SyntheticSize, write_synthetic
 
 NAMES = ("users.dat", "movies.dat", "ratings.dat")
@@ -258,9 +259,17 @@ def test_impossible_sizes_are_rejected(change: dict[str, int], message: str) -> 
         replace(SMALL, **change)
 
 
+def test_as_many_zips_as_users(tmp_path: Path) -> None:
+    # The full size: so many zips that two drawn carelessly would fall on the same.
+    size = replace(SMALL, users=6040, zips=6040, ratings=6040 * 20)
+    write_synthetic(tmp_path, size, SEED)
+    assert len({row[4] for row in parse(tmp_path, "users.dat", USER)}) == 6040
+
+
 @pytest.mark.slow
-def test_full_size(tmp_path: Path) -> None:
-    write_synthetic(tmp_path, FULL, seed=0)
+@pytest.mark.parametrize("seed", [0, SEED])
+def test_full_size(tmp_path: Path, seed: int) -> None:
+    write_synthetic(tmp_path, FULL, seed)
     check_numbers(tmp_path, FULL)
     users, movies, stars = as_arrays(tmp_path)
     popularity = np.bincount(movies)
