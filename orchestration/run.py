@@ -29,8 +29,10 @@ _POLL_SECONDS = 0.5
 def main() -> int:
     """Choose the data, run the job, follow it, summarize; gives the exit status."""
     try:
-        raw_data = RawData(source=choose_source(sys.stdout))
-        say(sys.stdout, _data_line(raw_data))
+        source, note = choose_source()
+        raw_data = RawData(source=source)
+        data_line = f"Data set: {raw_data.dataset} (source {source}{note})"
+        say(sys.stdout, data_line)
         log = Settings().local_home / "logs" / "run.log"
         status = _run(raw_data, log)
     except DataError as error:
@@ -40,36 +42,36 @@ def main() -> int:
         _summarize(raw_data, sys.stdout)
     else:
         say(sys.stdout, f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why.")
-    say(sys.stdout, _data_line(raw_data))
+    say(sys.stdout, data_line)
     return status
 
 
-def choose_source(out: TextIO) -> str:
+def choose_source() -> tuple[str, str]:
     """MOVIELENS_DIR where it is set; else the official archive; generated data only where the machine is offline.
+
+    Returns:
+        The source, and what to add when naming it.
 
     Raises:
         DataError: the archive could be reached, but not used.
     """
     settings = Settings()
     if "movielens_dir" in settings.model_fields_set:
-        return settings.movielens_dir
+        return settings.movielens_dir, ""
     try:
         Source(OFFICIAL).prepare(settings.cache)
     except OfflineError as error:
-        say(out, f"Offline: {error}")
-        return _OFFLINE_STAND_IN
-    return OFFICIAL
+        return (
+            _OFFLINE_STAND_IN,
+            f": invented movies and ratings, not MovieLens, since this machine is offline: {error}",
+        )
+    return OFFICIAL, ""
 
 
 def say(out: TextIO, text: str) -> None:
     """Print a line at once."""
     out.write(f"{text}\n")
     out.flush()
-
-
-def _data_line(raw_data: RawData) -> str:
-    notes = {_OFFLINE_STAND_IN: ": invented movies and ratings, not MovieLens", OFFICIAL: ""}
-    return f"Data set: {raw_data.dataset} (source {raw_data.source}{notes.get(raw_data.source, '')})"
 
 
 def _run(raw_data: RawData, log: Path) -> int:

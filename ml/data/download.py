@@ -52,6 +52,7 @@ def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
 
 
 def _download(url: str, md5: str, folder: Path) -> Path:
+    pooch.get_logger().setLevel("WARNING")  # it would announce every download on the console
     try:
         downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
         return Path(pooch.retrieve(url, f"md5:{md5}", fname="archive.zip", path=folder, downloader=downloader))

@@ -1,4 +1,3 @@
-import io
 import shutil
 import socket
 import threading
@@ -65,24 +64,19 @@ def test_directory_of_the_environment_is_chosen(
     env: pytest.MonkeyPatch, small_raw_directory: Path, unreachable: str
 ) -> None:
     env.setenv("MOVIELENS_DIR", str(small_raw_directory))
-    out = io.StringIO()
-    assert choose_source(out) == str(small_raw_directory)
-    assert out.getvalue() == ""
+    assert choose_source() == (str(small_raw_directory), "")
 
 
 def test_cached_archive_is_chosen(small_raw_directory: Path, tmp_path: Path, unreachable: str) -> None:
     shutil.copytree(small_raw_directory, tmp_path / "cache" / "ml-1m")
-    out = io.StringIO()
-    assert choose_source(out) == "ml-1m"
-    assert out.getvalue() == ""
+    assert choose_source() == ("ml-1m", "")
 
 
 def test_generated_data_stands_in_where_the_machine_is_offline(unreachable: str) -> None:
-    out = io.StringIO()
-    assert choose_source(out) == "synthetic"
-    assert unreachable in out.getvalue()
-    assert "cannot be reached" in out.getvalue()
-    assert "offline" in out.getvalue().lower()
+    source, note = choose_source()
+    assert source == "synthetic"
+    assert "offline" in note
+    assert f"{unreachable}: cannot be reached" in note
 
 
 @pytest.mark.parametrize(("path", "reason"), [("ml-1m.zip", "not the official"), ("missing.zip", "404")])
@@ -92,7 +86,7 @@ def test_archive_that_cannot_be_used_is_no_reason_for_generated_data(
     url = f"{altered}/{path}"
     use_archive(env, url)
     with pytest.raises(DataError, match=reason) as caught:
-        choose_source(io.StringIO())
+        choose_source()
     assert not isinstance(caught.value, OfflineError)
     assert url in str(caught.value)
 
