@@ -12,13 +12,13 @@ from typing import Protocol
 
 import keras
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from ml.inference import kernels
 from ml.models.autoint import BUILDERS, LOGIT_LAYER
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
-_TILE = 64  # rows; four projections of 14 fields are then 460 kB, the size of a level-2 cache
+_TILE = 64  # rows; a head's four projections of 14 fields are then 230 kB and stay in a level-2 cache
 _TILES_A_SHARE = 64  # that a thread takes at a time, at most
 _KERAS_BATCH = 8192
 
@@ -68,16 +68,17 @@ class AutoIntForward:
         self._offsets = embedding.offsets[:, None]  # [fields, 1]
         head_dim = interacting[0].head_dim
         self._factor = head_dim**-0.5 if interacting[0].scaled else 1.0
-        first, *others = [_projection(layer) for layer in interacting]
-        self._projected_table = table @ first  # [codes, 4 * width]
-        self._projections = [np.ascontiguousarray(kernel.T) for kernel in others]  # [4 * width, width]
+        first, *others = [_projections(layer) for layer in interacting]
+        self._projected_tables = [table @ kernel for kernel in first]  # a head: [codes, 4 * head_dim]
+        self._projections = [[np.ascontiguousarray(kernel.T) for kernel in heads] for heads in others]
         self._fields, self._width = len(embedding.field_dims), interacting[0].num_heads * head_dim
-        self._attend = kernels.attention(self._fields, head_dim)
+        self._head_dim, self._attend = head_dim, kernels.attention(self._fields, head_dim)
         attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
         by_field = np.asarray(attention.kernel).reshape(self._fields, self._width)
         self._output = np.ascontiguousarray(by_field.T).reshape(1, -1)  # [1, width * fields]
         self._deep = _DeepBranch(network, table) if _is_deep(network) else None
         self._threads = threads or _processors()
+        self._pools = ThreadpoolController()
 
     @staticmethod
     def supports(network: keras.Model) -> bool:
@@ -98,35 +99,56 @@ class AutoIntForward:
             out[share] = self._share_logits((np.ascontiguousarray(codes[share].T) + self._offsets).astype(np.uint32))
 
         # The threads share the rows; a matrix product that started threads of its own would only disturb them.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
+        with self._pools.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(work, range(0, len(codes), size)))
         return out
 
     def _share_logits(self, rows: np.ndarray) -> np.ndarray:
         """Logits [n] of table rows [fields, n]."""
         logits = np.empty(rows.shape[1], np.float32)
-        spaces: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        spaces: dict[int, _Space] = {}
         for start in range(0, rows.shape[1], _TILE):
             tile = np.ascontiguousarray(rows[:, start : start + _TILE])
             size = tile.shape[1]
             if size not in spaces:
-                spaces[size] = self._space(size)
-            projected, scores, hidden = spaces[size]
-            kernels.gather(tile, self._projected_table, projected)
-            self._attend(projected.reshape(4, *hidden.shape), self._factor, scores, hidden)
-            for kernel in self._projections:
-                np.matmul(kernel, hidden.reshape(self._width, -1), out=projected.reshape(4 * self._width, -1))
-                self._attend(projected.reshape(4, *hidden.shape), self._factor, scores, hidden)
-            logits[start : start + size] = (self._output @ hidden.reshape(-1, size))[0]
+                spaces[size] = _Space(self._head_dim, self._width, self._fields, size)
+            space = spaces[size]
+            for head, table in enumerate(self._projected_tables):
+                kernels.gather(tile, table, space.projected)
+                self._attend_head(space, head)
+            for projections in self._projections:
+                space.swap()
+                for head, kernel in enumerate(projections):
+                    np.matmul(kernel, space.inputs, out=space.projected.reshape(4 * self._head_dim, -1))
+                    self._attend_head(space, head)
+            logits[start : start + size] = (self._output @ space.hidden.reshape(-1, size))[0]
             if self._deep:
                 logits[start : start + size] += self._deep.logits(tile)
         return logits
 
-    def _space(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Work arrays for a tile: projections, attention scores, hidden states."""
-        shapes = ((4 * self._width, self._fields, size), (self._fields, size), (self._width, self._fields, size))
-        projected, scores, hidden = (np.empty(shape, np.float32) for shape in shapes)
-        return projected, scores, hidden
+    def _attend_head(self, space: "_Space", head: int) -> None:
+        columns = slice(head * self._head_dim, (head + 1) * self._head_dim)
+        projected = space.projected.reshape(4, self._head_dim, *space.scores.shape)
+        self._attend(projected, self._factor, space.scores, space.hidden[columns])
+
+
+class _Space:
+    """Work arrays for a tile of some size; a head's projections and the hidden states before and after a layer."""
+
+    def __init__(self, head_dim: int, width: int, fields: int, size: int) -> None:
+        self.projected = np.empty((4 * head_dim, fields, size), np.float32)
+        self.scores = np.empty((fields, size), np.float32)
+        self.hidden = np.empty((width, fields, size), np.float32)
+        self._before = np.empty_like(self.hidden)
+
+    def swap(self) -> None:
+        """The states after the last layer become those before the next."""
+        self.hidden, self._before = self._before, self.hidden
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """The states before a layer, [width, fields * size]."""
+        return self._before.reshape(len(self._before), -1)
 
 
 class _DeepBranch:
@@ -173,11 +195,12 @@ def _is_deep(network: keras.Model) -> bool:
     return any(layer.name == "deep_logit" for layer in network.layers)
 
 
-def _projection(layer: InteractingLayer) -> np.ndarray:
-    """The four kernels side by side, [input width, 4 * width]; zeros where there is no residual."""
+def _projections(layer: InteractingLayer) -> list[np.ndarray]:
+    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual."""
     kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
-    residual = np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0])
-    return np.concatenate([*kernels_, residual], axis=1)
+    kernels_.append(np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0]))
+    heads = [np.split(kernel, layer.num_heads, axis=1) for kernel in kernels_]
+    return [np.concatenate(head, axis=1) for head in zip(*heads, strict=True)]
 
 
 def _affine(network: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:

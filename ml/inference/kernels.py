@@ -66,29 +66,28 @@ def attention(fields: int, head_dim: int) -> Callable[[np.ndarray, float, np.nda
     """The loops of an interacting layer after its projections; sizes known at compile time let them unroll.
 
     Returns:
-        A function of ``projected`` [4, heads * D, F, B] float32 (queries, keys, values, residuals), the factor of the
-        scores, ``scores`` [F, B] float32 (work space) and ``out`` [heads * D, F, B] float32, which it sets, head by
-        head, to ``ReLU(softmax(factor * Q K^T) V + R)``.
+        A function of one head's ``projected`` [4, D, F, B] float32 (queries, keys, values, residuals), a factor of the
+        scores, ``scores`` [F, B] float32 (work space) and ``out`` [D, F, B] float32, which it sets to
+        ``ReLU(softmax(factor * Q K^T) V + R)``.
     """
 
     @_compile
     def attend(projected: np.ndarray, factor: float, scores: np.ndarray, out: np.ndarray) -> None:
         queries, keys, values, residuals = projected[0], projected[1], projected[2], projected[3]
         pairs = out.shape[2]
-        for first in range(0, out.shape[0], head_dim):
-            for i in range(fields):
-                for j in range(fields):
-                    for b in range(pairs):
-                        total = np.float32(0)
-                        for c in range(head_dim):
-                            total += queries[first + c, i, b] * keys[first + c, j, b]
-                        scores[j, b] = total
-                softmax(scores, factor)
-                for c in range(first, first + head_dim):
-                    for b in range(pairs):
-                        total = residuals[c, i, b]
-                        for j in range(fields):
-                            total += scores[j, b] * values[c, j, b]
-                        out[c, i, b] = max(total, np.float32(0))
+        for i in range(fields):
+            for j in range(fields):
+                for b in range(pairs):
+                    total = np.float32(0)
+                    for c in range(head_dim):
+                        total += queries[c, i, b] * keys[c, j, b]
+                    scores[j, b] = total
+            softmax(scores, factor)
+            for c in range(head_dim):
+                for b in range(pairs):
+                    total = residuals[c, i, b]
+                    for j in range(fields):
+                        total += scores[j, b] * values[c, j, b]
+                    out[c, i, b] = max(total, np.float32(0))
 
     return attend

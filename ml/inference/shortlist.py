@@ -202,18 +202,21 @@ class _Moment:
             scored[:, probes] = True
         _masked(logits, self._seen, users)
         margins = np.full(len(users), margin, np.float32)
-        bar = _last_listed(logits, self._length)
-        while True:
-            row, movie = np.nonzero((logits + margins[:, None] >= bar[:, None]) & ~scored & (logits > -np.inf))
-            if not len(row):
-                return cut(np.where(scored, logits, -np.inf), self._length)
+        bars = _last_listed(logits, self._length)
+        active = np.arange(len(users))  # users whose lists may still change
+        while len(active):
+            hopes = (logits[active] + margins[active, None] >= bars[active, None]) & ~scored[active]
+            found, movie = np.nonzero(hopes & (logits[active] > -np.inf))
+            row = active[found]
             exact = self._catalogue.pairs(users[row], movie)
             # A user whose movies are predicted worse than others' is searched further down.
             np.maximum.at(margins, row, _CAUTION * np.abs(exact - logits[row, movie]))
             logits[row, movie] = exact
             scored[row, movie] = True
             self._spent += len(row)
-            bar = _last_listed(np.where(scored, logits, -np.inf), self._length)
+            active = np.unique(row)
+            bars[active] = _last_listed(np.where(scored[active], logits[active], -np.inf), self._length)
+        return cut(np.where(scored, logits, -np.inf), self._length)
 
 
 @dataclass(frozen=True)
