@@ -5,21 +5,21 @@ users, one user's latency, and how cost grows with users and movies.
 """
 
 import io
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from upath import UPath
 
+from ml.features.tables import latest_month
 from ml.inference.bundle import ModelBundle
 from ml.inference.forward import AutoIntForward, KerasForward
-from ml.inference.locations import bundle_path, published_datasets, published_models, tables_directory
+from ml.inference.locations import published_datasets, tables_directory
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import SearchReport, search
@@ -27,6 +27,10 @@ from ml.models.autoint import build_model
 from ml.models.config import AutoIntConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
+from orchestration.assets.common import MODELS
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.source import RawData
+from orchestration.resources.tracking import Tracking
 from orchestration.settings import Settings
 
 _ROWS = 200_000
@@ -40,11 +44,11 @@ def say(title: str, rows: list[dict[str, Any]]) -> None:
     sys.stdout.flush()
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Wall-clock and CPU seconds, and the result."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return time.perf_counter() - wall, time.process_time() - cpu, result
+def timed(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
+    """Wall-clock seconds of a call, and its result."""
+    start = time.perf_counter()
+    result = work(*arguments, **options)
+    return time.perf_counter() - start, result
 
 
 def bench_forward(name: str, bundle: ModelBundle) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def bench_forward(name: str, bundle: ModelBundle) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"fast": [], "keras": []}
     for _ in range(_REPEATS):
         for path, forward in (("fast", fast), ("keras", keras)):
-            rates[path].append(_ROWS / timed(lambda forward=forward: forward.logits(codes))[0])
+            rates[path].append(_ROWS / timed(forward.logits, codes)[0])
     medians = {path: float(np.median(values)) for path, values in rates.items()}
     return {
         "model": name,
@@ -76,9 +80,9 @@ def bench_paths(name: str, bundle: ModelBundle, ratings: pd.DataFrame, moment: t
     """Both ways of finding all lists, and whether they agree."""
     recommender = Recommender(Scorer(bundle), ratings)
     recommender.recommend(int(bundle.users["user_id"].iloc[0]), *moment)
-    wall, _, [(short, report)] = timed(lambda: recommender.recommend_all([moment]))
-    write, _, _ = timed(lambda: short.to_parquet(io.BytesIO(), index=False))
-    brute_wall, _, [(brute, _)] = timed(lambda: recommender.recommend_all([moment], method="brute_force"))
+    wall, [(short, report)] = timed(recommender.recommend_all, [moment])
+    write, _ = timed(short.to_parquet, io.BytesIO(), index=False)
+    brute_wall, [(brute, _)] = timed(recommender.recommend_all, [moment], method="brute_force")
     moved = short["movie_id"].to_numpy() != brute["movie_id"].to_numpy()
     apart = np.abs(short["score"].to_numpy() - brute["score"].to_numpy()) > 1e-6
     differing = short.loc[moved & apart, "user_id"].nunique()
@@ -101,7 +105,7 @@ def bench_latency(name: str, bundle: ModelBundle, ratings: pd.DataFrame, moment:
     recommender = Recommender(Scorer(bundle), ratings)
     users = np.random.default_rng(1).choice(bundle.users["user_id"], _USERS_TIMED)
     recommender.recommend(int(users[0]), *moment)
-    times = [timed(lambda user=user: recommender.recommend(int(user), *moment))[0] * 1000 for user in users]
+    times = [timed(recommender.recommend, int(user), *moment)[0] * 1000 for user in users]
     return {
         "model": name,
         "median, ms": float(np.median(times)),
@@ -153,7 +157,7 @@ def bench_growth(bundle: ModelBundle, moment: tuple[int, int]) -> list[dict[str,
     for more_users, more_movies in ((1, 1), (4, 1), (10, 1), (1, 4)):
         catalogue = Grown(bundle, users * more_users, movies * more_movies, moment)
         seen = csr_array(catalogue.shape, dtype=bool)
-        wall, _, [(_, report)] = timed(lambda c=catalogue, s=seen: search([c], s, 10, 0, lambda done: None))
+        wall, [(_, report)] = timed(search, [catalogue], seen, 10, 0, lambda done: None)
         rows.append({"users": f"{more_users}x", "movies": f"{more_movies}x", "s": wall, **_cost(report)})
     return rows
 
@@ -177,31 +181,35 @@ def trained_longer(bundle: ModelBundle, train_interactions: pd.DataFrame) -> Mod
 
 
 def main() -> int:
-    """Run every benchmark; gives the exit status."""
-    home = UPath(Settings().home)
-    datasets = published_datasets(home)
+    """Run every benchmark on one data set (default: the first that is published); gives the exit status."""
+    home = Settings().home
+    datasets = sys.argv[1:] or published_datasets(home)
     if not datasets:
         sys.stderr.write(f"error: nothing is published under {home}; run make run first\n")
         return 1
     dataset = datasets[0]
-    tables = tables_directory(home, dataset)
-    ratings = pd.read_parquet(Path(str(tables / "ratings.parquet")))
-    last = ratings.sort_values(["rating_year", "rating_month"]).iloc[-1]
-    moment = int(last["rating_year"]), int(last["rating_month"])
-    bundles = {}
-    loads = []
-    for model in published_models(home, dataset):
-        seconds, _, bundles[model] = timed(lambda model=model: ModelBundle.load(bundle_path(home, dataset, model)))
+    ratings, train_interactions = (read_table(dataset, name) for name in ("ratings", "train_interactions"))
+    moment = latest_month(ratings)
+    tracking = Tracking(raw_data=RawData(source=dataset))
+    bundles, loads = {}, []
+    for model in MODELS:
+        version = RegisteredVersion(**json.loads((tables_directory(home, dataset) / f"{model}.json").read_text()))
+        seconds, bundles[model] = timed(tracking.load_bundle, version)
         loads.append({"model": model, "load, s": seconds})
-    say(f"Loading a model ({dataset})", loads)
+    say(f"Loading a model from the registry ({dataset})", loads)
     say("Exact scorer", [bench_forward(*item) for item in bundles.items()])
     say("One user", [bench_latency(*item, ratings, moment) for item in bundles.items()])
-    train_interactions = pd.read_parquet(Path(str(tables / "train_interactions.parquet")))
     longer = trained_longer(bundles["autoint"], train_interactions)
     everything = {**bundles, "autoint, trained longer": longer}
     say("All users", [bench_paths(*item, ratings, moment) for item in everything.items()])
-    say("Growth", bench_growth(longer, moment))
+    say("Growth (autoint, trained longer)", bench_growth(longer, moment))
     return 0
+
+
+def read_table(dataset: str, name: str) -> pd.DataFrame:
+    """A table of the pipeline."""
+    path = tables_directory(Settings().home, dataset) / f"{name}.parquet"
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 if __name__ == "__main__":
