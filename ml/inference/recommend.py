@@ -69,9 +69,9 @@ class Recommender:
             on_progress: called after each block of users.
 
         Returns:
-            For each moment how its lists were found, and the lists: user_id (int32), rank (int16, from 1), movie_id
-            (int32), title, genres (str), score (float32, the probability of a like), rating_year (int16), rating_month
-            (int8); by user and rank. Equal scores are ranked by movie_id.
+            For each moment its lists and how they were found. Columns of the lists: user_id (int32), rank (int16, from
+            1), movie_id (int32), title, genres (str), score (float32, the probability of a like), rating_year (int16),
+            rating_month (int8); by user and rank. Equal scores are ranked by movie_id.
 
         Raises:
             NotFoundError: a year or month that the model was not trained on.
@@ -154,7 +154,9 @@ def load_recommender(home: str, model: str, dataset: str | None = None) -> Recom
     if not datasets:
         raise NotFoundError(f"no model is published under {place}; run the pipeline first (make run)")
     if dataset is None and len(datasets) > 1:
-        raise NotFoundError(f"several data sets are published under {place}: {', '.join(datasets)}; choose one")
+        raise NotFoundError(
+            f"several data sets are published under {place}: {', '.join(datasets)}; choose one (--dataset)"
+        )
     dataset = dataset or datasets[0]
     models = published_models(place, dataset)
     if model not in models:
