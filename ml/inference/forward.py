@@ -167,7 +167,9 @@ class _DeepBranch:
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Logits [n] of table rows [fields, n]."""
-        hidden = np.maximum(self._first_table[rows].sum(axis=0) + self._first_bias, 0)
+        hidden = np.empty((rows.shape[1], len(self._first_bias)), np.float32)
+        kernels.gather_sum(rows, self._first_table, hidden)
+        hidden = np.maximum(hidden + self._first_bias, 0)
         for kernel, bias in self._hidden:
             hidden = np.maximum(hidden @ kernel + bias, 0)
         kernel, bias = self._output

@@ -27,6 +27,17 @@ def gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
 
 
 @_compile
+def gather_sum(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """``out[b] = sum over f of table[rows[f, b]]`` for rows [F, B], unsigned, table [rows, C] and out [B, C]."""
+    for b in range(rows.shape[1]):
+        for c in range(table.shape[1]):
+            out[b, c] = 0
+        for f in range(rows.shape[0]):
+            for c in range(table.shape[1]):
+                out[b, c] += table[rows[f, b], c]
+
+
+@_compile
 def softmax(scores: np.ndarray, factor: float) -> None:
     """Softmax of ``factor * scores`` over the first axis of [F, B], in place."""
     fields, pairs = scores.shape
