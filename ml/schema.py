@@ -85,11 +85,6 @@ GENRE_SLOTS = 3
 NO_GENRE = "no"
 
 
-def fields_of(side: Side) -> tuple[str, ...]:
-    """Names of the fields of one side, in the order of ``FIELDS``."""
-    return tuple(field.name for field in FIELDS if field.side == side)
-
-
 def decade_of(year: int) -> str:
     """The decade's name, e.g. ``"1990s"`` for 1995."""
     return f"{year // 10 * 10}s"

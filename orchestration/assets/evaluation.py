@@ -44,7 +44,6 @@ def metrics_asset(model: str) -> dg.AssetsDefinition:
     def metrics(
         tracking: Tracking,
         trained: dict[str, Any],
-        feature_map: dict[str, Any],
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
     ) -> Iterator[Any]:
