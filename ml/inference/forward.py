@@ -2,11 +2,13 @@
 
 ``AutoIntForward`` computes what a network of ``ml.models.autoint`` computes, in an order made for scoring millions of
 rows: the first layer's projections are done once for every code instead of once for every row, rows are worked through
-in tiles that fit the processor's cache, and each tile's projections are one matrix product. Any other network is run
-by Keras.
+in tiles that fit the processor's cache, and each tile's projections are one matrix product. On a grid, such as users
+by movies, the first layer also does once for each side what concerns that side alone. Any other network is run by
+Keras.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -15,12 +17,23 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ml.inference import kernels
+from ml.inference.kernels import LANES
 from ml.models.autoint import BUILDERS, LOGIT_LAYER
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
-_TILE = 64  # rows; a head's four projections of 14 fields are then 230 kB and stay in a level-2 cache
+_GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
+_TILE = _GROUPS * LANES  # rows
 _TILES_A_SHARE = 64  # that a thread takes at a time, at most
 _KERAS_BATCH = 8192
+_LOG2E = np.float32(np.log2(np.e))
+
+
+class Grid(Protocol):
+    """Rows by columns, each with its own fields' codes; the columns are known."""
+
+    def logits(self, row_codes: np.ndarray) -> np.ndarray:
+        """Log-odds, float32 [rows, columns], of the rows' codes int32 [rows, row fields]."""
+        ...
 
 
 class Forward(Protocol):
@@ -28,6 +41,15 @@ class Forward(Protocol):
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """Log-odds of a like, float32 [rows], of codes int32 [rows, fields]."""
+        ...
+
+    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
+        """A grid of these columns.
+
+        Args:
+            column_fields: positions of the columns' fields, rising; the others are the rows', in their order.
+            column_codes: int32 [columns, column fields].
+        """
         ...
 
 
@@ -50,6 +72,26 @@ class KerasForward:
         with np.errstate(divide="ignore"):
             return (np.log(probabilities) - np.log1p(-probabilities)).astype(np.float32)
 
+    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
+        """See ``Forward``."""
+        return JoinedGrid(self, column_fields, column_codes)
+
+
+class JoinedGrid:
+    """A grid whose pairs are written out and scored as any rows; arguments as in ``Forward.grid``."""
+
+    def __init__(self, forward: Forward, column_fields: np.ndarray, column_codes: np.ndarray) -> None:
+        self._forward, self._column_fields, self._column_codes = forward, column_fields, column_codes
+
+    def logits(self, row_codes: np.ndarray) -> np.ndarray:
+        """See ``Grid``."""
+        shape = (len(row_codes), len(self._column_codes))
+        fields = row_codes.shape[1] + len(self._column_fields)
+        codes = np.empty((*shape, fields), np.int32)
+        codes[:, :, _others(self._column_fields, fields)] = row_codes[:, None]
+        codes[:, :, self._column_fields] = self._column_codes
+        return self._forward.logits(codes.reshape(-1, fields)).reshape(shape)
+
 
 class AutoIntForward:
     """AutoInt, with or without a deep branch, by matrix products and the compiled loops of ``ml.inference.kernels``.
@@ -65,18 +107,20 @@ class AutoIntForward:
         embedding = network.get_layer("embedding")
         table = np.asarray(embedding.table)  # [codes of all fields, embed_dim]
         interacting = [layer for layer in network.layers if isinstance(layer, InteractingLayer)]
-        self._offsets = embedding.offsets[:, None]  # [fields, 1]
-        head_dim = interacting[0].head_dim
-        self._factor = head_dim**-0.5 if interacting[0].scaled else 1.0
+        self.offsets = embedding.offsets  # [fields]
+        self.fields, self.head_dim = len(embedding.field_dims), interacting[0].head_dim
+        self.heads = interacting[0].num_heads
+        self.width = self.heads * self.head_dim
         first, *others = [_projections(layer) for layer in interacting]
-        self._projected_tables = [table @ kernel for kernel in first]  # a head: [codes, 4 * head_dim]
-        self._projections = [[np.ascontiguousarray(kernel.T) for kernel in heads] for heads in others]
-        self._fields, self._width = len(embedding.field_dims), interacting[0].num_heads * head_dim
-        self._head_dim, self._attend = head_dim, kernels.attention(self._fields, head_dim)
+        self.tables = np.stack([table @ kernel for kernel in first])  # [heads, codes, 4 * head_dim]
+        kernels_ = np.empty((len(others), self.heads, 4 * self.head_dim, self.width), np.float32)
+        for layer, projections in enumerate(others):
+            kernels_[layer] = [kernel.T for kernel in projections]
+        self.kernels = kernels_
+        self._score = kernels.scorer_of_rows(_GROUPS, self.fields, self.heads, self.head_dim)
         attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
-        by_field = np.asarray(attention.kernel).reshape(self._fields, self._width)
-        self._output = np.ascontiguousarray(by_field.T).reshape(1, -1)  # [1, width * fields]
-        self._deep = _DeepBranch(network, table) if _is_deep(network) else None
+        self.output = np.asarray(attention.kernel).reshape(self.fields, self.width).T  # [width, fields]
+        self.deep = _DeepBranch(network, table) if _is_deep(network) else None
         self._threads = threads or _processors()
         self._pools = ThreadpoolController()
 
@@ -90,65 +134,87 @@ class AutoIntForward:
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """See ``Forward``."""
-        out = np.empty(len(codes), np.float32)
         tiles = -(-len(codes) // _TILE)
-        size = _TILE * min(_TILES_A_SHARE, -(-tiles // self._threads)) or _TILE
+        rows = np.zeros((tiles * _TILE, self.fields), np.uint32)
+        np.add(codes, self.offsets, out=rows[: len(codes)], casting="unsafe")
+        lanes = rows.reshape(tiles, _GROUPS, LANES, self.fields).transpose(0, 1, 3, 2)
+        out = np.empty((tiles, _TILE), np.float32)
+        output = np.ascontiguousarray(self.output)
 
-        def work(start: int) -> None:
-            share = slice(start, start + size)
-            out[share] = self._share_logits((np.ascontiguousarray(codes[share].T) + self._offsets).astype(np.uint32))
+        def work(share: slice) -> None:
+            self._score(np.ascontiguousarray(lanes[share]), self.tables, self.kernels, output, out[share])
+            if self.deep:
+                first = self.deep.first(rows[share.start * _TILE : share.stop * _TILE])
+                out[share] += self.deep.logits(first).reshape(-1, _TILE)
 
-        # The threads share the rows; a matrix product that started threads of its own would only disturb them.
+        self.share_out(tiles, _TILES_A_SHARE, work)
+        return out.reshape(-1)[: len(codes)]
+
+    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
+        """See ``Forward``."""
+        return _AutoIntGrid(self, column_fields, column_codes)
+
+    def share_out(self, tiles: int, most: int, work: Callable[[slice], None]) -> None:
+        """Work on all tiles, up to ``most`` at a time, with all threads."""
+        size = max(min(most, -(-tiles // self._threads)), 1)
+        shares = [slice(start, min(start + size, tiles)) for start in range(0, tiles, size)]
+        # The threads share the tiles; a matrix product that started threads of its own would only disturb them.
         with self._pools.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(work, range(0, len(codes), size)))
-        return out
-
-    def _share_logits(self, rows: np.ndarray) -> np.ndarray:
-        """Logits [n] of table rows [fields, n]."""
-        logits = np.empty(rows.shape[1], np.float32)
-        spaces: dict[int, _Space] = {}
-        for start in range(0, rows.shape[1], _TILE):
-            tile = np.ascontiguousarray(rows[:, start : start + _TILE])
-            size = tile.shape[1]
-            if size not in spaces:
-                spaces[size] = _Space(self._head_dim, self._width, self._fields, size)
-            space = spaces[size]
-            for head, table in enumerate(self._projected_tables):
-                kernels.gather(tile, table, space.projected)
-                self._attend_head(space, head)
-            for projections in self._projections:
-                space.swap()
-                for head, kernel in enumerate(projections):
-                    np.matmul(kernel, space.inputs, out=space.projected.reshape(4 * self._head_dim, -1))
-                    self._attend_head(space, head)
-            logits[start : start + size] = (self._output @ space.hidden.reshape(-1, size))[0]
-            if self._deep:
-                logits[start : start + size] += self._deep.logits(tile)
-        return logits
-
-    def _attend_head(self, space: "_Space", head: int) -> None:
-        columns = slice(head * self._head_dim, (head + 1) * self._head_dim)
-        projected = space.projected.reshape(4, self._head_dim, *space.scores.shape)
-        self._attend(projected, self._factor, space.scores, space.hidden[columns])
+            list(pool.map(work, shares))
 
 
-class _Space:
-    """Work arrays for a tile of some size; a head's projections and the hidden states before and after a layer."""
+class _AutoIntGrid:
+    """A grid whose columns' part of the first layer is done."""
 
-    def __init__(self, head_dim: int, width: int, fields: int, size: int) -> None:
-        self.projected = np.empty((4 * head_dim, fields, size), np.float32)
-        self.scores = np.empty((fields, size), np.float32)
-        self.hidden = np.empty((width, fields, size), np.float32)
-        self._before = np.empty_like(self.hidden)
+    def __init__(self, forward: AutoIntForward, column_fields: np.ndarray, column_codes: np.ndarray) -> None:
+        self._forward, self._count = forward, len(column_codes)
+        self._row_fields = _others(column_fields, forward.fields)
+        self._tiles = -(-self._count // _TILE)
+        codes = np.resize(column_codes, (self._tiles * _TILE, len(column_fields)))  # fills the last tile up
+        rows = codes + forward.offsets[column_fields]
+        sides = [_side(table[rows]).reshape(self._tiles * _GROUPS, LANES, -1) for table in forward.tables]
+        lanes = np.stack(sides, axis=1).transpose(0, 1, 3, 2)  # [tiles * groups, heads, side's numbers, LANES]
+        lanes = lanes.reshape(self._tiles, _GROUPS, forward.heads, -1).transpose(0, 2, 1, 3)
+        self._sides = lanes.reshape(self._tiles, forward.heads, -1)
+        sizes = (_GROUPS, len(self._row_fields), len(column_fields), forward.heads, forward.head_dim)
+        self._score = kernels.scorer_of_grid(*sizes)
+        order = np.concatenate([self._row_fields, column_fields])
+        self._output = np.ascontiguousarray(forward.output[:, order])
+        if forward.deep:
+            self._deep_columns = forward.deep.first(rows).reshape(self._tiles, _TILE, -1)
 
-    def swap(self) -> None:
-        """The states after the last layer become those before the next."""
-        self.hidden, self._before = self._before, self.hidden
+    def logits(self, row_codes: np.ndarray) -> np.ndarray:
+        """See ``Grid``."""
+        forward = self._forward
+        rows = row_codes + forward.offsets[self._row_fields]
+        sides = np.stack([_side(table[rows]) for table in forward.tables])  # [heads, rows, side's numbers]
+        deep_rows = forward.deep.first(rows)[:, None] if forward.deep else None
+        out = np.empty((self._tiles, len(rows), _TILE), np.float32)
 
-    @property
-    def inputs(self) -> np.ndarray:
-        """The states before a layer, [width, fields * size]."""
-        return self._before.reshape(len(self._before), -1)
+        def work(share: slice) -> None:
+            for tile in range(share.start, share.stop):
+                self._score(sides, self._sides[tile], forward.kernels, self._output, out[tile])
+                if forward.deep:
+                    first = deep_rows + self._deep_columns[tile]  # [rows, columns of a tile, units]
+                    out[tile] += forward.deep.logits(first.reshape(-1, first.shape[2])).reshape(len(rows), _TILE)
+
+        forward.share_out(self._tiles, 1, work)
+        return out.transpose(1, 0, 2).reshape(len(rows), self._tiles * _TILE)[:, : self._count]
+
+
+def _side(projected: np.ndarray) -> np.ndarray:
+    """What ``kernels.cross_attention`` wants of a side, [n, (5 * head_dim + 2) * S].
+
+    Args:
+        projected: queries, keys, values and residuals of a head [n, S, 4 * head_dim].
+    """
+    query, key, value, _ = np.split(projected, 4, axis=2)
+    scores = query @ key.transpose(0, 2, 1)  # [n, S, S]
+    highest = scores.max(axis=2, keepdims=True)
+    weights = np.exp2(scores - highest)
+    numbers = [projected, weights @ value, highest, weights.sum(axis=2, keepdims=True)]
+    by_number = np.concatenate(numbers, axis=2).transpose(0, 2, 1)  # [n, 5 * head_dim + 2, S]
+    return by_number.reshape(len(by_number), by_number.shape[1] * by_number.shape[2])
 
 
 class _DeepBranch:
@@ -165,11 +231,15 @@ class _DeepBranch:
         self._first_bias = bias
         self._output = _affine(network, "deep_logit")
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """Logits [n] of table rows [fields, n]."""
-        hidden = np.empty((rows.shape[1], len(self._first_bias)), np.float32)
-        kernels.gather_sum(rows, self._first_table, hidden)
-        hidden = np.maximum(hidden + self._first_bias, 0)
+    def first(self, rows: np.ndarray) -> np.ndarray:
+        """The first layer's sum [n, units] over fields, without its bias, of table rows [n, fields], all or some."""
+        out = np.empty((len(rows), len(self._first_bias)), np.float32)
+        kernels.gather_sum(rows, self._first_table, out)
+        return out
+
+    def logits(self, first: np.ndarray) -> np.ndarray:
+        """Logits [n] of the first layer's sums [n, units]."""
+        hidden = np.maximum(first + self._first_bias, 0)
         for kernel, bias in self._hidden:
             hidden = np.maximum(hidden @ kernel + bias, 0)
         kernel, bias = self._output
@@ -193,13 +263,23 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _others(fields: np.ndarray, count: int) -> np.ndarray:
+    """Positions below ``count`` that are not among ``fields``."""
+    return np.setdiff1d(np.arange(count), fields)
+
+
 def _is_deep(network: keras.Model) -> bool:
     return any(layer.name == "deep_logit" for layer in network.layers)
 
 
 def _projections(layer: InteractingLayer) -> list[np.ndarray]:
-    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual."""
+    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual.
+
+    The queries are multiplied by whatever the scores are, and by log2 e for the kernels' softmax to base 2.
+    """
+    factor = _LOG2E * np.float32(layer.head_dim**-0.5 if layer.scaled else 1)
     kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
+    kernels_[0] = kernels_[0] * factor
     kernels_.append(np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0]))
     heads = [np.split(kernel, layer.num_heads, axis=1) for kernel in kernels_]
     return [np.concatenate(head, axis=1) for head in zip(*heads, strict=True)]

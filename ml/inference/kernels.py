@@ -1,7 +1,11 @@
 """Compiled loops of the exact scorer.
 
-Arrays are laid out with the pairs last, so that each innermost loop runs over neighbouring pairs and becomes vector
-instructions. Shapes: F fields, D columns of a head, B pairs of a tile.
+Pairs are worked through in groups of ``LANES``, which lie next to each other in memory, so that each innermost loop
+becomes vector instructions and the keys and values of a group fit a level-1 cache. Sizes are known at compile time and
+arrays are flat, whatever shape is said, so that loops unroll and addresses are constants.
+
+Shapes: G groups of a tile, F fields, D columns of a head, L lanes. Softmax is to base 2: whoever makes the queries
+multiplies them by log2 e.
 """
 
 from collections.abc import Callable
@@ -10,95 +14,283 @@ from functools import cache
 import numba
 import numpy as np
 
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_LOWEST = np.float32(-87.0)  # exp of less is below float32's normal range
+LANES = 16
+_MAGIC = np.float32(1.5 * 2**23)  # added to a small number, it leaves the nearest integer in the lowest bits
 
-_compile = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, cache=True, error_model="numpy")
+_compile = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp", "nnan"}, cache=True, error_model="numpy")
+_Sizes = tuple[int, int, int]
 
 
 @_compile
-def gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """``out[c, f, b] = table[rows[f, b], c]`` for rows [F, B], unsigned, and table [rows, C]."""
-    for f in range(rows.shape[0]):
-        for c in range(table.shape[1]):
-            for b in range(rows.shape[1]):
-                out[c, f, b] = table[rows[f, b], c]
+def _gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """``out[c, g, f, b] = table[rows[g, f, b], c]`` for rows [G, F, L], unsigned, and table [rows, C]."""
+    for g in range(rows.shape[0]):
+        for f in range(rows.shape[1]):
+            for c in range(table.shape[1]):
+                for b in range(rows.shape[2]):
+                    out[c, g, f, b] = table[rows[g, f, b], c]
 
 
 @_compile
 def gather_sum(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """``out[b] = sum over f of table[rows[f, b]]`` for rows [F, B], unsigned, table [rows, C] and out [B, C]."""
-    for b in range(rows.shape[1]):
+    """``out[b] = sum over f of table[rows[b, f]]`` for rows [B, F], unsigned, table [rows, C] and out [B, C]."""
+    for b in range(rows.shape[0]):
         for c in range(table.shape[1]):
             out[b, c] = 0
-        for f in range(rows.shape[0]):
+        for f in range(rows.shape[1]):
             for c in range(table.shape[1]):
-                out[b, c] += table[rows[f, b], c]
+                out[b, c] += table[rows[b, f], c]
 
 
 @_compile
-def softmax(scores: np.ndarray, factor: float) -> None:
-    """Softmax of ``factor * scores`` over the first axis of [F, B], in place."""
-    fields, pairs = scores.shape
-    highest = np.empty(pairs, np.float32)
-    total = np.zeros(pairs, np.float32)
-    scale = np.float32(factor)
-    for b in range(pairs):
-        highest[b] = scores[0, b]
-    for j in range(1, fields):
-        for b in range(pairs):
-            highest[b] = max(highest[b], scores[j, b])
-    for j in range(fields):
-        for b in range(pairs):
-            x = max((scores[j, b] - highest[b]) * scale, _LOWEST)
-            # exp(x) = 2^n exp(r), r = x - n ln 2, by a polynomial (Cephes expf), in place of a call for each number.
-            n = np.floor(x * _LOG2E + np.float32(0.5))
-            r = x - n * _LN2_HIGH - n * _LN2_LOW
-            p = np.float32(1.9875691500e-4)
-            p = p * r + np.float32(1.3981999507e-3)
-            p = p * r + np.float32(8.3334519073e-3)
-            p = p * r + np.float32(4.1665795894e-2)
-            p = p * r + np.float32(1.6666665459e-1)
-            p = p * r + np.float32(5.0000001201e-1)
-            p = p * r * r + r + np.float32(1)
-            power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-            scores[j, b] = p * power
-            total[b] += scores[j, b]
-    for b in range(pairs):
-        total[b] = np.float32(1) / total[b]
-    for j in range(fields):
-        for b in range(pairs):
-            scores[j, b] *= total[b]
+def _exp2(x: np.float32) -> np.float32:
+    """2^x for x <= 0: 2^n by its bits and 2^r, |r| <= 1/2, by the Taylor polynomial of degree 6."""
+    x = max(x, np.float32(-126))  # 2^x of less is below float32's normal range
+    shifted = x + _MAGIC
+    r = (x - (shifted - _MAGIC)) * np.float32(0.6931471805599453)
+    p = np.float32(1 / 720)
+    p = p * r + np.float32(1 / 120)
+    p = p * r + np.float32(1 / 24)
+    p = p * r + np.float32(1 / 6)
+    p = p * r + np.float32(0.5)
+    p = p * r + np.float32(1)
+    p = p * r + np.float32(1)
+    exponent = np.int32(np.float32(shifted).view(np.int32) << np.int32(23))
+    return np.int32(np.float32(p).view(np.int32) + exponent).view(np.float32)
+
+
+@_compile
+def _softmax(scores: np.ndarray, fields: int) -> None:
+    """Scores [F + 1, L], flat, to ``2^(score - highest)`` in place, and the last row to the inverse of their sum."""
+    for b in range(LANES):
+        highest = scores[b]
+        for j in range(1, fields):
+            highest = max(highest, scores[j * LANES + b])
+        total = np.float32(0)
+        for j in range(fields):
+            power = _exp2(scores[j * LANES + b] - highest)
+            scores[j * LANES + b] = power
+            total += power
+        scores[fields * LANES + b] = np.float32(1) / total
+
+
+@_compile
+def _weigh(scores: np.ndarray, others: int, side: np.ndarray, tops: int, masses: int, step: int) -> None:
+    """The same with a side's own fields in the sum: their highest score at ``tops``, their sum at ``masses``.
+
+    Of scores [others + 2, L], flat, the last two rows become the factor of the side's own sums and the inverse of the
+    whole sum.
+    """
+    for b in range(LANES):
+        before = side[tops + step * b]
+        highest = before
+        for j in range(others):
+            highest = max(highest, scores[j * LANES + b])
+        factor = _exp2(before - highest)
+        total = side[masses + step * b] * factor
+        for j in range(others):
+            power = _exp2(scores[j * LANES + b] - highest)
+            scores[j * LANES + b] = power
+            total += power
+        scores[others * LANES + b] = factor
+        scores[(others + 1) * LANES + b] = np.float32(1) / total
+
+
+@_compile
+def _attend(projected: np.ndarray, scores: np.ndarray, out: np.ndarray, sizes: _Sizes) -> None:
+    """An interacting layer after its projections: sets ``out`` to ``ReLU(softmax(Q K^T) V + R)`` of one head.
+
+    Args:
+        projected: queries, keys, values and residuals [4, D, G, F, L].
+        scores: work space [F + 1, L].
+        out: [D, G, F, L].
+        sizes: G, F, D.
+    """
+    groups, fields, head_dim = sizes
+    group = fields * LANES
+    column = groups * group
+    keys, values, residuals = head_dim * column, 2 * head_dim * column, 3 * head_dim * column
+    for first in range(0, column, group):
+        for i in range(first, first + group, LANES):
+            for j in range(fields):
+                for b in range(LANES):
+                    total = np.float32(0)
+                    for c in range(head_dim):
+                        total += projected[c * column + i + b] * projected[keys + c * column + first + j * LANES + b]
+                    scores[j * LANES + b] = total
+            _softmax(scores, fields)
+            for c in range(head_dim):
+                for b in range(LANES):
+                    total = np.float32(0)
+                    for j in range(fields):
+                        total += scores[j * LANES + b] * projected[values + c * column + first + j * LANES + b]
+                    total = total * scores[fields * LANES + b] + projected[residuals + c * column + i + b]
+                    out[c * column + i + b] = max(total, np.float32(0))
+
+
+@_compile
+def _attend_across(
+    row: np.ndarray,
+    columns: np.ndarray,
+    scores: np.ndarray,
+    out: np.ndarray,
+    sizes: tuple[int, int, int, int],
+) -> None:
+    """The same for the fields of one row and of many columns of a grid, such as a user and all movies.
+
+    What a side's fields make of each other is the same along the whole grid. So the sides come with it, and only the
+    attention between them is left to be done (the softmax is put together as in Milakov and Gimelshein 2018, alg. 3).
+    A side holds for each of its S fields 5 D + 2 numbers, [5 D + 2, S]: query, key, value, residual, the sum of the
+    side's values weighted by ``2^(score - highest)``, ``highest`` and the sum of these weights.
+
+    Args:
+        row: [5 D + 2, A].
+        columns: [G, 5 D + 2, M, L].
+        scores: work space [max(A, M) + 2, L].
+        out: [D, G, A + M, L], the row's fields first.
+        sizes: G, A, M, D.
+    """
+    groups, row_fields, column_fields, head_dim = sizes
+    width, side = column_fields * LANES, (5 * head_dim + 2) * column_fields * LANES
+    line = (row_fields + column_fields) * LANES
+    column = groups * line
+    key, value, residual, own = head_dim, 2 * head_dim, 3 * head_dim, 4 * head_dim
+    top, mass = 5 * head_dim, 5 * head_dim + 1
+    for g in range(groups):
+        start, target = g * side, g * line
+        for i in range(row_fields):
+            for j in range(column_fields):
+                for b in range(LANES):
+                    total = np.float32(0)
+                    for c in range(head_dim):
+                        total += row[c * row_fields + i] * columns[start + (key + c) * width + j * LANES + b]
+                    scores[j * LANES + b] = total
+            _weigh(scores, column_fields, row, top * row_fields + i, mass * row_fields + i, 0)
+            for c in range(head_dim):
+                for b in range(LANES):
+                    total = row[(own + c) * row_fields + i] * scores[column_fields * LANES + b]
+                    for j in range(column_fields):
+                        total += scores[j * LANES + b] * columns[start + (value + c) * width + j * LANES + b]
+                    total = total * scores[(column_fields + 1) * LANES + b] + row[(residual + c) * row_fields + i]
+                    out[target + c * column + i * LANES + b] = max(total, np.float32(0))
+        for i in range(0, width, LANES):
+            place = start + i
+            for j in range(row_fields):
+                for b in range(LANES):
+                    total = np.float32(0)
+                    for c in range(head_dim):
+                        total += row[(key + c) * row_fields + j] * columns[place + c * width + b]
+                    scores[j * LANES + b] = total
+            _weigh(scores, row_fields, columns, place + top * width, place + mass * width, 1)
+            for c in range(head_dim):
+                for b in range(LANES):
+                    total = columns[place + (own + c) * width + b] * scores[row_fields * LANES + b]
+                    for j in range(row_fields):
+                        total += scores[j * LANES + b] * row[(value + c) * row_fields + j]
+                    total *= scores[(row_fields + 1) * LANES + b]
+                    total += columns[place + (residual + c) * width + b]
+                    out[target + c * column + row_fields * LANES + i + b] = max(total, np.float32(0))
+
+
+@_compile
+def _add_up(hidden: np.ndarray, weights: np.ndarray, out: np.ndarray, sizes: _Sizes) -> None:
+    """``out[g, b] = sum over c, f of weights[c, f] hidden[c, g, f, b]``; sizes are G, F and the columns of hidden."""
+    groups, fields, width = sizes
+    group = fields * LANES
+    column = groups * group
+    out[:] = 0
+    for first in range(0, column, group):
+        for c in range(width):
+            for b in range(LANES):
+                total = out[first // fields + b]
+                for f in range(fields):
+                    total += weights[c * fields + f] * hidden[c * column + first + f * LANES + b]
+                out[first // fields + b] = total
+
+
+@_compile
+def _finish(
+    kernels: np.ndarray,
+    output: np.ndarray,
+    spaces: np.ndarray,
+    projected: np.ndarray,
+    scores: np.ndarray,
+    out: np.ndarray,
+    sizes: _Sizes,
+) -> None:
+    """The layers after the first and the logit of a tile.
+
+    Args:
+        kernels: of the layers [layers, heads, 4 D, W], W the width of all heads.
+        output: weights of the logit [W, F].
+        spaces: hidden states, work space [2, W, G F L]; the first layer's output lies in the first half.
+        projected: work space [4 D, G F L].
+        scores: work space [F + 1, L].
+        out: logits [G, L], to be set.
+        sizes: G, F, D.
+    """
+    groups, fields, head_dim = sizes
+    layers, heads = kernels.shape[0], kernels.shape[1]
+    for layer in range(layers):
+        before, after = spaces[layer % 2], spaces[1 - layer % 2]
+        for head in range(heads):
+            np.dot(kernels[layer, head], before, projected)
+            hidden = after[head * head_dim : (head + 1) * head_dim].reshape(-1)
+            _attend(projected.reshape(-1), scores, hidden, (groups, fields, head_dim))
+    _add_up(spaces[layers % 2].reshape(-1), output.reshape(-1), out, (groups, fields, heads * head_dim))
 
 
 @cache
-def attention(fields: int, head_dim: int) -> Callable[[np.ndarray, float, np.ndarray, np.ndarray], None]:
-    """The loops of an interacting layer after its projections; sizes known at compile time let them unroll.
+def scorer_of_rows(groups: int, fields: int, heads: int, head_dim: int) -> Callable[..., None]:
+    """Make the loop over tiles of any rows.
 
     Returns:
-        A function of one head's ``projected`` [4, D, F, B] float32 (queries, keys, values, residuals), a factor of the
-        scores, ``scores`` [F, B] float32 (work space) and ``out`` [D, F, B] float32, which it sets to
-        ``ReLU(softmax(factor * Q K^T) V + R)``.
+        A function of table rows [tiles, G, F, L] unsigned, the first layer's tables [heads, codes, 4 D], the further
+        layers' ``kernels`` and ``output`` (see ``_finish``) and logits [tiles, G L], which it sets.
     """
+    size = groups * fields * LANES
 
     @_compile
-    def attend(projected: np.ndarray, factor: float, scores: np.ndarray, out: np.ndarray) -> None:
-        queries, keys, values, residuals = projected[0], projected[1], projected[2], projected[3]
-        pairs = out.shape[2]
-        for i in range(fields):
-            for j in range(fields):
-                for b in range(pairs):
-                    total = np.float32(0)
-                    for c in range(head_dim):
-                        total += queries[c, i, b] * keys[c, j, b]
-                    scores[j, b] = total
-            softmax(scores, factor)
-            for c in range(head_dim):
-                for b in range(pairs):
-                    total = residuals[c, i, b]
-                    for j in range(fields):
-                        total += scores[j, b] * values[c, j, b]
-                    out[c, i, b] = max(total, np.float32(0))
+    def score(
+        rows: np.ndarray, tables: np.ndarray, kernels: np.ndarray, output: np.ndarray, logits: np.ndarray
+    ) -> None:
+        spaces = np.empty((2, heads * head_dim, size), np.float32)
+        projected = np.empty((4 * head_dim, size), np.float32)
+        scores = np.empty((fields + 1) * LANES, np.float32)
+        for tile in range(len(rows)):
+            for head in range(heads):
+                _gather(rows[tile], tables[head], projected.reshape(4 * head_dim, groups, fields, LANES))
+                hidden = spaces[0, head * head_dim : (head + 1) * head_dim].reshape(-1)
+                _attend(projected.reshape(-1), scores, hidden, (groups, fields, head_dim))
+            _finish(kernels, output, spaces, projected, scores, logits[tile], (groups, fields, head_dim))
 
-    return attend
+    return score
+
+
+@cache
+def scorer_of_grid(groups: int, row_fields: int, column_fields: int, heads: int, head_dim: int) -> Callable[..., None]:
+    """Make the loop over a grid's rows at a tile of its columns.
+
+    Returns:
+        A function of the rows' sides [heads, n, (5 D + 2) A] and the columns' [heads, G (5 D + 2) M L] (see
+        ``_attend_across``), the further layers' ``kernels`` and ``output`` (see ``_finish``), fields of rows first,
+        and logits [n, G L], which it sets.
+    """
+    fields = row_fields + column_fields
+    size = groups * fields * LANES
+
+    @_compile
+    def score(
+        rows: np.ndarray, columns: np.ndarray, kernels: np.ndarray, output: np.ndarray, logits: np.ndarray
+    ) -> None:
+        spaces = np.empty((2, heads * head_dim, size), np.float32)
+        projected = np.empty((4 * head_dim, size), np.float32)
+        scores = np.empty((fields + 2) * LANES, np.float32)
+        for row in range(rows.shape[1]):
+            for head in range(heads):
+                hidden = spaces[0, head * head_dim : (head + 1) * head_dim].reshape(-1)
+                sizes = (groups, row_fields, column_fields, head_dim)
+                _attend_across(rows[head, row], columns[head], scores, hidden, sizes)
+            _finish(kernels, output, spaces, projected, scores, logits[row], (groups, fields, head_dim))
+
+    return score

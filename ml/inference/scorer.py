@@ -1,5 +1,7 @@
 """Score raw ids with a bundle: single pairs, or whole users against the whole catalogue."""
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -7,7 +9,7 @@ from scipy.special import expit
 from ml import schema
 from ml.errors import DataError, NotFoundError
 from ml.inference.bundle import ModelBundle
-from ml.inference.forward import Forward, forward_of
+from ml.inference.forward import Forward, Grid, forward_of
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
 
@@ -101,6 +103,19 @@ class Scorer:
         probabilities: np.ndarray = expit(self.forward.logits(codes))
         return probabilities
 
+    @cached_property
+    def grid(self) -> Grid:
+        """Users at some moment by all movies."""
+        return self.forward.grid(np.array(self.bundle.feature_map.positions("movie")), self._movie_codes)
+
+    def row_codes(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Codes of the grid's rows, int32 [n, user and context fields], of user positions [n] and one context."""
+        feature_map = self.bundle.feature_map
+        codes = np.empty((len(users), len(feature_map.fields)), dtype=np.int32)
+        codes[:, feature_map.positions("user")] = self._user_codes[users]
+        codes[:, feature_map.positions("context")] = context
+        return np.delete(codes, feature_map.positions("movie"), axis=1)
+
     def join_codes(self, users: np.ndarray, movies: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Codes of pairs, int32 [n, fields].
 
@@ -130,6 +145,4 @@ class ScoredCatalogue:
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits float32 [n, movies] of user positions int [n]."""
-        movies = np.arange(self.shape[1])
-        grid = np.repeat(users, len(movies)), np.tile(movies, len(users))
-        return self.pairs(*grid).reshape(len(users), -1)
+        return self._scorer.grid.logits(self._scorer.row_codes(users, self._context))

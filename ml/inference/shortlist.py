@@ -2,13 +2,15 @@
 
 At a fixed moment the logits of users x movies are close to low rank, whatever model gives them. So:
 
-1. some users, drawn at random, are scored against every movie: their mean row and covariance describe all rows;
-2. every other user is scored on a few probe movies; the conditional mean of the rest of the row, given these, predicts
-   it (the best linear prediction, Rasmussen and Williams 2006, eq. 2.19);
+1. some users, drawn at random, are scored against every movie, and all users are split into two halves; the scored
+   users of one half describe the rows of the other: their mean row and covariance;
+2. a user of the other half is scored on a few probe movies; the conditional mean of the rest of the row, given these,
+   predicts it (the best linear prediction, Rasmussen and Williams 2006, eq. 2.19);
 3. a user's best predicted movies are scored exactly, and more of them until no unscored movie's prediction, plus the
    error that predictions were seen to have, reaches the last listed exact score;
-4. other users, drawn at random, are scored against every movie and their lists compared. A difference makes the whole
-   start again with more of everything, and in the end with brute force.
+4. the users that are scored against every movie are searched for like any others, by predictions that know nothing of
+   them, and their lists compared with the exact ones. A difference makes the whole start again with more of
+   everything, and in the end with brute force.
 
 At a second moment the first one's probes serve again: a user's taste is known from them.
 """
@@ -21,12 +23,11 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.sparse import csr_array
 
-from ml.inference.toplists import TopLists, cut
+from ml.inference.toplists import MISSING, TopLists, cut
 
-AUDITED = 256  # users, at the first moment
-AUDITED_FURTHER = 64  # users, other ones at each further moment
-_FIRST_SAMPLE = 64  # users; a quarter of them measures the errors
-_LARGEST_SAMPLE = 0.2  # of all users; beyond it brute force is not much dearer
+AUDITED = 256  # users scored in full at the first moment, at least
+AUDITED_FURTHER = 128  # at each further moment, at least
+_LARGEST_AUDIT = 0.2  # of all users; beyond it brute force is not much dearer
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _RIDGE = 1e-4  # of the mean variance of a movie's logits, so that a singular covariance can be solved
 _NEAR_TOP = 50  # movies a user, on which errors are measured
@@ -55,7 +56,8 @@ class SearchReport:
     Attributes:
         method: ``shortlist`` or ``brute_force``.
         attempts: searches until the audit found no difference.
-        sampled_users, probe_movies: of the last attempt; a further moment uses the probes of the first.
+        sampled_users: that the predictions of either half were fitted on in the last attempt.
+        probe_movies: the same; the larger number of the halves'. A further moment uses the probes of the first.
         audited_users: compared with brute force in the last attempt.
         differences: lists among these that differed in the last attempt, by more than the order of equal scores.
         pairs_scored: over all attempts, audits included.
@@ -101,23 +103,28 @@ def search(
         on_progress: called with the number of users whose lists are done, all moments counted.
     """
     users = catalogues[0].shape[0]
-    rng = np.random.default_rng(seed)
-    features: np.ndarray | None = None
+    order = np.random.default_rng(seed).permutation(users)
+    tastes: _Tastes | None = None
     results = []
     for number, catalogue in enumerate(catalogues):
 
         def report(done: int, before: int = number * users) -> None:
             on_progress(before + done)
 
-        audited = AUDITED if number == 0 else AUDITED_FURTHER
-        moment = _Moment(catalogue, seen, length, rng.permutation(users), audited, report)
-        lists, found, features = moment.search(features)
+        moment = _Moment(catalogue, seen, length, order, report)
+        lists, found, tastes = moment.search(tastes)
         results.append((lists, found))
     return results
 
 
+_Tastes = tuple[np.ndarray, np.ndarray]  # what either half's predictions know of users, [users, probes]
+
+
 class _Moment:
-    """The search at one moment. ``order`` ranks users at random: samples and audits take them from the front."""
+    """The search at one moment.
+
+    ``order`` ranks users at random: the first are scored in full, and every other one belongs to the same half.
+    """
 
     def __init__(
         self,
@@ -125,98 +132,149 @@ class _Moment:
         seen: csr_array,
         length: int,
         order: np.ndarray,
-        audited: int,
         on_progress: Callable[[int], None],
     ) -> None:
         self._catalogue, self._seen, self._length = catalogue, seen, length
-        self._order, self._audited, self._on_progress = order, audited, on_progress
+        self._order, self._on_progress = order, on_progress
         self._rows = np.empty((0, catalogue.shape[1]), np.float32)  # of the first users in ``order``, scored in full
-        self._spent = 0
+        self._spent = self._attempts = 0
 
-    def search(self, features: np.ndarray | None) -> tuple[TopLists, SearchReport, np.ndarray | None]:
-        """Lists, how they were found, and what is known of each user's taste [users, p] for the next moment.
+    def search(self, tastes: _Tastes | None) -> tuple[TopLists, SearchReport, _Tastes | None]:
+        """Lists, how they were found, and what is known of each user's taste for the next moment.
 
         Args:
-            features: the same of an earlier moment, or None: then probe movies are chosen and scored.
+            tastes: the same of an earlier moment, or None: then probe movies are chosen and scored.
         """
-        users, movies = self._catalogue.shape
-        sampled, caution, attempt = _FIRST_SAMPLE, _CAUTION, 0
-        while sampled + self._audited <= _LARGEST_SAMPLE * users:
-            attempt += 1
-            self._score_rows(sampled + self._audited)
-            probes, tastes = (None, features) if features is not None else self._probe(sampled)
-            lists = self._lists(sampled, caution, probes, tastes)
-            differences = lists.of(self._order[sampled:][: self._audited]).differences(
-                self._exact(slice(sampled, sampled + self._audited))
-            )
-            if not differences:
-                lists.put(self._order[:sampled], self._exact(slice(sampled)))
-                count = tastes.shape[1]
-                facts = (attempt, sampled, count, self._audited, 0, self._spent, users * movies)
-                return lists, SearchReport("shortlist", *facts), tastes
-            sampled, caution = sampled + self._audited, 2 * caution  # the audited users join the sample
+        users = self._catalogue.shape[0]
+        if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
+            return lists, self._report("shortlist", AUDITED_FURTHER, tastes), tastes
+        audited, caution = AUDITED, _CAUTION
+        while audited <= _LARGEST_AUDIT * users:
+            self._score_rows(audited)
+            tastes = self._probe(0), self._probe(1)
+            if lists := self._attempt(audited, caution, tastes):
+                return lists, self._report("shortlist", audited, tastes), tastes
+            audited, caution = 2 * audited, 2 * caution
         [(lists, report)] = search_by_brute_force([self._catalogue], self._seen, self._length, self._on_progress)
         spent = report.pairs_scored + self._spent
-        return lists, replace(report, attempts=attempt + 1, pairs_scored=spent), features
+        return lists, replace(report, attempts=self._attempts + 1, pairs_scored=spent), tastes
+
+    def _report(self, method: str, audited: int, tastes: _Tastes) -> SearchReport:
+        users, movies = self._catalogue.shape
+        probes = max(taste.shape[1] for taste in tastes)
+        return SearchReport(method, self._attempts, audited // 2, probes, audited, 0, self._spent, users * movies)
+
+    def _attempt(self, audited: int, caution: float, tastes: _Tastes) -> TopLists | None:
+        """Lists of all users, or None where the audit finds a difference."""
+        self._attempts += 1
+        self._score_rows(audited)
+        lists = TopLists.empty(len(self._order), self._length)
+        for half, taste in enumerate(tastes):
+            self._search_half(lists, half, self._rows[half:audited:2], caution, taste)
+        first = self._order[:audited]
+        exact = cut(_masked(self._rows[:audited].copy(), self._seen, first), self._length)
+        if lists.of(first).differences(exact):
+            return None
+        lists.put(first, exact)
+        return lists
 
     def _score_rows(self, count: int) -> None:
         fresh = self._order[len(self._rows) : count]
         self._rows = np.concatenate([self._rows, self._catalogue.rows(fresh)])
         self._spent += len(fresh) * self._catalogue.shape[1]
 
-    def _exact(self, rows: slice) -> TopLists:
-        """Lists of users that are scored in full."""
-        return cut(_masked(self._rows[rows].copy(), self._seen, self._order[rows]), self._length)
-
-    def _probe(self, sampled: int) -> tuple[np.ndarray, np.ndarray]:
-        """The probe movies that predict best, and every user's logits of them [users, p]."""
-        seen = self._seen[self._order[:sampled]].toarray()
-        probes = _best_probes(self._rows[:sampled], seen, self._length)
-        tastes = np.empty((self._catalogue.shape[0], len(probes)), np.float32)
-        known, others = np.split(self._order, [len(self._rows)])
-        tastes[known] = self._rows[:, probes]
-        tastes[others] = self._catalogue.pairs(*_grid(others, probes)).reshape(len(others), -1)
+    def _probe(self, half: int) -> np.ndarray:
+        """Logits [users, p] of the movies that predict best; those of the half itself only where scored in full."""
+        own = self._rows[half::2]
+        seen = self._seen[self._order[half : len(self._rows) : 2]].toarray()
+        probes = _best_probes(own, seen, self._length)
+        taste = np.zeros((len(self._order), len(probes)), np.float32)
+        taste[self._order[: len(self._rows)]] = self._rows[:, probes]
+        others = self._order[len(self._rows) :]
+        others = others[(np.arange(len(others)) + len(self._rows)) % 2 != half]
+        taste[others] = self._catalogue.pairs(*_grid(others, probes)).reshape(len(others), -1)
         self._spent += len(others) * len(probes)
-        return probes, tastes
+        return taste
 
-    def _lists(self, sampled: int, caution: float, probes: np.ndarray | None, tastes: np.ndarray) -> TopLists:
-        """Lists of all users but the sampled ones, whose places stay empty."""
-        known = self._order[:sampled]
-        prediction = _Prediction.fit(tastes[known], self._rows[:sampled], self._seen[known].toarray(), self._length)
-        lists = TopLists.empty(self._catalogue.shape[0], self._length)
-        for start in range(sampled, len(self._order), _BLOCK):
-            block = self._order[start : start + _BLOCK]
-            logits = prediction.rows(tastes[block])
-            if probes is not None:
-                logits[:, probes] = tastes[block]
-            lists.put(block, self._search_block(block, logits, caution * prediction.error, probes))
-            self._on_progress(start + len(block))
-        return lists
+    def _search_half(self, lists: TopLists, half: int, rows: np.ndarray, caution: float, taste: np.ndarray) -> None:
+        """Put in the lists of all users of the other half."""
+        known = self._order[half : 2 * len(rows) : 2]
+        prediction = _Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
+        targets = self._order[1 - half :: 2]
+        done = half * (len(self._order) - len(targets))
+        for block in _blocks(targets):
+            logits = _masked(prediction.rows(taste[block]), self._seen, block)
+            lists.put(block, self._search_block(block, logits, caution * prediction.error))
+            done += len(block)
+            self._on_progress(done)
 
-    def _search_block(
-        self, users: np.ndarray, logits: np.ndarray, margin: float, probes: np.ndarray | None
-    ) -> TopLists:
-        """Lists of some users from predicted rows [n, movies], in which exact logits take the predictions' places."""
-        scored = np.zeros(logits.shape, dtype=bool)
-        if probes is not None:
-            scored[:, probes] = True
-        _masked(logits, self._seen, users)
+    def _search_block(self, users: np.ndarray, predicted: np.ndarray, margin: float) -> TopLists:
+        """Lists of some users from predicted rows [n, movies], ``-inf`` where a movie must not be listed."""
         margins = np.full(len(users), margin, np.float32)
-        bars = _last_listed(logits, self._length)
+        bars = _last_listed(predicted, self._length)
+        found = _Found.nothing(len(users), self._length)
         active = np.arange(len(users))  # users whose lists may still change
-        while len(active):
-            hopes = (logits[active] + margins[active, None] >= bars[active, None]) & ~scored[active]
-            found, movie = np.nonzero(hopes & (logits[active] > -np.inf))
-            row = active[found]
+        while True:
+            hopes = predicted if len(active) == len(users) else predicted[active]
+            worth = np.flatnonzero(hopes >= np.maximum(bars - margins, _LOWEST)[active, None])
+            position, movie = np.divmod(worth, predicted.shape[1])
+            if not len(position):
+                return found.lists()
+            row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
             # A user whose movies are predicted worse than others' is searched further down.
-            np.maximum.at(margins, row, _CAUTION * np.abs(exact - logits[row, movie]))
-            logits[row, movie] = exact
-            scored[row, movie] = True
+            np.maximum.at(margins, row, _CAUTION * np.abs(exact - predicted[row, movie]))
+            predicted[row, movie] = -np.inf  # is known now
+            found = found.and_also(row, movie, exact)
             self._spent += len(row)
             active = np.unique(row)
-            bars[active] = _last_listed(np.where(scored[active], logits[active], -np.inf), self._length)
-        return cut(np.where(scored, logits, -np.inf), self._length)
+            bars = found.last_listed()
+
+
+_LOWEST = np.finfo(np.float32).min  # above the -inf of what must not be listed
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Exact logits of some pairs of a block; all arrays [n], by row and movie."""
+
+    row: np.ndarray
+    movie: np.ndarray
+    logit: np.ndarray
+    rows: int
+    length: int
+
+    @classmethod
+    def nothing(cls, rows: int, length: int) -> "_Found":
+        """No pair yet, of so many rows whose lists will be so long."""
+        return cls(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32), rows, length)
+
+    def and_also(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "_Found":
+        """These and more."""
+        row, movie = np.concatenate([self.row, row]), np.concatenate([self.movie, movie])
+        order = np.lexsort((movie, row))
+        logit = np.concatenate([self.logit, logit])
+        return replace(self, row=row[order], movie=movie[order], logit=logit[order])
+
+    def last_listed(self) -> np.ndarray:
+        """The ``length``-th largest logit of each row."""
+        return _last_listed(self._side_by_side()[0], self.length)
+
+    def lists(self) -> TopLists:
+        """The best of each row."""
+        logits, movies = self._side_by_side()
+        lists = cut(logits, self.length)
+        position = np.maximum(lists.movies, 0)
+        movie = np.take_along_axis(movies, position, axis=1)
+        return TopLists(np.where(lists.movies == MISSING, MISSING, movie).astype(np.int32), lists.scores)
+
+    def _side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and movies [rows, most of a row, at least a list], ``-inf`` where a row has fewer."""
+        position = np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
+        shape = (self.rows, max(int(position.max(initial=0)) + 1, self.length))
+        logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
+        logits[self.row, position], movies[self.row, position] = self.logit, self.movie
+        return logits, movies
 
 
 @dataclass(frozen=True)
@@ -247,7 +305,7 @@ class _Prediction:
         weights = np.linalg.solve(own.T @ own + ridge, own.T @ deviations).astype(np.float32)
         predicted = mean + (tastes[:held] - centre) @ weights
         hidden = np.where(seen[:held], -np.inf, predicted)
-        near = np.argsort(-hidden, axis=1)[:, :_NEAR_TOP]
+        near = np.argpartition(hidden, -min(_NEAR_TOP, hidden.shape[1]), axis=1)[:, -_NEAR_TOP:]
         error = float(np.abs(np.take_along_axis(predicted - rows[:held], near, axis=1)).max())
         bar = _last_listed(np.where(seen[:held], -np.inf, rows[:held]), length)
         left = float((hidden + _CAUTION * error >= bar[:, None]).sum(axis=1).mean())

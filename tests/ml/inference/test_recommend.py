@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from ml.errors import NotFoundError
 from ml.inference.bundle import ModelBundle
+from ml.inference.forward import JoinedGrid
 from ml.inference.recommend import Progress, Recommender
 from ml.inference.scorer import Scorer
 
@@ -34,6 +35,9 @@ class TableForward:
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         return self.table[codes[:, 0], codes[:, 1], codes[:, 5]]
+
+    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> JoinedGrid:
+        return JoinedGrid(self, column_fields, column_codes)
 
 
 @pytest.fixture(scope="module")
