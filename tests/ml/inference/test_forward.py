@@ -61,7 +61,8 @@ def test_large_scores_do_not_overflow() -> None:
     network.get_layer("embedding").table.assign(network.get_layer("embedding").table * 20)
     expected = network.predict(codes, verbose=0)[:, 0]
     # Scores of hundreds leave float32 fewer digits for the differences that the softmax sees.
-    np.testing.assert_allclose(1 / (1 + np.exp(-forward_of(network).logits(codes))), expected, atol=1e-3)
+    logits = forward_of(network).logits(codes).astype(np.float64)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
 
 
 def test_other_networks_are_run_by_keras() -> None:
@@ -74,3 +75,49 @@ def test_other_networks_are_run_by_keras() -> None:
     expected = other.predict(rows, verbose=0)[:, 0]
     np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(rows))), expected, atol=1e-5)
     assert forward.logits(rows[:0]).shape == (0,)
+
+
+COLUMN_FIELDS = np.array([1, 2, 8, 13])
+
+
+def grid_codes(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes of a grid's rows [rows, 10] and columns [columns, 4], and of all its pairs [rows * columns, 14]."""
+    row_codes = np.delete(random_codes(rows), COLUMN_FIELDS, axis=1)
+    column_codes = random_codes(columns)[::-1, COLUMN_FIELDS]
+    pairs = [
+        np.insert(row, COLUMN_FIELDS - np.arange(len(COLUMN_FIELDS)), column)
+        for row in row_codes
+        for column in column_codes
+    ]
+    return row_codes, column_codes, np.array(pairs, np.int32).reshape(-1, len(FIELD_DIMS))
+
+
+@pytest.mark.parametrize("forward_class", [AutoIntForward, KerasForward])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_grid_equals_the_network_on_its_pairs(
+    name: str, forward_class: type[AutoIntForward] | type[KerasForward]
+) -> None:
+    network = randomized(name)
+    row_codes, column_codes, pairs = grid_codes(7, 70)
+    expected = network.predict(pairs, verbose=0).reshape(7, 70)
+    logits = forward_class(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("rows", "columns"), [(0, 40), (1, 1), (1, 100), (3, 31), (3, 32), (3, 33), (40, 5)])
+def test_a_grid_of_any_size(rows: int, columns: int, threads: int) -> None:
+    forward = AutoIntForward(randomized("autoint_mlp"), threads)
+    row_codes, column_codes, pairs = grid_codes(rows, columns)
+    logits = forward.grid(COLUMN_FIELDS, column_codes).logits(row_codes)
+    assert (logits.shape, logits.dtype) == ((rows, columns), np.float32)
+    np.testing.assert_allclose(logits.ravel(), forward.logits(pairs), rtol=1e-5, atol=1e-5)
+
+
+def test_large_scores_on_a_grid_do_not_overflow() -> None:
+    network = randomized("autoint")
+    network.get_layer("embedding").table.assign(network.get_layer("embedding").table * 20)
+    row_codes, column_codes, pairs = grid_codes(5, 40)
+    expected = network.predict(pairs, verbose=0).reshape(5, 40)
+    logits = forward_of(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes).astype(np.float64)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
