@@ -30,8 +30,10 @@ AUDITED_FURTHER = 128  # at each further moment, at least
 _LARGEST_AUDIT = 0.2  # of all users; beyond it brute force is not much dearer
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _RIDGE = 1e-4  # of the mean variance of a movie's logits, so that a singular covariance can be solved
+_FOLDS = 4
+_LEAST_SPREAD = 1e-4  # of all logits' standard deviation; float32 and the ridge leave about as much
 _NEAR_TOP = 50  # movies a user, on which errors are measured
-_CAUTION = 1.5  # errors may be this much larger than seen
+_CAUTION = 2.0  # errors may be this much larger than seen
 _BLOCK = 512  # users whose rows are in memory at a time
 
 
@@ -204,26 +206,34 @@ class _Moment:
         done = half * (len(self._order) - len(targets))
         for block in _blocks(targets):
             logits = _masked(prediction.rows(taste[block]), self._seen, block)
-            lists.put(block, self._search_block(block, logits, caution * prediction.error))
+            lists.put(block, self._search_block(block, logits, prediction.spread, caution * prediction.error))
             done += len(block)
             self._on_progress(done)
 
-    def _search_block(self, users: np.ndarray, predicted: np.ndarray, margin: float) -> TopLists:
-        """Lists of some users from predicted rows [n, movies], ``-inf`` where a movie must not be listed."""
-        margins = np.full(len(users), margin, np.float32)
+    def _search_block(self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float) -> TopLists:
+        """Lists of some users from predicted rows [n, movies], ``-inf`` where a movie must not be listed.
+
+        Args:
+            users: positions [n].
+            predicted: will be overwritten.
+            spread: of a movie's errors [movies].
+            caution: how many spreads a prediction may be wrong.
+        """
+        cautions = np.full((len(users), 1), caution, np.float32)
         bars = _last_listed(predicted, self._length)
         found = _Found.nothing(len(users), self._length)
         active = np.arange(len(users))  # users whose lists may still change
         while True:
             hopes = predicted if len(active) == len(users) else predicted[active]
-            worth = np.flatnonzero(hopes >= np.maximum(bars - margins, _LOWEST)[active, None])
+            hopes = hopes + cautions[active] * spread
+            worth = np.flatnonzero(hopes >= np.maximum(bars, _LOWEST)[active, None])
             position, movie = np.divmod(worth, predicted.shape[1])
             if not len(position):
                 return found.lists()
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
             # A user whose movies are predicted worse than others' is searched further down.
-            np.maximum.at(margins, row, _CAUTION * np.abs(exact - predicted[row, movie]))
+            np.maximum.at(cautions[:, 0], row, _CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
             predicted[row, movie] = -np.inf  # is known now
             found = found.and_also(row, movie, exact)
             self._spent += len(row)
@@ -285,43 +295,58 @@ class _Prediction:
         centre: mean taste [p].
         mean: mean row [movies].
         weights: of a taste's deviations from the centre [p, movies].
-        error: largest error seen near the top of users that the weights were not fitted on.
-        left: movies a held-out user that the search would have to score.
+        spread: root mean square error of each movie's prediction [movies], of users that weights were not fitted on.
+        error: largest such error near the top of these users' rows, in spreads.
+        left: movies a user that the search would have to score, of these users.
     """
 
     centre: np.ndarray
     mean: np.ndarray
     weights: np.ndarray
+    spread: np.ndarray
     error: float
     left: float
 
     @classmethod
     def fit(cls, tastes: np.ndarray, rows: np.ndarray, seen: np.ndarray, length: int) -> "_Prediction":
-        """Fit on three quarters of the sampled users, measure on the others; all arrays [sampled, ...]."""
-        held = max(len(rows) // 4, 1)
-        centre, mean = tastes[held:].mean(axis=0), rows[held:].mean(axis=0)
-        own, deviations = tastes[held:] - centre, rows[held:] - mean
-        ridge = _RIDGE * float(own.var()) * len(own) * np.eye(own.shape[1], dtype=np.float32)
-        weights = np.linalg.solve(own.T @ own + ridge, own.T @ deviations).astype(np.float32)
-        predicted = mean + (tastes[:held] - centre) @ weights
-        hidden = np.where(seen[:held], -np.inf, predicted)
-        near = np.argpartition(hidden, -min(_NEAR_TOP, hidden.shape[1]), axis=1)[:, -_NEAR_TOP:]
-        error = float(np.abs(np.take_along_axis(predicted - rows[:held], near, axis=1)).max())
-        bar = _last_listed(np.where(seen[:held], -np.inf, rows[:held]), length)
-        left = float((hidden + _CAUTION * error >= bar[:, None]).sum(axis=1).mean())
-        return cls(centre, mean, weights, error, left)
+        """Fit on the sampled users, measure by cross-validation; all arrays [sampled, ...]."""
+        predicted = np.empty_like(rows)
+        for fold in range(_FOLDS):
+            held = np.arange(len(rows)) % _FOLDS == fold
+            centre, mean, weights = _conditional_mean(tastes[~held], rows[~held])
+            predicted[held] = mean + (tastes[held] - centre) @ weights
+        errors = np.abs(predicted - rows)
+        spread = np.sqrt(np.mean(errors**2, axis=0))
+        spread = np.maximum(spread, _LEAST_SPREAD * float(rows.std()))
+        predicted[seen] = -np.inf
+        near = np.argpartition(predicted, -min(_NEAR_TOP, predicted.shape[1]), axis=1)[:, -_NEAR_TOP:]
+        error = float((np.take_along_axis(errors, near, axis=1) / spread[near]).max())
+        bar = _last_listed(np.where(seen, -np.inf, rows), length)
+        left = np.count_nonzero(predicted + _CAUTION * error * spread >= np.maximum(bar, _LOWEST)[:, None]) / len(rows)
+        return cls(*_conditional_mean(tastes, rows), spread, error, left)
 
     def rows(self, tastes: np.ndarray) -> np.ndarray:
         """Predicted rows [n, movies] of tastes [n, p]."""
         return self.mean + (tastes - self.centre) @ self.weights
 
 
+def _conditional_mean(tastes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean taste, mean row and the weights of a taste's deviations from its mean."""
+    centre, mean = tastes.mean(axis=0), rows.mean(axis=0)
+    own = tastes - centre
+    ridge = _RIDGE * float(own.var()) * len(own) * np.eye(own.shape[1], dtype=np.float32)
+    return centre, mean, np.linalg.solve(own.T @ own + ridge, own.T @ (rows - mean)).astype(np.float32)
+
+
 def _best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
-    """The number of probe movies that costs least on held-out users, probes and what they leave to be scored."""
+    """The number of probe movies that costs least, probes and what they leave to be scored."""
     # Pivoting takes in turn the movie that is predicted worst by those taken before.
-    _, pivots = qr(rows[len(rows) // 4 :] - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
-    counts = [count for count in _PROBES if count <= min(len(rows) * 3 // 8, rows.shape[1])]
-    cost = {count: count + _Prediction.fit(rows[:, pivots[:count]], rows, seen, length).left for count in counts}
+    _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
+    cost = {}
+    for count in _PROBES:
+        if count > min(len(rows) // 2, rows.shape[1]) or count >= min(cost.values(), default=np.inf):
+            break
+        cost[count] = count + _Prediction.fit(rows[:, pivots[:count]], rows, seen, length).left
     return pivots[: min(cost, key=lambda count: cost[count])]
 
 
