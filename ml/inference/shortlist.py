@@ -342,7 +342,7 @@ def _best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
     """The number of probe movies that costs least, probes and what they leave to be scored."""
     # Pivoting takes in turn the movie that is predicted worst by those taken before.
     _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
-    cost = {}
+    cost: dict[int, float] = {}
     for count in _PROBES:
         if count > min(len(rows) // 2, rows.shape[1]) or count >= min(cost.values(), default=np.inf):
             break
