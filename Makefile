@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-real test-slow bench bench-top10 lint format clean
+.PHONY: help run ui test test-real test-slow bench bench-top10 bench-training lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,13 @@ test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
 test-slow: $(READY) ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: bench-top10 ## all benchmarks, on the results of make run
+bench: bench-top10 bench-training ## all benchmarks, on the results of make run
 
 bench-top10: $(READY) ## what top lists cost: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10
+
+bench-training: $(READY) ## what training costs: rows a second, loss curves
+	@$(BIN)/python -m benchmarks.training
 
 lint: $(READY) ## linters and type checker only
 	$(BIN)/ruff check .

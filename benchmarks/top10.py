@@ -4,8 +4,6 @@ Prints tables: the exact scorer against Keras, the shortlist path against brute 
 users, one user's latency, and how cost grows with users and movies. Leaves ``bench/top10.json`` in the home.
 """
 
-import io
-import json
 import resource
 import sys
 import tempfile
@@ -18,12 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from upath import UPath
 
+from benchmarks.common import published_dataset, read_document, read_table, say, write_json
 from ml.features.tables import latest_month
 from ml.inference.bundle import ModelBundle
 from ml.inference.forward import AutoIntForward, KerasForward
-from ml.inference.locations import published_datasets, tables_directory
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import SearchReport, search
@@ -35,18 +32,11 @@ from orchestration.assets.common import MODELS
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
-from orchestration.settings import Settings
 
 _ROWS = 200_000
 _REPEATS = 5
 _USERS_TIMED = 300
 LONGER = "autoint, trained longer"
-
-
-def say(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print a table."""
-    sys.stdout.write(f"\n{title}\n{pd.DataFrame(rows).to_markdown(index=False, tablefmt='simple', floatfmt=',.3f')}\n")
-    sys.stdout.flush()
 
 
 def timed(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
@@ -215,18 +205,13 @@ def trained_longer(bundle: ModelBundle, train_interactions: pd.DataFrame) -> Mod
 
 def main() -> int:
     """Run every benchmark on one data set (default: the first that is published); gives the exit status."""
-    home = Settings().home
-    datasets = sys.argv[1:] or published_datasets(home)
-    if not datasets:
-        sys.stderr.write(f"error: nothing is published under {home}; run make run first\n")
-        return 1
-    dataset = datasets[0]
+    home, dataset = published_dataset(sys.argv[1:])
     ratings, train_interactions = (read_table(dataset, name) for name in ("ratings", "train_interactions"))
     moment = latest_month(ratings)
     tracking = Tracking(raw_data=RawData(source=dataset))
     bundles, loads = {}, []
     for model in MODELS:
-        version = RegisteredVersion(**json.loads((tables_directory(home, dataset) / f"{model}.json").read_text()))
+        version = RegisteredVersion(**read_document(dataset, model))
         seconds, bundles[model] = timed(tracking.load_bundle, version)
         loads.append({"model": model, "load, s": seconds})
     say(f"Loading a model from the registry ({dataset})", loads)
@@ -259,20 +244,6 @@ def _summary(paths: dict[str, PathsResult], latency: dict[str, dict[str, float]]
         "models": models,
         "latency_ms": max(latency.values(), key=lambda times: times["p99"]),
     }
-
-
-def write_json(path: UPath, content: dict[str, Any]) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
-
-
-def read_table(dataset: str, name: str) -> pd.DataFrame:
-    """A table of the pipeline."""
-    path = tables_directory(Settings().home, dataset) / f"{name}.parquet"
-    return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ml.models.layers import FieldEmbedding, InteractingLayer
 
 _GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
 _TILE = _GROUPS * LANES  # rows
-_TILES_A_SHARE = 64  # that a thread takes at a time, at most
+_SHARES_A_THREAD, _TILES_A_SHARE = 8, 64  # at least, at most
 _KERAS_BATCH = 8192
 _LOG2E = np.float32(np.log2(np.e))
 
@@ -147,16 +147,16 @@ class AutoIntForward:
                 first = self.deep.first(rows[share.start * _TILE : share.stop * _TILE])
                 out[share] += self.deep.logits(first).reshape(-1, _TILE)
 
-        self.share_out(tiles, _TILES_A_SHARE, work)
+        self.share_out(tiles, work)
         return out.reshape(-1)[: len(codes)]
 
     def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
         """See ``Forward``."""
         return _AutoIntGrid(self, column_fields, column_codes)
 
-    def share_out(self, tiles: int, most: int, work: Callable[[slice], None]) -> None:
-        """Work on all tiles, up to ``most`` at a time, with all threads."""
-        size = max(min(most, -(-tiles // self._threads)), 1)
+    def share_out(self, tiles: int, work: Callable[[slice], None]) -> None:
+        """Work on all tiles with all threads, some at a time, so that none waits long for the others at the end."""
+        size = min(-(-tiles // (_SHARES_A_THREAD * self._threads)), _TILES_A_SHARE) or 1
         shares = [slice(start, min(start + size, tiles)) for start in range(0, tiles, size)]
         # The threads share the tiles; a matrix product that started threads of its own would only disturb them.
         with self._pools.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
@@ -198,7 +198,7 @@ class _AutoIntGrid:
                     first = deep_rows + self._deep_columns[tile]  # [rows, columns of a tile, units]
                     out[tile] += forward.deep.logits(first.reshape(-1, first.shape[2])).reshape(len(rows), _TILE)
 
-        forward.share_out(self._tiles, 1, work)
+        forward.share_out(self._tiles, work)
         return out.transpose(1, 0, 2).reshape(len(rows), self._tiles * _TILE)[:, : self._count]
 
 

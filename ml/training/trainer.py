@@ -2,34 +2,17 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import pandas as pd
 
 from ml import schema
+from ml.training.backup import Backup
 from ml.training.config import TrainingConfig
+from ml.training.reports import BatchReport, EpochReport
 
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One finished epoch.
-
-    Attributes:
-        epoch: its number, from 1.
-        epochs: how many there will be.
-        train_loss: mean loss over the epoch's training rows while they were being learned (dropout on, penalties in).
-        val_loss: loss on the validation rows after the epoch (dropout off, penalties in).
-        seconds: wall-clock time of the epoch, validation included.
-        rows_per_second: training rows by ``seconds``.
-    """
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    val_loss: float
-    seconds: float
-    rows_per_second: float
+SECONDS_BETWEEN_BATCH_REPORTS = 10.0
 
 
 def train(
@@ -37,6 +20,8 @@ def train(
     train_interactions: pd.DataFrame,
     config: TrainingConfig,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_batch: Callable[[BatchReport], None] = lambda report: None,
+    backup: Backup | None = None,
 ) -> list[EpochReport]:
     """Fit with Adam and binary cross-entropy; the last rows are held out for validation.
 
@@ -44,7 +29,11 @@ def train(
         model: an uncompiled model that takes int32 codes [rows, fields] and gives probabilities [rows, 1].
         train_interactions: encoded rows in shuffled order (see ``ml.features.splits``).
         config: the settings. The seed also sets Keras's global one, which orders the rows.
-        on_epoch: called after every epoch.
+        on_epoch: called after every epoch, and for those that the backup had done.
+        on_batch: called now and then within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``.
+        backup: where an earlier, interrupted call of the same training left its state, and this one leaves its own.
+            The weights come out as without an interruption where Keras orders the rows by the seed alone, which it
+            does on TensorFlow.
 
     Returns:
         One report an epoch.
@@ -53,38 +42,59 @@ def train(
     codes = train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")  # [rows, fields]
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = int(len(codes) * (1 - config.validation_share))
-    reporter = _Reporter(config.epochs, fitted, on_epoch)
     model.compile(optimizer=keras.optimizers.Adam(config.learning_rate), loss="binary_crossentropy")
+    done = backup.restore(model) if backup else []
+    for report in done:
+        on_epoch(report)
+
+    def epoch_done(report: EpochReport) -> None:
+        done.append(report)
+        if backup:
+            backup.keep(model, done)
+        on_epoch(report)
+
     model.fit(
         codes[:fitted],
         labels[:fitted],
         validation_data=(codes[fitted:], labels[fitted:]),
+        initial_epoch=len(done),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        callbacks=[reporter],
+        callbacks=[_Reporter(config, fitted, epoch_done, on_batch)],
         verbose=0,
     )
-    return reporter.reports
+    return done
 
 
 class _Reporter(keras.callbacks.Callback):
-    def __init__(self, epochs: int, rows: int, on_epoch: Callable[[EpochReport], None]) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        rows: int,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[BatchReport], None],
+    ) -> None:
         super().__init__()
-        self.reports: list[EpochReport] = []
-        self._epochs, self._rows, self._on_epoch = epochs, rows, on_epoch
+        self._config, self._rows = config, rows
+        self._on_epoch, self._on_batch = on_epoch, on_batch
+        self._batches = -(-rows // config.batch_size)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._started = time.perf_counter()
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch + 1
+        self._started = self._reported = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        if now - self._reported < SECONDS_BETWEEN_BATCH_REPORTS:
+            return
+        self._reported = now
+        rows = min((batch + 1) * self._config.batch_size, self._rows)
+        rate = rows / (now - self._started)
+        left = self._rows * (self._config.epochs - self._epoch + 1) - rows
+        place = (self._epoch, self._config.epochs, batch + 1, self._batches)
+        self._on_batch(BatchReport(*place, float(logs["loss"]), rate, left / rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         seconds = time.perf_counter() - self._started
-        report = EpochReport(
-            epoch=epoch + 1,
-            epochs=self._epochs,
-            train_loss=float(logs["loss"]),
-            val_loss=float(logs["val_loss"]),
-            seconds=seconds,
-            rows_per_second=self._rows / seconds,
-        )
-        self.reports.append(report)
-        self._on_epoch(report)
+        losses = float(logs["loss"]), float(logs["val_loss"])
+        self._on_epoch(EpochReport(epoch + 1, self._config.epochs, *losses, seconds, self._rows / seconds))

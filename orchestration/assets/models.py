@@ -10,10 +10,12 @@ from ml import checks
 from ml.features.feature_map import FeatureMap
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig
+from ml.training.reports import BatchReport, EpochReport
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT
 from orchestration.checks import blocking, require
 from orchestration.metadata import inline_picture
 from orchestration.resources.tracking import Tracking
+from orchestration.settings import Settings
 
 
 class TrainingSettings(dg.Config, TrainingConfig):
@@ -68,12 +70,15 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
         from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
         from ml.inference.bundle import ModelBundle  # noqa: PLC0415
         from ml.models.autoint import build_model  # noqa: PLC0415
-        from ml.training.trainer import EpochReport, train  # noqa: PLC0415
+        from ml.training.backup import Backup  # noqa: PLC0415
+        from ml.training.trainer import train  # noqa: PLC0415
 
         architecture: AutoIntConfig = config.model  # type: ignore[attr-defined]
         training: TrainingConfig = config.training  # type: ignore[attr-defined]
         encoders = FeatureMap.from_dict(feature_map)
         network = build_model(name, encoders.field_dims, architecture, training.seed)
+        folder = Settings().local_home / "training" / tracking.dataset / name
+        backup = Backup.of(folder, network, train_interactions, training)
 
         with tracking.run(context, name) as run:
             run.log_setup(
@@ -89,13 +94,21 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
                     f"val_loss {epoch.val_loss:.4f}, {epoch.seconds:.0f} s, {epoch.rows_per_second:,.0f} rows/s"
                 )
 
-            reports = train(network, train_interactions, training, report)
+            def report_batch(batch: BatchReport) -> None:
+                context.log.info(
+                    f"{name}: epoch {batch.epoch} of {batch.epochs}, batch {batch.batch:,} of {batch.batches:,}, "
+                    f"train_loss {batch.loss:.4f}, {batch.rows_per_second:,.0f} rows/s, "
+                    f"about {batch.seconds_left:.0f} s left"
+                )
+
+            reports = train(network, train_interactions, training, report, report_batch, backup)
             train_losses, val_losses = [r.train_loss for r in reports], [r.val_loss for r in reports]
             curve = plots.loss_curve(f"{name} on {tracking.dataset}", train_losses, val_losses)
             run.log_figure(curve, "loss_curve.png")
             yield from require(name, checks.losses_fall(train_losses, val_losses))
             bundle = ModelBundle.of(network, encoders, users, movies)
             version = run.register(bundle, step=len(reports))
+            backup.remove()
         yield dg.MaterializeResult(
             value=version.to_dict(),
             metadata={

@@ -77,7 +77,7 @@ class Tracking(dg.ConfigurableResource):
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, name: str) -> Iterator["TrackedRun"]:
-        """Log one asset's work as one MLflow run. An exception ends the run as failed."""
+        """Log one asset's work as one MLflow run. An exception ends it as failed, a cancellation as killed."""
         import mlflow  # noqa: PLC0415
 
         from orchestration.tracked_run import TrackedRun  # noqa: PLC0415
@@ -96,7 +96,11 @@ class Tracking(dg.ConfigurableResource):
             experiment_id = self.experiment_id()
             self._close_earlier_attempts(experiment_id, context.run.run_id, asset_key)
             with mlflow.start_run(experiment_id=experiment_id, run_name=f"{name} ({self.dataset})", tags=tags) as run:
-                yield TrackedRun(self.client, run.info.run_id, self.config, tags)
+                try:
+                    yield TrackedRun(self.client, run.info.run_id, self.config, tags)
+                except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+                    mlflow.end_run("KILLED")
+                    raise
 
     def experiment_id(self) -> str:
         """The data set's experiment, made where it is missing."""

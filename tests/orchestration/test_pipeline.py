@@ -1,11 +1,13 @@
 import io
 import math
+import shutil
 import zipfile
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import keras
 import numpy as np
 import pandas as pd
@@ -13,8 +15,9 @@ import pytest
 
 from ml.inference.recommend import get_recommendations
 from orchestration.assets.common import MODELS
+from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
-from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list
+from tests.orchestration.conftest import DATASET, EPOCHS, RUN_CONFIG, Pipeline, assert_same_list, run_job
 
 TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
@@ -206,3 +209,37 @@ def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
             ]
             network = zipfile.ZipFile(io.BytesIO(archive.read("network.keras")))
             assert sorted(network.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
+
+
+def test_a_training_that_could_not_be_registered_is_not_repeated(
+    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(materialized.home, home)
+    env.setenv("PIPELINE_HOME", str(home))
+    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
+    begun: list[int] = []
+    fit = keras.Model.fit
+
+    def counted_fit(model: keras.Model, *arguments: Any, initial_epoch: int, **options: Any) -> Any:
+        begun.append(initial_epoch)
+        return fit(model, *arguments, initial_epoch=initial_epoch, **options)
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise dg.Failure("the registry is full", allow_retries=False)
+
+    env.setattr(keras.Model, "fit", counted_fit)
+    with env.context() as patch:
+        patch.setattr("orchestration.tracked_run.TrackedRun.register", refuse)
+        assert not run_job(instance, RUN_CONFIG, "autoint", raise_on_error=False).success
+    assert run_job(instance, RUN_CONFIG, "autoint").success
+    assert begun == [0, EPOCHS]
+    run_id = Pipeline(home, materialized.cache, materialized.result).document("autoint")["run_id"]
+    tracking = Tracking(raw_data=RawData(source=DATASET))
+    losses = [
+        {metric.step: metric.value for metric in tracking.client.get_metric_history(run, "val_loss")}
+        for run in (run_id, materialized.document("autoint")["run_id"])
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == EPOCHS
+    assert not list((home / "training").rglob("*.npz"))

@@ -284,6 +284,15 @@ def test_run_that_raises_ends_failed(films: Tracking, instance: dg.DagsterInstan
     assert sorted(statuses(films)) == ["FAILED", "FINISHED"]
 
 
+def test_run_that_is_cancelled_ends_killed(films: Tracking, instance: dg.DagsterInstance) -> None:
+    def cancel() -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    assert not track(films, instance, lambda context: None, cancel).success
+    assert list(statuses(films)) == ["KILLED"]
+    assert mlflow.active_run() is None
+
+
 def test_run_of_a_killed_attempt_is_closed(films: Tracking, instance: dg.DagsterInstance) -> None:
     left: dict[str, str] = {}
 

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,8 +13,11 @@ from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.models.autoint import build_model
 from ml.models.config import AutoIntMLPConfig
+from ml.training import trainer
+from ml.training.backup import Backup, fingerprint
 from ml.training.config import TrainingConfig
-from ml.training.trainer import EpochReport, train
+from ml.training.reports import BatchReport, EpochReport
+from ml.training.trainer import train
 
 TINY = {"embed_dim": 4, "num_layers": 1, "num_heads": 1, "head_dim": 4, "hidden_units": [8], "dropout": 0.4}
 # Batches that divide 10,800 and 1,200 rows: the network is compiled for one shape only.
@@ -50,11 +54,16 @@ def rows(small_interactions: pd.DataFrame, small_feature_map: FeatureMap) -> pd.
 def fit(rows: pd.DataFrame, small_feature_map: FeatureMap) -> Fit:
     """Train a new tiny AutoInt+MLP, always from the same weights."""
 
-    def fit(table: pd.DataFrame = rows, settings: TrainingConfig = SETTINGS, **network: float) -> Run:
+    def fit(
+        table: pd.DataFrame = rows,
+        settings: TrainingConfig = SETTINGS,
+        on_batch: Callable[[BatchReport], None] = lambda report: None,
+        **network: float,
+    ) -> Run:
         config = AutoIntMLPConfig(**{**TINY, **network})
         model = build_model("autoint_mlp", small_feature_map.field_dims, config, seed=1)
         received: list[EpochReport] = []
-        return Run(model, train(model, table, settings, received.append), received)
+        return Run(model, train(model, table, settings, received.append, on_batch), received)
 
     return fit
 
@@ -130,6 +139,104 @@ def test_embedding_penalty(trained: Run, fit: Fit, rows: pd.DataFrame) -> None:
     # The table only shrinks, so that every step of the epoch paid at least the penalty of its end.
     assert reported.train_loss > cross_entropy(run.model, rows) + penalty
     assert np.sum(run.table**2) < 0.5 * np.sum(trained.table**2)
+
+
+def stop_after_first(report: EpochReport) -> None:
+    if report.epoch == 1:
+        raise KeyboardInterrupt
+
+
+class TestResuming:
+    """Three epochs, broken off after the first, with dropout."""
+
+    SETTINGS = SETTINGS.model_copy(update={"epochs": 3})
+
+    @pytest.fixture
+    def network(self, small_feature_map: FeatureMap) -> Callable[[], keras.Model]:
+        return lambda: build_model("autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**TINY), seed=1)
+
+    def test_ends_as_without_interruption(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        whole = network()
+        expected = train(whole, rows, self.SETTINGS)
+        broken_off = network()
+        with pytest.raises(KeyboardInterrupt):
+            train(broken_off, rows, self.SETTINGS, stop_after_first, backup=Backup(tmp_path))
+
+        resumed, received = network(), []
+        reports = train(resumed, rows, self.SETTINGS, received.append, backup=Backup(tmp_path))
+        for weight, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+        assert [(r.epoch, r.train_loss, r.val_loss) for r in reports] == [
+            (r.epoch, r.train_loss, r.val_loss) for r in expected
+        ]
+        assert received == reports
+
+    def test_a_finished_training_is_not_repeated(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        first, again = network(), network()
+        reports = train(first, rows, SETTINGS, backup=Backup(tmp_path))
+        assert train(again, rows, SETTINGS, backup=Backup(tmp_path)) == reports
+        for weight, other in zip(again.get_weights(), first.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+
+    def test_a_removed_backup_starts_afresh(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        backup = Backup(tmp_path / "own")
+        train(network(), rows, SETTINGS, backup=backup)
+        backup.remove()
+        assert not (tmp_path / "own").exists()
+        assert backup.restore(network()) == []
+
+    def test_anything_else_has_another_fingerprint(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, small_feature_map: FeatureMap
+    ) -> None:
+        other_rows = rows.copy()
+        other_rows.iloc[0, other_rows.columns.get_loc("label")] ^= 1
+        wider = build_model(
+            "autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**{**TINY, "embed_dim": 5}), 1
+        )
+        other_seed = build_model("autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**TINY), 2)
+        prints = {
+            fingerprint(network(), rows, SETTINGS),
+            fingerprint(network(), other_rows, SETTINGS),
+            fingerprint(network(), rows.iloc[::-1], SETTINGS),
+            fingerprint(wider, rows, SETTINGS),
+            fingerprint(other_seed, rows, SETTINGS),
+            fingerprint(network(), rows, self.SETTINGS),
+        }
+        assert len(prints) == 6
+        assert fingerprint(network(), rows.copy(), SETTINGS) in prints
+
+    def test_only_the_last_training_is_kept(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        train(network(), rows, SETTINGS, backup=Backup.of(tmp_path, network(), rows, SETTINGS))
+        [kept] = tmp_path.iterdir()
+        assert Backup.of(tmp_path, network(), rows, SETTINGS).restore(compiled(network()))
+        assert Backup.of(tmp_path, network(), rows, self.SETTINGS).restore(compiled(network())) == []
+        assert not kept.exists()
+
+
+def compiled(model: keras.Model) -> keras.Model:
+    model.compile(optimizer="adam", loss="binary_crossentropy")
+    return model
+
+
+def test_reports_batches(fit: Fit, monkeypatch: pytest.MonkeyPatch, rows: pd.DataFrame) -> None:
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_BATCH_REPORTS", 0)
+    received: list[BatchReport] = []
+    run = fit(on_batch=received.append)
+    assert [(r.epoch, r.batch, r.batches, r.epochs) for r in received] == [
+        (epoch, batch, 45, 2) for epoch in (1, 2) for batch in range(1, 46)
+    ]
+    assert received[44].loss == pytest.approx(run.train_losses[0], rel=1e-5)
+    assert all(r.rows_per_second > 0 for r in received)
+    assert received[-1].seconds_left == 0
+    assert received[44].seconds_left * received[44].rows_per_second == pytest.approx(10_800)
 
 
 class TestConfig:

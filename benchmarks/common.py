@@ -1,0 +1,65 @@
+"""What the benchmarks share."""
+
+import io
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from upath import UPath
+
+from ml.inference.locations import published_datasets, tables_directory
+from orchestration.settings import Settings
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that some rows took, by wall clock and of all processors."""
+
+    wall: float
+    cpu: float
+    rows: int
+
+    @classmethod
+    def median(cls, timings: Sequence["Timing"]) -> "Timing":
+        """The median of each clock."""
+        walls, cpus = [each.wall for each in timings], [each.cpu for each in timings]
+        return cls(statistics.median(walls), statistics.median(cpus), timings[0].rows)
+
+
+def say(title: str, rows: list[dict[str, Any]], digits: int = 3) -> None:
+    """Print a table."""
+    table = pd.DataFrame(rows).to_markdown(index=False, tablefmt="simple", floatfmt=f",.{digits}f")
+    sys.stdout.write(f"\n{title}\n{table}\n")
+    sys.stdout.flush()
+
+
+def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
+    """The home, and the data set that was asked for or else the first that is published; exits where there is none."""
+    home = Settings().home
+    datasets = arguments or published_datasets(home)
+    if not datasets:
+        sys.exit(f"error: nothing is published under {home}; run make run first")
+    return home, datasets[0]
+
+
+def read_table(dataset: str, name: str) -> pd.DataFrame:
+    """A table of the pipeline."""
+    path = tables_directory(Settings().home, dataset) / f"{name}.parquet"
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
+
+
+def read_document(dataset: str, name: str) -> Any:
+    """A JSON document of the pipeline."""
+    return json.loads((tables_directory(Settings().home, dataset) / f"{name}.json").read_text())
+
+
+def write_json(path: UPath, content: dict[str, Any]) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.rename(path)

@@ -1,0 +1,84 @@
+"""Keep a training's state after every epoch, so that an interrupted one goes on where it was."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+import ml
+from ml.training.config import TrainingConfig
+from ml.training.reports import EpochReport
+
+_FILE = "state.npz"
+
+
+class Backup:
+    """The state of one training after its last finished epoch.
+
+    Keras's ``BackupAndRestore`` leaves out the state of the dropout's random numbers, so that a resumed training ends
+    with other weights, and writes weights and epoch one after the other. This is one file, replaced as a whole.
+
+    Args:
+        folder: made when the first epoch is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def of(cls, folder: Path, model: keras.Model, train_interactions: pd.DataFrame, config: TrainingConfig) -> "Backup":
+        """The backup, below ``folder``, of exactly this training; those of others there are removed."""
+        name = fingerprint(model, train_interactions, config)
+        for other in folder.glob("*/"):
+            if other.name != name:
+                shutil.rmtree(other)
+        return cls(folder / name)
+
+    def restore(self, model: keras.Model) -> list[EpochReport]:
+        """Put the kept state into a compiled model; gives the epochs that are done, none where nothing is kept."""
+        path = self._folder / _FILE
+        if not path.exists():
+            return []
+        model.optimizer.build(model.trainable_variables)
+        with np.load(path, allow_pickle=False) as kept:
+            for index, variable in enumerate(_state(model)):
+                variable.assign(kept[str(index)])
+            return [EpochReport(**report) for report in json.loads(bytes(kept["reports"]))]
+
+    def keep(self, model: keras.Model, reports: list[EpochReport]) -> None:
+        """Keep a compiled model's state and what its epochs reported."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        arrays = {str(index): keras.ops.convert_to_numpy(value) for index, value in enumerate(_state(model))}
+        text = json.dumps([asdict(report) for report in reports]).encode()
+        temporary = self._folder / f".{os.getpid()}.npz"
+        np.savez(temporary, reports=np.frombuffer(text, np.uint8), **arrays)
+        temporary.replace(self._folder / _FILE)
+
+    def remove(self) -> None:
+        """Forget the state."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: TrainingConfig) -> str:
+    """Changes with the rows, the network, the settings, the code of ``ml`` and the versions that training rests on."""
+    digest = hashlib.sha256()
+    digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
+    digest.update(model.to_json().encode() + config.model_dump_json().encode())
+    digest.update(f"{keras.config.backend()} {version('keras')} {version('numpy')}".encode())
+    root = Path(ml.__path__[0])
+    for source in sorted(root.rglob("*.py")):
+        digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _state(model: keras.Model) -> list[keras.Variable]:
+    """Everything that training changes: weights, random number states, the optimizer's moments."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return list({id(variable): variable for variable in variables}.values())
