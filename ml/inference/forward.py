@@ -203,7 +203,7 @@ class _AutoIntGrid:
 
 
 def _side(projected: np.ndarray) -> np.ndarray:
-    """What ``kernels.cross_attention`` wants of a side, [n, (5 * head_dim + 2) * S].
+    """A side as ``kernels.scorer_of_grid`` wants it, [n, (5 * head_dim + 2) * S].
 
     Args:
         projected: queries, keys, values and residuals of a head [n, S, 4 * head_dim].

@@ -110,11 +110,8 @@ class Scorer:
 
     def row_codes(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Codes of the grid's rows, int32 [n, user and context fields], of user positions [n] and one context."""
-        feature_map = self.bundle.feature_map
-        codes = np.empty((len(users), len(feature_map.fields)), dtype=np.int32)
-        codes[:, feature_map.positions("user")] = self._user_codes[users]
-        codes[:, feature_map.positions("context")] = context
-        return np.delete(codes, feature_map.positions("movie"), axis=1)
+        codes = self.join_codes(users, np.zeros(len(users), int), context)  # of any movie
+        return np.delete(codes, self.bundle.feature_map.positions("movie"), axis=1)
 
     def join_codes(self, users: np.ndarray, movies: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Codes of pairs, int32 [n, fields].

@@ -149,22 +149,23 @@ class _Moment:
         """
         users = self._catalogue.shape[0]
         if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
-            return lists, self._report("shortlist", AUDITED_FURTHER, tastes), tastes
+            return lists, self._report(AUDITED_FURTHER, tastes), tastes
         audited, caution = AUDITED, _CAUTION
         while audited <= _LARGEST_AUDIT * users:
             self._score_rows(audited)
             tastes = self._probe(0), self._probe(1)
             if lists := self._attempt(audited, caution, tastes):
-                return lists, self._report("shortlist", audited, tastes), tastes
+                return lists, self._report(audited, tastes), tastes
             audited, caution = 2 * audited, 2 * caution
         [(lists, report)] = search_by_brute_force([self._catalogue], self._seen, self._length, self._on_progress)
         spent = report.pairs_scored + self._spent
         return lists, replace(report, attempts=self._attempts + 1, pairs_scored=spent), tastes
 
-    def _report(self, method: str, audited: int, tastes: _Tastes) -> SearchReport:
+    def _report(self, audited: int, tastes: _Tastes) -> SearchReport:
         users, movies = self._catalogue.shape
         probes = max(taste.shape[1] for taste in tastes)
-        return SearchReport(method, self._attempts, audited // 2, probes, audited, 0, self._spent, users * movies)
+        facts = (self._attempts, audited // 2, probes, audited, 0, self._spent, users * movies)
+        return SearchReport("shortlist", *facts)
 
     def _attempt(self, audited: int, caution: float, tastes: _Tastes) -> TopLists | None:
         """Lists of all users, or None where the audit finds a difference."""

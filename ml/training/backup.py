@@ -67,7 +67,7 @@ class Backup:
 
 
 def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: TrainingConfig) -> str:
-    """Changes with the rows, the network, the settings, the code of ``ml`` and the versions that training rests on."""
+    """Changes with the rows, the network, the settings, ``ml``'s code, the backend, Keras's and NumPy's versions."""
     digest = hashlib.sha256()
     digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
     digest.update(model.to_json().encode() + config.model_dump_json().encode())
