@@ -35,10 +35,12 @@ class FieldVocabulary:
 
     def encode(self, values: pd.Series | Sequence[Any]) -> np.ndarray:
         """Codes, int32 [n]. Raises DataError for a value that the field was not fitted on."""
-        codes = self.index.get_indexer(pd.Index(values)).astype(np.int32)
+        given = pd.Index(values)
+        positions, distinct = pd.factorize(given, use_na_sentinel=False)  # look up each distinct value once
+        codes = self.index.get_indexer(distinct).astype(np.int32)[positions]
         unknown = np.flatnonzero(codes < 0)
         if unknown.size:
-            value = pd.Index(values)[unknown].tolist()[0]
+            value = given[unknown].tolist()[0]
             raise DataError(f"{self.name} {value!r} is unknown; expected {self._described()}")
         return codes
 

@@ -38,7 +38,7 @@ def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
     return raw_ratings.assign(
         rating_year=when.year.astype(np.int16),
         rating_month=when.month.astype(np.int8),
-        rating_decade=when.year.map(schema.decade_of),
+        rating_decade=when.year.map({year: schema.decade_of(year) for year in when.year.unique()}),
     )
 
 
