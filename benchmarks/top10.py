@@ -25,7 +25,7 @@ from ml.inference.forward import AutoIntForward, KerasForward
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import SearchReport, search
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
@@ -144,7 +144,7 @@ class Grown:
             other, share = rng.integers(0, dims[field], size), rng.random((size, 1)).astype(np.float32)
             table[field] = share * table[field][self._like[field]] + (1 - share) * table[field][other]
             dims[field] = size
-        network = build_model("autoint", dims, AutoIntConfig(), seed=0)
+        network = build_model("autoint", Inputs(dims), AutoIntConfig(), seed=0)
         embedding, *others = [layer for layer in network.layers if layer.weights]
         embedding.set_weights([np.concatenate(table)])
         for layer in others:
@@ -194,7 +194,7 @@ def _cost(report: SearchReport) -> dict[str, Any]:
 
 def trained_longer(bundle: ModelBundle, train_interactions: pd.DataFrame) -> ModelBundle:
     """An AutoInt with far more diverse lists: learning rate 1e-3, 8 epochs."""
-    network = build_model("autoint", bundle.feature_map.field_dims, AutoIntConfig(), seed=0)
+    network = build_model("autoint", Inputs(bundle.feature_map.field_dims), AutoIntConfig(), seed=0)
     train(network, train_interactions, TrainingConfig(learning_rate=1e-3, epochs=8))
     return ModelBundle(network, bundle.feature_map, bundle.users, bundle.movies)
 

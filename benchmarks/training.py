@@ -18,7 +18,7 @@ from keras import ops
 from benchmarks.common import Timing, published_dataset, read_document, read_table, say, write_json
 from ml import schema
 from ml.features.feature_map import FeatureMap
-from ml.models.autoint import BUILDERS, build_model
+from ml.models.autoint import BUILDERS, Inputs, build_model
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import InteractingLayer
 from ml.training.config import TrainingConfig
@@ -138,7 +138,7 @@ def main() -> int:
     for name in BUILDERS:
 
         def builder(name: str = name) -> keras.Model:
-            return build_model(name, field_dims, _CONFIGS[name], config.seed)
+            return build_model(name, Inputs(field_dims), _CONFIGS[name], config.seed)
 
         results[name] = bench(name, builder, rows, config)
     say(f"Training on {dataset}", [{"model": name, **result} for name, result in results.items()])

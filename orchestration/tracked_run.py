@@ -16,6 +16,7 @@ from mlflow.types import ColSpec, Schema
 from ml import schema
 from ml.inference.bundle import ModelBundle
 from ml.inference.scorer import PAIR_COLUMNS
+from ml.training.recipes import Recipe
 from orchestration.registered_version import RegisteredVersion
 from orchestration.settings import PROJECT_ROOT
 from orchestration.tracking_config import TrackingConfig
@@ -46,9 +47,15 @@ class TrackedRun:
         self.run_id = run_id
         self._client, self._config, self._tags = client, config, tags
 
-    def log_setup(self, params: Mapping[str, Any], train: pd.DataFrame, feature_map: Mapping[str, Any]) -> None:
-        """Parameters, the data trained on, and the feature map."""
-        mlflow.log_params(dict(params))
+    def log_setup(self, recipe: Recipe, parameters: int, train: pd.DataFrame, feature_map: Mapping[str, Any]) -> None:
+        """The recipe, as parameters and as a document, the data trained on, and the feature map."""
+        document = recipe.model_dump(mode="json")
+        settings = {**document["model"], **document["training"], "parameters": parameters}
+        mlflow.log_params({"architecture": recipe.architecture, "fields": ", ".join(recipe.fields), **settings})
+        if recipe.signals:
+            factorizations = ", ".join(recipe.signals.factorizations)
+            mlflow.log_params({"signal_folds": recipe.signals.folds, "factorizations": factorizations})
+        mlflow.log_dict(document, "recipe.yaml")
         dataset = mlflow.data.from_pandas(train, name=self._tags["dataset"], targets=schema.LABEL)
         mlflow.log_input(dataset, context="training")
         mlflow.log_dict(dict(feature_map), "feature_map.json")

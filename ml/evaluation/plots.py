@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 
@@ -16,6 +17,25 @@ def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[f
     axes.set(title=title, xlabel="epoch", ylabel="binary cross-entropy", xticks=list(epochs))
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def reliability_plot(title: str, table: pd.DataFrame) -> Figure:
+    """Share of positives by mean probability, beside the diagonal of perfect calibration; below it the bins' rows.
+
+    Args:
+        title: of the figure.
+        table: what ``calibration.reliability`` returns.
+    """
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    shares, rows = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    shares.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect calibration")
+    shares.plot(table["mean_probability"], table["share_positive"], marker="o", label="test rows")
+    shares.set(title=title, ylabel="share of positives", xlim=(0, 1), ylim=(0, 1))
+    shares.grid(alpha=0.3)
+    shares.legend()
+    rows.bar(table["low"], table["rows"], width=table["high"] - table["low"], align="edge", edgecolor="white")
+    rows.set(xlabel="predicted probability", ylabel="rows")
     return figure
 
 

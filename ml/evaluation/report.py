@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.evaluation.calibration import expected_calibration_error
 from ml.evaluation.classification import auc, log_loss
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
-from ml.models.baselines import BiasedMatrixFactorization, movie_mean_scores, random_scores
+from ml.models.baselines import factorization_scores, movie_mean_scores, random_scores
 
-METRICS = (*RANKING_METRICS, "auc", "log_loss")
+METRICS = (*RANKING_METRICS, "auc", "log_loss", "expected_calibration_error")
+_PROBABILITIES = ("movie_mean", "ceiling")  # the baselines whose scores are
 
 
 def evaluate(
@@ -22,7 +24,7 @@ def evaluate(
         model: name for the ``model`` column.
         test_interactions: encoded test rows: user_id, movie_id, label.
         scores: [rows] float, the higher the better.
-        are_probabilities: without it there is no log loss, which only probabilities have.
+        are_probabilities: without it there are no log loss and no calibration error, which only probabilities have.
 
     Returns:
         Columns model (str), metric (str, of ``METRICS``), value (float64).
@@ -33,6 +35,7 @@ def evaluate(
     values["auc"] = auc(labels, scores)
     if are_probabilities:
         values["log_loss"] = log_loss(labels, scores)
+        values["expected_calibration_error"] = expected_calibration_error(labels, scores)
     return pd.DataFrame({"model": model, "metric": list(values), "value": list(values.values())})
 
 
@@ -43,25 +46,37 @@ def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return wide.reindex(columns=[name for name in METRICS if name in wide])
 
 
-def evaluate_baselines(
-    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42
-) -> pd.DataFrame:
-    """Metrics of what needs no network, in the form of ``evaluate``.
-
-    Models: ``random`` (random order), ``movie_mean``, ``matrix_factorization`` (of ratings, so without a log loss) and
-    ``ceiling`` (the perfect order).
+def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
+    """Scores of what needs no network.
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id, label, rating.
-        test_interactions: encoded test rows.
+        test_interactions: encoded test rows: user_id, movie_id, label.
         seed: of the random order and of the factorisation.
+
+    Returns:
+        One row a test row, with its index; the higher, the better. Float64 columns ``random`` (random order),
+        ``movie_mean`` (probabilities), ``matrix_factorization`` (ratings) and ``ceiling`` (the labels: the perfect
+        order).
     """
-    labels = test_interactions[schema.LABEL].to_numpy(np.float64)
-    factorization = BiasedMatrixFactorization(seed=seed).fit_predict(train_interactions, test_interactions)
+    scores = {
+        "random": random_scores(len(test_interactions), seed),
+        "movie_mean": movie_mean_scores(train_interactions, test_interactions),
+        "matrix_factorization": factorization_scores(train_interactions, test_interactions, seed),
+        "ceiling": test_interactions[schema.LABEL].to_numpy(np.float64),
+    }
+    return pd.DataFrame(scores, index=test_interactions.index)
+
+
+def evaluate_baselines(test_interactions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of the baselines, in the form of ``evaluate``.
+
+    Args:
+        test_interactions: encoded test rows: user_id, movie_id, label.
+        scores: what ``baseline_scores`` returns, its rows in the order of the test rows.
+    """
     evaluations = [
-        evaluate("random", test_interactions, random_scores(len(labels), seed), are_probabilities=False),
-        evaluate("movie_mean", test_interactions, movie_mean_scores(train_interactions, test_interactions)),
-        evaluate("matrix_factorization", test_interactions, factorization, are_probabilities=False),
-        evaluate("ceiling", test_interactions, labels),
+        evaluate(name, test_interactions, scores[name].to_numpy(), are_probabilities=name in _PROBABILITIES)
+        for name in scores.columns
     ]
     return pd.concat(evaluations, ignore_index=True)

@@ -7,7 +7,6 @@ by movies, the first layer also does once for each side what concerns that side 
 Keras.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -20,6 +19,7 @@ from ml.inference import kernels
 from ml.inference.kernels import LANES
 from ml.models.autoint import BUILDERS, LOGIT_LAYER
 from ml.models.layers import FieldEmbedding, InteractingLayer
+from ml.processors import available_processors
 
 _GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
 _TILE = _GROUPS * LANES  # rows
@@ -121,7 +121,7 @@ class AutoIntForward:
         attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
         self.output = np.asarray(attention.kernel).reshape(self.fields, self.width).T  # [width, fields]
         self.deep = _DeepBranch(network, table) if _is_deep(network) else None
-        self._threads = threads or _processors()
+        self._threads = threads or available_processors()
         self._pools = ThreadpoolController()
 
     @staticmethod
@@ -256,11 +256,6 @@ _PLAIN_LAYERS = (
     keras.layers.Add,
     keras.layers.Activation,
 )
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _others(fields: np.ndarray, count: int) -> np.ndarray:

@@ -1,61 +1,112 @@
-"""Builders of AutoInt and AutoInt+MLP: field sizes and settings in, functional Keras model out.
+"""Builders of AutoInt and AutoInt+MLP: inputs and settings in, functional Keras model out.
 
-Both take codes [batch, fields] int32 and give the probability of a like, [batch, 1] float32. The layer ``logit`` holds
-its log-odds.
+They take codes [batch, fields] int32, and signals [batch, signals] float32 where there are any, and give the
+probability of a like, [batch, 1] float32. The layer ``logit`` holds its log-odds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from ml.features.signals import PairSignals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
+from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
 LOGIT_LAYER = "logit"
 _OUTPUT_STDDEV = 1e-4  # of the kernels that lead to a logit
 
 
-def build_autoint(field_dims: Sequence[int], config: AutoIntConfig, seed: int) -> keras.Model:
+@dataclass(frozen=True)
+class Inputs:
+    """What a network sees of a row.
+
+    Attributes:
+        field_dims: number of codes of each field.
+        positions: of the fields that are embedded; None for all.
+        centres: of each signal, what to subtract; empty where there are no signals.
+        scales: of each signal, what to divide by.
+    """
+
+    field_dims: Sequence[int]
+    positions: Sequence[int] | None = None
+    centres: Sequence[float] = ()
+    scales: Sequence[float] = ()
+
+
+def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
     """AutoInt: interacting layers over the embeddings, one logit.
 
     Args:
-        field_dims: number of codes of each field.
+        inputs: what the network sees.
         config: the settings.
         seed: every weight starts from it.
     """
     trunk_seed, logit_seed = derive_seeds(seed, 2)
-    codes, embeddings = _embed(field_dims, config, trunk_seed)
+    given, embeddings = _embed(inputs, config, trunk_seed)
     logit = _attention_logit(embeddings, config, logit_seed, name=LOGIT_LAYER)
-    return keras.Model(codes, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint")
+    return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint")
 
 
-def build_autoint_mlp(field_dims: Sequence[int], config: AutoIntMLPConfig, seed: int) -> keras.Model:
+def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> keras.Model:
     """AutoInt+MLP: AutoInt's logit plus that of a deep branch on the same embeddings; arguments as above."""
     trunk_seed, logit_seed, deep_seed = derive_seeds(seed, 3)
-    codes, embeddings = _embed(field_dims, config, trunk_seed)
+    given, embeddings = _embed(inputs, config, trunk_seed)
     attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, _deep_logit(embeddings, config, deep_seed)])
-    return keras.Model(codes, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
+    return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
 
 
-def build_model(name: str, field_dims: Sequence[int], config: AutoIntConfig, seed: int) -> keras.Model:
+def build_model(architecture: str, inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
     """Build an architecture by its name in ``BUILDERS``. Raises ValueError for another name."""
-    if name not in BUILDERS:
-        raise ValueError(f"unknown architecture {name!r}; expected one of {', '.join(BUILDERS)}")
-    return BUILDERS[name](field_dims, config, seed)
+    if architecture not in BUILDERS:
+        raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(BUILDERS)}")
+    return BUILDERS[architecture](inputs, config, seed)
 
 
-BUILDERS: Mapping[str, Callable[[Sequence[int], Any, int], keras.Model]] = {
+BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
     "autoint": build_autoint,
     "autoint_mlp": build_autoint_mlp,
 }
 
 
-def _embed(field_dims: Sequence[int], config: AutoIntConfig, seed: int | None) -> tuple[Any, Any]:
-    codes = keras.Input((len(field_dims),), dtype="int32", name="codes")
-    embedding = FieldEmbedding(field_dims, config.embed_dim, config.l2_embedding, seed, name="embedding")
-    return codes, embedding(codes)  # [batch, fields, embed_dim]
+def with_signals(network: keras.Model, signals: PairSignals, positions: tuple[int, int]) -> keras.Model:
+    """A network of codes alone: the signals, which ``network`` takes beside the codes, come from tables inside.
+
+    Args:
+        network: takes codes and signals.
+        signals: the tables.
+        positions: of the user's and the movie's code in a row.
+    """
+    codes = keras.Input(network.inputs[0].shape[1:], dtype="int32", name="codes")
+    sizes = (len(signals.users), len(signals.movies))
+    products = PairProducts(positions, sizes, signals.widths, name="signals")
+    whole = keras.Model(codes, network([codes, products(codes)]), name=f"{network.name}_with_signals")
+    products.left.assign(signals.users)
+    products.right.assign(signals.movies)
+    return whole
+
+
+def _embed(inputs: Inputs, config: AutoIntConfig, seed: int | None) -> tuple[Any, Any]:
+    """The network's inputs, and the embeddings [batch, fields + signals, embed_dim]."""
+    *_, numerical_seed, dropout_seed = derive_seeds(seed, 3)
+    codes = keras.Input((len(inputs.field_dims),), dtype="int32", name="codes")
+    given, selected, sizes = codes, codes, list(inputs.field_dims)
+    if inputs.positions is not None:
+        selected = SelectFields(inputs.positions, name="fields")(codes)
+        sizes = [inputs.field_dims[position] for position in inputs.positions]
+    embeddings = FieldEmbedding(sizes, config.embed_dim, config.l2_embedding, seed, name="embedding")(selected)
+    if inputs.centres:
+        signals = keras.Input((len(inputs.centres),), name="signals")
+        numerical = NumericalEmbedding(inputs.centres, inputs.scales, config.embed_dim, numerical_seed, name="numbers")
+        embeddings = keras.layers.Concatenate(axis=1, name="tokens")([embeddings, numerical(signals)])
+        given = [codes, signals]
+    if config.embedding_dropout:
+        dropout = keras.layers.Dropout(config.embedding_dropout, seed=dropout_seed, name="embedding_dropout")
+        embeddings = dropout(embeddings)
+    return given, embeddings
 
 
 def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:

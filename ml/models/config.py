@@ -1,5 +1,7 @@
 """Settings of the models. Frozen; an unknown key is an error."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
@@ -15,6 +17,7 @@ class AutoIntConfig(BaseModel):
     use_residual: bool = Field(default=True, description="Add the projected input to each interacting layer's output.")
     scaled: bool = Field(default=False, description="Divide attention scores by the square root of head_dim.")
     l2_embedding: float = Field(default=0.0, ge=0, description="L2 penalty on the embedding table.")
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the embeddings.")
 
 
 class AutoIntMLPConfig(AutoIntConfig):
@@ -26,3 +29,6 @@ class AutoIntMLPConfig(AutoIntConfig):
     dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
     batch_normalization: bool = Field(default=False, description="Batch normalisation before each hidden layer's ReLU.")
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
+
+
+ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {"autoint": AutoIntConfig, "autoint_mlp": AutoIntMLPConfig}

@@ -11,9 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 import ml
-from ml.training.config import TrainingConfig
 from ml.training.reports import EpochReport
 
 _FILE = "state.npz"
@@ -33,7 +33,7 @@ class Backup:
         self._folder = folder
 
     @classmethod
-    def of(cls, folder: Path, model: keras.Model, train_interactions: pd.DataFrame, config: TrainingConfig) -> "Backup":
+    def of(cls, folder: Path, model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel) -> "Backup":
         """The backup, below ``folder``, of exactly this training; those of others there are removed."""
         name = fingerprint(model, train_interactions, config)
         for other in folder.glob("*/"):
@@ -66,7 +66,7 @@ class Backup:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: TrainingConfig) -> str:
+def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel) -> str:
     """Changes with the rows, the network, the settings, ``ml``'s code, the backend, Keras's and NumPy's versions."""
     digest = hashlib.sha256()
     digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())

@@ -1,5 +1,7 @@
 """Settings of the training. Frozen; an unknown key is an error."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -11,6 +13,13 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(default=2048, ge=1, description="Rows a step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Adam's learning rate.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="constant, or from learning_rate to 0 along half a cosine over all steps."
+    )
+    reshuffle: bool = Field(
+        default=False,
+        description="A new order of the rows in every epoch. Without it, Keras on TensorFlow repeats the first one.",
+    )
     validation_share: float = Field(
         default=0.1,
         gt=0,

@@ -1,10 +1,12 @@
 """Fit a Keras model on encoded interactions."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from ml import schema
@@ -22,11 +24,13 @@ def train(
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_batch: Callable[[BatchReport], None] = lambda report: None,
     backup: Backup | None = None,
+    signals: np.ndarray | None = None,
 ) -> list[EpochReport]:
     """Fit with Adam and binary cross-entropy; the last rows are held out for validation.
 
     Args:
-        model: an uncompiled model that takes int32 codes [rows, fields] and gives probabilities [rows, 1].
+        model: an uncompiled model that takes int32 codes [rows, fields], and perhaps signals, and gives probabilities
+            [rows, 1].
         train_interactions: encoded rows in shuffled order (see ``ml.features.splits``).
         config: the settings. The seed also sets Keras's global one, which orders the rows.
         on_epoch: called after every epoch, and for those that the backup had done.
@@ -34,15 +38,18 @@ def train(
         backup: where an earlier, interrupted call of the same training left its state, and this one leaves its own.
             The weights come out as without an interruption where Keras orders the rows by the seed alone, which it
             does on TensorFlow.
+        signals: float32 [rows, signals], for a model that takes them beside the codes.
 
     Returns:
         One report an epoch.
     """
     keras.utils.set_random_seed(config.seed)
-    codes = train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")  # [rows, fields]
+    inputs = [train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")]  # [rows, fields]
+    if signals is not None:
+        inputs.append(signals)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
-    fitted = int(len(codes) * (1 - config.validation_share))
-    model.compile(optimizer=keras.optimizers.Adam(config.learning_rate), loss="binary_crossentropy")
+    fitted = fitted_rows(len(labels), config)
+    model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
     done = backup.restore(model) if backup else []
     for report in done:
         on_epoch(report)
@@ -53,17 +60,66 @@ def train(
             backup.keep(model, done)
         on_epoch(report)
 
+    rows = {"x": _one_or_all([each[:fitted] for each in inputs]), "y": labels[:fitted], "batch_size": config.batch_size}
+    if config.reshuffle:
+        batches = ReshuffledBatches([each[:fitted] for each in inputs], labels[:fitted], config, epoch=len(done))
+        rows = {"x": batches, "shuffle": False}
     model.fit(
-        codes[:fitted],
-        labels[:fitted],
-        validation_data=(codes[fitted:], labels[fitted:]),
+        **rows,
+        validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
+        validation_batch_size=config.batch_size,
         initial_epoch=len(done),
         epochs=config.epochs,
-        batch_size=config.batch_size,
         callbacks=[_Reporter(config, fitted, epoch_done, on_batch)],
         verbose=0,
     )
     return done
+
+
+def fitted_rows(rows: int, config: TrainingConfig) -> int:
+    """How many of the training rows are fitted on; the others, at their end, only measure the loss."""
+    return int(rows * (1 - config.validation_share))
+
+
+class ReshuffledBatches(keras.utils.PyDataset):
+    """Batches of rows in an order of its own for every epoch, by the seed and the epoch alone.
+
+    Args:
+        inputs: arrays [rows, ...] that the model takes.
+        labels: [rows].
+        config: batch_size and seed.
+        epoch: number of the first epoch, from 0.
+    """
+
+    def __init__(self, inputs: list[np.ndarray], labels: np.ndarray, config: TrainingConfig, epoch: int = 0) -> None:
+        super().__init__()
+        self._inputs, self._labels, self._config, self._next_epoch = inputs, labels, config, epoch
+        self._order = np.arange(len(labels))  # Keras looks at a batch before the first epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self._config.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+        size = self._config.batch_size
+        rows = self._order[index * size : (index + 1) * size]
+        return _one_or_all([each[rows] for each in self._inputs]), self._labels[rows]
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras."""
+        self._order = np.random.default_rng([self._config.seed, self._next_epoch]).permutation(len(self._labels))
+        self._next_epoch += 1
+
+
+def _one_or_all(inputs: list[np.ndarray]) -> Any:
+    """Inputs as Keras wants them: the array itself where there is one, else all as a tuple."""
+    return inputs[0] if len(inputs) == 1 else tuple(inputs)
+
+
+def _learning_rate(config: TrainingConfig, rows: int) -> Any:
+    if config.schedule == "constant":
+        return config.learning_rate
+    steps = config.epochs * -(-rows // config.batch_size)
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
 
 
 class _Reporter(keras.callbacks.Callback):

@@ -6,85 +6,131 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ml import checks
+from ml import checks, schema
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.checks import blocking, require
-from orchestration.metadata import markdown_table, table_metadata
+from orchestration.metadata import inline_picture, markdown_table, table_metadata
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 
 _COMMON: dict[str, Any] = {"group_name": "evaluation", "owners": OWNERS}
+_COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
 
 
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
-def baseline_metrics(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame) -> dg.MaterializeResult[Any]:
-    """Metrics of the random order, the movie mean, a matrix factorisation and the perfect order."""
+def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the test rows by the random order, the movie mean, a matrix factorisation and the perfect order."""
+    from ml.evaluation.report import baseline_scores  # noqa: PLC0415 - slow to import
+
+    return baseline_scores(train_interactions, test_interactions)
+
+
+@dg.asset(**_COMMON, kinds={"numpy", "parquet"})
+def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFrame) -> dg.MaterializeResult[Any]:
+    """Metrics of the baselines."""
     from ml.evaluation.report import comparison_table, evaluate_baselines  # noqa: PLC0415 - slow to import
 
-    metrics = evaluate_baselines(train_interactions, test_interactions)
+    metrics = evaluate_baselines(test_interactions, baseline_scores)
     return dg.MaterializeResult(
         value=metrics, metadata={"metrics": markdown_table(comparison_table([metrics]), index=True)}
     )
 
 
-def metrics_asset(model: str) -> dg.AssetsDefinition:
-    """The asset that measures one trained model on the test rows."""
-    name = f"{model}_metrics"
+def metrics_assets(model: str) -> dg.AssetsDefinition:
+    """The assets that score the test rows with one trained model and measure the scores."""
+    scores_name, metrics_name = f"{model}_scores", f"{model}_metrics"
 
-    @dg.asset(
-        **_COMMON,
-        name=name,
-        description=f"Metrics of {model} on the test interactions.",
-        kinds={"keras", "mlflow", "parquet"},
+    @dg.multi_asset(
+        name=f"evaluate_{model}",
+        outs={
+            scores_name: dg.AssetOut(
+                description=f"Probabilities of {model} for the test interactions.",
+                kinds={"keras", "parquet"},
+                **_COMMON,
+            ),
+            metrics_name: dg.AssetOut(
+                description=f"Metrics of {model} on the test interactions.",
+                kinds={"keras", "mlflow", "parquet"},
+                **_COMMON,
+            ),
+        },
         ins={"trained": dg.AssetIn(model)},
         retry_policy=TRANSIENT,
-        check_specs=blocking(name, "not_below_random"),
+        check_specs=blocking(metrics_name, "not_below_random"),
     )
-    def metrics(
+    def evaluate_model(
         tracking: Tracking,
         trained: dict[str, Any],
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
     ) -> Iterator[Any]:
-        from ml.evaluation.report import evaluate  # noqa: PLC0415 - slow to import
+        from ml.evaluation import plots  # noqa: PLC0415 - slow to import
+        from ml.evaluation.calibration import reliability  # noqa: PLC0415
+        from ml.evaluation.report import evaluate  # noqa: PLC0415
         from ml.inference.scorer import Scorer  # noqa: PLC0415
 
         version = RegisteredVersion(**trained)
-        scorer = Scorer(tracking.load_bundle(version))
-        found = evaluate(model, test_interactions, scorer.score_encoded(test_interactions))
+        scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
+        found = evaluate(model, test_interactions, scores)
         values = dict(zip(found["metric"], found["value"].astype(float), strict=True))
-        tracking.log_metrics(version, values)
-        yield from require(name, checks.not_below_random(found, baseline_metrics))
-        run = dg.MetadataValue.url(tracking.run_url(version.run_id))
-        yield dg.MaterializeResult(value=found, metadata={**values, "mlflow_run": run})
+        plot = plots.reliability_plot(model, reliability(test_interactions[schema.LABEL].to_numpy(), scores))
+        tracking.log_evaluation(version, values, {"reliability.png": plot})
+        yield from require(metrics_name, checks.not_below_random(found, baseline_metrics))
+        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
+        shown = {
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
+            "reliability": inline_picture("reliability", plots.png(plot)),
+        }
+        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**values, **shown})
 
-    return metrics
+    return evaluate_model
 
 
 @dg.asset(
     **_COMMON,
     kinds={"pandas", "parquet"},
     ins={f"{model}_version": dg.AssetIn(model) for model in MODELS}
-    | {f"{model}_found": dg.AssetIn(f"{model}_metrics") for model in MODELS},
+    | {name: dg.AssetIn(name) for model in MODELS for name in (f"{model}_metrics", f"{model}_scores")},
 )
 def model_comparison(
-    storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
+    storage: Storage,
+    tracking: Tracking,
+    train_interactions: pd.DataFrame,
+    test_interactions: pd.DataFrame,
+    baseline_metrics: pd.DataFrame,
+    baseline_scores: pd.DataFrame,
+    **inputs: Any,
 ) -> dg.MaterializeResult[Any]:
-    """Models and baselines side by side; written as evaluation.parquet."""
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - slow to import
+    """Models and baselines side by side, by pair with intervals, and by how active users are.
 
-    evaluation = pd.concat([*(inputs[f"{model}_found"] for model in MODELS), baseline_metrics], ignore_index=True)
-    path = storage.write_table("evaluation", evaluation)
+    Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet.
+    """
+    from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
+    from ml.evaluation.intervals import compare_models  # noqa: PLC0415
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415
+
+    evaluation = pd.concat([*(inputs[f"{model}_metrics"] for model in MODELS), baseline_metrics], ignore_index=True)
+    scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in MODELS}
+    scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
+    comparison = compare_models(test_interactions, scores)
+    activity = pd.concat(
+        [metrics_by_activity(name, train_interactions, test_interactions, own) for name, own in scores.items()],
+        ignore_index=True,
+    )
+    tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
+    paths = {name: storage.write_table(name, table) for name, table in tables.items()}
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
     return dg.MaterializeResult(
         metadata={
             **table_metadata(evaluation),
             "comparison": markdown_table(comparison_table([evaluation]), index=True),
-            "path": dg.MetadataValue.path(str(path)),
+            "differences_with_95_percent_intervals": markdown_table(comparison),
+            "by_activity": markdown_table(activity),
+            **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
         }
     )
 
 
-autoint_metrics, autoint_mlp_metrics = map(metrics_asset, MODELS)
+evaluations = [metrics_assets(model) for model in MODELS]

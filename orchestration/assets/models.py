@@ -1,55 +1,57 @@
 """The trained models: one MLflow run and one registered version each, from one factory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import BaseModel, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig
+from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
-from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT
+from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
 from orchestration.checks import blocking, require
 from orchestration.metadata import inline_picture
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import Settings
 
-
-class TrainingSettings(dg.Config, TrainingConfig):
-    """How the model is fitted."""
+TRAININGS_AT_ONCE = 2  # as in dagster.yaml
 
 
-class AutoIntSettings(dg.Config, AutoIntConfig):
-    """AutoInt's architecture."""
+def settings_type(name: str, of: BaseModel) -> type[dg.Config]:
+    """A launch configuration like the class of ``of``, its values as defaults."""
+    fields: dict[str, Any] = {}
+    for field, declared in type(of).model_fields.items():
+        info = copy(declared)
+        info.default, info.default_factory = getattr(of, field), None
+        fields[field] = (declared.annotation, info)
+    return create_model(name, __base__=dg.Config, **fields)
 
 
-class AutoIntMLPSettings(dg.Config, AutoIntMLPConfig):
-    """AutoInt+MLP's architecture."""
+def launch_settings(name: str, recipe: Recipe) -> type[dg.Config]:
+    """What can be set at launch in place of the recipe's own values: those of the model and of the training."""
+    parts = {part: settings_type(f"{name}_{part}", getattr(recipe, part)) for part in ("model", "training")}
+    fields: dict[str, Any] = {part: (kind, kind()) for part, kind in parts.items()}
+    return create_model(f"{name}_run", __base__=dg.Config, **fields)
 
 
-class AutoIntRun(dg.Config):
-    """Settings of the asset ``autoint``."""
-
-    model: AutoIntSettings = AutoIntSettings()
-    training: TrainingSettings = TrainingSettings()
-
-
-class AutoIntMLPRun(dg.Config):
-    """Settings of the asset ``autoint_mlp``."""
-
-    model: AutoIntMLPSettings = AutoIntMLPSettings()
-    training: TrainingSettings = TrainingSettings()
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with a launch's settings in place of its own."""
+    model = type(recipe.model)(**settings["model"])
+    return recipe.model_copy(update={"model": model, "training": TrainingConfig(**settings["training"])})
 
 
-def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], text: str) -> dg.AssetsDefinition:
+def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     """The asset that trains, logs and registers one model; its value says which version that was."""
+    config_type = launch_settings(name, recipe)
 
     @dg.asset(
         name=name,
-        description=text,
+        description=recipe.description,
         group_name="models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
@@ -69,23 +71,17 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
     ) -> Iterator[Any]:
         from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
         from ml.inference.bundle import ModelBundle  # noqa: PLC0415
-        from ml.models.autoint import build_model  # noqa: PLC0415
-        from ml.training.backup import Backup  # noqa: PLC0415
-        from ml.training.trainer import train  # noqa: PLC0415
+        from ml.training.fitting import Fitting  # noqa: PLC0415
+        from ml.training.processors import share_processors  # noqa: PLC0415
 
-        architecture: AutoIntConfig = config.model  # type: ignore[attr-defined]
-        training: TrainingConfig = config.training  # type: ignore[attr-defined]
+        share_processors(TRAININGS_AT_ONCE)
+        followed = with_settings(recipe, config.model_dump())  # type: ignore[attr-defined]
         encoders = FeatureMap.from_dict(feature_map)
-        network = build_model(name, encoders.field_dims, architecture, training.seed)
-        folder = Settings().local_home / "training" / tracking.dataset / name
-        backup = Backup.of(folder, network, train_interactions, training)
+        fitting = Fitting(followed, train_interactions, encoders.field_dims)
+        backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
 
         with tracking.run(context, name) as run:
-            run.log_setup(
-                {**architecture.model_dump(), **training.model_dump(), "parameters": network.count_params()},
-                train_interactions,
-                feature_map,
-            )
+            run.log_setup(followed, fitting.network.count_params(), train_interactions, feature_map)
 
             def report(epoch: EpochReport) -> None:
                 run.log_epoch(epoch.epoch, train_loss=epoch.train_loss, val_loss=epoch.val_loss)
@@ -101,12 +97,12 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
                     f"about {batch.seconds_left:.0f} s left"
                 )
 
-            reports = train(network, train_interactions, training, report, report_batch, backup)
+            reports = fitting.run(report, report_batch, backup)
             train_losses, val_losses = [r.train_loss for r in reports], [r.val_loss for r in reports]
             curve = plots.loss_curve(f"{name} on {tracking.dataset}", train_losses, val_losses)
             run.log_figure(curve, "loss_curve.png")
             yield from require(name, checks.losses_fall(train_losses, val_losses))
-            bundle = ModelBundle.of(network, encoders, users, movies)
+            bundle = ModelBundle.of(fitting.serving_network, encoders, users, movies)
             version = run.register(bundle, step=len(reports))
             backup.remove()
         yield dg.MaterializeResult(
@@ -115,7 +111,7 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
                 "loss_curve": inline_picture("loss curve", plots.png(curve)),
                 "train_loss": train_losses[-1],
                 "val_loss": val_losses[-1],
-                "parameters": network.count_params(),
+                "parameters": fitting.network.count_params(),
                 "model_version": version.version,
                 "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
                 "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
@@ -125,5 +121,4 @@ def model_asset(name: str, config_type: type[AutoIntRun] | type[AutoIntMLPRun], 
     return model
 
 
-autoint = model_asset("autoint", AutoIntRun, "AutoInt: self-attention over the feature embeddings.")
-autoint_mlp = model_asset("autoint_mlp", AutoIntMLPRun, "AutoInt+MLP: AutoInt with a deep branch beside it.")
+models = [model_asset(name, recipe) for name, recipe in RECIPES.items()]

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tracking_config import TrackingConfig, load_tracking_config
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
     from ml.inference.bundle import ModelBundle
@@ -114,12 +115,16 @@ class Tracking(dg.ConfigurableResource):
             tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
             return str(self.client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
 
-    def log_metrics(self, version: RegisteredVersion, metrics: dict[str, float]) -> None:
-        """Add final metrics to the run, and to the logged model, of a registered version."""
+    def log_evaluation(
+        self, version: RegisteredVersion, metrics: Mapping[str, float], figures: Mapping[str, "Figure"]
+    ) -> None:
+        """Add final metrics to the run, and to the logged model, of a registered version, and pictures to the run."""
         import mlflow  # noqa: PLC0415
 
         with self.session():
-            mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id)
+            mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
+            for name, figure in figures.items():
+                self.client.log_figure(version.run_id, figure, name)
 
     def load_bundle(self, version: RegisteredVersion) -> "ModelBundle":
         """The bundle of a registered version."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from orchestration.assets.common import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.settings import PROJECT_ROOT
 
@@ -13,10 +14,13 @@ GROUPS = {
     "raw": {"raw_users", "raw_movies", "raw_ratings"},
     "tables": {"users", "movies", "ratings", "interactions"},
     "features": {"feature_map", "encoded_interactions", "train_interactions", "test_interactions"},
-    "models": {"autoint", "autoint_mlp"},
-    "evaluation": {"baseline_metrics", "autoint_metrics", "autoint_mlp_metrics", "model_comparison"},
+    "models": set(MODELS),
+    "evaluation": {
+        "baseline_scores", "baseline_metrics", "model_comparison",
+        *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics")),
+    },
     "recommendations": {"top10_recommendations"},
-}
+}  # fmt: skip
 CHECKS = {
     "raw_users": {"row_count", "unique_keys"},
     "raw_movies": {"row_count", "unique_keys"},
@@ -28,11 +32,9 @@ CHECKS = {
     "feature_map": {"cardinalities"},
     "encoded_interactions": {"row_count", "complete", "codes_in_range"},
     "train_interactions": {"whole_split"},
-    "autoint": {"losses_fall"},
-    "autoint_mlp": {"losses_fall"},
-    "autoint_metrics": {"not_below_random"},
-    "autoint_mlp_metrics": {"not_below_random"},
-    "top10_recommendations": {"top_lists_autoint", "top_lists_autoint_mlp"},
+    **{model: {"losses_fall"} for model in MODELS},
+    **{f"{model}_metrics": {"not_below_random"} for model in MODELS},
+    "top10_recommendations": {f"top_lists_{model}" for model in MODELS},
 }
 SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
 
@@ -68,7 +70,7 @@ def test_checks_all_block(definitions: dg.Definitions) -> None:
 def test_only_evaluated_models_are_published(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     parents = {key.to_user_string() for key in graph.get(dg.AssetKey("top10_recommendations")).parent_keys}
-    assert parents == {"autoint", "autoint_mlp", "ratings", "model_comparison"}
+    assert parents == {*MODELS, "ratings", "model_comparison"}
 
 
 def test_jobs(definitions: dg.Definitions) -> None:

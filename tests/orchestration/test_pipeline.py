@@ -1,4 +1,5 @@
 import io
+import itertools
 import math
 import shutil
 import zipfile
@@ -21,16 +22,18 @@ from tests.orchestration.conftest import DATASET, EPOCHS, RUN_CONFIG, Pipeline, 
 
 TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
-    "train_interactions", "test_interactions", "baseline_metrics", "autoint_metrics", "autoint_mlp_metrics",
-    "evaluation", "top10_autoint", "top10_autoint_mlp",
+    "train_interactions", "test_interactions", "baseline_scores", "baseline_metrics",
+    "evaluation", "comparison", "evaluation_by_activity",
+    *(name for model in MODELS for name in (f"{model}_scores", f"{model}_metrics", f"top10_{model}")),
 }  # fmt: skip
-DOCUMENTS = {"feature_map", "autoint", "autoint_mlp"}
+DOCUMENTS = {"feature_map", *MODELS}
 TOP_COLUMNS = {
     "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
     "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",
 }  # fmt: skip
 METRICS = {
     "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
+    "expected_calibration_error",
 }  # fmt: skip
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
 Row = dict[str, Any]
@@ -136,11 +139,43 @@ def test_evaluation_is_long(pipeline: Pipeline) -> None:
     assert list(evaluation) == ["model", "metric", "value"]
     found = {model: set(rows) for model, rows in evaluation.groupby("model")["metric"]}
     expected = dict.fromkeys((*MODELS, "movie_mean", "ceiling"), METRICS)
-    without_probabilities = METRICS - {"log_loss"}
+    without_probabilities = METRICS - {"log_loss", "expected_calibration_error"}
     assert found == {**expected, "random": without_probabilities, "matrix_factorization": without_probabilities}
     assert set(found) == {*MODELS, *BASELINES}
     assert not evaluation.duplicated(["model", "metric"]).any()
     assert np.isfinite(evaluation["value"]).all()
+
+
+def test_comparison_holds_every_pair_once(pipeline: Pipeline) -> None:
+    comparison, evaluation = pipeline.table("comparison"), pipeline.table("evaluation")
+    assert list(comparison) == ["model_a", "model_b", "metric", "difference", "low", "high"]
+    names = (*MODELS, "movie_mean", "matrix_factorization")
+    pairs = set(itertools.combinations(names, 2))
+    values = evaluation.set_index(["model", "metric"])["value"]
+    assert {tuple(pair) for pair in comparison[["model_a", "model_b"]].to_numpy()} == pairs
+    assert len(comparison) == len(pairs) * 5
+    for row in comparison.to_dict("records"):
+        expected = values[row["model_a"], row["metric"]] - values[row["model_b"], row["metric"]]
+        assert row["difference"] == pytest.approx(expected, abs=1e-9)
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
+def test_activity_groups_make_up_all_users(pipeline: Pipeline) -> None:
+    by_activity = pipeline.table("evaluation_by_activity")
+    values = pipeline.table("evaluation").set_index(["model", "metric"])["value"]
+    assert set(by_activity["group"]) == {"cold", "light", "medium", "heavy"}
+    own = by_activity[(by_activity["model"] == MODELS[0]) & (by_activity["metric"] == "ndcg_at_10")]
+    mean = (own["value"].fillna(0) * own["users"]).sum() / own["users"].sum()
+    assert mean == pytest.approx(values[MODELS[0], "ndcg_at_10"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_scores_are_those_that_were_measured(pipeline: Pipeline, model: str) -> None:
+    scores, test = pipeline.table(f"{model}_scores")["score"], pipeline.table("test_interactions")
+    found = pipeline.table("evaluation").set_index(["model", "metric"])["value"]
+    assert len(scores) == len(test)
+    likely = np.where(test["label"] == 1, scores, 1 - scores).astype(float)
+    assert found[model, "log_loss"] == pytest.approx(-np.log(likely).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS)

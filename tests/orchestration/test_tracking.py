@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from orchestration.resources.tracking import Tracking
 from orchestration.settings import PROJECT_ROOT
 from tests.orchestration.conftest import ARCHITECTURE, DATASET, EPOCHS, TRAINING, Pipeline, environment
 
-NAMES = {"autoint": f"{DATASET}-autoint", "autoint_mlp": f"{DATASET}-autoint-mlp"}
+NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}
 METRICS = {
     "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
+    "expected_calibration_error",
 }  # fmt: skip
 # Run where nothing knows of this project: what MLflow stored must be enough.
 SCORE = """
@@ -109,9 +111,11 @@ def test_params(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     params = runs[model].data.params
     given = {name: str(value) for name, value in (TRAINING | ARCHITECTURE).items()}
     assert {name: params[name] for name in given} == given
-    assert {"seed", "validation_share", "num_heads", "use_residual"} <= set(params)
+    assert {"seed", "validation_share", "num_heads", "use_residual", "architecture", "fields"} <= set(params)
+    assert ("factorizations" in params) == (model == "autoint_collaborative")
     assert ("dropout" in params) == (model == "autoint_mlp")
-    assert int(params["parameters"]) == pipeline.bundle(model).network.count_params()
+    trained = pipeline.bundle(model).network.trainable_variables
+    assert int(params["parameters"]) == sum(math.prod(weight.shape) for weight in trained)
 
 
 def git_commit() -> str | None:

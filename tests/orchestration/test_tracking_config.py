@@ -105,7 +105,7 @@ def test_placeholders_are_filled(tmp_path: Path) -> None:
     assert config.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert config.artifact_location == f"file://{tmp_path}/mlflow-artifacts/films"
     assert config.experiment == "movie-recommender-films"
-    assert config.registered_models == {"autoint": "films-autoint", "autoint_mlp": "films-autoint-mlp"}
+    assert config.registered_models == {model: f"films-{model.replace('_', '-')}" for model in MODELS}
     assert (config.aliases.trained, config.aliases.published) == ("challenger", "champion")
 
 

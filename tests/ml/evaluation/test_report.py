@@ -2,9 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml.evaluation.calibration import expected_calibration_error
 from ml.evaluation.classification import auc, log_loss
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
-from ml.evaluation.report import METRICS, comparison_table, evaluate
+from ml.evaluation.report import METRICS, baseline_scores, comparison_table, evaluate, evaluate_baselines
+from ml.models.baselines import factorization_scores, movie_mean_scores
+
+OF_PROBABILITIES = ["log_loss", "expected_calibration_error"]
+BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def test_long_form_has_one_row_a_metric(interactions: pd.DataFrame) -> None:
         "value": "float64",
     }
     assert set(evaluation["model"]) == {"mine"}
-    assert tuple(evaluation["metric"]) == METRICS == (*RANKING_METRICS, "auc", "log_loss")
+    assert tuple(evaluation["metric"]) == METRICS == (*RANKING_METRICS, "auc", "log_loss", "expected_calibration_error")
 
 
 def test_values_are_means_over_users_and_over_rows(interactions: pd.DataFrame) -> None:
@@ -39,6 +44,7 @@ def test_values_are_means_over_users_and_over_rows(interactions: pd.DataFrame) -
     ranking = ranking_metrics_by_user(users, items, labels, scores)
     expected = {name: ranking[name].mean() for name in RANKING_METRICS}
     expected |= {"auc": auc(labels, scores), "log_loss": log_loss(labels, scores)}
+    expected["expected_calibration_error"] = expected_calibration_error(labels, scores)
     assert as_dict(evaluate("mine", interactions, scores)) == pytest.approx(expected)
 
 
@@ -55,15 +61,17 @@ def test_perfect_order_has_full_marks_by_the_standard_definition_only(interactio
     assert values["hit_rate_at_10"] == 1
     assert values["auc"] == 1
     assert values["log_loss"] == pytest.approx(0, abs=1e-9)
+    assert values["expected_calibration_error"] == 0
     assert 0.5 < values["ndcg_at_10_reference"] < 1
     assert values["recall_at_10"] == values["recall_at_10_reference"] < 1
 
 
-def test_scores_that_are_no_probabilities_have_no_log_loss(interactions: pd.DataFrame) -> None:
+def test_scores_that_are_no_probabilities_have_no_metrics_of_those(interactions: pd.DataFrame) -> None:
     scores = random_scores(interactions)
     values = as_dict(evaluate("stars", interactions, scores * 9 - 3, are_probabilities=False))
     expected = as_dict(evaluate("same order", interactions, scores))
-    del expected["log_loss"]
+    for name in OF_PROBABILITIES:
+        del expected[name]
     assert values == pytest.approx(expected)
 
 
@@ -74,11 +82,41 @@ def test_comparison_has_one_row_a_model_and_one_column_a_metric(interactions: pd
     assert table.index.tolist() == ["zebra", "aardvark"]
     assert tuple(table.columns) == METRICS
     assert table.loc["aardvark"].to_dict() == as_dict(second)
-    assert table.loc["zebra"].drop("log_loss").to_dict() == as_dict(first)
-    assert table.isna().to_numpy().sum() == 1
-    assert np.isnan(table.loc["zebra", "log_loss"])
+    assert table.loc["zebra"].drop(OF_PROBABILITIES).to_dict() == as_dict(first)
+    assert table.isna().to_numpy().sum() == 2
+    assert table.loc["zebra", OF_PROBABILITIES].isna().all()
 
 
-def test_comparison_without_probabilities_has_no_column_of_log_loss(interactions: pd.DataFrame) -> None:
+def test_comparison_without_probabilities_has_no_columns_of_their_metrics(interactions: pd.DataFrame) -> None:
     only = evaluate("stars", interactions, random_scores(interactions), are_probabilities=False)
-    assert tuple(comparison_table([only]).columns) == METRICS[:-1]
+    assert tuple(comparison_table([only]).columns) == METRICS[:-2]
+
+
+@pytest.fixture
+def train(interactions: pd.DataFrame) -> pd.DataFrame:
+    return interactions.sample(frac=0.6, random_state=0).assign(rating=lambda rows: 2 + 3 * rows["label"])
+
+
+def test_baseline_scores_are_those_of_the_baselines(train: pd.DataFrame, interactions: pd.DataFrame) -> None:
+    test = interactions.drop(train.index)
+    scores = baseline_scores(train, test, seed=7)
+    assert {name: str(dtype) for name, dtype in scores.dtypes.items()} == dict.fromkeys(BASELINES, "float64")
+    assert scores.index.tolist() == test.index.tolist()
+    assert scores["random"].tolist() == np.random.default_rng(7).random(len(test)).tolist()
+    assert scores["movie_mean"].tolist() == movie_mean_scores(train, test).tolist()
+    assert scores["matrix_factorization"].tolist() == pytest.approx(factorization_scores(train, test, 7).tolist())
+    assert scores["ceiling"].tolist() == test["label"].tolist()
+
+
+def test_baselines_are_evaluated_by_their_scores(train: pd.DataFrame, interactions: pd.DataFrame) -> None:
+    test = interactions.drop(train.index)
+    scores = baseline_scores(train, test)
+    evaluation = evaluate_baselines(test, scores)
+    assert evaluation["model"].unique().tolist() == list(BASELINES)
+    for name, rows in evaluation.groupby("model"):
+        probabilities = name in ("movie_mean", "ceiling")
+        assert tuple(rows["metric"]) == (METRICS if probabilities else METRICS[:-2])
+        alone = evaluate(name, test, scores[name].to_numpy(), are_probabilities=probabilities)
+        pd.testing.assert_frame_equal(rows.reset_index(drop=True), alone)
+    ceiling = as_dict(evaluation[evaluation["model"] == "ceiling"])
+    assert (ceiling["auc"], ceiling["expected_calibration_error"]) == (1, 0)

@@ -4,7 +4,7 @@ import pytest
 
 from ml.features.feature_map import FeatureMap
 from ml.inference.bundle import ModelBundle
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig
 from tests.ml.models.reference import randomize
 
@@ -13,7 +13,7 @@ from tests.ml.models.reference import randomize
 def network(small_feature_map: FeatureMap) -> keras.Model:
     """A tiny AutoInt with random weights, so that every field matters to its scores."""
     config = AutoIntConfig(embed_dim=4, num_layers=1, num_heads=2, head_dim=2)
-    model = build_model("autoint", small_feature_map.field_dims, config, seed=1)
+    model = build_model("autoint", Inputs(small_feature_map.field_dims), config, seed=1)
     randomize(model, scale=0.5)
     return model
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ml.inference.forward import AutoIntForward, KerasForward, forward_of
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
@@ -23,7 +23,7 @@ CONFIGS = {
 def randomized(name: str) -> keras.Model:
     """A network whose weights are all far from zero, so that every part shows in the output."""
     architecture, config = CONFIGS[name]
-    network = build_model(architecture, FIELD_DIMS, config, seed=1)
+    network = build_model(architecture, Inputs(FIELD_DIMS), config, seed=1)
     rng = np.random.default_rng(2)
     for weight in network.weights:
         positive = "variance" in weight.path

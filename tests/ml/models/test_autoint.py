@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml import schema
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from tests.ml.models.reference import forward, randomize, sigmoid
 
@@ -28,7 +28,7 @@ CODES = np.random.default_rng(0).integers(0, DIMS, size=(9, len(DIMS)), dtype=np
 
 
 def small_model(variant: str, seed: int = 1) -> keras.Model:
-    return build_model(variant.partition("-")[0], DIMS, VARIANTS[variant], seed)
+    return build_model(variant.partition("-")[0], Inputs(DIMS), VARIANTS[variant], seed)
 
 
 def logits_of(model: keras.Model, codes: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def logits_of(model: keras.Model, codes: np.ndarray) -> np.ndarray:
     [("autoint", AutoIntConfig(), 224_688), ("autoint_mlp", AutoIntMLPConfig(), 232_977)],
 )
 def test_parameter_counts_of_the_reference(name: str, config: AutoIntConfig, parameters: int) -> None:
-    model = build_model(name, schema.MOVIELENS_1M.field_dims, config, seed=42)
+    model = build_model(name, Inputs(schema.MOVIELENS_1M.field_dims), config, seed=42)
     assert model.count_params() == parameters
     assert (model.input_shape, model.output_shape) == ((None, 14), (None, 1))
 
@@ -74,7 +74,7 @@ def test_seed_decides_the_start(name: str) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_kernels_of_equal_shape_start_different(name: str) -> None:
     config = AutoIntMLPConfig(**{**SMALL, "num_layers": 3}, hidden_units=[12, 12])
-    model = build_model(name, DIMS, config, seed=1)
+    model = build_model(name, Inputs(DIMS), config, seed=1)
     kernels = [np.asarray(weight) for weight in model.weights if weight.name != "bias"]
     for first, second in combinations(kernels, 2):
         if first.shape == second.shape:
@@ -88,7 +88,7 @@ def test_starts_at_even_odds(name: str) -> None:
 
 def test_dropout_only_while_training() -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6, 5], dropout=0.5)
-    model = build_model("autoint_mlp", DIMS, config, seed=1)
+    model = build_model("autoint_mlp", Inputs(DIMS), config, seed=1)
     expected = sigmoid(forward(randomize(model), DIMS, config, CODES))
     predicted = model.predict(CODES, verbose=0)
     np.testing.assert_allclose(predicted[:, 0], expected, rtol=1e-4)
@@ -99,7 +99,7 @@ def test_dropout_only_while_training() -> None:
 @pytest.mark.parametrize(("setting", "path"), [("l2_embedding", "embedding/table"), ("l2_deep", "deep_1/kernel")])
 def test_penalties(setting: str, path: str) -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6], **{setting: 0.1})
-    model = build_model("autoint_mlp", DIMS, config, seed=1)
+    model = build_model("autoint_mlp", Inputs(DIMS), config, seed=1)
     weights = randomize(model)
     paths = [path] if setting == "l2_embedding" else [path, "deep_logit/kernel"]
     expected = sum(0.1 * np.sum(weights[path] ** 2) for path in paths)
@@ -128,7 +128,7 @@ for name in ("autoint", "autoint_mlp"):
 
 def test_unknown_architecture() -> None:
     with pytest.raises(ValueError, match=r"'deepfm'.*autoint, autoint_mlp"):
-        build_model("deepfm", DIMS, AutoIntConfig(), seed=1)
+        build_model("deepfm", Inputs(DIMS), AutoIntConfig(), seed=1)
 
 
 class TestConfig:

@@ -10,7 +10,7 @@ import pytest
 STEPS = """
 import numpy as np, pandas as pd
 from ml import schema
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntMLPConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
@@ -18,7 +18,7 @@ from ml.training.trainer import train
 rng = np.random.default_rng(0)
 rows = pd.DataFrame(rng.integers(0, 5, (2000, len(schema.FIELD_NAMES))), columns=list(schema.FIELD_NAMES))
 rows["label"] = (rows["movie_id"] > 2).astype(int)
-network = build_model("autoint_mlp", [5] * len(schema.FIELD_NAMES), AutoIntMLPConfig(dropout=0.0), seed=1)
+network = build_model("autoint_mlp", Inputs([5] * len(schema.FIELD_NAMES)), AutoIntMLPConfig(dropout=0.0), seed=1)
 reports = train(network, rows, TrainingConfig(epochs=2, batch_size=100, learning_rate=0.01, seed=1))
 print(*(report.val_loss for report in reports))
 """

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ml import schema
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
-from ml.models.autoint import build_model
+from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntMLPConfig
 from ml.training import trainer
 from ml.training.backup import Backup, fingerprint
@@ -61,7 +61,7 @@ def fit(rows: pd.DataFrame, small_feature_map: FeatureMap) -> Fit:
         **network: float,
     ) -> Run:
         config = AutoIntMLPConfig(**{**TINY, **network})
-        model = build_model("autoint_mlp", small_feature_map.field_dims, config, seed=1)
+        model = build_model("autoint_mlp", Inputs(small_feature_map.field_dims), config, seed=1)
         received: list[EpochReport] = []
         return Run(model, train(model, table, settings, received.append, on_batch), received)
 
@@ -153,7 +153,9 @@ class TestResuming:
 
     @pytest.fixture
     def network(self, small_feature_map: FeatureMap) -> Callable[[], keras.Model]:
-        return lambda: build_model("autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**TINY), seed=1)
+        return lambda: build_model(
+            "autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**TINY), seed=1
+        )
 
     def test_ends_as_without_interruption(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
@@ -197,9 +199,9 @@ class TestResuming:
         other_rows = rows.copy()
         other_rows.iloc[0, other_rows.columns.get_loc("label")] ^= 1
         wider = build_model(
-            "autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**{**TINY, "embed_dim": 5}), 1
+            "autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**{**TINY, "embed_dim": 5}), 1
         )
-        other_seed = build_model("autoint_mlp", small_feature_map.field_dims, AutoIntMLPConfig(**TINY), 2)
+        other_seed = build_model("autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**TINY), 2)
         prints = {
             fingerprint(network(), rows, SETTINGS),
             fingerprint(network(), other_rows, SETTINGS),

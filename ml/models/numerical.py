@@ -1,0 +1,140 @@
+"""Layers that bring numbers, and what two sides' tables say together, to the AutoInt family."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ml.models.layers import PACKAGE, derive_seeds
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class NumericalEmbedding(keras.layers.Layer):
+    """Embed numbers: ``output[b, s] = v[s] * (input[b, s] - centre[s]) / scale[s] + w[s]``.
+
+    Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``v_m x_m``), with standardised numbers and an offset, without
+    which a number at its centre would have no embedding.
+
+    Args:
+        centres: of each number, commonly its mean.
+        scales: of each number, commonly its standard deviation; positive.
+        embed_dim: width of an embedding.
+        seed: of the normal start of v and w (sd 0.1).
+
+    Input:  [batch, numbers], float.
+    Output: [batch, numbers, embed_dim].
+
+    Example:
+        >>> NumericalEmbedding([0.0], [1.0], embed_dim=4)(np.array([[2.0]])).shape
+        TensorShape([1, 1, 4])
+    """
+
+    def __init__(
+        self,
+        centres: Sequence[float],
+        scales: Sequence[float],
+        embed_dim: int = 16,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not centres or len(centres) != len(scales):
+            raise ValueError(f"expected as many scales as centres and at least one, got {centres!r} and {scales!r}")
+        if min(scales) <= 0:
+            raise ValueError(f"scales must be positive, got {scales!r}")
+        if embed_dim < 1:
+            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
+        self.centres = tuple(map(float, centres))
+        self.scales = tuple(map(float, scales))
+        self.embed_dim = embed_dim
+        self.seed = seed
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if len(input_shape) != 2 or input_shape[1] != len(self.centres):
+            raise ValueError(f"expected [batch, {len(self.centres)}] numbers, got input shape {input_shape!r}")
+        for name, seed in zip(("direction", "offset"), derive_seeds(self.seed, 2), strict=True):
+            initializer = keras.initializers.RandomNormal(stddev=0.1, seed=seed)
+            weight = self.add_weight(name=name, shape=(len(self.centres), self.embed_dim), initializer=initializer)
+            setattr(self, name, weight)
+
+    def call(self, numbers: Any) -> Any:
+        standardised = (numbers - np.array(self.centres, np.float32)) / np.array(self.scales, np.float32)
+        return ops.expand_dims(standardised, -1) * self.direction + self.offset  # [batch, numbers, embed_dim]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (*input_shape, self.embed_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"centres": self.centres, "scales": self.scales, "embed_dim": self.embed_dim, "seed": self.seed}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SelectFields(keras.layers.Layer):
+    """Keep some of a row's fields: ``output[b, i] = input[b, positions[i]]``.
+
+    Args:
+        positions: of the kept fields, distinct.
+    """
+
+    def __init__(self, positions: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not positions or min(positions) < 0 or len(set(positions)) != len(positions):
+            raise ValueError(f"positions must be distinct and from 0, at least one, got {positions!r}")
+        self.positions = tuple(map(int, positions))
+
+    def call(self, codes: Any) -> Any:
+        return ops.take(codes, np.array(self.positions, np.int32), axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "positions": self.positions}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PairProducts(keras.layers.Layer):
+    """Inner products of two codes' table rows, by groups of columns; the tables are never trained.
+
+    ``output[b, s] = sum over s's columns of left[codes[b, l]] * right[codes[b, r]]``
+
+    Args:
+        positions: of the left and the right code among a row's codes, l and r.
+        sizes: rows of the left and of the right table.
+        widths: columns of each group, one after the other in both tables.
+
+    Input:  [batch, fields], integer codes from 0.
+    Output: [batch, groups].
+    """
+
+    def __init__(
+        self, positions: tuple[int, int], sizes: tuple[int, int], widths: Sequence[int], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(positions) != 2 or len(sizes) != 2 or min(positions) < 0 or min(sizes) < 1:
+            raise ValueError(f"expected two positions from 0 and two positive sizes, got {positions!r} and {sizes!r}")
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths must hold at least one positive width, got {widths!r}")
+        self.positions = tuple(map(int, positions))
+        self.sizes = tuple(map(int, sizes))
+        self.widths = tuple(map(int, widths))
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        columns = sum(self.widths)
+        left, right = self.sizes
+        self.left = self.add_weight(name="left", shape=(left, columns), initializer="zeros", trainable=False)
+        self.right = self.add_weight(name="right", shape=(right, columns), initializer="zeros", trainable=False)
+
+    def call(self, codes: Any) -> Any:
+        codes = ops.cast(codes, "int32")
+        left, right = (codes[:, position] for position in self.positions)
+        products = ops.take(self.left, left, axis=0) * ops.take(self.right, right, axis=0)  # [batch, columns]
+        groups = np.repeat(np.eye(len(self.widths), dtype=np.float32), self.widths, axis=0)  # [columns, groups]
+        return ops.matmul(products, groups)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (input_shape[0], len(self.widths))
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"positions": self.positions, "sizes": self.sizes, "widths": self.widths}
+        return {**super().get_config(), **config}

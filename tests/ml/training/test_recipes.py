@@ -1,0 +1,87 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ml import schema
+from ml.errors import DataError
+from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.training.config import TrainingConfig
+from ml.training.recipes import load_recipes
+from orchestration.settings import PROJECT_ROOT
+
+PLAIN: dict[str, Any] = {"description": "A model.", "architecture": "autoint"}
+
+
+def written(tmp_path: Path, recipes: Any) -> Path:
+    path = tmp_path / "recipes.yaml"
+    path.write_text(yaml.safe_dump({"recipes": recipes}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_the_project_s_reference_recipes_are_the_reference() -> None:
+    recipes = load_recipes(PROJECT_ROOT / "recipes.yaml")
+    for name, model in (("autoint", AutoIntConfig()), ("autoint_mlp", AutoIntMLPConfig())):
+        assert recipes[name].architecture == name
+        assert recipes[name].model == model
+        assert type(recipes[name].model) is type(model)
+        assert recipes[name].training == TrainingConfig()
+        assert recipes[name].fields == schema.FIELD_NAMES
+        assert recipes[name].positions is None
+        assert recipes[name].signals is None
+
+
+def test_a_recipe_is_data(tmp_path: Path) -> None:
+    signals = {"factorizations": {"rating_3": {"factors": 3}}, "folds": 4}
+    document = {
+        "second": {**PLAIN, "architecture": "autoint_mlp", "model": {"hidden_units": [8]}, "signals": signals},
+        "first": {**PLAIN, "fields": ["movie_year", "gender"], "training": {"epochs": 2}},
+    }
+    recipes = load_recipes(written(tmp_path, document))
+    assert list(recipes) == ["second", "first"]
+    assert recipes["second"].model == AutoIntMLPConfig(hidden_units=[8])
+    assert recipes["second"].signals is not None
+    assert recipes["second"].signals.factorizations["rating_3"].factors == 3
+    assert recipes["first"].positions == [3, 10]
+    assert recipes["first"].training.epochs == 2
+    assert recipes["first"].model_dump()["model"] == AutoIntConfig().model_dump()
+
+
+def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
+    assert list(load_recipes(written(tmp_path, {"a": {**PLAIN, "enabled": False}, "b": PLAIN}))) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "words"),
+    [
+        ({}, "recipes"),
+        ({"a": {**PLAIN, "enabled": False}}, "enabled"),
+        ({"A b": PLAIN}, "A b"),
+        ({"a": {"architecture": "autoint"}}, "description"),
+        ({"a": {**PLAIN, "architecture": "deepfm"}}, "deepfm"),
+        ({"a": {"description": "x"}}, "unknown architecture"),
+        ({"a": {**PLAIN, "optimizer": "adam"}}, "optimizer"),
+        ({"a": {**PLAIN, "model": {"hidden_units": [3]}}}, "hidden_units"),
+        ({"a": {**PLAIN, "training": {"epochs": 0}}}, "epochs"),
+        ({"a": {**PLAIN, "training": {"schedule": "linear"}}}, "schedule"),
+        ({"a": {**PLAIN, "fields": ["director"]}}, "director"),
+        ({"a": {**PLAIN, "fields": ["gender", "gender"]}}, "none twice"),
+        ({"a": {**PLAIN, "signals": {"folds": 1}}}, "folds"),
+        ({"a": {**PLAIN, "signals": {"factorizations": {"x": {"rank": 1}}}}}, "rank"),
+    ],
+)
+def test_mistakes_are_named_with_the_file(tmp_path: Path, recipes: Any, words: str) -> None:
+    path = written(tmp_path, recipes)
+    with pytest.raises(DataError) as caught:
+        load_recipes(path)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "recipes: [", ""])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"recipes\.yaml"):
+        load_recipes(path)
