@@ -6,11 +6,10 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.training.config import TrainingConfig
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
@@ -22,27 +21,35 @@ from orchestration.settings import Settings
 TRAININGS_AT_ONCE = 2  # as in dagster.yaml
 
 
-def settings_type(name: str, of: BaseModel) -> type[dg.Config]:
+class LaunchConfig(dg.Config):
+    """A launch configuration in which an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def settings_type(name: str, of: BaseModel) -> type[LaunchConfig]:
     """A launch configuration like the class of ``of``, its values as defaults."""
     fields: dict[str, Any] = {}
     for field, declared in type(of).model_fields.items():
         info = copy(declared)
         info.default, info.default_factory = getattr(of, field), None
         fields[field] = (declared.annotation, info)
-    return create_model(name, __base__=dg.Config, **fields)
+    return create_model(name, __base__=LaunchConfig, **fields)
 
 
-def launch_settings(name: str, recipe: Recipe) -> type[dg.Config]:
+def launch_settings(name: str, recipe: Recipe) -> type[LaunchConfig]:
     """What can be set at launch in place of the recipe's own values: those of the model and of the training."""
     parts = {part: settings_type(f"{name}_{part}", getattr(recipe, part)) for part in ("model", "training")}
     fields: dict[str, Any] = {part: (kind, kind()) for part, kind in parts.items()}
-    return create_model(f"{name}_run", __base__=dg.Config, **fields)
+    return create_model(f"{name}_run", __base__=LaunchConfig, **fields)
 
 
-def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+def with_settings(recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """The recipe with a launch's settings in place of its own."""
-    model = type(recipe.model)(**settings["model"])
-    return recipe.model_copy(update={"model": model, "training": TrainingConfig(**settings["training"])})
+    own = {part: getattr(recipe, part) for part in ("model", "training")}
+    return recipe.model_copy(
+        update={part: type(values)(**{**values.model_dump(), **settings[part]}) for part, values in own.items()}
+    )
 
 
 def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:

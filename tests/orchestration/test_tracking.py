@@ -17,7 +17,9 @@ import yaml
 from mlflow.entities import Run
 
 from ml.inference.scorer import Scorer
-from orchestration.assets.common import MODELS
+from ml.training.recipes import Recipe
+from orchestration.assets.common import MODELS, RECIPES
+from orchestration.assets.models import with_settings
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import PROJECT_ROOT
@@ -147,10 +149,13 @@ def test_data_set_is_logged_as_input(pipeline: Pipeline, runs: dict[str, Run], m
 def test_artifacts(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str, tmp_path: Path) -> None:
     run_id = runs[model].info.run_id
     names = {artifact.path for artifact in tracking.client.list_artifacts(run_id)}
-    assert names == {"feature_map.json", "loss_curve.png"}
+    assert names == {"feature_map.json", "loss_curve.png", "recipe.yaml", "reliability.png"}
     paths = {name: Path(tracking.client.download_artifacts(run_id, name, str(tmp_path))) for name in names}
     assert json.loads(paths["feature_map.json"].read_text("utf-8")) == pipeline.document("feature_map")
-    assert paths["loss_curve.png"].read_bytes().startswith(b"\x89PNG\r\n")
+    for picture in ("loss_curve.png", "reliability.png"):
+        assert paths[picture].read_bytes().startswith(b"\x89PNG\r\n")
+    followed = Recipe(**yaml.safe_load(paths["recipe.yaml"].read_text("utf-8")))
+    assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING})
     assert pipeline.home in Path(runs[model].info.artifact_uri.removeprefix("file://")).parents
 
 

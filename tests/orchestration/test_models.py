@@ -1,0 +1,28 @@
+import pytest
+from pydantic import ValidationError
+
+from orchestration.assets.common import RECIPES
+from orchestration.assets.models import launch_settings, with_settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_launch_without_settings_follows_the_recipe(name: str) -> None:
+    settings = launch_settings(name, RECIPES[name])()
+    assert with_settings(RECIPES[name], settings.model_dump()) == RECIPES[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_launch_changes_what_it_sets_and_nothing_else(name: str) -> None:
+    recipe = RECIPES[name]
+    settings = launch_settings(name, recipe)(training={"seed": 77}, model={"num_layers": 4})
+    changed = with_settings(recipe, settings.model_dump())
+    assert changed.training == recipe.training.model_copy(update={"seed": 77})
+    assert changed.model == recipe.model.model_copy(update={"num_layers": 4})
+    assert type(changed.model) is type(recipe.model)
+    assert changed.signals == recipe.signals
+
+
+@pytest.mark.parametrize("settings", [{"training": {"epochs": 0}}, {"training": {"seeds": 1}}, {"model": {"width": 3}}])
+def test_bad_settings_are_refused_at_launch(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        launch_settings("autoint", RECIPES["autoint"])(**settings)
