@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-real test-slow bench bench-top10 bench-training lint format clean
+.PHONY: help run run-temporal ui test test-real test-slow bench bench-top10 bench-training lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 
 run: $(READY) ## materialize everything: raw ratings to top-10 tables
 	@$(BIN)/python -m orchestration.run
+
+run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
+	@$(BIN)/python -m orchestration.run temporal
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
 	@$(BIN)/python -m orchestration.ui

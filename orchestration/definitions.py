@@ -3,7 +3,7 @@
 import dagster as dg
 
 from orchestration.assets import evaluation, features, models, raw, recommendations, tables
-from orchestration.jobs import pipeline
+from orchestration.jobs import pipeline, temporal_evaluation
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.resources.tracking import Tracking
@@ -22,7 +22,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
         assets=dg.load_assets_from_modules([raw, tables, features, models, evaluation, recommendations]),
-        jobs=[pipeline],
+        jobs=[pipeline, temporal_evaluation],
         schedules=[nightly()],
         resources={
             "raw_data": raw_data,

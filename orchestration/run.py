@@ -1,4 +1,7 @@
-"""Materialize everything and say what came of it: ``python -m orchestration.run`` (``make run``)."""
+"""Materialize everything and say what came of it: ``python -m orchestration.run`` (``make run``).
+
+With ``temporal`` as an argument: train and measure on the temporal split, and publish nothing (``make run-temporal``).
+"""
 
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from orchestration.console import Console
 from orchestration.execute import START_TAG
 from orchestration.instance import use_instance
 from orchestration.metadata import gaps_as_none
-from orchestration.resources.source import RawData
+from orchestration.resources.source import RANDOM, RawData
 from orchestration.resources.storage import Storage
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -26,12 +29,12 @@ _OFFLINE_STAND_IN = "synthetic"
 _POLL_SECONDS = 0.5
 
 
-def main() -> int:
-    """Choose the data, run the job, follow it, summarize; gives the exit status."""
+def main(split: str = RANDOM) -> int:
+    """Choose the data, run the split's job, follow it, summarize; gives the exit status."""
     try:
         source, note = choose_source()
-        raw_data = RawData(source=source)
-        data_line = f"Data set: {raw_data.dataset} (source {source}{note})"
+        raw_data = RawData(source=source, split=split)
+        data_line = f"Data set: {raw_data.dataset} (source {source}{note}, {split} split)"
         say(sys.stdout, data_line)
         log = Settings().local_home / "logs" / "run.log"
         status = _run(raw_data, log)
@@ -78,7 +81,7 @@ def _run(raw_data: RawData, log: Path) -> int:
     use_instance()
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, start_tag]
+    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, raw_data.split, start_tag]
     with log.open("w") as output, dg.DagsterInstance.get() as instance:
         console = Console(instance, START_TAG, start_tag, sys.stdout)
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # noqa: S603
@@ -110,4 +113,4 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

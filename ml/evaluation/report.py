@@ -1,6 +1,6 @@
 """All metrics of one set of scores, in the long form that ``evaluation.parquet`` has."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,12 @@ def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
     long = pd.concat(list(evaluations), ignore_index=True)
     wide = long.pivot_table(index="model", columns="metric", values="value", sort=False)
     return wide.reindex(columns=[name for name in METRICS if name in wide])
+
+
+def comparison_by_split(evaluations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a model and metric, one column a split, in the splits' order; NaN where a split lacks a model."""
+    columns = {split: table.set_index(["model", "metric"])["value"] for split, table in evaluations.items()}
+    return pd.concat(columns, axis=1, sort=False)
 
 
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42) -> pd.DataFrame:

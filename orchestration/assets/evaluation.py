@@ -108,7 +108,7 @@ def model_comparison(
     """
     from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
     from ml.evaluation.intervals import compare_models  # noqa: PLC0415
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415
+    from ml.evaluation.report import comparison_by_split, comparison_table  # noqa: PLC0415
 
     evaluation = pd.concat([*(inputs[f"{model}_metrics"] for model in MODELS), baseline_metrics], ignore_index=True)
     scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in MODELS}
@@ -125,6 +125,7 @@ def model_comparison(
         metadata={
             **table_metadata(evaluation),
             "comparison": markdown_table(comparison_table([evaluation]), index=True),
+            "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
             "differences_with_95_percent_intervals": markdown_table(comparison),
             "by_activity": markdown_table(activity),
             **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},

@@ -53,13 +53,8 @@ def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]
 
 
 class SplitConfig(dg.Config):
-    """How interactions are split to training and test rows."""
+    """Details of the split; which one it is, the raw data's settings say."""
 
-    strategy: str = Field(
-        default="random",
-        pattern="^(random|sequential|temporal)$",
-        description="random, sequential (file order) or temporal.",
-    )
     test_share: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows to test on.")
     seed: int = Field(default=42, ge=0, description="Of the random split and of the training rows' order.")
 
@@ -75,12 +70,12 @@ class SplitConfig(dg.Config):
     },
     check_specs=blocking("train_interactions", "whole_split"),
 )
-def split_interactions(config: SplitConfig, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
+def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
     from ml.features.splits import split_interactions as split  # noqa: PLC0415 - scikit-learn is slow to import
 
-    train, test = split(encoded_interactions, config.strategy, config.test_share, config.seed)  # type: ignore[arg-type]
+    train, test = split(encoded_interactions, raw_data.split, config.test_share, config.seed)  # type: ignore[arg-type]
     yield from require("train_interactions", checks.whole_split(train, test, len(encoded_interactions)))
     for name, table in (("train_interactions", train), ("test_interactions", test)):
-        metadata: dict[str, Any] = {"split": config.strategy, "labels": counts_metadata(table[schema.LABEL])}
+        metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}
         yield dg.MaterializeResult(asset_key=name, value=table, metadata=metadata)

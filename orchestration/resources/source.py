@@ -10,9 +10,12 @@ from ml.data.synthetic import SIZES
 from ml.schema import DatasetSize
 from orchestration.settings import PROJECT_ROOT, Settings
 
+RANDOM, TEMPORAL = "random", "temporal"
+SPLITS = (RANDOM, "sequential", TEMPORAL)
+
 
 class RawData(dg.ConfigurableResource):
-    """The raw MovieLens files."""
+    """The raw MovieLens files, and how their ratings are split."""
 
     source: str = Field(
         default="",
@@ -20,10 +23,21 @@ class RawData(dg.ConfigurableResource):
         "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else ml-1m.",
     )
 
+    split: str = Field(
+        default=RANDOM,
+        pattern=f"^({'|'.join(SPLITS)})$",
+        description="How interactions are split to training and test rows: random, sequential (file order) or temporal "
+        "(by time).",
+    )
+
     @property
     def dataset(self) -> str:
-        """The data set's name."""
-        return self._resolved.dataset
+        """The data set's name; that of another split than the random one ends with the split's."""
+        return self.name_of(self.split)
+
+    def name_of(self, split: str) -> str:
+        """The name that the data set has when it is split in this way."""
+        return self._resolved.dataset if split == RANDOM else f"{self._resolved.dataset}-{split}"
 
     @property
     def known_size(self) -> DatasetSize | None:

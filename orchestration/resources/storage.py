@@ -16,7 +16,7 @@ from upath import UPath
 
 from ml.inference.locations import bundle_path, tables_directory
 from orchestration.metadata import table_metadata
-from orchestration.resources.source import RawData
+from orchestration.resources.source import SPLITS, RawData
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,15 @@ class Storage(dg.ConfigurableResource):
         path = self.tables / f"{name}.parquet"
         write_parquet(path, table)
         return path
+
+    def evaluations(self) -> dict[str, pd.DataFrame]:
+        """By split, evaluation.parquet of this data set, where there is one."""
+        found = {}
+        for split in SPLITS:
+            path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
+            if path.exists():
+                found[split] = pd.read_parquet(io.BytesIO(path.read_bytes()))
+        return found
 
     def publish(self, model: str, top: pd.DataFrame, bundle: "ModelBundle") -> UPath:
         """Write a model's top-10 table, and its bundle for scoring other moments live; gives the table's path."""
