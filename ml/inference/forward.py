@@ -17,15 +17,16 @@ from threadpoolctl import ThreadpoolController
 
 from ml.inference import kernels
 from ml.inference.kernels import LANES
+from ml.inference.parts import DeepBranch, Numbers, embedded_positions, inner_network, is_deep, projections
 from ml.models.autoint import BUILDERS, LOGIT_LAYER
 from ml.models.layers import FieldEmbedding, InteractingLayer
+from ml.models.numerical import NumericalEmbedding, SelectFields
 from ml.processors import available_processors
 
 _GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
 _TILE = _GROUPS * LANES  # rows
 _SHARES_A_THREAD, _TILES_A_SHARE = 8, 64  # at least, at most
 _KERAS_BATCH = 8192
-_LOG2E = np.float32(np.log2(np.e))
 
 
 class Grid(Protocol):
@@ -104,45 +105,61 @@ class AutoIntForward:
     """
 
     def __init__(self, network: keras.Model, threads: int | None = None) -> None:
-        embedding = network.get_layer("embedding")
-        table = np.asarray(embedding.table)  # [codes of all fields, embed_dim]
-        interacting = [layer for layer in network.layers if isinstance(layer, InteractingLayer)]
-        self.offsets = embedding.offsets  # [fields]
-        self.fields, self.head_dim = len(embedding.field_dims), interacting[0].head_dim
-        self.heads = interacting[0].num_heads
+        inner = inner_network(network)
+        embedding = inner.get_layer("embedding")
+        table = np.asarray(embedding.table)  # [codes of the embedded fields, embed_dim]
+        interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
+        self.offsets = embedding.offsets  # [embedded fields]
+        self._positions = embedded_positions(inner)
+        self.head_dim, self.heads = interacting[0].head_dim, interacting[0].num_heads
         self.width = self.heads * self.head_dim
-        first, *others = [_projections(layer) for layer in interacting]
+        first, *others = [projections(layer) for layer in interacting]
         self.tables = np.stack([table @ kernel for kernel in first])  # [heads, codes, 4 * head_dim]
+        self._numbers = Numbers(network, first)
+        self.fields = len(self.offsets) + self._numbers.count  # with a token for each number
         kernels_ = np.empty((len(others), self.heads, 4 * self.head_dim, self.width), np.float32)
-        for layer, projections in enumerate(others):
-            kernels_[layer] = [kernel.T for kernel in projections]
+        for layer, heads in enumerate(others):
+            kernels_[layer] = [kernel.T for kernel in heads]
         self.kernels = kernels_
         self._score = kernels.scorer_of_rows(_GROUPS, self.fields, self.heads, self.head_dim)
-        attention = network.get_layer("attention_logit" if _is_deep(network) else LOGIT_LAYER)
+        attention = inner.get_layer("attention_logit" if is_deep(inner) else LOGIT_LAYER)
         self.output = np.asarray(attention.kernel).reshape(self.fields, self.width).T  # [width, fields]
-        self.deep = _DeepBranch(network, table) if _is_deep(network) else None
+        self.deep = DeepBranch(inner, table) if is_deep(inner) else None
         self._threads = threads or available_processors()
         self._pools = ThreadpoolController()
 
     @staticmethod
     def supports(network: keras.Model) -> bool:
-        """Whether this class computes the network: one of AutoInt's builders made it, of layers known here."""
+        """Whether this class computes the network: AutoInt's builders made it, of layers and in a form known here."""
+        inner = inner_network(network)
         known = (FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS)
-        heads = [layer.head_dim for layer in network.layers if isinstance(layer, InteractingLayer)]
-        family = network.name in BUILDERS and all(isinstance(layer, known) for layer in network.layers)
-        return family and bool(heads)
+        heads = [layer.head_dim for layer in inner.layers if isinstance(layer, InteractingLayer)]
+        family = inner.name in BUILDERS and all(isinstance(layer, known) for layer in inner.layers)
+        signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
+        closed = signals == (inner is not network) and not (signals and is_deep(inner))
+        return family and closed and bool(heads)
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """See ``Forward``."""
         tiles = -(-len(codes) // _TILE)
-        rows = np.zeros((tiles * _TILE, self.fields), np.uint32)
-        np.add(codes, self.offsets, out=rows[: len(codes)], casting="unsafe")
-        lanes = rows.reshape(tiles, _GROUPS, LANES, self.fields).transpose(0, 1, 3, 2)
+        rows = np.zeros((tiles * _TILE, len(self.offsets)), np.uint32)
+        np.add(codes[:, self._positions], self.offsets, out=rows[: len(codes)], casting="unsafe")
+        lanes = rows.reshape(tiles, _GROUPS, LANES, len(self.offsets)).transpose(0, 1, 3, 2)
         out = np.empty((tiles, _TILE), np.float32)
         output = np.ascontiguousarray(self.output)
 
         def work(share: slice) -> None:
-            self._score(np.ascontiguousarray(lanes[share]), self.tables, self.kernels, output, out[share])
+            own = codes[share.start * _TILE : share.stop * _TILE]
+            self._score(
+                np.ascontiguousarray(lanes[share]),
+                self._number_lanes(own, share.stop - share.start),
+                self.tables,
+                self._numbers.slopes,
+                self._numbers.offsets,
+                self.kernels,
+                output,
+                out[share],
+            )
             if self.deep:
                 first = self.deep.first(rows[share.start * _TILE : share.stop * _TILE])
                 out[share] += self.deep.logits(first).reshape(-1, _TILE)
@@ -150,9 +167,18 @@ class AutoIntForward:
         self.share_out(tiles, work)
         return out.reshape(-1)[: len(codes)]
 
+    def _number_lanes(self, codes: np.ndarray, tiles: int) -> np.ndarray:
+        """Signals for the compiled loop, float32 [tiles, groups, signals, lanes]; zeros fill the last tile up."""
+        count = self._numbers.count
+        rows = np.zeros((tiles * _TILE, count), np.float32)
+        rows[: len(codes)] = self._numbers.of(codes)
+        return np.ascontiguousarray(rows.reshape(tiles, _GROUPS, LANES, count).transpose(0, 1, 3, 2))
+
     def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
         """See ``Forward``."""
-        return _AutoIntGrid(self, column_fields, column_codes)
+        # A number belongs to both sides, so that neither side's attention can be done alone.
+        of_sides = not self._numbers.count and isinstance(self._positions, slice)
+        return (_AutoIntGrid if of_sides else JoinedGrid)(self, column_fields, column_codes)
 
     def share_out(self, tiles: int, work: Callable[[slice], None]) -> None:
         """Work on all tiles with all threads, some at a time, so that none waits long for the others at the end."""
@@ -217,36 +243,10 @@ def _side(projected: np.ndarray) -> np.ndarray:
     return by_number.reshape(len(by_number), by_number.shape[1] * by_number.shape[2])
 
 
-class _DeepBranch:
-    """The deep branch; its first layer is done once for every code, as a sum over fields needs no more."""
-
-    def __init__(self, network: keras.Model, table: np.ndarray) -> None:
-        names = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Dense)]
-        hidden = [name for name in names if name.startswith("deep_") and name != "deep_logit"]
-        (kernel, bias), *self._hidden = [_affine(network, name) for name in hidden]
-        embedding = network.get_layer("embedding")
-        by_field = kernel.reshape(len(embedding.field_dims), embedding.embed_dim, -1)
-        parts = np.split(table, embedding.offsets[1:])
-        self._first_table = np.concatenate([part @ field for part, field in zip(parts, by_field, strict=True)])
-        self._first_bias = bias
-        self._output = _affine(network, "deep_logit")
-
-    def first(self, rows: np.ndarray) -> np.ndarray:
-        """The first layer's sum [n, units] over fields, without its bias, of table rows [n, fields], all or some."""
-        out = np.empty((len(rows), len(self._first_bias)), np.float32)
-        kernels.gather_sum(rows, self._first_table, out)
-        return out
-
-    def logits(self, first: np.ndarray) -> np.ndarray:
-        """Logits [n] of the first layer's sums [n, units]."""
-        hidden = np.maximum(first + self._first_bias, 0)
-        for kernel, bias in self._hidden:
-            hidden = np.maximum(hidden @ kernel + bias, 0)
-        kernel, bias = self._output
-        return (hidden @ kernel + bias)[:, 0]
-
-
 _PLAIN_LAYERS = (
+    SelectFields,
+    NumericalEmbedding,
+    keras.layers.Concatenate,
     keras.layers.InputLayer,
     keras.layers.Flatten,
     keras.layers.Dense,
@@ -261,33 +261,3 @@ _PLAIN_LAYERS = (
 def _others(fields: np.ndarray, count: int) -> np.ndarray:
     """Positions below ``count`` that are not among ``fields``."""
     return np.setdiff1d(np.arange(count), fields)
-
-
-def _is_deep(network: keras.Model) -> bool:
-    return any(layer.name == "deep_logit" for layer in network.layers)
-
-
-def _projections(layer: InteractingLayer) -> list[np.ndarray]:
-    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual.
-
-    The queries are multiplied by whatever the scores are, and by log2 e for the kernels' softmax to base 2.
-    """
-    factor = _LOG2E * np.float32(layer.head_dim**-0.5 if layer.scaled else 1)
-    kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
-    kernels_[0] = kernels_[0] * factor
-    kernels_.append(np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0]))
-    heads = [np.split(kernel, layer.num_heads, axis=1) for kernel in kernels_]
-    return [np.concatenate(head, axis=1) for head in zip(*heads, strict=True)]
-
-
-def _affine(network: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [in, out] and bias [out] of a dense layer, with the batch normalisation that follows it worked in."""
-    layer = network.get_layer(name)
-    kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
-    norm = f"deep_norm_{name.removeprefix('deep_')}"
-    if norm not in [other.name for other in network.layers]:
-        return kernel, bias
-    norm_layer = network.get_layer(norm)
-    variance, mean = np.asarray(norm_layer.moving_variance), np.asarray(norm_layer.moving_mean)
-    factor = np.asarray(norm_layer.gamma) / np.sqrt(variance + norm_layer.epsilon)
-    return kernel * factor, (bias - mean) * factor + np.asarray(norm_layer.beta)

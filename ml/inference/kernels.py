@@ -32,6 +32,17 @@ def _gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
 
 
 @_compile
+def _embed_numbers(numbers: np.ndarray, slopes: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
+    """``out[c, g, F + s, b] = numbers[g, s, b] slopes[s, c] + offsets[s, c]``; F tokens stand before the S numbers."""
+    first = out.shape[2] - numbers.shape[1]
+    for g in range(numbers.shape[0]):
+        for s in range(numbers.shape[1]):
+            for c in range(slopes.shape[1]):
+                for b in range(numbers.shape[2]):
+                    out[c, g, first + s, b] = numbers[g, s, b] * slopes[s, c] + offsets[s, c]
+
+
+@_compile
 def gather_sum(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
     """``out[b] = sum over f of table[rows[b, f]]`` for rows [B, F], unsigned, table [rows, C] and out [B, C]."""
     for b in range(rows.shape[0]):
@@ -242,24 +253,34 @@ def _finish(
 
 @cache
 def scorer_of_rows(groups: int, fields: int, heads: int, head_dim: int) -> Callable[..., None]:
-    """Make the loop over tiles of any rows.
+    """Make the loop over tiles of any rows; ``fields`` counts the numbers too.
 
     Returns:
-        A function of table rows [tiles, G, F, L] unsigned, the first layer's tables [heads, codes, 4 D], the further
-        layers' ``kernels`` and ``output`` (see ``_finish``) and logits [tiles, G L], which it sets.
+        A function of table rows [tiles, G, F - S, L] unsigned, numbers [tiles, G, S, L], the first layer's tables
+        [heads, codes, 4 D] and what it makes of the numbers, slopes and offsets [heads, S, 4 D], the further layers'
+        ``kernels`` and ``output`` (see ``_finish``) and logits [tiles, G L], which it sets.
     """
     size = groups * fields * LANES
 
     @_compile
     def score(
-        rows: np.ndarray, tables: np.ndarray, kernels: np.ndarray, output: np.ndarray, logits: np.ndarray
+        rows: np.ndarray,
+        numbers: np.ndarray,
+        tables: np.ndarray,
+        slopes: np.ndarray,
+        offsets: np.ndarray,
+        kernels: np.ndarray,
+        output: np.ndarray,
+        logits: np.ndarray,
     ) -> None:
         spaces = np.empty((2, heads * head_dim, size), np.float32)
         projected = np.empty((4 * head_dim, size), np.float32)
         scores = np.empty((fields + 1) * LANES, np.float32)
         for tile in range(len(rows)):
             for head in range(heads):
-                _gather(rows[tile], tables[head], projected.reshape(4 * head_dim, groups, fields, LANES))
+                tokens = projected.reshape(4 * head_dim, groups, fields, LANES)
+                _gather(rows[tile], tables[head], tokens)
+                _embed_numbers(numbers[tile], slopes[head], offsets[head], tokens)
                 hidden = spaces[0, head * head_dim : (head + 1) * head_dim].reshape(-1)
                 _attend(projected.reshape(-1), scores, hidden, (groups, fields, head_dim))
             _finish(kernels, output, spaces, projected, scores, logits[tile], (groups, fields, head_dim))

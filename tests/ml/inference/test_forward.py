@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from ml.features.signals import PairSignals
 from ml.inference.forward import AutoIntForward, KerasForward, forward_of
-from ml.models.autoint import Inputs, build_model
+from ml.models.autoint import Inputs, build_model, with_signals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
@@ -16,6 +17,8 @@ CONFIGS = {
     "one layer": ("autoint", AutoIntConfig(num_layers=1)),
     "heads of six": ("autoint", AutoIntConfig(head_dim=6)),
     "autoint_mlp": ("autoint_mlp", AutoIntMLPConfig()),
+    "some fields": ("autoint", AutoIntConfig(num_layers=2, head_dim=8)),
+    "signals": ("autoint", AutoIntConfig(num_layers=2, scaled=True, embedding_dropout=0.2)),
     "deep, normalised": ("autoint_mlp", AutoIntMLPConfig(batch_normalization=True, hidden_units=[8, 5, 3])),
 }
 
@@ -23,12 +26,21 @@ CONFIGS = {
 def randomized(name: str) -> keras.Model:
     """A network whose weights are all far from zero, so that every part shows in the output."""
     architecture, config = CONFIGS[name]
-    network = build_model(architecture, Inputs(FIELD_DIMS), config, seed=1)
+    inputs = Inputs(FIELD_DIMS)
+    if name == "some fields":
+        inputs = Inputs(FIELD_DIMS, positions=[8, 0, 5])
+    if name == "signals":
+        inputs = Inputs(FIELD_DIMS, positions=[3, 1, 10], centres=[0.5, -1.0, 2.0], scales=[2.0, 1.5, 0.5])
+    network = build_model(architecture, inputs, config, seed=1)
     rng = np.random.default_rng(2)
     for weight in network.weights:
         positive = "variance" in weight.path
-        weight.assign(rng.uniform(0.5, 2, weight.shape) if positive else rng.normal(0, 0.25, weight.shape))
-    return network
+        if weight.dtype.startswith("float"):
+            weight.assign(rng.uniform(0.5, 2, weight.shape) if positive else rng.normal(0, 0.25, weight.shape))
+    if name != "signals":
+        return network
+    users, movies = (rng.normal(size=(size, 6)).astype(np.float32) for size in FIELD_DIMS[:2])
+    return with_signals(network, PairSignals(("a", "b", "c"), (3, 1, 2), users, movies), (0, 1))
 
 
 def random_codes(rows: int) -> np.ndarray:
