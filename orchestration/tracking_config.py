@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from upath import UPath
 
 from ml.errors import DataError
+from ml.settings_file import read_settings
 from orchestration.assets.common import MODELS
 from orchestration.settings import PROJECT_ROOT
 
@@ -85,15 +85,4 @@ class TrackingConfig(BaseModel):
 
 def load_tracking_config(path: Path = PATH, tracking_uri: str | None = None) -> TrackingConfig:
     """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: expected a mapping of settings")
-    try:
-        return TrackingConfig(**{**document, **({"tracking_uri": tracking_uri} if tracking_uri else {})})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}, {field}: {first['msg']}, found {first['input']!r}") from error
+    return read_settings(path, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {}))

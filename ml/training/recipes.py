@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 from ml import schema
-from ml.errors import DataError
 from ml.features.signals import SignalsConfig
 from ml.models.config import ARCHITECTURES, AutoIntConfig
+from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig
 
 _NAME = r"^[a-z][a-z0-9_]*$"
@@ -77,16 +76,5 @@ class RecipeBook(BaseModel):
 
 def load_recipes(path: Path) -> dict[str, Recipe]:
     """The enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: expected a mapping with the key recipes")
-    try:
-        book = RecipeBook(**document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}, {field}: {first['msg']}, found {first['input']!r}") from error
+    book = read_settings(path, RecipeBook)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}

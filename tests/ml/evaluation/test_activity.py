@@ -77,7 +77,7 @@ def train() -> pd.DataFrame:
 
 
 @pytest.fixture
-def test_rows() -> pd.DataFrame:
+def measured_rows() -> pd.DataFrame:
     rows = [(user, movie, int(movie % 3 == user % 2)) for user in range(1, 8) for movie in range(15)]
     return pd.DataFrame(rows, columns=["user_id", "movie_id", "label"])
 
@@ -87,9 +87,9 @@ def values_of(table: pd.DataFrame, group: str) -> dict[str, float]:
     return dict(zip(rows["metric"], rows["value"], strict=True))
 
 
-def test_each_group_is_evaluated_alone(train: pd.DataFrame, test_rows: pd.DataFrame) -> None:
-    scores = np.random.default_rng(0).random(len(test_rows))
-    table = metrics_by_activity("mine", train, test_rows, scores)
+def test_each_group_is_evaluated_alone(train: pd.DataFrame, measured_rows: pd.DataFrame) -> None:
+    scores = np.random.default_rng(0).random(len(measured_rows))
+    table = metrics_by_activity("mine", train, measured_rows, scores)
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == {
         "model": "str",
         "group": "str",
@@ -100,21 +100,21 @@ def test_each_group_is_evaluated_alone(train: pd.DataFrame, test_rows: pd.DataFr
     assert list(zip(table["group"], table["metric"], strict=True)) == [(g, m) for g in GROUPS for m in METRICS]
     assert set(table["model"]) == {"mine"}
     for group, users in {"cold": [1], "light": [2, 5], "medium": [3, 6], "heavy": [4, 7]}.items():
-        own = test_rows["user_id"].isin(users).to_numpy()
-        alone = evaluate("mine", test_rows[own], scores[own], are_probabilities=False)
+        own = measured_rows["user_id"].isin(users).to_numpy()
+        alone = evaluate("mine", measured_rows[own], scores[own], are_probabilities=False)
         assert values_of(table, group) == pytest.approx(dict(zip(alone["metric"], alone["value"], strict=True)))
         assert set(table.loc[table["group"] == group, "users"]) == {len(users)}
 
 
-def test_order_of_the_rows_is_irrelevant(train: pd.DataFrame, test_rows: pd.DataFrame) -> None:
-    scores = np.random.default_rng(0).random(len(test_rows))
-    order = np.random.default_rng(1).permutation(len(test_rows))
-    shuffled = metrics_by_activity("mine", train, test_rows.iloc[order], scores[order])
-    pd.testing.assert_frame_equal(shuffled, metrics_by_activity("mine", train, test_rows, scores))
+def test_order_of_the_rows_is_irrelevant(train: pd.DataFrame, measured_rows: pd.DataFrame) -> None:
+    scores = np.random.default_rng(0).random(len(measured_rows))
+    order = np.random.default_rng(1).permutation(len(measured_rows))
+    shuffled = metrics_by_activity("mine", train, measured_rows.iloc[order], scores[order])
+    pd.testing.assert_frame_equal(shuffled, metrics_by_activity("mine", train, measured_rows, scores))
 
 
-def test_group_without_users_has_no_values(train: pd.DataFrame, test_rows: pd.DataFrame) -> None:
-    warm = test_rows[test_rows["user_id"] != 1]
+def test_group_without_users_has_no_values(train: pd.DataFrame, measured_rows: pd.DataFrame) -> None:
+    warm = measured_rows[measured_rows["user_id"] != 1]
     table = metrics_by_activity("mine", train, warm, np.random.default_rng(0).random(len(warm)))
     cold = table[table["group"] == "cold"]
     assert tuple(cold["metric"]) == METRICS
@@ -123,8 +123,8 @@ def test_group_without_users_has_no_values(train: pd.DataFrame, test_rows: pd.Da
     assert table.loc[table["group"] != "cold", "value"].notna().all()
 
 
-def test_user_without_positives_counts_for_auc_only(train: pd.DataFrame, test_rows: pd.DataFrame) -> None:
-    rows = test_rows.assign(label=test_rows["label"].where(test_rows["user_id"] != 5, 0))
+def test_user_without_positives_counts_for_auc_only(train: pd.DataFrame, measured_rows: pd.DataFrame) -> None:
+    rows = measured_rows.assign(label=measured_rows["label"].where(measured_rows["user_id"] != 5, 0))
     scores = np.random.default_rng(0).random(len(rows))
     table = metrics_by_activity("mine", train, rows, scores)
     light = table[table["group"] == "light"].set_index("metric")
@@ -136,10 +136,10 @@ def test_user_without_positives_counts_for_auc_only(train: pd.DataFrame, test_ro
     assert light.loc["auc", "value"] == pytest.approx(auc(rows["label"].to_numpy()[both], scores[both]))
 
 
-def test_group_of_one_class_has_no_auc(train: pd.DataFrame, test_rows: pd.DataFrame) -> None:
-    positive = test_rows.assign(label=test_rows["label"].where(test_rows["user_id"] != 1, 1))
-    negative = test_rows.assign(label=test_rows["label"].where(test_rows["user_id"] != 1, 0))
-    scores = np.random.default_rng(0).random(len(test_rows))
+def test_group_of_one_class_has_no_auc(train: pd.DataFrame, measured_rows: pd.DataFrame) -> None:
+    positive = measured_rows.assign(label=measured_rows["label"].where(measured_rows["user_id"] != 1, 1))
+    negative = measured_rows.assign(label=measured_rows["label"].where(measured_rows["user_id"] != 1, 0))
+    scores = np.random.default_rng(0).random(len(measured_rows))
     all_liked = values_of(metrics_by_activity("mine", train, positive, scores), "cold")
     none_liked = values_of(metrics_by_activity("mine", train, negative, scores), "cold")
     assert all_liked["ndcg_at_10"] == pytest.approx(1)
