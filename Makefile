@@ -1,11 +1,12 @@
 # Every command of the README. The environment is made when a command first needs it.
 PYTHON ?= python3
+TRIALS ?= 20
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal ui test test-real test-slow bench bench-top10 bench-training lint format clean
+.PHONY: help run run-temporal paper tune ui test test-real test-slow bench bench-top10 bench-training lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,12 @@ run: $(READY) ## materialize everything: raw ratings to top-10 tables
 
 run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
 	@$(BIN)/python -m orchestration.run temporal
+
+paper: $(READY) ## AutoInt as its paper trains and measures it, three seeds
+	@$(BIN)/python -m orchestration.paper
+
+tune: $(READY) ## try settings of a recipe, RECIPE=<name> [TRIALS=20]; the same command goes on
+	@$(BIN)/python -m orchestration.tune '$(RECIPE)' '$(TRIALS)'
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
 	@$(BIN)/python -m orchestration.ui

@@ -32,7 +32,7 @@ _CONFIGS = {"autoint": AutoIntConfig(), "autoint_mlp": AutoIntMLPConfig()}
 class LayerByLayer(InteractingLayer):
     """The interacting layer head by head: project, split, attend, put together."""
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See ``InteractingLayer``."""
         projections = [ops.matmul(inputs, kernel) for kernel in (self.query_kernel, self.key_kernel, self.value_kernel)]
         query, key, value = (ops.stack(ops.split(each, self.num_heads, axis=2)) for each in projections)

@@ -59,16 +59,17 @@ def codes_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Sequ
     return Finding("codes_in_range", outside == 0, {"codes_outside": outside})
 
 
-def whole_split(train: pd.DataFrame, test: pd.DataFrame, rows: int) -> Finding:
-    """Training and test rows are disjoint and together all rows."""
-    counts = np.bincount(np.concatenate([train["row"], test["row"]]), minlength=rows)
+def whole_split(train: pd.DataFrame, test: pd.DataFrame, expected: np.ndarray) -> Finding:
+    """Training and test rows are disjoint and together all those expected, bool [rows]."""
+    counts = np.bincount(np.concatenate([train["row"], test["row"]]), minlength=len(expected))
     facts = {
         "training_rows": len(train),
         "test_rows": len(test),
         "rows_twice": int((counts > 1).sum()),
-        "rows_lost": int((counts == 0).sum()),
+        "rows_lost": int((counts[: len(expected)][expected] == 0).sum()),
+        "rows_left_out": int((~expected).sum()),
     }
-    return Finding("whole_split", len(counts) == rows and bool((counts == 1).all()), facts)
+    return Finding("whole_split", np.array_equal(counts, expected.astype(int)), facts)
 
 
 def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float]) -> Finding:

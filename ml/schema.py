@@ -36,6 +36,8 @@ FIELDS: tuple[Field, ...] = (
     Field("zip", "user"),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+MULTIVALUED: tuple[str, ...] = ("genres",)  # columns of the movies table with values joined by |
+NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions that a network can take as numbers
 LABEL = "label"
 LIKED_RATING = 4  # a rating of at least this is a positive label
 

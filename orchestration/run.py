@@ -3,11 +3,11 @@
 With ``temporal`` as an argument: train and measure on the temporal split, and publish nothing (``make run-temporal``).
 """
 
+import io
 import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 from typing import TextIO
 
 import dagster as dg
@@ -32,21 +32,24 @@ _POLL_SECONDS = 0.5
 def main(split: str = RANDOM) -> int:
     """Choose the data, run the split's job, follow it, summarize; gives the exit status."""
     try:
-        source, note = choose_source()
+        source, data_line = announce(split)
         raw_data = RawData(source=source, split=split)
-        data_line = f"Data set: {raw_data.dataset} (source {source}{note}, {split} split)"
-        say(sys.stdout, data_line)
-        log = Settings().local_home / "logs" / "run.log"
-        status = _run(raw_data, log)
+        status = run_job(raw_data)
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     if status == 0:
         _summarize(raw_data, sys.stdout)
-    else:
-        say(sys.stdout, f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why.")
     say(sys.stdout, data_line)
     return status
+
+
+def announce(split: str) -> tuple[str, str]:
+    """Choose the source, print which data that is, and give both. Raises DataError."""
+    source, note = choose_source()
+    line = f"Data set: {RawData(source=source, split=split).dataset} (source {source}{note}, {split} split)"
+    say(sys.stdout, line)
+    return source, line
 
 
 def choose_source() -> tuple[str, str]:
@@ -77,11 +80,18 @@ def say(out: TextIO, text: str) -> None:
     out.flush()
 
 
-def _run(raw_data: RawData, log: Path) -> int:
+def run_job(raw_data: RawData, *arguments: str) -> int:
+    """Run the job of the data's split in a child process and follow it on the console; gives its exit status.
+
+    Args:
+        raw_data: what to run on.
+        arguments: further ones of ``orchestration.execute``.
+    """
     use_instance()
+    log = Settings().local_home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, raw_data.split, start_tag]
+    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, raw_data.split, start_tag, *arguments]
     with log.open("w") as output, dg.DagsterInstance.get() as instance:
         console = Console(instance, START_TAG, start_tag, sys.stdout)
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # noqa: S603
@@ -93,16 +103,31 @@ def _run(raw_data: RawData, log: Path) -> int:
             say(sys.stdout, "Stopping ...")
             process.wait()
         console.show_news()
-        return process.returncode
+    if process.returncode:
+        say(sys.stdout, f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why.")
+    return process.returncode
+
+
+def read_evaluation(raw_data: RawData) -> pd.DataFrame:
+    """The evaluation.parquet that the last run wrote."""
+    return pd.read_parquet(io.BytesIO((Storage(raw_data=raw_data).tables / "evaluation.parquet").read_bytes()))
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:
     settings = Settings()
     tables = Storage(raw_data=raw_data).tables
-    with (tables / "evaluation.parquet").open("rb") as file:
-        comparison = comparison_table([pd.read_parquet(file)])
-    text = gaps_as_none(comparison).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
-    say(out, f"\nMetrics on the test interactions:\n{text}\n")
+    comparison = comparison_table([read_evaluation(raw_data)])
+    of_catalogue = comparison.columns.str.startswith("catalogue_")
+    for title, table in (
+        ("each user's own test interactions", comparison.loc[:, ~of_catalogue]),
+        (
+            "the whole catalogue",
+            comparison.loc[:, of_catalogue].rename(columns=lambda name: name.removeprefix("catalogue_")),
+        ),
+    ):
+        text = gaps_as_none(table.dropna(how="all")).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
+        say(out, f"\nMetrics over {title}:\n{text}")
+    say(out, "")
     for path in sorted(tables.glob("top10_*.parquet")):
         say(out, f"Top-10 table: {path}")
     say(

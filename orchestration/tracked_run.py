@@ -51,10 +51,15 @@ class TrackedRun:
         """The recipe, as parameters and as a document, the data trained on, and the feature map."""
         document = recipe.model_dump(mode="json")
         settings = {**document["model"], **document["training"], "parameters": parameters}
-        mlflow.log_params({"architecture": recipe.architecture, "fields": ", ".join(recipe.fields), **settings})
+        columns = {"fields": recipe.fields, "multivalued": recipe.multivalued, "numbers": recipe.numbers}
+        inputs = {name: ", ".join(names) for name, names in columns.items() if names}
+        mlflow.log_params({"architecture": recipe.architecture, **inputs, **settings})
         if recipe.signals:
-            factorizations = ", ".join(recipe.signals.factorizations)
-            mlflow.log_params({"signal_folds": recipe.signals.folds, "factorizations": factorizations})
+            fitted = {"factorizations": [*recipe.signals.factorizations], "ease": [*recipe.signals.ease]}
+            mlflow.log_params({name: ", ".join(signals) for name, signals in fitted.items() if signals})
+            mlflow.log_param("signal_folds", recipe.signals.folds)
+        if recipe.negatives:
+            mlflow.log_params({f"negatives_{name}": value for name, value in document["negatives"].items()})
         mlflow.log_dict(document, "recipe.yaml")
         dataset = mlflow.data.from_pandas(train, name=self._tags["dataset"], targets=schema.LABEL)
         mlflow.log_input(dataset, context="training")
@@ -104,7 +109,11 @@ class TrackedRun:
 
 def _signature(bundle: ModelBundle) -> ModelSignature:
     ids = [ColSpec("long", "user_id"), ColSpec("long", "movie_id")]
-    others = [name for name in ("year", "month", *bundle.feature_map.names) if name not in ("user_id", "movie_id")]
+    others = [
+        name
+        for name in ("year", "month", *bundle.feature_map.names, *bundle.numbers)
+        if name not in ("user_id", "movie_id")
+    ]
     optional = [ColSpec("string" if name in _TEXT_FIELDS else "long", name, required=False) for name in others]
     return ModelSignature(inputs=Schema(ids + optional), outputs=Schema([ColSpec("float", "score")]))
 

@@ -7,7 +7,7 @@ from upath import UPath
 
 from ml.errors import DataError
 from ml.settings_file import read_settings
-from orchestration.assets.common import MODELS
+from orchestration.assets.common import RECIPES
 from orchestration.settings import PROJECT_ROOT
 
 PATH = PROJECT_ROOT / "mlflow.yaml"
@@ -52,7 +52,7 @@ class TrackingConfig(BaseModel):
     @field_validator("registered_models")
     @classmethod
     def _names_keep_models_apart(cls, names: dict[str, str]) -> dict[str, str]:
-        if missing := [model for model in MODELS if model not in names]:
+        if missing := [model for model in RECIPES if model not in names]:
             raise ValueError(f"must name {', '.join(missing)}")
         for name in names.values():
             cls._keeps_data_sets_apart(cls._can_be_filled(name))

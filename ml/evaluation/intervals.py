@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
-from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
+from ml.evaluation.catalogue import catalogue_metrics_by_user
+from ml.evaluation.ranking import ranking_metrics_by_user
 
 _CELLS = 2**21  # of one chunk of resamples; as counts and as floats they take 32 MiB
 
@@ -15,46 +16,73 @@ _CELLS = 2**21  # of one chunk of resamples; as counts and as floats they take 3
 def compare_models(
     test_interactions: pd.DataFrame, scores: Mapping[str, np.ndarray], resamples: int = 2000, seed: int = 42
 ) -> pd.DataFrame:
+    """``compare_by_user`` of the metrics in ``RANKING_METRICS`` of test rows' scores.
+
+    Args:
+        test_interactions: encoded test rows: user_id, movie_id, label.
+        scores: [rows] float of each model, the higher the better.
+        resamples: see ``compare_by_user``.
+        seed: see ``compare_by_user``.
+
+    Raises:
+        ValueError: a model with scores for more or fewer rows than the test rows; or as ``compare_by_user``.
+    """
+    for model, values in scores.items():
+        if len(values) != len(test_interactions):
+            raise ValueError(f"{model} has {len(values)} scores for {len(test_interactions)} test rows")
+    users, items, labels = (test_interactions[name].to_numpy() for name in ("user_id", "movie_id", schema.LABEL))
+    by_user = {model: ranking_metrics_by_user(users, items, labels, values) for model, values in scores.items()}
+    return compare_by_user(by_user, resamples, seed)
+
+
+def compare_lists(
+    test_interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame], resamples: int = 2000, seed: int = 42
+) -> pd.DataFrame:
+    """``compare_by_user`` of the metrics in ``CATALOGUE_USER_METRICS`` of top lists over the whole catalogue.
+
+    Args:
+        test_interactions: encoded test rows: user_id, movie_id, label.
+        lists: of each model, see ``catalogue_metrics_by_user``.
+        resamples: see ``compare_by_user``.
+        seed: see ``compare_by_user``.
+    """
+    by_user = {model: catalogue_metrics_by_user(test_interactions, own) for model, own in lists.items()}
+    return compare_by_user(by_user, resamples, seed)
+
+
+def compare_by_user(by_user: Mapping[str, pd.DataFrame], resamples: int = 2000, seed: int = 42) -> pd.DataFrame:
     """Mean differences between models and their paired percentile bootstrap 95 % intervals over users.
 
     Users with a positive test row are drawn with replacement, the same draws for every pair and metric (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
     Args:
-        test_interactions: encoded test rows: user_id, movie_id, label.
-        scores: [rows] float of each model, the higher the better.
+        by_user: of each model its metrics, float64 columns, one row a user; users and columns alike for all.
         resamples: draws of as many users as there are.
         seed: of the draws.
 
     Returns:
-        One row for each unordered pair, in the mapping's order, and metric of ``RANKING_METRICS``. Columns model_a,
-        model_b, metric (str), difference (mean over users of a - b), low, high (float64).
+        One row for each unordered pair, in the mapping's order, and metric. Columns model_a, model_b, metric (str),
+        difference (mean over users of a - b), low, high (float64).
 
     Raises:
-        ValueError: fewer than two models, a model with scores for more or fewer rows than the test rows, or no user
-            with a positive row.
+        ValueError: fewer than two models, no user, or models with metrics of different users.
     """
-    by_user = _metrics_by_user(test_interactions, scores)
+    if len(by_user) < 2:
+        raise ValueError(f"two models or more can be compared, got {list(by_user)}")
+    first = next(iter(by_user.values()))
+    if first.empty:
+        raise ValueError("no user has a positive test row")
+    for model, metrics in by_user.items():
+        if not (metrics.index.equals(first.index) and metrics.columns.equals(first.columns)):
+            raise ValueError(f"{model} was measured on other users or by other metrics than {next(iter(by_user))}")
     pairs = list(combinations(by_user, 2))
     # Differences of users, not of means, so that equal models differ by exactly 0 in every resample.
-    differences = np.concatenate([by_user[a] - by_user[b] for a, b in pairs], axis=1)
+    differences = np.concatenate([(by_user[a] - by_user[b]).to_numpy() for a, b in pairs], axis=1)
     low, high = np.percentile(_resampled_means(differences, resamples, seed), [2.5, 97.5], axis=0)
-    keys = [(*pair, metric) for pair, metric in product(pairs, RANKING_METRICS)]
+    keys = [(*pair, metric) for pair, metric in product(pairs, first.columns)]
     table = pd.DataFrame(keys, columns=["model_a", "model_b", "metric"])
     return table.assign(difference=differences.mean(axis=0), low=low, high=high)
-
-
-def _metrics_by_user(test_interactions: pd.DataFrame, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Metrics of each model, float64 [users, metrics], the same users in the same order for all."""
-    if len(scores) < 2:
-        raise ValueError(f"two models or more can be compared, got {list(scores)}")
-    for model, values in scores.items():
-        if len(values) != len(test_interactions):
-            raise ValueError(f"{model} has {len(values)} scores for {len(test_interactions)} test rows")
-    users, items, labels = (test_interactions[name].to_numpy() for name in ("user_id", "movie_id", schema.LABEL))
-    if not labels.any():
-        raise ValueError("no user has a positive test row")
-    return {model: ranking_metrics_by_user(users, items, labels, values).to_numpy() for model, values in scores.items()}
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

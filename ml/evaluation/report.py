@@ -7,9 +7,12 @@ import pandas as pd
 
 from ml import schema
 from ml.evaluation.calibration import expected_calibration_error
+from ml.evaluation.catalogue import CATALOGUE_METRICS, catalogue_metrics
 from ml.evaluation.classification import auc, log_loss
+from ml.evaluation.lists import top_lists
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
 from ml.models.baselines import factorization_scores, movie_mean_scores, random_scores
+from ml.models.collaborative import catalogue_baselines
 
 METRICS = (*RANKING_METRICS, "auc", "log_loss", "expected_calibration_error")
 _PROBABILITIES = ("movie_mean", "ceiling")  # the baselines whose scores are
@@ -36,14 +39,24 @@ def evaluate(
     if are_probabilities:
         values["log_loss"] = log_loss(labels, scores)
         values["expected_calibration_error"] = expected_calibration_error(labels, scores)
-    return pd.DataFrame({"model": model, "metric": list(values), "value": list(values.values())})
+    return _long(model, values)
+
+
+def evaluate_lists(
+    model: str, train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
+) -> pd.DataFrame:
+    """``catalogue_metrics`` of one model's top lists, in the form of ``evaluate``."""
+    return _long(model, catalogue_metrics(train_interactions, test_interactions, lists, movies))
 
 
 def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One row a model, one column a metric, both in order of first appearance; NaN where a metric does not apply."""
+    """One row a model, in order of first appearance, one column a metric; NaN where a metric does not apply.
+
+    The columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without those that no model has.
+    """
     long = pd.concat(list(evaluations), ignore_index=True)
     wide = long.pivot_table(index="model", columns="metric", values="value", sort=False)
-    return wide.reindex(columns=[name for name in METRICS if name in wide])
+    return wide.reindex(columns=[name for name in (*METRICS, *CATALOGUE_METRICS) if name in wide])
 
 
 def comparison_by_split(evaluations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -86,3 +99,38 @@ def evaluate_baselines(test_interactions: pd.DataFrame, scores: pd.DataFrame) ->
         for name in scores.columns
     ]
     return pd.concat(evaluations, ignore_index=True)
+
+
+def baseline_lists(train_interactions: pd.DataFrame, users: int, movies: int, seed: int = 42) -> pd.DataFrame:
+    """Top-10 lists of every catalogue baseline (see ``ml.models.collaborative``) over movies without training rows.
+
+    Args:
+        train_interactions: encoded training rows: user_id, movie_id, label, rating.
+        users: number of user codes.
+        movies: number of movie codes.
+        seed: of the factorisations.
+
+    Returns:
+        Columns model (str), user_id (int32), rank (int16), movie_id (int32); ids are codes.
+    """
+    baselines = catalogue_baselines(train_interactions, users, movies, seed)
+    parts = [
+        top_lists(baseline.scores, train_interactions, users, movies).assign(model=name)
+        for name, baseline in baselines.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[["model", "user_id", "rank", "movie_id"]]
+
+
+def evaluate_baseline_lists(
+    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
+) -> pd.DataFrame:
+    """Metrics of what ``baseline_lists`` returns, in the form of ``evaluate``."""
+    evaluations = [
+        evaluate_lists(str(name), train_interactions, test_interactions, own, movies)
+        for name, own in lists.groupby("model", sort=False)
+    ]
+    return pd.concat(evaluations, ignore_index=True)
+
+
+def _long(model: str, values: Mapping[str, float]) -> pd.DataFrame:
+    return pd.DataFrame({"model": model, "metric": list(values), "value": list(values.values())})

@@ -87,6 +87,10 @@ class FeatureMap:
         """Where one side's fields stand among all."""
         return [position for position, field in enumerate(self.fields) if field.side == side]
 
+    def known(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a users or movies table that this field knows, in code order; ``name`` is the table's key."""
+        return table.set_index(name).loc[list(self[name].values)].reset_index()
+
     def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Codes of every field as int32 columns, index and row order as in ``frame``.
 

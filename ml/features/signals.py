@@ -1,8 +1,8 @@
 """What the training ratings say of a user and a movie together, as numbers for a network.
 
-Every signal is an inner product of a user's and a movie's vector: the predictions of matrix factorisations, how likely
-the user is to come across the movie at all, the user's liking for the movie's genre, the means and counts of either
-side. So two tables hold them all, and any pair's are known from its codes.
+Every signal is an inner product of a user's and a movie's vector: the predictions of matrix factorisations, EASE's
+scores at a low rank, how likely the user is to come across the movie at all, the user's liking for the movie's genre,
+the means and counts of either side. So two tables hold them all, and any pair's are known from its codes.
 
 A training row's own rating must not reach its signals: they are computed out of fold, by tables that were fitted on
 the other folds' rows. Rows that were not trained on get theirs from tables fitted on all training rows.
@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from ml import schema
+from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 
 _SIDES = ("user_id", "movie_id")
@@ -30,6 +31,7 @@ class SignalsConfig(BaseModel):
     factorizations: dict[str, FactorizationConfig] = Field(
         default={}, description="Matrix factorisations by the name of the signal that each one's prediction is."
     )
+    ease: dict[str, EaseConfig] = Field(default={}, description="EASE models by the name of each one's signal.")
     exposure_factors: int = Field(
         default=0, ge=0, description="Rank at which it is approximated who rated which movie; 0 for no such signal."
     )
@@ -93,6 +95,7 @@ def fit_signals(train: pd.DataFrame, users: int, movies: int, config: SignalsCon
         bias, ones = fitted.users[:, :1] + fitted.mean, np.ones((users, 1))
         user = np.hstack([bias, ones, fitted.users[:, 1:]])
         parts[name] = user, np.hstack([np.ones((movies, 1)), fitted.movies])
+    parts |= {name: low_rank_ease(train, users, movies, settings) for name, settings in config.ease.items()}
     if config.exposure_factors:
         parts["exposure"] = _exposure(train, shape, config.exposure_factors)
     parts |= _affinities(train, shape, config)
@@ -105,19 +108,36 @@ def fit_signals(train: pd.DataFrame, users: int, movies: int, config: SignalsCon
     return PairSignals(tuple(parts), widths, *tables)
 
 
-def out_of_fold_signals(train: pd.DataFrame, users: int, movies: int, config: SignalsConfig) -> np.ndarray:
-    """Signals of the training rows, float32 [rows, signals], each by tables that its fold's rows had no part in.
+def out_of_fold_signals(
+    train: pd.DataFrame,
+    users: int,
+    movies: int,
+    config: SignalsConfig,
+    rows: pd.DataFrame | None = None,
+    sources: np.ndarray | None = None,
+) -> np.ndarray:
+    """Signals of training rows, float32 [rows, signals], each by tables that its fold's rows had no part in.
 
-    Rows must come shuffled: row i belongs to fold ``i % folds``. Arguments as in ``fit_signals``.
+    Training rows must come shuffled: row i belongs to fold ``i % folds``.
+
+    Args:
+        train: as in ``fit_signals``.
+        users: number of user codes.
+        movies: number of movie codes.
+        config: which signals, and how many folds.
+        rows: what the signals are of; default: the training rows.
+        sources: int [rows], the training row that each of ``rows`` stems from and whose fold it shares.
     """
+    rows = train if rows is None else rows
     fold = np.arange(len(train)) % config.folds
+    row_fold = fold if sources is None else fold[sources]
     parts = {
-        number: fit_signals(train[fold != number], users, movies, config).of(train[fold == number])
+        number: fit_signals(train[fold != number], users, movies, config).of(rows[row_fold == number])
         for number in range(config.folds)
     }
-    signals = np.empty((len(train), parts[0].shape[1]), np.float32)
+    signals = np.empty((len(rows), parts[0].shape[1]), np.float32)
     for number, part in parts.items():
-        signals[fold == number] = part
+        signals[row_fold == number] = part
     return signals
 
 
@@ -127,7 +147,7 @@ def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> _Par
     A cell is divided by the root of its row's and its column's count before, and multiplied by it afterwards, so that
     busy users and famous movies do not take all of it.
     """
-    rated = sparse.csr_array((np.ones(len(train)), (train["user_id"], train["movie_id"])), shape=shape)
+    rated = seen_matrix(train, *shape, of="ratings")
     user_roots, movie_roots = (np.sqrt(np.maximum(rated.sum(axis=axis), 1)) for axis in (1, 0))
     scaled = rated.multiply(1 / user_roots[:, None]).multiply(1 / movie_roots[None, :]).tocsr()
     start = np.random.default_rng(0).normal(size=min(shape))  # of an iteration that converges from anywhere

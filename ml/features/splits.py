@@ -7,19 +7,22 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-Strategy = Literal["random", "sequential", "temporal"]
+Strategy = Literal["random", "sequential", "temporal", "paper"]
+_NEUTRAL_RATING = 3
+_TEST_SHARE = {"paper": 0.1}  # of other strategies 0.2
 
 
 def split_interactions(
-    interactions: pd.DataFrame, strategy: Strategy = "random", test_share: float = 0.2, seed: int = 42
+    interactions: pd.DataFrame, strategy: Strategy = "random", test_share: float | None = None, seed: int = 42
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training and test rows; the training rows come shuffled, so that their tail can serve as validation rows.
 
     Args:
-        interactions: rows in file order; ``temporal`` needs a ``timestamp`` column.
+        interactions: rows in file order; ``temporal`` needs a column ``timestamp``, ``paper`` a column ``rating``.
         strategy: ``random`` is scikit-learn's ``train_test_split`` on the rows in file order; ``sequential`` trains on
-            the first rows; ``temporal`` on the earliest.
-        test_share: share of rows to test on, in (0, 1).
+            the first rows; ``temporal`` on the earliest; ``paper`` is ``random`` on the rows of other ratings than 3
+            (Song et al., "AutoInt", CIKM 2019, section 5.1).
+        test_share: share of rows to test on, in (0, 1); default: 0.1 for ``paper``, else 0.2.
         seed: of the random split and of the shuffling.
 
     Returns:
@@ -30,10 +33,14 @@ def split_interactions(
     """
     if strategy not in get_args(Strategy):
         raise ValueError(f"split strategy {strategy!r}; expected one of {', '.join(get_args(Strategy))}")
+    if test_share is None:
+        test_share = _TEST_SHARE.get(strategy, 0.2)
     if not 0 < test_share < 1:
         raise ValueError(f"test_share {test_share}; expected a share between 0 and 1")
     rows = np.arange(len(interactions))
-    if strategy == "random":
+    if strategy == "paper":
+        rows = rows[splittable(interactions, strategy)]
+    if strategy in ("random", "paper"):
         train, test = train_test_split(rows, test_size=test_share, random_state=seed)
     else:
         if strategy == "temporal":
@@ -41,6 +48,13 @@ def split_interactions(
         train, test = np.split(rows, [len(rows) - math.ceil(len(rows) * test_share)])
         train = np.random.default_rng(seed).permutation(train)
     return _take(interactions, train), _take(interactions, test)
+
+
+def splittable(interactions: pd.DataFrame, strategy: Strategy) -> np.ndarray:
+    """Which rows a strategy splits, bool [rows]; the others are neither trained nor tested on."""
+    if strategy == "paper":
+        return interactions["rating"].to_numpy() != _NEUTRAL_RATING
+    return np.ones(len(interactions), bool)
 
 
 def _take(interactions: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """One file that holds all that scoring needs: the network, its feature map, and the users and movies it knows."""
 
 import io
+import json
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Protocol
 import keras
 import pandas as pd
 
-import ml.models.layers  # noqa: F401 - registers the layers that a saved network refers to
+import ml.models.autoint  # noqa: F401 - registers the layers that a saved network refers to
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
 
 _NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
+_NUMBERS = "numbers.json"
 
 
 class ReadablePath(Protocol):
@@ -30,25 +32,33 @@ class ModelBundle:
     """A trained network with what it needs to score raw ids.
 
     Attributes:
-        network: codes [batch, fields] int32 to the probability of a like [batch, 1] float32.
+        network: codes [batch, fields] int32, and numbers [batch, numbers] float32 where there are any, to the
+            probability of a like [batch, 1] float32.
         feature_map: the encoders that the network was trained with.
         users: the users that the network knows, one row each, with the user fields; in code order.
         movies: the movies that the network knows, one row each, with the movie fields, title and genres; in code order.
+        numbers: columns of a row that the network takes as numbers.
     """
 
     network: keras.Model
     feature_map: FeatureMap
     users: pd.DataFrame
     movies: pd.DataFrame
+    numbers: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, network: keras.Model, feature_map: FeatureMap, users: pd.DataFrame, movies: pd.DataFrame
+        cls,
+        network: keras.Model,
+        feature_map: FeatureMap,
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        numbers: tuple[str, ...] = (),
     ) -> "ModelBundle":
         """Bundle a network with the rows of the users and movies tables that its feature map knows."""
-        known_users = users.set_index("user_id").loc[list(feature_map["user_id"].values)].reset_index()
-        known_movies = movies.set_index("movie_id").loc[list(feature_map["movie_id"].values)].reset_index()
-        return cls(network, feature_map, known_users, known_movies)
+        return cls(
+            network, feature_map, feature_map.known("user_id", users), feature_map.known("movie_id", movies), numbers
+        )
 
     def save(self, path: Path) -> None:
         """Write a zip archive of a .keras file, JSON and Parquet; no pickle."""
@@ -59,6 +69,7 @@ class ModelBundle:
             feature_map = Path(folder) / _FEATURE_MAP
             self.feature_map.save(feature_map)
             archive.write(feature_map, _FEATURE_MAP)
+            archive.writestr(_NUMBERS, json.dumps(self.numbers))
             archive.writestr(_USERS, self.users.to_parquet(index=False))
             archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
 
@@ -70,7 +81,7 @@ class ModelBundle:
         except zipfile.BadZipFile as error:
             raise DataError(f"{path}: not a model bundle ({error}); materialize the model again") from error
         with archive, tempfile.TemporaryDirectory() as folder:
-            if missing := {_NETWORK, _FEATURE_MAP, _USERS, _MOVIES} - set(archive.namelist()):
+            if missing := {_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS} - set(archive.namelist()):
                 raise DataError(f"{path}: not a model bundle, lacks {', '.join(sorted(missing))}")
             if damaged := archive.testzip():
                 raise DataError(f"{path}: not a model bundle ({damaged} is damaged); materialize the model again")
@@ -81,4 +92,5 @@ class ModelBundle:
                 feature_map=FeatureMap.load(Path(folder) / _FEATURE_MAP),
                 users=pd.read_parquet(io.BytesIO(archive.read(_USERS))),
                 movies=pd.read_parquet(io.BytesIO(archive.read(_MOVIES))),
+                numbers=tuple(json.loads(archive.read(_NUMBERS))),
             )

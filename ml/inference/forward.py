@@ -40,8 +40,13 @@ class Grid(Protocol):
 class Forward(Protocol):
     """A trained network's forward pass without dropout."""
 
-    def logits(self, codes: np.ndarray) -> np.ndarray:
-        """Log-odds of a like, float32 [rows], of codes int32 [rows, fields]."""
+    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Log-odds of a like, float32 [rows].
+
+        Args:
+            codes: int32 [rows, fields].
+            numbers: float32 [rows, numbers], for a network that takes them beside the codes.
+        """
         ...
 
     def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
@@ -65,11 +70,12 @@ class KerasForward:
     def __init__(self, network: keras.Model) -> None:
         self._network = network
 
-    def logits(self, codes: np.ndarray) -> np.ndarray:
+    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """See ``Forward``."""
         if not len(codes):
             return np.empty(0, np.float32)  # Keras cannot predict nothing
-        probabilities = self._network.predict(codes, batch_size=_KERAS_BATCH, verbose=0)[:, 0].astype(np.float64)
+        inputs = codes if numbers is None else [codes, numbers]
+        probabilities = self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0)[:, 0].astype(np.float64)
         with np.errstate(divide="ignore"):
             return (np.log(probabilities) - np.log1p(-probabilities)).astype(np.float32)
 
@@ -133,14 +139,15 @@ class AutoIntForward:
         """Whether this class computes the network: AutoInt's builders made it, of layers and in a form known here."""
         inner = inner_network(network)
         known = (FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS)
-        heads = [layer.head_dim for layer in inner.layers if isinstance(layer, InteractingLayer)]
+        interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
+        linear = not any(layer.projection_relu or layer.layer_norm for layer in interacting)
         family = inner.name in BUILDERS and all(isinstance(layer, known) for layer in inner.layers)
         signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
         closed = signals == (inner is not network) and not (signals and is_deep(inner))
-        return family and closed and bool(heads)
+        return family and closed and linear and bool(interacting)
 
-    def logits(self, codes: np.ndarray) -> np.ndarray:
-        """See ``Forward``."""
+    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """See ``Forward``. Networks with numbers beside the codes are not supported."""
         tiles = -(-len(codes) // _TILE)
         rows = np.zeros((tiles * _TILE, len(self.offsets)), np.uint32)
         np.add(codes[:, self._positions], self.offsets, out=rows[: len(codes)], casting="unsafe")

@@ -69,7 +69,7 @@ class Scorer:
             NotFoundError: a pair holds an unknown value.
         """
         if set(self.bundle.feature_map.names) <= set(rows):
-            return self.score_codes(self.bundle.feature_map.transform(rows).to_numpy())
+            return self.score_codes(self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows))
         if missing := [name for name in PAIR_COLUMNS if name not in rows]:
             raise DataError(
                 f"columns {', '.join(missing)} are missing; expected {', '.join(PAIR_COLUMNS)}, "
@@ -78,30 +78,53 @@ class Scorer:
         return self.score_pairs(rows)
 
     def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Probabilities, float32 [rows], for columns user_id, movie_id, year and month. Raises NotFoundError."""
+        """Probabilities, float32 [rows], for columns user_id, movie_id, year and month. Raises NotFoundError.
+
+        Where the network takes the timestamp, a month's is that of its 15th day, 0:00 UTC.
+        """
         users = self.positions("user_id", pairs["user_id"])
         movies = self.positions("movie_id", pairs["movie_id"])
         context = self.context_codes(pairs["year"], pairs["month"])
-        return self.score_codes(self.join_codes(users, movies, context))
+        moments = pd.DataFrame({"year": pairs["year"], "month": pairs["month"], "day": 15})
+        timestamps = pd.to_datetime(moments).to_numpy("datetime64[s]").astype(np.int64)
+        numbers = self._numbers(pd.DataFrame({"timestamp": timestamps}))
+        return self.score_codes(self.join_codes(users, movies, context), numbers)
 
     def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
-        """Every user's logits of every movie at one moment, on demand. Raises NotFoundError for an unknown moment.
+        """Every user's logits of every movie at one moment, on demand.
 
         Args:
             year: of the imagined rating.
             month: of the imagined rating, 1-12.
+
+        Raises:
+            NotFoundError: an unknown moment.
+            DataError: the network takes numbers beside the codes, for which there is no search.
         """
+        if self.bundle.numbers:
+            raise DataError(
+                f"this model takes {', '.join(self.bundle.numbers)} and scores single rows only; use a recipe without "
+                "numbers for lists"
+            )
         context = self.context_codes(pd.Series([year]), pd.Series([month]))
         return ScoredCatalogue(self, context)
 
     def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
         """Probabilities, float32 [rows], of rows that the feature map has encoded already."""
-        return self.score_codes(encoded[list(self.bundle.feature_map.names)].to_numpy(np.int32))
+        codes = encoded[list(self.bundle.feature_map.names)].to_numpy(np.int32)
+        return self.score_codes(codes, self._numbers(encoded))
 
-    def score_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 [rows], of codes int32 [rows, fields]."""
-        probabilities: np.ndarray = expit(self.forward.logits(codes))
+    def score_codes(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities, float32 [rows], of codes int32 [rows, fields] and, where the network takes them, numbers."""
+        probabilities: np.ndarray = expit(self.forward.logits(codes, numbers))
         return probabilities
+
+    def _numbers(self, rows: pd.DataFrame) -> np.ndarray | None:
+        """The numbers that the network takes, float32 [rows, numbers]; None where it takes none. Raises DataError."""
+        names = list(self.bundle.numbers)
+        if missing := [name for name in names if name not in rows]:
+            raise DataError(f"columns {', '.join(missing)} are missing; this model needs them beside its fields")
+        return rows[names].to_numpy(np.float32) if names else None
 
     @cached_property
     def grid(self) -> Grid:

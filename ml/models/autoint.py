@@ -9,14 +9,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from ml.features.signals import PairSignals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
+from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
 LOGIT_LAYER = "logit"
 _OUTPUT_STDDEV = 1e-4  # of the kernels that lead to a logit
+
+
+@dataclass(frozen=True)
+class Multivalued:
+    """A field of several values, such as a movie's genres.
+
+    Attributes:
+        name: of the field.
+        position: in a row, of the code that the values belong to, such as the movie's.
+        membership: float32 [codes, values], as ``ml.features.multivalued`` makes it.
+    """
+
+    name: str
+    position: int
+    membership: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,12 +45,14 @@ class Inputs:
         positions: of the fields that are embedded; None for all.
         centres: of each signal, what to subtract; empty where there are no signals.
         scales: of each signal, what to divide by.
+        multivalued: fields of several values that are embedded beside the others.
     """
 
     field_dims: Sequence[int]
     positions: Sequence[int] | None = None
     centres: Sequence[float] = ()
     scales: Sequence[float] = ()
+    multivalued: tuple[Multivalued, ...] = ()
 
 
 def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
@@ -90,23 +109,42 @@ def with_signals(network: keras.Model, signals: PairSignals, positions: tuple[in
 
 
 def _embed(inputs: Inputs, config: AutoIntConfig, seed: int | None) -> tuple[Any, Any]:
-    """The network's inputs, and the embeddings [batch, fields + signals, embed_dim]."""
-    *_, numerical_seed, dropout_seed = derive_seeds(seed, 3)
+    """The network's inputs, and the embeddings [batch, fields + multivalued fields + signals, embed_dim]."""
+    _, numerical_seed, dropout_seed, *multivalued_seeds = derive_seeds(seed, 3 + len(inputs.multivalued))
     codes = keras.Input((len(inputs.field_dims),), dtype="int32", name="codes")
     given, selected, sizes = codes, codes, list(inputs.field_dims)
     if inputs.positions is not None:
         selected = SelectFields(inputs.positions, name="fields")(codes)
         sizes = [inputs.field_dims[position] for position in inputs.positions]
-    embeddings = FieldEmbedding(sizes, config.embed_dim, config.l2_embedding, seed, name="embedding")(selected)
+    tokens = [FieldEmbedding(sizes, config.embed_dim, config.l2_embedding, seed, name="embedding")(selected)]
+    for field, field_seed in zip(inputs.multivalued, multivalued_seeds, strict=True):
+        tokens.append(_embed_multivalued(codes, field, inputs.field_dims, config.embed_dim, field_seed))
     if inputs.centres:
         signals = keras.Input((len(inputs.centres),), name="signals")
         numerical = NumericalEmbedding(inputs.centres, inputs.scales, config.embed_dim, numerical_seed, name="numbers")
-        embeddings = keras.layers.Concatenate(axis=1, name="tokens")([embeddings, numerical(signals)])
+        tokens.append(numerical(signals))
         given = [codes, signals]
+    embeddings = keras.layers.Concatenate(axis=1, name="tokens")(tokens) if len(tokens) > 1 else tokens[0]
     if config.embedding_dropout:
         dropout = keras.layers.Dropout(config.embedding_dropout, seed=dropout_seed, name="embedding_dropout")
         embeddings = dropout(embeddings)
     return given, embeddings
+
+
+def _embed_multivalued(
+    codes: Any, field: Multivalued, field_dims: Sequence[int], embed_dim: int, seed: int | None
+) -> Any:
+    """Embedding of a multivalued field, [batch, 1, embed_dim]."""
+    items, values = field.membership.shape
+    if not 0 <= field.position < len(field_dims) or items != field_dims[field.position]:
+        raise ValueError(
+            f"{field.name}: expected a membership row for each code of the field at position {field.position}, got "
+            f"{items} rows for fields of sizes {tuple(field_dims)}"
+        )
+    layer = MultivaluedEmbedding(field.position, (items, values), embed_dim, seed, name=f"{field.name}_embedding")
+    embedding = layer(codes)
+    layer.membership.assign(field.membership)
+    return embedding
 
 
 def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:
@@ -119,6 +157,9 @@ def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, n
             config.use_residual,
             config.scaled,
             layer_seed,
+            config.projection_relu,
+            config.attention_dropout,
+            config.layer_norm,
             name=f"interacting_{number}",
         )(hidden)  # [batch, fields, num_heads * head_dim]
     flat = keras.layers.Flatten(name="attention_flat")(hidden)

@@ -16,6 +16,9 @@ class AutoIntConfig(BaseModel):
     head_dim: int = Field(default=16, ge=1, description="Width of one head.")
     use_residual: bool = Field(default=True, description="Add the projected input to each interacting layer's output.")
     scaled: bool = Field(default=False, description="Divide attention scores by the square root of head_dim.")
+    projection_relu: bool = Field(default=False, description="Put a ReLU on queries, keys and values.")
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the attention weights.")
+    layer_norm: bool = Field(default=False, description="Layer normalisation after each interacting layer's ReLU.")
     l2_embedding: float = Field(default=0.0, ge=0, description="L2 penalty on the embedding table.")
     embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the embeddings.")
 

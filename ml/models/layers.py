@@ -8,10 +8,14 @@ import numpy as np
 from keras import ops
 
 PACKAGE = "movie_recommender"
+_KERNELS = ("query", "key", "value", "residual")
 
 
 def derive_seeds(seed: int | None, count: int) -> list[int] | list[None]:
-    """Distinct seeds from one, so that weights of equal shape start out different."""
+    """Distinct seeds from one, so that weights of equal shape start out different.
+
+    The first ones are the same for every count.
+    """
     if seed is None:
         return [None] * count
     return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
@@ -76,15 +80,21 @@ class InteractingLayer(keras.layers.Layer):
     """Multi-head self-attention over a row's fields.
 
     Per head: ``softmax(Q K^T) V`` with ``Q, K, V = X W_query, X W_key, X W_value``; heads side by side;
-    ``ReLU(heads + X W_residual)``. Equations 5 to 8 of Song et al., "AutoInt", CIKM 2019, without their ReLU on the
-    projections.
+    ``ReLU(heads + X W_residual)``. Equations 5 to 8 of Song et al., "AutoInt", CIKM 2019.
+
+    With all options on: ``Q, K, V = ReLU(X W_query), ReLU(X W_key), ReLU(X W_value)``, per head
+    ``dropout(softmax(Q K^T / sqrt(head_dim))) V``, and ``LayerNorm(ReLU(heads + X W_residual))``.
 
     Args:
         num_heads: number of heads H.
         head_dim: width of one head; head h uses columns ``h * head_dim`` to ``(h + 1) * head_dim - 1`` of each kernel.
         use_residual: add ``X W_residual``.
         scaled: divide the scores by ``sqrt(head_dim)``.
-        seed: of the truncated normal start (sd 0.05); each kernel gets a seed of its own from it.
+        seed: of the truncated normal start (sd 0.05) and the dropout; each kernel gets a seed of its own from it.
+        projection_relu: put a ReLU on queries, keys and values.
+        attention_dropout: share of the softmax's weights that are dropped while training.
+        layer_norm: normalise each field's output to mean 0 and variance 1 over its numbers, then scale and shift it
+            by trained weights.
 
     Input:  [batch, fields, width].
     Output: [batch, fields, num_heads * head_dim].
@@ -101,21 +111,35 @@ class InteractingLayer(keras.layers.Layer):
         use_residual: bool = True,
         scaled: bool = False,
         seed: int | None = None,
+        projection_relu: bool = False,
+        attention_dropout: float = 0.0,
+        layer_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if num_heads < 1 or head_dim < 1:
             raise ValueError(f"num_heads and head_dim must be positive, got {num_heads!r} and {head_dim!r}")
+        if not 0 <= attention_dropout < 1:
+            raise ValueError(f"attention_dropout must be at least 0 and less than 1, got {attention_dropout!r}")
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.use_residual = use_residual
         self.scaled = scaled
         self.seed = seed
+        self.projection_relu = projection_relu
+        self.attention_dropout = attention_dropout
+        self.layer_norm = layer_norm
+        # A layer without these has no such sublayers, so that files of networks without them stay readable.
+        if attention_dropout:
+            *_, dropout_seed = derive_seeds(seed, len(_KERNELS) + 1)
+            self.dropout = keras.layers.Dropout(attention_dropout, seed=dropout_seed, dtype=self.dtype_policy)
+        if layer_norm:
+            self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         if len(input_shape) != 3:
             raise ValueError(f"expected an input of shape [batch, fields, width], got {input_shape!r}")
-        names = ["query", "key", "value"] + ["residual"] * self.use_residual
+        names = _KERNELS if self.use_residual else _KERNELS[:-1]
         for name, seed in zip(names, derive_seeds(self.seed, len(names)), strict=True):
             kernel = self.add_weight(
                 name=name,
@@ -123,21 +147,30 @@ class InteractingLayer(keras.layers.Layer):
                 initializer=keras.initializers.TruncatedNormal(stddev=0.05, seed=seed),
             )
             setattr(self, f"{name}_kernel", kernel)
+        if self.layer_norm:
+            self.norm.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs: Any) -> Any:
-        query = self._split_heads(ops.matmul(inputs, self.query_kernel))  # [batch, fields, heads, head_dim]
-        key = self._split_heads(ops.matmul(inputs, self.key_kernel))
-        value = self._split_heads(ops.matmul(inputs, self.value_kernel))
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        query = self._project(inputs, self.query_kernel)  # [batch, fields, heads, head_dim]
+        key = self._project(inputs, self.key_kernel)
+        value = self._project(inputs, self.value_kernel)
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)  # [batch, heads, fields, fields]
         if self.scaled:
             scores = scores / self.head_dim**0.5
-        heads = ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores, axis=-1), value)
+        weights = ops.softmax(scores, axis=-1)
+        if self.attention_dropout:
+            weights = self.dropout(weights, training=training)
+        heads = ops.einsum("bhqk,bkhd->bqhd", weights, value)  # [batch, fields, heads, head_dim]
         output = ops.reshape(heads, (-1, inputs.shape[1], self.num_heads * self.head_dim))
         if self.use_residual:
             output = output + ops.matmul(inputs, self.residual_kernel)
-        return ops.relu(output)
+        output = ops.relu(output)
+        return self.norm(output) if self.layer_norm else output
 
-    def _split_heads(self, projected: Any) -> Any:
+    def _project(self, inputs: Any, kernel: Any) -> Any:
+        projected = ops.matmul(inputs, kernel)
+        if self.projection_relu:
+            projected = ops.relu(projected)
         return ops.reshape(projected, (-1, projected.shape[1], self.num_heads, self.head_dim))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -150,5 +183,8 @@ class InteractingLayer(keras.layers.Layer):
             "use_residual": self.use_residual,
             "scaled": self.scaled,
             "seed": self.seed,
+            "projection_relu": self.projection_relu,
+            "attention_dropout": self.attention_dropout,
+            "layer_norm": self.layer_norm,
         }
         return {**super().get_config(), **config}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,11 @@ import pandas as pd
 from pydantic import BaseModel
 
 import ml
+from ml.models.multivalued import MultivaluedEmbedding
 from ml.training.reports import EpochReport
 
 _FILE = "state.npz"
+_BEST = "best_"  # starts the names of the best epoch's weights
 
 
 class Backup:
@@ -52,10 +55,19 @@ class Backup:
                 variable.assign(kept[str(index)])
             return [EpochReport(**report) for report in json.loads(bytes(kept["reports"]))]
 
-    def keep(self, model: keras.Model, reports: list[EpochReport]) -> None:
-        """Keep a compiled model's state and what its epochs reported."""
+    def best_weights(self) -> list[np.ndarray]:
+        """The best epoch's weights that were kept beside the state; none where nothing or no such weights are kept."""
+        path = self._folder / _FILE
+        if not path.exists():
+            return []
+        with np.load(path, allow_pickle=False) as kept:
+            return [kept[name] for name in kept.files if name.startswith(_BEST)]
+
+    def keep(self, model: keras.Model, reports: list[EpochReport], best_weights: Sequence[np.ndarray] = ()) -> None:
+        """Keep a compiled model's state, what its epochs reported, and perhaps the weights of the best of them."""
         self._folder.mkdir(parents=True, exist_ok=True)
         arrays = {str(index): keras.ops.convert_to_numpy(value) for index, value in enumerate(_state(model))}
+        arrays |= {f"{_BEST}{index}": weight for index, weight in enumerate(best_weights)}
         text = json.dumps([asdict(report) for report in reports]).encode()
         temporary = self._folder / f".{os.getpid()}.npz"
         np.savez(temporary, reports=np.frombuffer(text, np.uint8), **arrays)
@@ -71,6 +83,9 @@ def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: Ba
     digest = hashlib.sha256()
     digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
     digest.update(model.to_json().encode() + config.model_dump_json().encode())
+    for layer in model.layers:
+        if isinstance(layer, MultivaluedEmbedding):
+            digest.update(keras.ops.convert_to_numpy(layer.membership).tobytes())
     digest.update(f"{keras.config.backend()} {version('keras')} {version('numpy')}".encode())
     root = Path(ml.__path__[0])
     for source in sorted(root.rglob("*.py")):

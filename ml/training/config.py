@@ -26,4 +26,10 @@ class TrainingConfig(BaseModel):
         lt=1,
         description="Share of the training rows, taken from their end, that only measures the loss.",
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs without a lower validation loss after which training ends with the weights of the best "
+        "epoch; none: all epochs, weights of the last.",
+    )
     seed: int = Field(default=5, ge=0, description="Of the weights, the dropout and the order of the rows.")

@@ -1,19 +1,26 @@
 """Recipes: what a model is made of, as data, from one validated file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from ml import schema
+from ml.features.negatives import NegativesConfig
 from ml.features.signals import SignalsConfig
 from ml.models.config import ARCHITECTURES, AutoIntConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig
+from ml.training.search import PARTS, SearchRange, Space, checked_space
 
+Protocol = Literal["reference", "paper"]
+REFERENCE: Protocol = "reference"
+PAPER: Protocol = "paper"
 _NAME = r"^[a-z][a-z0-9_]*$"
+_COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "numbers": schema.NUMBERS}
 
 
 class Recipe(BaseModel):
@@ -23,20 +30,46 @@ class Recipe(BaseModel):
 
     description: str = Field(min_length=1, description="One sentence for the asset graph.")
     enabled: bool = Field(default=True, description="Whether it is trained, evaluated and published.")
+    protocol: Protocol = Field(
+        default=REFERENCE, description="reference: part of every run; paper: trained by make paper alone."
+    )
     architecture: str = Field(description=f"One of {', '.join(ARCHITECTURES)}.")
     fields: tuple[str, ...] = Field(default=schema.FIELD_NAMES, description="Fields that are embedded.")
+    multivalued: tuple[str, ...] = Field(default=(), description="Movie columns of several values that are embedded.")
+    numbers: tuple[str, ...] = Field(default=(), description="Columns that are embedded as the numbers that they are.")
     signals: SignalsConfig | None = Field(default=None, description="Numbers learned from the ratings; none if empty.")
+    negatives: NegativesConfig | None = Field(
+        default=None, description="Learn likes from unrated movies that are drawn, in place of likes from dislikes."
+    )
     model: SerializeAsAny[AutoIntConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How it is fitted.")
+    search: dict[str, SearchRange] = Field(
+        default={}, description="What make tune tries, by dotted settings of model and training."
+    )
 
-    @field_validator("fields")
+    @field_validator("fields", "multivalued", "numbers")
     @classmethod
-    def _fields_are_known(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in fields if name not in schema.FIELD_NAMES]:
-            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(schema.FIELD_NAMES)}")
-        if not fields or len(set(fields)) != len(fields):
-            raise ValueError("expected at least one field and none twice")
-        return fields
+    def _columns_are_known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = _COLUMNS[str(info.field_name)]
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
+        if len(set(names)) != len(names):
+            raise ValueError("expected none twice")
+        return names
+
+    @field_validator("search")
+    @classmethod
+    def _settings_can_be_searched(cls, search: Space, info: ValidationInfo) -> Space:
+        parts = {part: info.data[part] for part in PARTS if part in info.data}
+        return checked_space(search, parts) if len(parts) == len(PARTS) else search  # else those are the mistake
+
+    @model_validator(mode="after")
+    def _inputs_go_together(self) -> "Recipe":
+        if not self.fields:
+            raise ValueError("fields: expected at least one")
+        if self.numbers and self.signals:
+            raise ValueError("numbers and signals cannot be combined; leave one of them out")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -78,3 +111,13 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     """The enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
     book = read_settings(path, RecipeBook)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}
+
+
+def recipes_text(recipes: Mapping[str, Recipe]) -> str:
+    """A file that ``load_recipes`` reads as these recipes; it says nothing of what has its default."""
+    documents = {}
+    for name, recipe in recipes.items():
+        document = recipe.model_dump(mode="json", exclude_defaults=True)
+        documents[name] = {key: value for key, value in document.items() if key not in PARTS or value}
+    style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None, "width": 116}
+    return yaml.safe_dump({"recipes": documents}, **style)

@@ -9,7 +9,7 @@ class EpochReport:
 
     Attributes:
         epoch: its number, from 1.
-        epochs: how many there will be.
+        epochs: how many there will be at most.
         train_loss: mean loss over the epoch's training rows while they were being learned (dropout on, penalties in).
         val_loss: loss on the validation rows after the epoch (dropout off, penalties in).
         seconds: wall-clock time of the epoch, validation included.
@@ -30,12 +30,12 @@ class BatchReport:
 
     Attributes:
         epoch: its number, from 1.
-        epochs: how many there will be.
+        epochs: how many there will be at most.
         batch: number of batches done in it.
         batches: how many it has.
         loss: mean over the epoch's batches so far.
         rows_per_second: of the epoch so far.
-        seconds_left: until the last epoch's end at this rate, validations left out.
+        seconds_left: until the end of the last epoch that there may be, at this rate, validations left out.
     """
 
     epoch: int

@@ -12,6 +12,7 @@ import pandas as pd
 from ml import schema
 from ml.training.backup import Backup
 from ml.training.config import TrainingConfig
+from ml.training.early_stopping import EarlyStopping
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
@@ -28,6 +29,8 @@ def train(
 ) -> list[EpochReport]:
     """Fit with Adam and binary cross-entropy; the last rows are held out for validation.
 
+    With patience, training may end early, and the model has the weights of the epoch of the lowest validation loss.
+
     Args:
         model: an uncompiled model that takes int32 codes [rows, fields], and perhaps signals, and gives probabilities
             [rows, 1].
@@ -41,7 +44,8 @@ def train(
         signals: float32 [rows, signals], for a model that takes them beside the codes.
 
     Returns:
-        One report an epoch.
+        One report for every epoch that was run. ``ml.training.early_stopping.best_epoch`` says of which of them the
+        model's weights are.
     """
     keras.utils.set_random_seed(config.seed)
     inputs = [train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")]  # [rows, fields]
@@ -51,14 +55,18 @@ def train(
     fitted = fitted_rows(len(labels), config)
     model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
     done = backup.restore(model) if backup else []
+    stopping = EarlyStopping(config, backup.best_weights() if backup else [])
     for report in done:
         on_epoch(report)
 
     def epoch_done(report: EpochReport) -> None:
         done.append(report)
+        stopping.observe(model, done)
         if backup:
-            backup.keep(model, done)
+            backup.keep(model, done, stopping.weights)
         on_epoch(report)
+        if stopping.is_due(done):
+            model.stop_training = True
 
     rows = {"x": _one_or_all([each[:fitted] for each in inputs]), "y": labels[:fitted], "batch_size": config.batch_size}
     if config.reshuffle:
@@ -69,10 +77,11 @@ def train(
         validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
         validation_batch_size=config.batch_size,
         initial_epoch=len(done),
-        epochs=config.epochs,
+        epochs=len(done) if stopping.is_due(done) else config.epochs,
         callbacks=[_Reporter(config, fitted, epoch_done, on_batch)],
         verbose=0,
     )
+    stopping.finish(model)
     return done
 
 

@@ -1,13 +1,31 @@
 """What all assets share."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
-from ml.training.recipes import load_recipes
+from ml.errors import DataError
+from ml.training.recipes import PAPER, REFERENCE, Protocol, Recipe, load_recipes
 from orchestration.settings import PROJECT_ROOT
 
 OWNERS = ["team:recommendations"]
 # For what passes by itself: a network that fails, a locked database, a process that ran out of memory.
 TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
-RECIPES = load_recipes(PROJECT_ROOT / "recipes.yaml")  # the assets follow this list
-MODELS = tuple(RECIPES)
 DOCUMENTS = "document_io_manager"
+
+
+def models_of(recipes: Mapping[str, Recipe], protocol: Protocol) -> tuple[str, ...]:
+    """Names of the recipes of a protocol."""
+    return tuple(name for name, recipe in recipes.items() if recipe.protocol == protocol)
+
+
+def required(models: tuple[str, ...], protocol: Protocol) -> tuple[str, ...]:
+    """The models of a protocol. Raises DataError where there are none."""
+    if not models:
+        raise DataError(f"recipes.yaml: no recipe of protocol {protocol} is enabled; expected one at least")
+    return models
+
+
+RECIPES = load_recipes(PROJECT_ROOT / "recipes.yaml")  # the assets follow this list
+MODELS = required(models_of(RECIPES, REFERENCE), REFERENCE)
+PAPER_MODELS = models_of(RECIPES, PAPER)

@@ -1,13 +1,14 @@
 """How good the models are, beside what needs no network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from ml import checks, schema
-from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
+from ml.training.recipes import PAPER
+from orchestration.assets.common import MODELS, OWNERS, PAPER_MODELS, TRANSIENT
 from orchestration.checks import blocking, require
 from orchestration.metadata import inline_picture, markdown_table, table_metadata
 from orchestration.registered_version import RegisteredVersion
@@ -15,6 +16,7 @@ from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 
 _COMMON: dict[str, Any] = {"group_name": "evaluation", "owners": OWNERS}
+_PAPER: dict[str, Any] = {"group_name": PAPER, "owners": OWNERS}
 _COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
 
 
@@ -37,7 +39,7 @@ def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFr
     )
 
 
-def metrics_assets(model: str) -> dg.AssetsDefinition:
+def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
     """The assets that score the test rows with one trained model and measure the scores."""
     scores_name, metrics_name = f"{model}_scores", f"{model}_metrics"
 
@@ -47,12 +49,12 @@ def metrics_assets(model: str) -> dg.AssetsDefinition:
             scores_name: dg.AssetOut(
                 description=f"Probabilities of {model} for the test interactions.",
                 kinds={"keras", "parquet"},
-                **_COMMON,
+                **common,
             ),
             metrics_name: dg.AssetOut(
                 description=f"Metrics of {model} on the test interactions.",
                 kinds={"keras", "mlflow", "parquet"},
-                **_COMMON,
+                **common,
             ),
         },
         ins={"trained": dg.AssetIn(model)},
@@ -87,11 +89,16 @@ def metrics_assets(model: str) -> dg.AssetsDefinition:
     return evaluate_model
 
 
+def _inputs(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
+    """Each model's version, and its assets of these names."""
+    versions = {f"{model}_version": dg.AssetIn(model) for model in models}
+    return versions | {f"{model}_{part}": dg.AssetIn(f"{model}_{part}") for model in models for part in parts}
+
+
 @dg.asset(
     **_COMMON,
     kinds={"pandas", "parquet"},
-    ins={f"{model}_version": dg.AssetIn(model) for model in MODELS}
-    | {name: dg.AssetIn(name) for model in MODELS for name in (f"{model}_metrics", f"{model}_scores")},
+    ins=_inputs(MODELS, "scores", "metrics", "lists", "list_metrics"),
 )
 def model_comparison(
     storage: Storage,
@@ -100,6 +107,8 @@ def model_comparison(
     test_interactions: pd.DataFrame,
     baseline_metrics: pd.DataFrame,
     baseline_scores: pd.DataFrame,
+    baseline_lists: pd.DataFrame,
+    baseline_list_metrics: pd.DataFrame,
     **inputs: Any,
 ) -> dg.MaterializeResult[Any]:
     """Models and baselines side by side, by pair with intervals, and by how active users are.
@@ -107,15 +116,19 @@ def model_comparison(
     Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet.
     """
     from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
-    from ml.evaluation.intervals import compare_models  # noqa: PLC0415
+    from ml.evaluation.intervals import compare_lists, compare_models  # noqa: PLC0415
     from ml.evaluation.report import comparison_by_split, comparison_table  # noqa: PLC0415
 
-    evaluation = pd.concat([*(inputs[f"{model}_metrics"] for model in MODELS), baseline_metrics], ignore_index=True)
+    own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in MODELS]
+    evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
     scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in MODELS}
     scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
-    comparison = compare_models(test_interactions, scores)
+    lists = {model: inputs[f"{model}_lists"] for model in MODELS}
+    lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
+    differences = [compare_models(test_interactions, scores), compare_lists(test_interactions, lists)]
+    comparison = pd.concat(differences, ignore_index=True)
     activity = pd.concat(
-        [metrics_by_activity(name, train_interactions, test_interactions, own) for name, own in scores.items()],
+        [metrics_by_activity(name, train_interactions, test_interactions, values) for name, values in scores.items()],
         ignore_index=True,
     )
     tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
@@ -134,4 +147,27 @@ def model_comparison(
     )
 
 
-evaluations = [metrics_assets(model) for model in MODELS]
+@dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=_inputs(PAPER_MODELS, "metrics"))
+def paper_comparison(
+    storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
+) -> dg.MaterializeResult[Any]:
+    """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - slow to import
+
+    evaluation = pd.concat(
+        [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True
+    )
+    path = storage.write_table("evaluation", evaluation)
+    versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in PAPER_MODELS]
+    return dg.MaterializeResult(
+        metadata={
+            **table_metadata(evaluation),
+            "comparison": markdown_table(comparison_table([evaluation]), index=True),
+            "evaluation_path": dg.MetadataValue.path(str(path)),
+            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+        }
+    )
+
+
+evaluations = [metrics_assets(model, _COMMON) for model in MODELS]
+paper_evaluations = [metrics_assets(model, _PAPER) for model in PAPER_MODELS]

@@ -55,7 +55,12 @@ def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]
 class SplitConfig(dg.Config):
     """Details of the split; which one it is, the raw data's settings say."""
 
-    test_share: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows to test on.")
+    test_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the rows to test on; default: 0.1 on the paper split, else 0.2.",
+    )
     seed: int = Field(default=42, ge=0, description="Of the random split and of the training rows' order.")
 
 
@@ -72,10 +77,12 @@ class SplitConfig(dg.Config):
 )
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
-    from ml.features.splits import split_interactions as split  # noqa: PLC0415 - scikit-learn is slow to import
+    from ml.features import splits  # noqa: PLC0415 - scikit-learn is slow to import
 
-    train, test = split(encoded_interactions, raw_data.split, config.test_share, config.seed)  # type: ignore[arg-type]
-    yield from require("train_interactions", checks.whole_split(train, test, len(encoded_interactions)))
+    strategy: Any = raw_data.split
+    train, test = splits.split_interactions(encoded_interactions, strategy, config.test_share, config.seed)
+    expected = splits.splittable(encoded_interactions, strategy)
+    yield from require("train_interactions", checks.whole_split(train, test, expected))
     for name, table in (("train_interactions", train), ("test_interactions", test)):
         metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}
         yield dg.MaterializeResult(asset_key=name, value=table, metadata=metadata)

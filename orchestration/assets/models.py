@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.training.recipes import Recipe
+from ml.training.recipes import PAPER, Recipe
 from ml.training.reports import BatchReport, EpochReport
+from ml.training.search import with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
 from orchestration.checks import blocking, require
 from orchestration.metadata import inline_picture
@@ -46,10 +47,8 @@ def launch_settings(name: str, recipe: Recipe) -> type[LaunchConfig]:
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """The recipe with a launch's settings in place of its own."""
-    own = {part: getattr(recipe, part) for part in ("model", "training")}
-    return recipe.model_copy(
-        update={part: type(values)(**{**values.model_dump(), **settings[part]}) for part, values in own.items()}
-    )
+    values = {f"{part}.{name}": value for part, own in settings.items() for name, value in own.items()}
+    return with_values(recipe, values)
 
 
 def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
@@ -59,7 +58,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
         description=recipe.description,
-        group_name="models",
+        group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
         io_manager_key=DOCUMENTS,
@@ -78,13 +77,16 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
         from ml.inference.bundle import ModelBundle  # noqa: PLC0415
+        from ml.training.data import TrainingData  # noqa: PLC0415
+        from ml.training.early_stopping import best_epoch  # noqa: PLC0415
         from ml.training.fitting import Fitting  # noqa: PLC0415
         from ml.training.processors import share_processors  # noqa: PLC0415
 
         share_processors(TRAININGS_AT_ONCE)
         followed = with_settings(recipe, config.model_dump())  # type: ignore[attr-defined]
         encoders = FeatureMap.from_dict(feature_map)
-        fitting = Fitting(followed, train_interactions, encoders.field_dims)
+        data = TrainingData.of(followed, train_interactions, encoders, movies)
+        fitting = Fitting(followed, data)
         backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
 
         with tracking.run(context, name) as run:
@@ -108,16 +110,18 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
             train_losses, val_losses = [r.train_loss for r in reports], [r.val_loss for r in reports]
             curve = plots.loss_curve(f"{name} on {tracking.dataset}", train_losses, val_losses)
             run.log_figure(curve, "loss_curve.png")
-            yield from require(name, checks.losses_fall(train_losses, val_losses))
-            bundle = ModelBundle.of(fitting.serving_network, encoders, users, movies)
-            version = run.register(bundle, step=len(reports))
+            best = best_epoch(reports, followed.training)
+            yield from require(name, checks.losses_fall(train_losses[:best], val_losses[:best]))
+            bundle = ModelBundle.of(fitting.serving_network, encoders, users, movies, followed.numbers)
+            version = run.register(bundle, step=best)
             backup.remove()
         yield dg.MaterializeResult(
             value=version.to_dict(),
             metadata={
                 "loss_curve": inline_picture("loss curve", plots.png(curve)),
-                "train_loss": train_losses[-1],
-                "val_loss": val_losses[-1],
+                "train_loss": train_losses[best - 1],
+                "val_loss": val_losses[best - 1],
+                "epoch": best,
                 "parameters": fitting.network.count_params(),
                 "model_version": version.version,
                 "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),

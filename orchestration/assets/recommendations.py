@@ -1,9 +1,9 @@
 """The tables that the pipeline exists for: the top 10 movies of every user, by each model."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -12,17 +12,14 @@ from pydantic import Field
 from ml import checks
 from ml.features.tables import latest_month
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
+from orchestration.assets.progress import progress_reporter
 from orchestration.checks import blocking, require
 from orchestration.metadata import table_metadata
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 
-if TYPE_CHECKING:
-    from ml.inference.recommend import Progress
-
 LIST_LENGTH = 10
-_SECONDS_BETWEEN_REPORTS = 10
 
 
 class TopTenConfig(dg.Config):
@@ -78,7 +75,7 @@ def top10_recommendations(
         bundle = tracking.load_bundle(version)
         started = time.perf_counter()
         [(top, search)] = Recommender(Scorer(bundle), ratings).recommend_all(
-            [(year, month)], LIST_LENGTH, config.method, config.seed, _reporter(context, model)
+            [(year, month)], LIST_LENGTH, config.method, config.seed, progress_reporter(context, model)
         )
         seconds = time.perf_counter() - started
         found = checks.top_lists(top, ratings, bundle.users["user_id"].tolist(), LIST_LENGTH)
@@ -93,16 +90,3 @@ def top10_recommendations(
         shown = {"path": dg.MetadataValue.path(str(path)), "preview": table_metadata(table)["preview"]}
         metadata |= {f"{model}_{name}": value for name, value in shown.items()}
     yield dg.MaterializeResult(metadata=metadata)
-
-
-def _reporter(context: dg.AssetExecutionContext, model: str) -> "Callable[[Progress], None]":
-    """Log the users scored, every few seconds and at the end."""
-    reported = time.monotonic()
-
-    def report(progress: "Progress") -> None:
-        nonlocal reported
-        if progress.done == progress.total or time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
-            reported = time.monotonic()
-            context.log.info(f"{model}: {progress.done:,} of {progress.total:,} users scored")
-
-    return report

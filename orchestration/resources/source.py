@@ -10,8 +10,8 @@ from ml.data.synthetic import SIZES
 from ml.schema import DatasetSize
 from orchestration.settings import PROJECT_ROOT, Settings
 
-RANDOM, TEMPORAL = "random", "temporal"
-SPLITS = (RANDOM, "sequential", TEMPORAL)
+RANDOM, TEMPORAL, PAPER = "random", "temporal", "paper"
+SPLITS = (RANDOM, "sequential", TEMPORAL, PAPER)
 
 
 class RawData(dg.ConfigurableResource):
@@ -26,8 +26,8 @@ class RawData(dg.ConfigurableResource):
     split: str = Field(
         default=RANDOM,
         pattern=f"^({'|'.join(SPLITS)})$",
-        description="How interactions are split to training and test rows: random, sequential (file order) or temporal "
-        "(by time).",
+        description="How interactions are split to training and test rows: random, sequential (file order), "
+        "temporal (by time) or paper (random, without ratings of 3).",
     )
 
     @property

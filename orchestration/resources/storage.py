@@ -16,7 +16,7 @@ from upath import UPath
 
 from ml.inference.locations import bundle_path, tables_directory
 from orchestration.metadata import table_metadata
-from orchestration.resources.source import SPLITS, RawData
+from orchestration.resources.source import PAPER, SPLITS, RawData
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class Storage(dg.ConfigurableResource):
         return path
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
-        """By split, evaluation.parquet of this data set, where there is one."""
+        """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
         found = {}
-        for split in SPLITS:
+        for split in (split for split in SPLITS if split != PAPER):
             path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
                 found[split] = pd.read_parquet(io.BytesIO(path.read_bytes()))

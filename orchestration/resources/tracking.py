@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestration.tracked_run import TrackedRun
 
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_NO_FIGURES: Mapping[str, "Figure"] = {}
 _LOCK_TIMEOUT = 120  # seconds for another process to create the database
 
 
@@ -79,8 +80,6 @@ class Tracking(dg.ConfigurableResource):
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, name: str) -> Iterator["TrackedRun"]:
         """Log one asset's work as one MLflow run. An exception ends it as failed, a cancellation as killed."""
-        import mlflow  # noqa: PLC0415
-
         from orchestration.tracked_run import TrackedRun  # noqa: PLC0415
 
         asset_key = context.asset_key.to_user_string()
@@ -96,12 +95,30 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             experiment_id = self.experiment_id()
             self._close_earlier_attempts(experiment_id, context.run.run_id, asset_key)
-            with mlflow.start_run(experiment_id=experiment_id, run_name=f"{name} ({self.dataset})", tags=tags) as run:
-                try:
-                    yield TrackedRun(self.client, run.info.run_id, self.config, tags)
-                except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-                    mlflow.end_run("KILLED")
-                    raise
+            with self.active_run(f"{name} ({self.dataset})", tags) as run_id:
+                yield TrackedRun(self.client, run_id, self.config, tags)
+
+    @contextmanager
+    def active_run(
+        self, name: str, tags: Mapping[str, str], run_id: str | None = None, nested: bool = False
+    ) -> Iterator[str]:
+        """Have an MLflow run inside a session. An exception ends it as failed, a cancellation as killed.
+
+        Args:
+            name: of the run.
+            tags: of the run.
+            run_id: of an earlier run to go on with.
+            nested: whether it belongs to the run that is active.
+        """
+        import mlflow  # noqa: PLC0415
+
+        place = {"experiment_id": self.experiment_id(), "run_id": run_id, "nested": nested}
+        with mlflow.start_run(run_name=name, tags=dict(tags), **place) as run:
+            try:
+                yield run.info.run_id
+            except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+                mlflow.end_run("KILLED")
+                raise
 
     def experiment_id(self) -> str:
         """The data set's experiment, made where it is missing."""
@@ -116,7 +133,7 @@ class Tracking(dg.ConfigurableResource):
             return str(self.client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
 
     def log_evaluation(
-        self, version: RegisteredVersion, metrics: Mapping[str, float], figures: Mapping[str, "Figure"]
+        self, version: RegisteredVersion, metrics: Mapping[str, float], figures: Mapping[str, "Figure"] = _NO_FIGURES
     ) -> None:
         """Add final metrics to the run, and to the logged model, of a registered version, and pictures to the run."""
         import mlflow  # noqa: PLC0415

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from orchestration.assets.common import MODELS
+from orchestration.assets.common import MODELS, PAPER_MODELS
 from orchestration.definitions import build_definitions
 from orchestration.settings import PROJECT_ROOT
 
@@ -19,7 +19,11 @@ GROUPS = {
         "baseline_scores", "baseline_metrics", "model_comparison",
         *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics")),
     },
+    "catalogue": {f"{model}_{what}" for model in ("baseline", *MODELS) for what in ("lists", "list_metrics")},
     "recommendations": {"top10_recommendations"},
+}  # fmt: skip
+PAPER = {
+    "paper_comparison", *PAPER_MODELS, *(f"{model}_{what}" for model in PAPER_MODELS for what in ("scores", "metrics"))
 }  # fmt: skip
 CHECKS = {
     "raw_users": {"row_count", "unique_keys"},
@@ -32,8 +36,8 @@ CHECKS = {
     "feature_map": {"cardinalities"},
     "encoded_interactions": {"row_count", "complete", "codes_in_range"},
     "train_interactions": {"whole_split"},
-    **{model: {"losses_fall"} for model in MODELS},
-    **{f"{model}_metrics": {"not_below_random"} for model in MODELS},
+    **{model: {"losses_fall"} for model in (*MODELS, *PAPER_MODELS)},
+    **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
     "top10_recommendations": {f"top_lists_{model}" for model in MODELS},
 }
 SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
@@ -48,7 +52,7 @@ def test_assets_by_group(definitions: dg.Definitions) -> None:
     groups: dict[str, set[str]] = {}
     for node in definitions.resolve_asset_graph().asset_nodes:
         groups.setdefault(node.group_name or "", set()).add(node.key.to_user_string())
-    assert groups == GROUPS
+    assert groups == {**GROUPS, "paper": PAPER}
 
 
 def test_every_asset_has_owner_and_description(definitions: dg.Definitions) -> None:
@@ -80,7 +84,9 @@ def test_jobs(definitions: dg.Definitions) -> None:
     assert assets == {
         "recommender_pipeline": everything,
         "temporal_evaluation": everything - {"top10_recommendations"},
-    }
+        "paper_protocol": PAPER
+        | GROUPS["raw"] | GROUPS["tables"] | GROUPS["features"] | {"baseline_scores", "baseline_metrics"},
+    }  # fmt: skip
 
 
 def test_schedule_runs_every_night_by_default(definitions: dg.Definitions) -> None:

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from orchestration.assets.common import RECIPES
+from ml.errors import DataError
+from orchestration.assets.common import RECIPES, models_of, required
 from orchestration.assets.models import launch_settings, with_settings
 
 
@@ -26,3 +27,16 @@ def test_a_launch_changes_what_it_sets_and_nothing_else(name: str) -> None:
 def test_bad_settings_are_refused_at_launch(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         launch_settings("autoint", RECIPES["autoint"])(**settings)
+
+
+def test_models_are_the_recipes_of_a_protocol() -> None:
+    recipes = {name: RECIPES[name] for name in ("autoint", "paper_autoint")}
+    assert models_of(recipes, "reference") == ("autoint",)
+    assert models_of(recipes, "paper") == ("paper_autoint",)
+    assert models_of({"autoint": RECIPES["autoint"]}, "paper") == ()
+
+
+def test_a_protocol_without_recipes_is_named() -> None:
+    assert required(("autoint",), "reference") == ("autoint",)
+    with pytest.raises(DataError, match="no recipe of protocol reference is enabled"):
+        required((), "reference")

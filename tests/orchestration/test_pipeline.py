@@ -24,7 +24,8 @@ TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
     "train_interactions", "test_interactions", "baseline_scores", "baseline_metrics",
     "evaluation", "comparison", "evaluation_by_activity",
-    *(name for model in MODELS for name in (f"{model}_scores", f"{model}_metrics", f"top10_{model}")),
+    *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics", "lists", "list_metrics")),
+    "baseline_lists", "baseline_list_metrics", *(f"top10_{model}" for model in MODELS),
 }  # fmt: skip
 DOCUMENTS = {"feature_map", *MODELS}
 TOP_COLUMNS = {
@@ -35,6 +36,10 @@ METRICS = {
     "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
     "expected_calibration_error",
 }  # fmt: skip
+LIST_METRICS = {
+    f"catalogue_{name}_at_10" for name in ("ndcg", "recall", "hit_rate", "coverage", "mean_popularity", "list_overlap")
+}  # fmt: skip
+LIST_BASELINES = ("popularity", "movie_mean", "matrix_factorization", "implicit_als", "ease")
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
 Row = dict[str, Any]
 
@@ -139,26 +144,61 @@ def test_evaluation_is_long(pipeline: Pipeline) -> None:
     evaluation = pipeline.table("evaluation")
     assert list(evaluation) == ["model", "metric", "value"]
     found = {model: set(rows) for model, rows in evaluation.groupby("model")["metric"]}
-    expected = dict.fromkeys((*MODELS, "movie_mean", "ceiling"), METRICS)
     without_probabilities = METRICS - {"log_loss", "expected_calibration_error"}
-    assert found == {**expected, "random": without_probabilities, "matrix_factorization": without_probabilities}
-    assert set(found) == {*MODELS, *BASELINES}
+    expected = dict.fromkeys((*MODELS, "movie_mean", "ceiling"), METRICS)
+    expected |= dict.fromkeys(("random", "matrix_factorization"), without_probabilities)
+    for name in (*MODELS, *LIST_BASELINES):
+        expected[name] = expected.get(name, set()) | LIST_METRICS
+    assert found == expected
+    assert set(found) == {*MODELS, *BASELINES, *LIST_BASELINES}
     assert not evaluation.duplicated(["model", "metric"]).any()
     assert np.isfinite(evaluation["value"]).all()
 
 
-def test_comparison_holds_every_pair_once(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(
+    ("of_catalogue", "baselines", "metrics"),
+    [(False, ("movie_mean", "matrix_factorization"), 5), (True, LIST_BASELINES, 3)],
+    ids=["test rows", "catalogue"],
+)
+def test_comparison_holds_every_pair_once(
+    pipeline: Pipeline, of_catalogue: bool, baselines: tuple[str, ...], metrics: int
+) -> None:
     comparison, evaluation = pipeline.table("comparison"), pipeline.table("evaluation")
     assert list(comparison) == ["model_a", "model_b", "metric", "difference", "low", "high"]
-    names = (*MODELS, "movie_mean", "matrix_factorization")
-    pairs = set(itertools.combinations(names, 2))
+    own = comparison[comparison["metric"].str.startswith("catalogue_") == of_catalogue]
+    pairs = set(itertools.combinations((*MODELS, *baselines), 2))
     values = evaluation.set_index(["model", "metric"])["value"]
-    assert {tuple(pair) for pair in comparison[["model_a", "model_b"]].to_numpy()} == pairs
-    assert len(comparison) == len(pairs) * 5
-    for row in comparison.to_dict("records"):
+    assert {tuple(pair) for pair in own[["model_a", "model_b"]].to_numpy()} == pairs
+    assert len(own) == len(pairs) * metrics
+    for row in own.to_dict("records"):
         expected = values[row["model_a"], row["metric"]] - values[row["model_b"], row["metric"]]
         assert row["difference"] == pytest.approx(expected, abs=1e-9)
         assert row["low"] <= row["difference"] <= row["high"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_catalogue_metrics_can_be_recomputed_from_the_network(pipeline: Pipeline, model: str, tmp_path: Path) -> None:
+    train, test = pipeline.table("train_interactions"), pipeline.table("test_interactions")
+    fields = pipeline.document("feature_map")["fields"]
+    names = [field["name"] for field in fields]
+    encoded = pd.concat([train, test])
+    movies = encoded.drop_duplicates("movie_id").sort_values("movie_id")
+    month = train.loc[train["timestamp"].idxmax()]  # the latest row that was trained on
+    network, hits, positives = network_of(pipeline, model, tmp_path), 0.0, 0
+    for user, liked in test[test["label"] == 1].groupby("user_id")["movie_id"]:
+        if user % 10:
+            continue
+        own = encoded[encoded["user_id"] == user].iloc[0]
+        candidates = movies[~movies["movie_id"].isin(train.loc[train["user_id"] == user, "movie_id"])].copy()
+        for field in fields:
+            if field["side"] != "movie":
+                candidates[field["name"]] = (own if field["side"] == "user" else month)[field["name"]]
+        scores = probabilities(network, candidates[names].to_numpy().tolist())
+        top = candidates["movie_id"].to_numpy()[np.argsort(-np.array(scores), kind="stable")[:10]]
+        listed = pipeline.table(f"{model}_lists").query("user_id == @user").sort_values("rank")["movie_id"]
+        assert sorted(listed) == sorted(top.tolist())
+        hits, positives = hits + len(set(listed) & set(liked)) / len(liked), positives + 1
+    assert positives > 10
 
 
 def test_activity_groups_make_up_all_users(pipeline: Pipeline) -> None:
@@ -241,6 +281,7 @@ def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
                 "feature_map.json",
                 "movies.parquet",
                 "network.keras",
+                "numbers.json",
                 "users.parquet",
             ]
             network = zipfile.ZipFile(io.BytesIO(archive.read("network.keras")))

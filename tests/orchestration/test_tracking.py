@@ -30,6 +30,9 @@ METRICS = {
     "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
     "expected_calibration_error",
 }  # fmt: skip
+LIST_METRICS = {
+    f"catalogue_{name}_at_10" for name in ("ndcg", "recall", "hit_rate", "coverage", "mean_popularity", "list_overlap")
+}  # fmt: skip
 # Run where nothing knows of this project: what MLflow stored must be enough.
 SCORE = """
 import importlib.util, json, sys
@@ -100,13 +103,13 @@ def test_final_metrics_have_the_same_names(pipeline: Pipeline, runs: dict[str, R
     evaluation = pipeline.table("evaluation")
     expected = evaluation[evaluation["model"] == model].set_index("metric")["value"].to_dict()
     found = dict(runs[model].data.metrics)
-    assert set(found) == METRICS | {"train_loss", "val_loss"}
-    assert {name: found[name] for name in METRICS} == pytest.approx(expected)
+    assert set(found) == METRICS | LIST_METRICS | {"train_loss", "val_loss"}
+    assert {name: found[name] for name in METRICS | LIST_METRICS} == pytest.approx(expected)
 
 
 def test_final_metrics_of_the_logged_model(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
     logged = tracking.client.get_logged_model(pipeline.document(model)["model_id"])
-    assert {metric.key for metric in logged.metrics} >= METRICS
+    assert {metric.key for metric in logged.metrics} >= METRICS | LIST_METRICS
 
 
 def test_params(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
@@ -114,7 +117,9 @@ def test_params(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     given = {name: str(value) for name, value in (TRAINING | ARCHITECTURE).items()}
     assert {name: params[name] for name in given} == given
     assert {"seed", "validation_share", "num_heads", "use_residual", "architecture", "fields"} <= set(params)
-    assert ("factorizations" in params) == (model == "autoint_collaborative")
+    assert ("factorizations" in params) == (model in ("autoint_collaborative", "autoint_catalogue"))
+    assert params.get("ease") == ("ease_likes, ease_ratings" if model == "autoint_catalogue" else None)
+    assert params.get("negatives_per_positive") == ("2" if model == "autoint_catalogue" else None)
     assert ("dropout" in params) == (model == "autoint_mlp")
     trained = pipeline.bundle(model).network.trainable_variables
     assert int(params["parameters"]) == sum(math.prod(weight.shape) for weight in trained)

@@ -7,7 +7,7 @@ import yaml
 from upath import UPath
 
 from ml.errors import DataError
-from orchestration.assets.common import MODELS
+from orchestration.assets.common import MODELS, RECIPES
 from orchestration.tracking_config import PATH, load_tracking_config
 
 Change = Callable[[dict[str, Any]], Any]
@@ -55,7 +55,7 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "artifacts without data set": (put("artifact_location", value="{home}/a"), "artifact_location", "{dataset}"),
     "model without data set": (put("registered_models", "autoint", value="a"), "registered_models", "{dataset}"),
     "one name for two models": (
-        put("registered_models", value=dict.fromkeys(MODELS, "{dataset}-model")),
+        put("registered_models", value=dict.fromkeys(RECIPES, "{dataset}-model")),
         "registered_models",
         "share",
     ),
@@ -105,12 +105,15 @@ def test_placeholders_are_filled(tmp_path: Path) -> None:
     assert config.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert config.artifact_location == f"file://{tmp_path}/mlflow-artifacts/films"
     assert config.experiment == "movie-recommender-films"
-    assert config.registered_models == {model: f"films-{model.replace('_', '-')}" for model in MODELS}
+    assert {model: config.registered_models[model] for model in MODELS} == {
+        model: f"films-{model.replace('_', '-')}" for model in MODELS
+    }
+    assert config.registered_models["paper_autoint"] == "films-autoint-song2019"
     assert (config.aliases.trained, config.aliases.published) == ("challenger", "champion")
 
 
 def test_every_model_has_a_registered_name() -> None:
-    assert set(load_tracking_config().registered_models) == set(MODELS)
+    assert set(load_tracking_config().registered_models) == set(RECIPES)
 
 
 def test_tracking_uri_can_be_overridden(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from ml.evaluation import intervals
-from ml.evaluation.intervals import compare_models
+from ml.evaluation.catalogue import CATALOGUE_USER_METRICS, catalogue_metrics_by_user
+from ml.evaluation.intervals import compare_by_user, compare_lists, compare_models
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
 
 USERS = 2000
@@ -155,3 +156,127 @@ def test_test_rows_without_a_positive_are_refused(interactions: pd.DataFrame) ->
     scores = np.zeros(len(interactions))
     with pytest.raises(ValueError, match="no user has a positive"):
         compare_models(interactions.assign(label=0), {"a": scores, "b": scores})
+
+
+def test_models_are_compared_by_their_users_ranking_metrics(
+    table: pd.DataFrame, interactions: pd.DataFrame, scores: Mapping[str, np.ndarray]
+) -> None:
+    by_user = {name: user_metrics(interactions, values) for name, values in scores.items()}
+    pd.testing.assert_frame_equal(compare_by_user(by_user), table, check_exact=True)
+
+
+def metrics_of(values: Mapping[str, list[float]], users: list[int]) -> pd.DataFrame:
+    return pd.DataFrame(values, index=pd.Index(users, name="user_id"), dtype=np.float64)
+
+
+def test_any_metrics_can_be_compared_by_hand() -> None:
+    by_user = {
+        "b": metrics_of({"x": [1, 0, 4], "y": [2, 2, 2]}, [7, 3, 5]),
+        "a": metrics_of({"x": [0, 3, 1], "y": [1, 1, 1]}, [7, 3, 5]),
+    }
+    found = compare_by_user(by_user, resamples=4000, seed=1).set_index("metric")
+    assert found.index.tolist() == ["x", "y"]
+    assert found[["model_a", "model_b"]].to_numpy().tolist() == [["b", "a"]] * 2
+    assert found["difference"].tolist() == pytest.approx([(1 - 3 + 3) / 3, 1])
+    # Of 27 equally likely draws of 1, -3, 3 one has the mean -3 and one 3, more than 2.5 % each.
+    assert found.loc["x", ["low", "high"]].tolist() == [-3, 3]
+    assert found.loc["y", ["low", "high"]].tolist() == [1, 1]
+
+
+def test_resamples_are_those_of_the_generator() -> None:
+    values = np.random.default_rng(3).random((6, 1))
+    by_user = {"a": pd.DataFrame(values, columns=["x"]), "b": pd.DataFrame(np.zeros((6, 1)), columns=["x"])}
+    counts = np.random.default_rng(9).multinomial(6, np.full(6, 1 / 6), size=300)
+    means = [sum(count * value for count, value in zip(own, values[:, 0], strict=True)) / 6 for own in counts]
+    found = compare_by_user(by_user, resamples=300, seed=9)
+    assert found[["low", "high"]].iloc[0].tolist() == pytest.approx(np.percentile(means, [2.5, 97.5]))
+
+
+@pytest.mark.parametrize("names", [[], ["only"]])
+def test_fewer_than_two_models_have_no_metrics_to_compare(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="two models or more"):
+        compare_by_user({name: metrics_of({"x": [1]}, [1]) for name in names})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        metrics_of({"x": [1, 2]}, [3, 4]),
+        metrics_of({"x": [1, 2, 3]}, [1, 2, 3]),
+        metrics_of({"x": [1, 2]}, [2, 1]),
+        metrics_of({"y": [1, 2]}, [1, 2]),
+        metrics_of({"x": [1, 2], "y": [1, 2]}, [1, 2]),
+    ],
+    ids=["other users", "more users", "another order", "another metric", "more metrics"],
+)
+def test_metrics_of_other_users_or_kinds_are_refused(other: pd.DataFrame) -> None:
+    first = metrics_of({"x": [1, 2]}, [1, 2])
+    with pytest.raises(ValueError, match=r"^odd was measured on other users or by other metrics than first$"):
+        compare_by_user({"first": first, "second": first, "odd": other})
+
+
+def test_metrics_of_no_user_are_refused() -> None:
+    with pytest.raises(ValueError, match="no user has a positive"):
+        compare_by_user({name: metrics_of({"x": []}, []) for name in ("a", "b")})
+
+
+@pytest.fixture(scope="module")
+def lists() -> dict[str, pd.DataFrame]:
+    """Ten of the movies for nine users in ten, whatever they have seen."""
+    rng = np.random.default_rng(4)
+    users = np.flatnonzero(np.arange(USERS) % 10)
+    found = {}
+    for name in ("c", "a", "b"):
+        movies = rng.permuted(np.tile(np.arange(15), (len(users), 1)), axis=1)[:, :10]
+        columns = {"user_id": np.repeat(users, 10), "rank": np.tile(np.arange(1, 11), len(users))}
+        found[name] = pd.DataFrame({**columns, "movie_id": movies.ravel()})
+    return found
+
+
+@pytest.fixture(scope="module")
+def list_table(interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return compare_lists(interactions, lists)
+
+
+def test_lists_are_compared_in_the_models_order_by_metric(list_table: pd.DataFrame, table: pd.DataFrame) -> None:
+    pairs = [("c", "a"), ("c", "b"), ("a", "b")]
+    expected = [(*pair, metric) for pair in pairs for metric in CATALOGUE_USER_METRICS]
+    assert list(list_table[["model_a", "model_b", "metric"]].itertuples(index=False, name=None)) == expected
+    assert list_table.dtypes.to_dict() == table.dtypes.to_dict()
+
+
+def test_differences_of_lists_are_those_of_their_users_metrics(
+    list_table: pd.DataFrame, interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]
+) -> None:
+    users = {name: catalogue_metrics_by_user(interactions, own) for name, own in lists.items()}
+    assert len(users["a"]) > USERS * 0.95  # those without a list too
+    for row in list_table.itertuples():
+        difference = users[row.model_a][row.metric] - users[row.model_b][row.metric]
+        width = 2 * 1.96 * difference.std() / np.sqrt(len(difference))
+        assert row.difference == pytest.approx(difference.mean(), abs=1e-12), row
+        assert row.high - row.low == pytest.approx(width, rel=0.1), row
+
+
+def test_lists_of_some_users_by_the_binomial_distribution() -> None:
+    # As above: 30 of 100 users lose their only positive.
+    users = np.arange(100)
+    test = pd.DataFrame({"user_id": users, "movie_id": 2, "label": 1})
+    good = pd.DataFrame({"user_id": users, "rank": 1, "movie_id": 2})
+    bad = good.assign(movie_id=np.where(users < 30, 3, 2))
+    found = compare_lists(test, {"good": good, "bad": bad}).set_index("metric")
+    for metric in CATALOGUE_USER_METRICS:
+        assert found.loc[metric, "difference"] == pytest.approx(0.3)
+        assert found.loc[metric, ["low", "high"]].tolist() == pytest.approx([0.21, 0.39], abs=0.011)
+
+
+def test_the_seed_and_the_resamples_of_lists_are_passed_on(
+    interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]
+) -> None:
+    by_user = {name: catalogue_metrics_by_user(interactions, own) for name, own in lists.items()}
+    found = compare_lists(interactions, lists, resamples=50, seed=8)
+    pd.testing.assert_frame_equal(found, compare_by_user(by_user, 50, 8), check_exact=True)
+
+
+def test_lists_of_one_model_are_refused(interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]) -> None:
+    with pytest.raises(ValueError, match=r"two models or more can be compared, got \['a'\]"):
+        compare_lists(interactions, {"a": lists["a"]})

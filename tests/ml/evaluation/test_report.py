@@ -1,21 +1,39 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ml.evaluation import report
 from ml.evaluation.calibration import expected_calibration_error
+from ml.evaluation.catalogue import CATALOGUE_METRICS, CATALOGUE_USER_METRICS, catalogue_metrics
 from ml.evaluation.classification import auc, log_loss
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
-from ml.evaluation.report import METRICS, baseline_scores, comparison_table, evaluate, evaluate_baselines
+from ml.evaluation.report import (
+    METRICS,
+    baseline_lists,
+    baseline_scores,
+    comparison_table,
+    evaluate,
+    evaluate_baseline_lists,
+    evaluate_baselines,
+    evaluate_lists,
+)
 from ml.models.baselines import factorization_scores, movie_mean_scores
+from ml.models.collaborative import Popularity, catalogue_baselines
 
 OF_PROBABILITIES = ["log_loss", "expected_calibration_error"]
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
+LIST_BASELINES = ("popularity", "movie_mean", "matrix_factorization", "implicit_als", "ease")
+USERS, MOVIES = 30, 25
 
 
 @pytest.fixture
 def interactions() -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"user_id": np.repeat(np.arange(30), 25), "movie_id": np.tile(np.arange(25), 30)})
+    frame = pd.DataFrame(
+        {"user_id": np.repeat(np.arange(USERS), MOVIES), "movie_id": np.tile(np.arange(MOVIES), USERS)}
+    )
     return frame.assign(label=(rng.random(len(frame)) < 0.5).astype(np.int8))
 
 
@@ -120,3 +138,108 @@ def test_baselines_are_evaluated_by_their_scores(train: pd.DataFrame, interactio
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), alone)
     ceiling = as_dict(evaluation[evaluation["model"] == "ceiling"])
     assert (ceiling["auc"], ceiling["expected_calibration_error"]) == (1, 0)
+
+
+def test_lists_are_evaluated_by_hand() -> None:
+    train = pd.DataFrame({"user_id": [0, 1, 1], "movie_id": [0, 0, 1], "label": [1, 0, 1]})
+    test = pd.DataFrame({"user_id": [0, 0, 1], "movie_id": [1, 3, 2], "label": [1, 0, 1]})
+    lists = pd.DataFrame({"user_id": [0, 0, 1], "rank": [1, 2, 1], "movie_id": [2, 1, 3]})
+    evaluation = evaluate_lists("mine", train, test, lists, movies=4)
+    assert evaluation["model"].tolist() == ["mine"] * 6
+    assert as_dict(evaluation) == pytest.approx(
+        {
+            "catalogue_ndcg_at_10": 1 / np.log2(3) / 2,
+            "catalogue_recall_at_10": 1 / 2,
+            "catalogue_hit_rate_at_10": 1 / 2,
+            "catalogue_coverage_at_10": 3 / 4,
+            "catalogue_mean_popularity_at_10": (0 + 1 + 0) / 3,
+            "catalogue_list_overlap_at_10": 0,
+        }
+    )
+
+
+def seen(train: pd.DataFrame) -> np.ndarray:
+    """Bool [users, movies]."""
+    cells = np.zeros((USERS, MOVIES), bool)
+    cells[train["user_id"], train["movie_id"]] = True
+    return cells
+
+
+@pytest.fixture
+def lists(train: pd.DataFrame) -> pd.DataFrame:
+    return baseline_lists(train, USERS, MOVIES, seed=7)
+
+
+def test_lists_of_baselines_are_their_best_unseen_movies(train: pd.DataFrame, lists: pd.DataFrame) -> None:
+    baselines = catalogue_baselines(train, USERS, MOVIES, seed=7)
+    expected = []
+    for name in LIST_BASELINES:
+        scores = baselines[name].scores(np.arange(USERS))
+        for user, own in enumerate(seen(train)):
+            unseen = sorted(np.flatnonzero(~own), key=lambda movie: (-scores[user, movie], movie))
+            expected += [(name, user, rank, movie) for rank, movie in enumerate(unseen[:10], start=1)]
+    assert list(lists.itertuples(index=False, name=None)) == expected
+    assert {name: str(dtype) for name, dtype in lists.dtypes.items()} == {
+        "model": "str",
+        "user_id": "int32",
+        "rank": "int16",
+        "movie_id": "int32",
+    }
+    assert lists.index.equals(pd.RangeIndex(len(lists)))
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_the_seed_of_the_lists_is_the_baselines(
+    monkeypatch: pytest.MonkeyPatch, train: pd.DataFrame, seed: int | None
+) -> None:
+    seeds = []
+
+    def fitted(*data: Any) -> dict[str, Popularity]:
+        seeds.append(data[-1])
+        return {"one": Popularity.fit(*data[:-1])}
+
+    monkeypatch.setattr(report, "catalogue_baselines", fitted)
+    lists = baseline_lists(train, USERS, MOVIES, *([] if seed is None else [seed]))
+    assert lists["model"].unique().tolist() == ["one"]
+    assert seeds == [42 if seed is None else seed]
+
+
+def test_lists_of_baselines_are_evaluated_one_by_one(
+    train: pd.DataFrame, interactions: pd.DataFrame, lists: pd.DataFrame
+) -> None:
+    test = interactions.drop(train.index)
+    evaluation = evaluate_baseline_lists(train, test, lists, MOVIES)
+    assert evaluation["model"].unique().tolist() == list(LIST_BASELINES)
+    assert evaluation.index.equals(pd.RangeIndex(len(LIST_BASELINES) * len(CATALOGUE_METRICS)))
+    for name, rows in evaluation.groupby("model"):
+        own = lists[lists["model"] == name]
+        assert tuple(rows["metric"]) == CATALOGUE_METRICS
+        assert as_dict(rows) == catalogue_metrics(train, test, own, MOVIES)
+        pd.testing.assert_frame_equal(rows.reset_index(drop=True), evaluate_lists(str(name), train, test, own, MOVIES))
+
+
+@pytest.mark.parametrize("catalogue_first", [True, False])
+def test_comparison_has_the_catalogue_s_metrics_after_the_others(
+    train: pd.DataFrame, interactions: pd.DataFrame, lists: pd.DataFrame, catalogue_first: bool
+) -> None:
+    test = interactions.drop(train.index)
+    popular = lists[lists["model"] == "popularity"]
+    scored = evaluate("mine", test, random_scores(test))
+    listed = evaluate_lists("mine", train, test, popular.iloc[::-1], MOVIES).iloc[::-1]
+    baselines = evaluate_baseline_lists(train, test, lists, MOVIES)
+    parts = [listed, baselines, scored] if catalogue_first else [scored, listed, baselines]
+    table = comparison_table(parts)
+    assert tuple(table.columns) == (*METRICS, *CATALOGUE_METRICS)
+    assert tuple(CATALOGUE_METRICS[:3]) == CATALOGUE_USER_METRICS
+    assert table.index.tolist() == ["mine", *LIST_BASELINES]
+    assert table.loc["mine"].to_dict() == as_dict(scored) | as_dict(listed)
+    assert table.loc["popularity", list(CATALOGUE_METRICS)].to_dict() == as_dict(listed)
+    assert table.loc[list(LIST_BASELINES), list(METRICS)].isna().all(axis=None)
+
+
+def test_comparison_of_lists_alone_has_their_metrics_alone(
+    train: pd.DataFrame, interactions: pd.DataFrame, lists: pd.DataFrame
+) -> None:
+    table = comparison_table([evaluate_baseline_lists(train, interactions.drop(train.index), lists, MOVIES)])
+    assert tuple(table.columns) == CATALOGUE_METRICS
+    assert table.index.tolist() == list(LIST_BASELINES)

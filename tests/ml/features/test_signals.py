@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from ml.features.ease import EaseConfig, low_rank_ease
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.signals import PairSignals, SignalsConfig, fit_signals, out_of_fold_signals
@@ -10,12 +11,13 @@ from ml.features.splits import split_interactions
 
 CONFIG = SignalsConfig(
     factorizations={"rating_2": FactorizationConfig(factors=2, iterations=3)},
+    ease={"ease_4": EaseConfig(rank=4, penalty=20), "ease_ratings": EaseConfig(of="ratings", rank=3, penalty=50)},
     exposure_factors=3,
     affinity_fields=("genre1", "movie_decade"),
     folds=4,
 )
 NAMES = (
-    "rating_2", "exposure", "genre1_affinity", "movie_decade_affinity",
+    "rating_2", "ease_4", "ease_ratings", "exposure", "genre1_affinity", "movie_decade_affinity",
     "user_mean_rating", "user_like_share", "user_log_count",
     "movie_mean_rating", "movie_like_share", "movie_log_count",
 )  # fmt: skip
@@ -36,6 +38,11 @@ def sizes(small_feature_map: FeatureMap) -> tuple[int, int]:
     return small_feature_map.field_dims[0], small_feature_map.field_dims[1]
 
 
+@pytest.fixture(scope="module")
+def out_of_fold(train: pd.DataFrame, sizes: tuple[int, int]) -> np.ndarray:
+    return out_of_fold_signals(train, *sizes, CONFIG)
+
+
 def flipped(rows: pd.DataFrame) -> pd.DataFrame:
     """The same rows with the opposite ratings and labels."""
     return rows.assign(rating=6 - rows["rating"], label=1 - rows["label"])
@@ -54,7 +61,7 @@ def test_means_shares_and_counts_by_hand() -> None:
     movie_1 = [(3 + 2 - 2 * mean) / 4, (0 - 2 * share) / 4, np.log(3)]
     unknown = [0, 0, 0]
     expected = np.array([user_0 + movie_1, user_1 + movie_0, unknown + unknown])
-    assert signals.names == NAMES[4:]
+    assert signals.names == NAMES[6:]
     assert found == pytest.approx(expected, abs=1e-6)
     assert found.dtype == np.float32
 
@@ -87,7 +94,10 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
     assert signals.of(everything)[:, 0].reshape(3, 4) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"affinity_fields": ["gender"]}, {"exposure_factors": -1}, {"prior_rows": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"affinity_fields": ["gender"]}, {"exposure_factors": -1}, {"prior_rows": 0}, {"ease": {"ease_4": {"rank": 0}}}],
+)
 def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SignalsConfig(**settings)  # type: ignore[arg-type]
@@ -101,25 +111,77 @@ def test_factorisation_signal_is_the_factorisations_prediction(train: pd.DataFra
     assert signals.of(train)[:, 0] == pytest.approx(expected, abs=1e-5)
 
 
-def test_out_of_fold_is_that_of_tables_fitted_on_the_other_folds(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    found = out_of_fold_signals(train, *sizes, CONFIG)
-    for row in (0, 1, 2, 3, 7, len(train) - 1):
-        others = train[np.arange(len(train)) % CONFIG.folds != row % CONFIG.folds]
-        expected = fit_signals(others, *sizes, CONFIG).of(train.iloc[[row]])[0]
-        assert found[row].tolist() == expected.tolist()
+def test_ease_signals_are_its_scores_at_a_low_rank(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
+    found = fit_signals(train, *sizes, CONFIG).of(train)
+    for column, name in ((1, "ease_4"), (2, "ease_ratings")):
+        users, movies = low_rank_ease(train, *sizes, CONFIG.ease[name])
+        scores = users @ movies.T
+        assert NAMES[column] == name
+        assert found[:, column] == pytest.approx(scores[train["user_id"], train["movie_id"]], abs=1e-5)
+    assert not np.allclose(found[:, 1], found[:, 2], atol=0.01)
 
 
-def test_a_fold_s_own_ratings_do_not_reach_its_signals(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
+def test_out_of_fold_is_that_of_tables_fitted_on_the_other_folds(
+    train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
+) -> None:
+    for fold in range(CONFIG.folds):
+        own = np.arange(len(train)) % CONFIG.folds == fold
+        expected = fit_signals(train[~own], *sizes, CONFIG).of(train[own])
+        assert out_of_fold[own].tolist() == expected.tolist()
+
+
+def test_a_fold_s_own_ratings_do_not_reach_its_signals(
+    train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
+) -> None:
     own = np.arange(len(train)) % CONFIG.folds == 1
     changed = train.copy()
     changed.loc[own, ["rating", "label"]] = flipped(train)[["rating", "label"]][own]
-    before, after = (out_of_fold_signals(rows, *sizes, CONFIG) for rows in (train, changed))
+    after = out_of_fold_signals(changed, *sizes, CONFIG)
+    assert out_of_fold[own].tolist() == after[own].tolist()
+    assert (out_of_fold[~own] != after[~own]).any(axis=1).mean() > 0.9
+
+
+def other_pairs(train: pd.DataFrame, sizes: tuple[int, int]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Pairs that are no training rows, and the training rows of the same users that they stem from, in no order."""
+    rng = np.random.default_rng(0)
+    sources = rng.integers(0, len(train), 400)
+    pairs = pd.DataFrame({"user_id": train["user_id"].to_numpy()[sources], "movie_id": rng.integers(0, sizes[1], 400)})
+    return pairs, sources
+
+
+def test_rows_of_a_source_s_fold_get_its_tables(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
+    pairs, sources = other_pairs(train, sizes)
+    found = out_of_fold_signals(train, *sizes, CONFIG, pairs, sources)
+    assert (found.shape, found.dtype) == ((400, len(NAMES)), np.float32)
+    for fold in range(CONFIG.folds):
+        others = train[np.arange(len(train)) % CONFIG.folds != fold]
+        own = sources % CONFIG.folds == fold
+        assert own.sum() > 50
+        assert found[own].tolist() == fit_signals(others, *sizes, CONFIG).of(pairs[own]).tolist()
+
+
+def test_training_rows_are_their_own_sources(
+    train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
+) -> None:
+    sources = np.arange(len(train))[::-1]
+    found = out_of_fold_signals(train, *sizes, CONFIG, train.iloc[sources], sources)
+    assert found.tolist() == out_of_fold[sources].tolist()
+
+
+def test_a_fold_s_ratings_do_not_reach_the_rows_that_stem_from_it(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
+    pairs, sources = other_pairs(train, sizes)
+    changed = train.copy()
+    in_fold, own = np.arange(len(train)) % CONFIG.folds == 2, sources % CONFIG.folds == 2
+    changed.loc[in_fold, ["rating", "label"]] = flipped(train)[["rating", "label"]][in_fold]
+    before, after = (out_of_fold_signals(rows, *sizes, CONFIG, pairs, sources) for rows in (train, changed))
     assert before[own].tolist() == after[own].tolist()
-    assert (before[~own] != after[~own]).any(axis=1).mean() > 0.9
+    differs = before[~own] != after[~own]
+    assert differs.any(axis=1).all()
+    assert differs[:, NAMES.index("ease_4")].mean() > 0.9
 
 
 def test_test_labels_reach_no_training_input(
-    encoded: pd.DataFrame, train: pd.DataFrame, sizes: tuple[int, int]
+    encoded: pd.DataFrame, train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
 ) -> None:
     test_rows = split_interactions(encoded)[1]["row"]
     changed = encoded.copy()
@@ -127,7 +189,7 @@ def test_test_labels_reach_no_training_input(
     train_again, test_again = split_interactions(changed)
     assert (test_again["label"].to_numpy() != encoded["label"].loc[test_rows].to_numpy()).all()
     pd.testing.assert_frame_equal(train_again, train)
-    assert (out_of_fold_signals(train_again, *sizes, CONFIG) == out_of_fold_signals(train, *sizes, CONFIG)).all()
+    assert (out_of_fold_signals(train_again, *sizes, CONFIG) == out_of_fold).all()
     first, second = (fit_signals(rows, *sizes, CONFIG) for rows in (train, train_again))
     assert (first.users == second.users).all()
     assert (first.movies == second.movies).all()

@@ -3,19 +3,26 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
-from ml.features.splits import Strategy, split_interactions
+from ml.features.splits import Strategy, split_interactions, splittable
 
-STRATEGIES: tuple[Strategy, ...] = ("random", "sequential", "temporal")
+STRATEGIES: tuple[Strategy, ...] = ("random", "sequential", "temporal", "paper")
 # By time, equal times in file order: rows 3, 7, 1, 5, 9, 0, 2, 8, 4, 6.
 TIMES = [50, 20, 60, 10, 90, 20, 95, 10, 60, 40]
 
 
 def table(times: list[int] | np.ndarray = TIMES) -> pd.DataFrame:
-    return pd.DataFrame({"movie_id": np.arange(len(times)) * 10, "timestamp": np.asarray(times, dtype=np.int64)})
+    """Rows of rating 4 at these times."""
+    rows = len(times)
+    return pd.DataFrame({"movie_id": np.arange(rows) * 10, "timestamp": np.asarray(times, dtype=np.int64), "rating": 4})
 
 
 def random_table(rows: int) -> pd.DataFrame:
     return table(np.random.default_rng(0).integers(0, rows // 2, rows))
+
+
+def rated_table(rows: int) -> pd.DataFrame:
+    """Rows of all ratings."""
+    return random_table(rows).assign(rating=np.random.default_rng(1).integers(1, 6, rows).astype(np.int8))
 
 
 @pytest.mark.parametrize("rows", [10, 11, 997])
@@ -27,7 +34,7 @@ def test_random_split_is_that_of_scikit_learn(rows: int, share: float, seed: int
     expected = train_test_split(interactions, test_size=share, random_state=seed)
     for part, wanted in zip(parts, expected, strict=True):
         assert part["row"].tolist() == wanted.index.tolist()
-        pd.testing.assert_frame_equal(part[["movie_id", "timestamp"]], wanted.reset_index(drop=True))
+        pd.testing.assert_frame_equal(part.drop(columns="row"), wanted.reset_index(drop=True))
 
 
 def test_random_is_the_default_with_a_fifth_to_test_on_and_seed_42() -> None:
@@ -42,6 +49,51 @@ def test_sequential_split_by_hand() -> None:
     train, test = split_interactions(table(), "sequential")
     assert sorted(train["row"]) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert test["row"].tolist() == [8, 9]
+
+
+def test_paper_split_leaves_out_the_threes_by_hand() -> None:
+    interactions = table().assign(rating=[5, 3, 1, 2, 3, 4, 3, 3, 2, 1])
+    train, test = split_interactions(interactions, "paper", 0.5)
+    assert sorted([*train["row"], *test["row"]]) == [0, 2, 3, 5, 8, 9]
+    assert (len(train), len(test)) == (3, 3)
+    for part in (train, test):
+        assert part["movie_id"].tolist() == [row * 10 for row in part["row"]]
+        assert 3 not in set(part["rating"])
+
+
+@pytest.mark.parametrize("seed", [42, 7])
+def test_paper_split_is_the_random_one_of_the_rows_of_other_ratings(seed: int) -> None:
+    interactions = rated_table(997)
+    parts = split_interactions(interactions, "paper", 0.2, seed)
+    expected = train_test_split(interactions[interactions["rating"] != 3], test_size=0.2, random_state=seed)
+    for part, wanted in zip(parts, expected, strict=True):
+        assert part["row"].tolist() == wanted.index.tolist()
+        pd.testing.assert_frame_equal(part.drop(columns="row"), wanted.reset_index(drop=True))
+
+
+def test_paper_split_tests_on_a_tenth_unless_told() -> None:
+    interactions = rated_table(300)
+    for part, wanted in zip(
+        split_interactions(interactions, "paper"), split_interactions(interactions, "paper", 0.1, 42), strict=True
+    ):
+        pd.testing.assert_frame_equal(part, wanted)
+
+
+def test_other_strategies_keep_the_threes() -> None:
+    interactions = rated_table(500)
+    for strategy in STRATEGIES[:3]:
+        parts = split_interactions(interactions, strategy)
+        assert sum((part["rating"] == 3).sum() for part in parts) == (interactions["rating"] == 3).sum() > 50
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_splittable_rows_are_those_that_are_split(strategy: Strategy) -> None:
+    interactions = rated_table(300)
+    found = splittable(interactions, strategy)
+    train, test = split_interactions(interactions, strategy)
+    assert (found.shape, found.dtype) == ((300,), np.bool_)
+    assert np.flatnonzero(found).tolist() == sorted([*train["row"], *test["row"]])
+    assert found.tolist() == [strategy != "paper" or rating != 3 for rating in interactions["rating"]]
 
 
 def test_temporal_split_by_hand() -> None:
@@ -95,9 +147,9 @@ def test_seed_moves_no_row_to_the_other_part(strategy: Strategy) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_sizes_of_the_full_data_set(strategy: Strategy) -> None:
-    interactions = pd.DataFrame({"timestamp": np.arange(1_000_209) % 1000})
+    interactions = pd.DataFrame({"timestamp": np.arange(1_000_209) % 1000, "rating": 5})
     train, test = split_interactions(interactions, strategy)
-    assert (len(train), len(test)) == (800_167, 200_042)
+    assert (len(train), len(test)) == ((900_188, 100_021) if strategy == "paper" else (800_167, 200_042))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -109,7 +161,9 @@ def test_strategies_agree_on_the_sizes(strategy: Strategy, rows: int, share: flo
 
 @pytest.mark.parametrize("strategy", ["Random", "time", ""])
 def test_unknown_strategy_is_refused(strategy: str) -> None:
-    with pytest.raises(ValueError, match=f"split strategy '{strategy}'; expected one of random, sequential, temporal"):
+    with pytest.raises(
+        ValueError, match=f"split strategy '{strategy}'; expected one of random, sequential, temporal, paper"
+    ):
         split_interactions(table(), strategy)  # type: ignore[arg-type]
 
 

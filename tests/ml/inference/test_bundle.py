@@ -1,4 +1,5 @@
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 from upath import UPath
 
 from ml.errors import DataError
+from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.inference.bundle import ModelBundle
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import AutoIntConfig
+from tests.ml.models.reference import randomize
 
 STARTS = {".keras": b"PK", ".h5": b"\x89HDF", ".json": b"{", ".parquet": b"PAR1"}
 
@@ -58,7 +63,9 @@ def test_loads_from_other_file_systems(bundle: ModelBundle, saved: Path) -> None
 
 def test_file_is_a_zip_without_pickles(saved: Path) -> None:
     contents = members(saved.read_bytes())
-    assert {"network.keras", "feature_map.json", "users.parquet", "movies.parquet"} <= contents.keys()
+    files = {"network.keras", "feature_map.json", "users.parquet", "movies.parquet", "numbers.json"}
+    assert files <= contents.keys()
+    assert json.loads(contents.pop("numbers.json")) == []
     for name, content in contents.items():
         assert content.startswith(STARTS[Path(name).suffix]), name
 
@@ -74,6 +81,41 @@ def test_holds_the_rated_movies_and_all_users_by_id(
     assert bundle.movies.iloc[7].to_dict() == row.to_dict()
 
 
+def test_known_rows_come_in_code_order() -> None:
+    feature_map = FeatureMap((FieldVocabulary("movie_id", "movie", (3, 7, 20)),))
+    table = pd.DataFrame({"title": ["g", "u", "t", "c"], "movie_id": [7, 9, 20, 3]}, index=[4, 4, 1, 0])
+    expected = pd.DataFrame({"movie_id": [3, 7, 20], "title": ["c", "g", "t"]})
+    pd.testing.assert_frame_equal(feature_map.known("movie_id", table), expected)
+
+
+def test_names_of_numbers_survive_the_file(bundle: ModelBundle, tmp_path: Path) -> None:
+    inputs = Inputs(bundle.feature_map.field_dims, [3, 10], centres=[0.5, -1.0], scales=[2.0, 3.0])
+    network = build_model("autoint", inputs, AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2), seed=1)
+    randomize(network, scale=0.5)
+    timed = ModelBundle.of(network, bundle.feature_map, bundle.users, bundle.movies, ("timestamp", "age_in_days"))
+    timed.save(tmp_path / "model.zip")
+    loaded = ModelBundle.load(tmp_path / "model.zip")
+    assert loaded.numbers == timed.numbers == ("timestamp", "age_in_days")
+    given = [codes(bundle), np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32)]
+    expected = np.asarray(network(given))
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_array_equal(loaded.network(given), expected)
+
+
+def test_a_bundle_takes_no_numbers_unless_told(bundle: ModelBundle, saved: Path) -> None:
+    assert bundle.numbers == ModelBundle.load(saved).numbers == ()
+
+
+@pytest.mark.parametrize("name", ["numbers.json", "feature_map.json", "movies.parquet"])
+def test_an_archive_without_a_part_is_refused_by_its_name(name: str, saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "partial.zip"
+    with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w") as partial:
+        for other in set(whole.namelist()) - {name}:
+            partial.writestr(other, whole.read(other))
+    with pytest.raises(DataError, match=rf"partial\.zip: not a model bundle, lacks {name}$"):
+        ModelBundle.load(path)
+
+
 def foreign_zip() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -84,7 +126,7 @@ def foreign_zip() -> bytes:
 def test_foreign_zip(tmp_path: Path) -> None:
     path = tmp_path / "foreign.zip"
     path.write_bytes(foreign_zip())
-    with pytest.raises(DataError, match=r"foreign\.zip.*lacks movies\.parquet, network\.keras, users\.parquet"):
+    with pytest.raises(DataError, match=r"foreign\.zip.*lacks movies\.parquet, network\.keras, numbers\.json, users"):
         ModelBundle.load(path)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ml.features.signals import PairSignals
 from ml.inference.forward import AutoIntForward, KerasForward, forward_of
-from ml.models.autoint import Inputs, build_model, with_signals
+from ml.models.autoint import Inputs, Multivalued, build_model, with_signals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
@@ -19,6 +19,7 @@ CONFIGS = {
     "autoint_mlp": ("autoint_mlp", AutoIntMLPConfig()),
     "some fields": ("autoint", AutoIntConfig(num_layers=2, head_dim=8)),
     "signals": ("autoint", AutoIntConfig(num_layers=2, scaled=True, embedding_dropout=0.2)),
+    "attention dropout": ("autoint", AutoIntConfig(attention_dropout=0.3)),
     "deep, normalised": ("autoint_mlp", AutoIntMLPConfig(batch_normalization=True, hidden_units=[8, 5, 3])),
 }
 
@@ -75,6 +76,25 @@ def test_large_scores_do_not_overflow() -> None:
     # Scores of hundreds leave float32 fewer digits for the differences that the softmax sees.
     logits = forward_of(network).logits(codes).astype(np.float64)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("option", ["projection_relu", "layer_norm", "multivalued"])
+def test_networks_with_other_parts_are_run_by_keras(option: str) -> None:
+    rng = np.random.default_rng(2)
+    genres = Multivalued("genres", 1, rng.dirichlet(np.ones(3), FIELD_DIMS[1]).astype(np.float32))
+    multivalued = option == "multivalued"
+    config = AutoIntConfig(num_layers=2) if multivalued else AutoIntConfig(num_layers=2, **{option: True})
+    network = build_model("autoint", Inputs(FIELD_DIMS, multivalued=(genres,) * multivalued), config, seed=1)
+    for weight in network.trainable_weights:
+        weight.assign(rng.normal(0, 0.25, weight.shape))
+    row_codes, column_codes, pairs = grid_codes(3, 20)
+    expected = network.predict(pairs, verbose=0)[:, 0]
+    assert not AutoIntForward.supports(network)
+    forward = forward_of(network)
+    logits = forward.grid(COLUMN_FIELDS, column_codes).logits(row_codes)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(pairs))), expected, atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits.ravel())), expected, atol=1e-5)
 
 
 def test_other_networks_are_run_by_keras() -> None:

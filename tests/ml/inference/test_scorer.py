@@ -1,4 +1,5 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ from scipy.special import expit
 from ml.errors import DataError, NotFoundError
 from ml.features.feature_map import encode_interactions
 from ml.inference.bundle import ModelBundle
+from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import AutoIntConfig
+from tests.ml.models.reference import randomize
 
 FIELDS = (
     "user_id", "movie_id", "movie_decade", "movie_year", "rating_year", "rating_month", "rating_decade",
@@ -33,9 +38,12 @@ class Reference:
         moment = {"rating_year": year, "rating_month": month, "rating_decade": f"{year // 10}0s"}
         return {**self.users[user_id], **self.movies[movie_id], **moment}
 
-    def scores(self, rows: Iterable[dict[str, Any]]) -> np.ndarray:
-        codes = [[self.codes[field][row[field]] for field in FIELDS] for row in rows]
-        return np.asarray(self.network(np.array(codes, dtype=np.int32)))[:, 0]
+    def scores(self, rows: Iterable[dict[str, Any]], timestamps: Iterable[int] | None = None) -> np.ndarray:
+        codes = np.array([[self.codes[field][row[field]] for field in FIELDS] for row in rows], dtype=np.int32)
+        if timestamps is None:
+            return np.asarray(self.network(codes))[:, 0]
+        numbers = np.array([[timestamp] for timestamp in timestamps], dtype=np.float32)
+        return self.network.predict([codes, numbers], verbose=0)[:, 0]
 
     def pair_scores(self, pairs: Iterable[tuple[int, int, int, int]]) -> np.ndarray:
         return self.scores(self.row(*pair) for pair in pairs)
@@ -165,4 +173,114 @@ def test_unknown_value_in_a_full_row(scorer: Scorer, small_interactions: pd.Data
 def test_no_rows(scorer: Scorer, small_interactions: pd.DataFrame) -> None:
     for rows in (pair(), small_interactions):
         scores = scorer.score_rows(rows.head(0))
+        assert (scores.shape, scores.dtype) == ((0,), np.float32)
+
+
+@pytest.fixture(scope="module")
+def timed_bundle(bundle: ModelBundle, small_interactions: pd.DataFrame) -> ModelBundle:
+    """Of a network that takes the timestamp beside the codes, so finely scaled that a day matters."""
+    centre, scale = float(small_interactions["timestamp"].mean()), 5e6
+    inputs = Inputs(bundle.feature_map.field_dims, centres=[centre], scales=[scale])
+    network = build_model("autoint", inputs, AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2), seed=1)
+    randomize(network, scale=0.4)
+    return ModelBundle.of(network, bundle.feature_map, bundle.users, bundle.movies, ("timestamp",))
+
+
+@pytest.fixture(scope="module")
+def timed(timed_bundle: ModelBundle) -> Scorer:
+    return Scorer(timed_bundle)
+
+
+@pytest.fixture(scope="module")
+def timed_reference(timed_bundle: ModelBundle, small_interactions: pd.DataFrame) -> Reference:
+    return Reference(timed_bundle, small_interactions)
+
+
+Score = Callable[[Scorer, pd.DataFrame], np.ndarray]
+
+
+def score_full_rows(scorer: Scorer, rows: pd.DataFrame) -> np.ndarray:
+    """With the columns in another order."""
+    return scorer.score_rows(rows[[*reversed(FIELDS), *({"timestamp"} & set(rows))]])
+
+
+def score_encoded_rows(scorer: Scorer, rows: pd.DataFrame) -> np.ndarray:
+    """The same rows by their codes."""
+    codes = scorer.bundle.feature_map.transform(rows)
+    return scorer.score_encoded(codes.join(rows[[*({"timestamp"} & set(rows))]]))
+
+
+BY_ROWS = pytest.mark.parametrize("score", [score_full_rows, score_encoded_rows])
+
+
+@BY_ROWS
+def test_numbers_of_rows_are_their_columns(
+    score: Score, timed: Scorer, timed_reference: Reference, small_interactions: pd.DataFrame
+) -> None:
+    rows = small_interactions.sample(40, random_state=4)
+    scores = score(timed, rows)
+    expected = timed_reference.scores(rows.to_dict("records"), rows["timestamp"])
+    assert (scores.shape, scores.dtype) == ((40,), np.float32)
+    assert np.ptp(scores) > 0.1
+    np.testing.assert_allclose(scores, expected, **TOLERANCE)
+    moved = rows.assign(timestamp=rows["timestamp"] + 30 * 24 * 3600)
+    np.testing.assert_allclose(
+        score(timed, moved), timed_reference.scores(rows.to_dict("records"), moved["timestamp"]), **TOLERANCE
+    )
+    assert np.abs(score(timed, moved) - scores).max() > 0.01
+
+
+@BY_ROWS
+def test_a_missing_number_is_named(score: Score, timed: Scorer, small_interactions: pd.DataFrame) -> None:
+    rows = small_interactions.head(3).drop(columns="timestamp")
+    with pytest.raises(DataError, match=r"^columns timestamp are missing; this model needs them beside its fields$"):
+        score(timed, rows)
+
+
+def start_of(day: int, hour: int = 0) -> Callable[[int, int], int]:
+    """The timestamp of a day and hour, UTC, of any year and month."""
+    return lambda year, month: int(datetime(year, month, day, hour, tzinfo=UTC).timestamp())
+
+
+def test_a_pair_s_moment_is_the_middle_of_its_month(
+    timed: Scorer, timed_reference: Reference, pairs: pd.DataFrame
+) -> None:
+    rows = [timed_reference.row(*each) for each in pairs.itertuples(index=False)]
+
+    def expected(moment: Callable[[int, int], int]) -> np.ndarray:
+        return timed_reference.scores(rows, [moment(*each) for each in zip(pairs["year"], pairs["month"], strict=True)])
+
+    scores = timed.score_pairs(pairs)
+    np.testing.assert_allclose(scores, expected(start_of(15)), **TOLERANCE)
+    np.testing.assert_array_equal(timed.score_rows(pairs), scores)
+    for other in (start_of(14), start_of(16), start_of(15, hour=12)):
+        assert not np.allclose(scores, expected(other), **TOLERANCE)
+
+
+def test_a_pair_s_own_timestamp_is_not_looked_at(timed: Scorer, pairs: pd.DataFrame) -> None:
+    np.testing.assert_array_equal(timed.score_pairs(pairs.assign(timestamp=0)), timed.score_pairs(pairs))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"year": 1999}, "rating_year 1999"), ({"month": 13}, "rating_month 13")]
+)
+def test_unknown_moment_of_a_pair_with_numbers(timed: Scorer, changes: dict[str, int], message: str) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        timed.score_pairs(pair(**changes))
+
+
+def test_there_are_no_lists_by_a_network_with_numbers(timed: Scorer, small_interactions: pd.DataFrame) -> None:
+    message = "this model takes timestamp and scores single rows only"
+    with pytest.raises(DataError, match=message):
+        timed.catalogue(2002, 11)
+    recommender = Recommender(timed, small_interactions)
+    with pytest.raises(DataError, match=message):
+        recommender.recommend(5, 2002, 11)
+    with pytest.raises(DataError, match=message):
+        recommender.recommend_all([(2002, 11)])
+
+
+def test_no_rows_with_numbers(timed: Scorer, small_interactions: pd.DataFrame) -> None:
+    for rows in (pair(), small_interactions):
+        scores = timed.score_rows(rows.head(0))
         assert (scores.shape, scores.dtype) == ((0,), np.float32)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ml import schema
 from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.layers import InteractingLayer
 from tests.ml.models.reference import forward, randomize, sigmoid
 
 ROOT = Path(__file__).parents[3]
@@ -96,6 +97,15 @@ def test_dropout_only_while_training() -> None:
     np.testing.assert_array_equal(model.predict(CODES, verbose=0), predicted)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_interacting_layer_gets_the_settings(name: str) -> None:
+    settings = {"use_residual": False, "scaled": True, "projection_relu": True, "layer_norm": True}
+    settings |= {"num_heads": 2, "head_dim": 3, "attention_dropout": 0.25}
+    model = build_model(name, Inputs(DIMS), AutoIntMLPConfig(**{**SMALL, **settings}), seed=1)
+    configs = [layer.get_config() for layer in model.layers if isinstance(layer, InteractingLayer)]
+    assert [{key: config[key] for key in settings} for config in configs] == [settings, settings]
+
+
 @pytest.mark.parametrize(("setting", "path"), [("l2_embedding", "embedding/table"), ("l2_deep", "deep_1/kernel")])
 def test_penalties(setting: str, path: str) -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6], **{setting: 0.1})
@@ -146,6 +156,7 @@ class TestConfig:
             {"num_heads": 0},
             {"head_dim": -1},
             {"l2_embedding": -1e-5},
+            {"attention_dropout": 1.0},
             {"dropout": 1.0},
             {"dropout": -0.1},
             {"l2_deep": -1.0},

@@ -1,6 +1,7 @@
 import inspect
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -155,10 +156,72 @@ class TestInteractingLayer:
         output = InteractingLayer(num_heads=2, head_dim=16)(keras.Input((14, 16)))
         assert output.shape == (None, 14, 32)
 
+    def test_relu_on_projections_hand_computed(self) -> None:
+        layer = built_interacting(1, num_heads=1, head_dim=1, projection_relu=True)
+        layer.set_weights([np.array([[1.0]]), np.array([[np.log(2)]]), np.array([[3.0]]), np.array([[-1.0]])])
+        output = np.asarray(layer(np.array([[[1.0], [0.0], [-1.0]]], dtype=np.float32)))
+        # Field 3's query, key and value are cut to 0. Field 1: scores log 2, 0, 0, so weights 1/2, 1/4, 1/4 of the
+        # values 3, 0, 0; residual -1. Fields 2 and 3: equal weights; residuals 0 and 1, which no ReLU cuts.
+        np.testing.assert_allclose(output[0, :, 0], [3 / 2 - 1, 1, 1 + 1], atol=1e-6)
+
+    def test_options_equal_plain_numpy(self) -> None:
+        layer = built_interacting(5, num_heads=2, head_dim=4, projection_relu=True, layer_norm=True)
+        random_weights(layer)
+        inputs = np.random.default_rng(1).normal(size=(3, 3, 5)).astype(np.float32)
+        weights = {name: weight.astype(np.float64) for name, weight in kernels_of(layer).items()}
+        assert list(weights) == [*KERNELS, "gamma", "beta"]
+        query, key, value = (np.maximum(inputs @ weights[name], 0) for name in KERNELS[:3])  # [batch, fields, 8]
+        heads = []
+        for columns in (slice(0, 4), slice(4, 8)):
+            exponents = np.exp(query[:, :, columns] @ key[:, :, columns].transpose(0, 2, 1))
+            heads.append(exponents / exponents.sum(axis=2, keepdims=True) @ value[:, :, columns])
+        output = np.maximum(np.concatenate(heads, axis=2) + inputs @ weights["residual"], 0)
+        deviations = output - output.mean(axis=2, keepdims=True)
+        variances = np.mean(deviations**2, axis=2, keepdims=True)
+        expected = weights["gamma"] * deviations / np.sqrt(variances + 1e-3) + weights["beta"]
+        np.testing.assert_allclose(layer(inputs), expected, rtol=1e-4, atol=1e-5)
+
+    def test_attention_dropout_drops_weights(self) -> None:
+        layer = built_interacting(1, num_heads=1, head_dim=1, use_residual=False, attention_dropout=0.25, seed=1)
+        layer.set_weights([np.array([[1.0]]), np.array([[1.0]]), np.array([[6.0]])])
+        rows = np.tile(np.array([[1.0], [0.0]], dtype=np.float32), (2000, 1, 1))
+        output = np.asarray(layer(rows, training=True))[:, 1, 0]
+        # Field 2 weighs the values 6 and 0 equally; a weight that is not dropped is divided by 0.75.
+        assert np.unique(output.round(4)).tolist() == [0, 4]
+        assert np.mean(output == 0) == pytest.approx(0.25, abs=0.04)
+
+    def test_attention_dropout_only_while_training_and_by_the_seed(self) -> None:
+        inputs = np.random.default_rng(1).normal(size=(3, 3, 5)).astype(np.float32)
+        settings = ((0, 1), (0.5, 1), (0.5, 1), (0.5, 2))
+        plain, first, again, other = (
+            built_interacting(5, attention_dropout=rate, seed=seed) for rate, seed in settings
+        )
+        for layer in (plain, first, again, other):
+            random_weights(layer)
+        np.testing.assert_array_equal(first(inputs), plain(inputs))
+        np.testing.assert_array_equal(first(inputs, training=False), plain(inputs, training=True))
+        output = np.asarray(first(inputs, training=True))
+        np.testing.assert_array_equal(again(inputs, training=True), output)
+        for differing in (first(inputs, training=True), other(inputs, training=True), first(inputs)):
+            assert not np.allclose(differing, output)
+
+    def test_options_leave_the_kernels_start(self) -> None:
+        plain = kernels_of(built_interacting(seed=1))
+        changed = kernels_of(built_interacting(seed=1, projection_relu=True, attention_dropout=0.5, layer_norm=True))
+        for name in KERNELS:
+            np.testing.assert_array_equal(plain[name], changed[name])
+        assert list(plain) == KERNELS
+
     @pytest.mark.parametrize(
-        ("arguments", "message"), [({"num_heads": 0}, "num_heads.*0"), ({"head_dim": -2}, "head_dim.*-2")]
+        ("arguments", "message"),
+        [
+            ({"num_heads": 0}, "num_heads.*0"),
+            ({"head_dim": -2}, "head_dim.*-2"),
+            ({"attention_dropout": 1.0}, "attention_dropout.*1.0"),
+            ({"attention_dropout": -0.5}, "attention_dropout.*-0.5"),
+        ],
     )
-    def test_refuses_bad_arguments(self, arguments: dict[str, int], message: str) -> None:
+    def test_refuses_bad_arguments(self, arguments: dict[str, float], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             InteractingLayer(**arguments)
 
@@ -167,12 +230,29 @@ class TestInteractingLayer:
             InteractingLayer()(np.zeros((2, 3), dtype=np.float32))
 
     def test_config_is_whole(self) -> None:
-        arguments = {"num_heads": 3, "head_dim": 4, "use_residual": False, "scaled": True, "seed": 9}
+        arguments = {
+            "num_heads": 3,
+            "head_dim": 4,
+            "use_residual": False,
+            "scaled": True,
+            "seed": 9,
+            "projection_relu": True,
+            "attention_dropout": 0.25,
+            "layer_norm": True,
+        }
         assert_whole_config(InteractingLayer(**arguments), arguments)
 
-    @pytest.mark.parametrize(("use_residual", "scaled"), [(True, False), (False, True)])
-    def test_reloads_equal(self, use_residual: bool, scaled: bool, tmp_path: Path) -> None:
-        layer = InteractingLayer(num_heads=2, head_dim=3, use_residual=use_residual, scaled=scaled, seed=9)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"use_residual": False, "scaled": True},
+            {"projection_relu": True, "attention_dropout": 0.5},
+            {"layer_norm": True},
+        ],
+    )
+    def test_reloads_equal(self, options: dict[str, Any], tmp_path: Path) -> None:
+        layer = InteractingLayer(num_heads=2, head_dim=3, seed=9, **options)
         inputs = np.random.default_rng(1).normal(size=(2, 3, 5)).astype(np.float32)
         assert_reloads_equal(layer, inputs, "float32", tmp_path)
 
@@ -182,6 +262,10 @@ class TestDeriveSeeds:
         seeds = derive_seeds(5, 8)
         assert len({*seeds, *derive_seeds(6, 8)}) == 16
         assert derive_seeds(5, 8) == seeds
+
+    def test_the_first_are_the_same_for_every_count(self) -> None:
+        seeds = derive_seeds(5, 30)
+        assert all(derive_seeds(5, count) == seeds[:count] for count in range(1, 30))
 
     def test_no_seed(self) -> None:
         assert derive_seeds(None, 2) == [None, None]

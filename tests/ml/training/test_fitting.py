@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,14 +9,21 @@ import pytest
 
 from ml import schema
 from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.signals import fit_signals, out_of_fold_signals
 from ml.features.splits import split_interactions
+from ml.models.autoint import Inputs
 from ml.training.config import TrainingConfig
+from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
+from ml.training.reports import EpochReport
 from ml.training.trainer import ReshuffledBatches
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
+SMALL_MODEL = {"embed_dim": 4, "num_layers": 1, "head_dim": 4}
+NEGATIVES = {"per_positive": 2, "popularity_power": 0.5, "seed": 3}
+SIGNALS: dict[str, Any] = {"factorizations": {"rating_3": {"factors": 3, "iterations": 3}}, "folds": 3}
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +32,32 @@ def rows(small_interactions: pd.DataFrame, small_feature_map: FeatureMap) -> pd.
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return Recipe(
-        description="For tests.",
-        architecture="autoint",
-        fields=("movie_year", "gender", "genre1"),
-        signals={"factorizations": {"rating_3": {"factors": 3, "iterations": 3}}, "folds": 3},
-        model={"embed_dim": 4, "num_layers": 1, "head_dim": 4},
-        training=TRAINING,
-    )  # type: ignore[arg-type]
+def movies(small_movies: pd.DataFrame) -> pd.DataFrame:
+    """In another order than that of the ids."""
+    return small_movies.sample(frac=1, random_state=1)
+
+
+def recipe_of(**settings: Any) -> Recipe:
+    defaults = {"description": "For tests.", "architecture": "autoint", "model": SMALL_MODEL, "training": TRAINING}
+    return Recipe(**{**defaults, **settings})
 
 
 @pytest.fixture(scope="module")
-def fit(rows: pd.DataFrame, small_feature_map: FeatureMap) -> Callable[[Recipe], Fitting]:
+def recipe() -> Recipe:
+    return recipe_of(fields=("movie_year", "gender", "genre1"), signals=SIGNALS)
+
+
+@pytest.fixture(scope="module")
+def data_of(
+    rows: pd.DataFrame, small_feature_map: FeatureMap, movies: pd.DataFrame
+) -> Callable[[Recipe], TrainingData]:
+    return lambda recipe: TrainingData.of(recipe, rows, small_feature_map, movies)
+
+
+@pytest.fixture(scope="module")
+def fit(data_of: Callable[[Recipe], TrainingData]) -> Callable[[Recipe], Fitting]:
     def fit(recipe: Recipe) -> Fitting:
-        fitting = Fitting(recipe, rows, small_feature_map.field_dims)
+        fitting = Fitting(recipe, data_of(recipe))
         fitting.run(lambda report: None, lambda report: None)
         return fitting
 
@@ -98,19 +117,199 @@ def test_every_training_setting_matters(
 
 
 def test_an_interrupted_training_ends_as_without_interruption(
-    fitted: Fitting, recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap, tmp_path: Any
+    fitted: Fitting, recipe: Recipe, data_of: Callable[[Recipe], TrainingData], tmp_path: Path
 ) -> None:
     def stop(report: object) -> None:
         raise KeyboardInterrupt
 
-    first = Fitting(recipe, rows, small_feature_map.field_dims)
+    data = data_of(recipe)
+    first = Fitting(recipe, data)
     with pytest.raises(KeyboardInterrupt):
         first.run(stop, lambda report: None, first.backup(tmp_path))
-    second = Fitting(recipe, rows, small_feature_map.field_dims)
+    second = Fitting(recipe, data)
     reports = second.run(lambda report: None, lambda report: None, second.backup(tmp_path))
     assert [report.epoch for report in reports] == [1, 2]
     for ours, expected in zip(weights(second.network), weights(fitted.network), strict=True):
         assert ours.tolist() == expected.tolist()
+
+
+def test_a_plain_recipe_takes_the_training_rows_as_they_are(
+    data_of: Callable[[Recipe], TrainingData], rows: pd.DataFrame, small_feature_map: FeatureMap
+) -> None:
+    data = data_of(recipe_of())
+    pd.testing.assert_frame_equal(data.rows, rows)
+    assert (data.numbers, data.pairs) == (None, None)
+    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], ())
+
+
+@pytest.fixture(scope="module")
+def sampling_recipe() -> Recipe:
+    """Learns likes from unrated movies, with signals."""
+    signals = {**SIGNALS, "ease": {"ease_likes": {"rank": 5, "penalty": 20}}}
+    return recipe_of(fields=("genre1", "gender"), negatives=NEGATIVES, signals=signals)
+
+
+@pytest.fixture(scope="module")
+def sampled(sampling_recipe: Recipe, data_of: Callable[[Recipe], TrainingData]) -> TrainingData:
+    return data_of(sampling_recipe)
+
+
+def test_rows_are_likes_and_draws(
+    sampled: TrainingData,
+    sampling_recipe: Recipe,
+    rows: pd.DataFrame,
+    small_feature_map: FeatureMap,
+    small_interactions: pd.DataFrame,
+) -> None:
+    names = [field.name for field in schema.FIELDS if field.side == "movie"]
+    by_code = small_interactions.drop_duplicates("movie_id").sort_values("movie_id")[names]
+    codes = pd.DataFrame({name: small_feature_map[name].encode(by_code[name]) for name in names})
+    assert sampling_recipe.negatives is not None
+    pd.testing.assert_frame_equal(sampled.rows, sample_negatives(rows, codes, sampling_recipe.negatives))
+    assert len(sampled.rows) == 3 * rows["label"].sum()
+
+
+def test_signals_of_a_row_are_by_tables_without_its_like_s_fold(
+    sampled: TrainingData, sampling_recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap
+) -> None:
+    assert sampled.numbers is not None
+    assert sampling_recipe.signals is not None
+    fold = np.arange(len(rows)) % SIGNALS["folds"]
+    source_fold = sampled.rows[SOURCE].to_numpy() % SIGNALS["folds"]
+    for number in range(SIGNALS["folds"]):
+        tables = fit_signals(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
+        own = source_fold == number
+        assert sampled.numbers[own].tolist() == tables.of(sampled.rows[own]).tolist()
+    assert (sampled.numbers.shape, sampled.numbers.dtype) == ((len(sampled.rows), 8), np.float32)
+
+
+def test_signals_of_all_pairs_are_by_all_training_rows(
+    sampled: TrainingData, sampling_recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap
+) -> None:
+    assert sampled.pairs is not None
+    assert sampling_recipe.signals is not None
+    expected = fit_signals(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
+    assert sampled.pairs.names == expected.names
+    assert sampled.pairs.of(rows).tolist() == expected.of(rows).tolist()
+
+
+def test_signals_of_likes_and_draws_are_standardised_by_the_fitted_ones(sampled: TrainingData) -> None:
+    assert sampled.numbers is not None
+    own = sampled.numbers[: int(len(sampled.rows) * 0.9)].astype(np.float64)
+    assert sampled.inputs.centres == pytest.approx(own.mean(axis=0))
+    assert sampled.inputs.scales == pytest.approx(own.std(axis=0))
+
+
+def test_learns_to_tell_likes_from_draws(sampled: TrainingData, sampling_recipe: Recipe) -> None:
+    fitting = Fitting(sampling_recipe, sampled)
+    reports: list[EpochReport] = []
+    fitting.run(reports.append)
+    chance = -(np.log(1 / 3) + 2 * np.log(2 / 3)) / 3  # the loss of a network that says 1/3 of every row
+    assert reports[-1].val_loss < 0.97 * chance
+    held_out = sampled.rows.iloc[int(len(sampled.rows) * 0.9) :]
+    likes, draws = (
+        held_out.loc[held_out["label"] == label, list(schema.FIELD_NAMES)].to_numpy("int32") for label in (1, 0)
+    )
+    scores = [np.asarray(fitting.serving_network(codes)) for codes in (likes, draws)]
+    assert scores[0].mean() > scores[1].mean() + 0.05
+
+
+@pytest.fixture(scope="module")
+def number_recipe() -> Recipe:
+    """Embeds the timestamp and all genres of a movie beside the fields."""
+    return recipe_of(fields=("gender", "age"), multivalued=("genres",), numbers=("timestamp",))
+
+
+@pytest.fixture(scope="module")
+def number_fitting(fit: Callable[[Recipe], Fitting], number_recipe: Recipe) -> Fitting:
+    return fit(number_recipe)
+
+
+@pytest.fixture(scope="module")
+def number_inputs(rows: pd.DataFrame) -> list[np.ndarray]:
+    return [rows[list(schema.FIELD_NAMES)].to_numpy("int32")[:200], rows[["timestamp"]].to_numpy("float32")[:200]]
+
+
+def test_numbers_are_the_rows_timestamps(
+    number_recipe: Recipe, data_of: Callable[[Recipe], TrainingData], rows: pd.DataFrame
+) -> None:
+    data = data_of(number_recipe)
+    assert data.pairs is None
+    assert data.numbers is not None
+    assert data.numbers.dtype == np.float32
+    np.testing.assert_allclose(data.numbers, rows[["timestamp"]], rtol=1e-6)
+    pd.testing.assert_frame_equal(data.rows, rows)
+
+
+def test_genres_are_those_of_the_movie_codes(
+    number_fitting: Fitting, small_feature_map: FeatureMap, small_movies: pd.DataFrame
+) -> None:
+    genres = small_movies.set_index("movie_id")["genres"].str.split("|")
+    rated = [genres[movie] for movie in small_feature_map["movie_id"].values]
+    names = sorted({name for own in rated for name in own})
+    expected = [[own.count(name) / len(own) for name in names] for own in rated]
+    layer = number_fitting.network.get_layer("genres_embedding")
+    assert layer.position == 1
+    assert max(map(len, rated)) > 3
+    np.testing.assert_allclose(layer.membership, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_numbers_are_standardised_by_the_fitted_rows(
+    number_recipe: Recipe, data_of: Callable[[Recipe], TrainingData], rows: pd.DataFrame, share: float
+) -> None:
+    training = TrainingConfig(**{**TRAINING, "validation_share": share})
+    inputs = data_of(number_recipe.model_copy(update={"training": training})).inputs
+    own = rows["timestamp"].to_numpy(np.float64)[: int(len(rows) * (1 - share))]
+    assert inputs.centres == pytest.approx([own.mean()], rel=1e-7)
+    assert inputs.scales == pytest.approx([own.std()], rel=1e-4)
+
+
+def test_serving_network_takes_codes_and_numbers(number_fitting: Fitting, number_inputs: list[np.ndarray]) -> None:
+    network = number_fitting.serving_network
+    assert [tuple(given.shape) for given in network.inputs] == [(None, len(schema.FIELD_NAMES)), (None, 1)]
+    found = network.predict(number_inputs, verbose=0)
+    assert found.shape == (200, 1)
+    assert found.tolist() == number_fitting.network.predict(number_inputs, verbose=0).tolist()
+
+
+def test_serving_network_embeds_what_the_recipe_names(number_fitting: Fitting, number_inputs: list[np.ndarray]) -> None:
+    """By hand, from the trained weights: gender, age, the genres' mean, the standardised timestamp."""
+    network, (codes, moments) = number_fitting.serving_network, number_inputs
+    tokens = np.asarray(keras.Model(network.inputs, network.get_layer("tokens").output)(number_inputs))
+    table = np.asarray(network.get_layer("embedding").table)
+    genres = network.get_layer("genres_embedding")
+    numbers = network.get_layer("numbers")
+    gender, age = schema.FIELD_NAMES.index("gender"), schema.FIELD_NAMES.index("age")
+    standardised = (moments.astype(np.float64) - numbers.centres[0]) / numbers.scales[0]
+    expected = [
+        table[codes[:, gender]],
+        table[codes[:, age] + 2],
+        np.asarray(genres.membership)[codes[:, 1]] @ np.asarray(genres.table),
+        standardised * np.asarray(numbers.direction)[0] + np.asarray(numbers.offset)[0],
+    ]
+    np.testing.assert_allclose(tokens, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_all_of_it_is_trained(
+    number_fitting: Fitting, number_recipe: Recipe, data_of: Callable[[Recipe], TrainingData]
+) -> None:
+    before = Fitting(number_recipe, data_of(number_recipe)).network
+    for layer, names in (("numbers", ("direction", "offset")), ("genres_embedding", ("table",))):
+        for name in names:
+            first, last = (
+                np.asarray(getattr(network.get_layer(layer), name)) for network in (before, number_fitting.network)
+            )
+            assert not np.isclose(first, last, atol=1e-6).any()
+
+
+def test_draws_have_the_moment_of_their_likes(
+    number_recipe: Recipe, data_of: Callable[[Recipe], TrainingData], rows: pd.DataFrame
+) -> None:
+    data = data_of(Recipe(**{**number_recipe.model_dump(), "negatives": {"per_positive": 1}}))
+    assert data.numbers is not None
+    moments = rows["timestamp"].to_numpy()[rows["label"] == 1]
+    np.testing.assert_allclose(data.numbers[:, 0], np.repeat(moments, 2), rtol=1e-6)
 
 
 def test_batches_hold_every_row_once_in_an_order_of_each_epoch() -> None:

@@ -6,6 +6,8 @@ import yaml
 
 from ml import schema
 from ml.errors import DataError
+from ml.features.ease import EaseConfig
+from ml.features.negatives import NegativesConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig
 from ml.training.recipes import load_recipes
@@ -30,6 +32,19 @@ def test_the_project_s_reference_recipes_are_the_reference() -> None:
         assert recipes[name].fields == schema.FIELD_NAMES
         assert recipes[name].positions is None
         assert recipes[name].signals is None
+        assert recipes[name].negatives is None
+        assert (recipes[name].multivalued, recipes[name].numbers) == ((), ())
+        assert recipes[name].protocol == "reference"
+
+
+def test_the_project_s_paper_recipes_are_of_the_paper_s_protocol() -> None:
+    recipes = load_recipes(PROJECT_ROOT / "recipes.yaml")
+    paper = {name: recipe for name, recipe in recipes.items() if recipe.protocol == "paper"}
+    assert {recipe.architecture for recipe in paper.values()} == {"autoint", "autoint_mlp"}
+    for recipe in paper.values():
+        assert recipe.fields == ("gender", "age", "occupation", "zip", "movie_year")
+        assert (recipe.multivalued, recipe.numbers) == (("genres",), ("timestamp",))
+        assert (recipe.signals, recipe.negatives) == (None, None)
 
 
 def test_a_recipe_is_data(tmp_path: Path) -> None:
@@ -46,6 +61,21 @@ def test_a_recipe_is_data(tmp_path: Path) -> None:
     assert recipes["first"].positions == [3, 10]
     assert recipes["first"].training.epochs == 2
     assert recipes["first"].model_dump()["model"] == AutoIntConfig().model_dump()
+
+
+def test_what_a_recipe_can_learn_from_is_data(tmp_path: Path) -> None:
+    document = {
+        "a": {**PLAIN, "protocol": "paper", "multivalued": ["genres"], "numbers": ["timestamp"]},
+        "b": {**PLAIN, "negatives": {"per_positive": 3, "seed": 2}, "signals": {"ease": {"e": {"of": "ratings"}}}},
+        "c": {**PLAIN, "negatives": {"per_positive": 1}, "numbers": ["timestamp"]},
+    }
+    recipes = load_recipes(written(tmp_path, document))
+    assert [recipe.protocol for recipe in recipes.values()] == ["paper", "reference", "reference"]
+    assert (recipes["a"].multivalued, recipes["a"].numbers) == (("genres",), ("timestamp",))
+    assert recipes["b"].negatives == NegativesConfig(per_positive=3, popularity_power=0, seed=2)
+    assert recipes["b"].signals is not None
+    assert recipes["b"].signals.ease == {"e": EaseConfig(of="ratings")}
+    assert recipes["c"].negatives == NegativesConfig(per_positive=1)
 
 
 def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
@@ -67,7 +97,24 @@ def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
         ({"a": {**PLAIN, "training": {"schedule": "linear"}}}, "schedule"),
         ({"a": {**PLAIN, "fields": ["director"]}}, "director"),
         ({"a": {**PLAIN, "fields": ["gender", "gender"]}}, "none twice"),
+        ({"a": {**PLAIN, "fields": []}}, "fields: expected at least one"),
+        ({"a": {**PLAIN, "multivalued": ["actors"]}}, "unknown actors; expected some of genres"),
+        ({"a": {**PLAIN, "multivalued": ["genre1"]}}, "unknown genre1"),
+        (
+            {"a": {**PLAIN, "multivalued": ["genres", "genres"]}},
+            "recipes.a.multivalued: Value error, expected none twice",
+        ),
+        ({"a": {**PLAIN, "numbers": ["rating", "age"]}}, "unknown rating, age; expected some of timestamp"),
+        (
+            {"a": {**PLAIN, "numbers": ["timestamp", "timestamp"]}},
+            "recipes.a.numbers: Value error, expected none twice",
+        ),
+        ({"a": {**PLAIN, "numbers": ["timestamp"], "signals": {}}}, "numbers and signals cannot be combined"),
+        ({"a": {**PLAIN, "negatives": {}}}, "recipes.a.negatives.per_positive"),
+        ({"a": {**PLAIN, "negatives": {"per_positive": 1, "power": 1}}}, "power"),
+        ({"a": {**PLAIN, "protocol": "temporal"}}, "recipes.a.protocol"),
         ({"a": {**PLAIN, "signals": {"folds": 1}}}, "folds"),
+        ({"a": {**PLAIN, "signals": {"ease": {"e": {"of": "views"}}}}}, "recipes.a.signals.ease.e.of"),
         ({"a": {**PLAIN, "signals": {"factorizations": {"x": {"rank": 1}}}}}, "rank"),
     ],
 )

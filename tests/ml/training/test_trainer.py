@@ -11,17 +11,19 @@ from pydantic import ValidationError
 from ml import schema
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
-from ml.models.autoint import Inputs, build_model
-from ml.models.config import AutoIntMLPConfig
+from ml.models.autoint import Inputs, Multivalued, build_model
+from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training import trainer
 from ml.training.backup import Backup, fingerprint
 from ml.training.config import TrainingConfig
+from ml.training.early_stopping import best_epoch
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import train
 
 TINY = {"embed_dim": 4, "num_layers": 1, "num_heads": 1, "head_dim": 4, "hidden_units": [8], "dropout": 0.4}
 # Batches that divide 10,800 and 1,200 rows: the network is compiled for one shape only.
 SETTINGS = TrainingConfig(epochs=2, batch_size=240, learning_rate=0.01, seed=3)
+PATIENT = SETTINGS.model_copy(update={"epochs": 6, "patience": 2})
 L2 = 0.02
 
 
@@ -74,10 +76,26 @@ def trained(fit: Fit) -> Run:
 
 
 @pytest.fixture(scope="module")
-def trained_on_other_tail(fit: Fit, rows: pd.DataFrame) -> Run:
+def rows_with_other_tail(rows: pd.DataFrame) -> pd.DataFrame:
+    """The validation rows' labels are turned round, so that their loss is lowest after the first epoch."""
     table = rows.copy()
     table.loc[last_tenth(rows).index, "label"] ^= 1
-    return fit(table)
+    return table
+
+
+@pytest.fixture(scope="module")
+def trained_on_other_tail(fit: Fit, rows_with_other_tail: pd.DataFrame) -> Run:
+    return fit(rows_with_other_tail)
+
+
+@pytest.fixture(scope="module")
+def stopped_early(fit: Fit, rows_with_other_tail: pd.DataFrame) -> Run:
+    return fit(rows_with_other_tail, PATIENT)
+
+
+@pytest.fixture
+def network(small_feature_map: FeatureMap) -> Callable[[], keras.Model]:
+    return lambda: build_model("autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**TINY), seed=1)
 
 
 def last_tenth(rows: pd.DataFrame) -> pd.DataFrame:
@@ -151,12 +169,6 @@ class TestResuming:
 
     SETTINGS = SETTINGS.model_copy(update={"epochs": 3})
 
-    @pytest.fixture
-    def network(self, small_feature_map: FeatureMap) -> Callable[[], keras.Model]:
-        return lambda: build_model(
-            "autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**TINY), seed=1
-        )
-
     def test_ends_as_without_interruption(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
@@ -213,6 +225,23 @@ class TestResuming:
         assert len(prints) == 6
         assert fingerprint(network(), rows.copy(), SETTINGS) in prints
 
+    def test_another_membership_has_another_fingerprint(
+        self, rows: pd.DataFrame, small_feature_map: FeatureMap
+    ) -> None:
+        genders = np.eye(small_feature_map.field_dims[10], dtype=np.float32)
+        first, second = (
+            build_model("autoint", Inputs(small_feature_map.field_dims, multivalued=(field,)), AutoIntConfig(), seed=1)
+            for field in (Multivalued("gender", 10, genders), Multivalued("gender", 10, genders[::-1]))
+        )
+        assert fingerprint(first, rows, SETTINGS) != fingerprint(second, rows, SETTINGS)
+
+    def test_without_patience_no_best_weights_are_kept(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        backup = Backup(tmp_path)
+        train(network(), rows, SETTINGS.model_copy(update={"epochs": 1}), backup=backup)
+        assert backup.best_weights() == []
+
     def test_only_the_last_training_is_kept(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
@@ -221,6 +250,63 @@ class TestResuming:
         assert Backup.of(tmp_path, network(), rows, SETTINGS).restore(compiled(network()))
         assert Backup.of(tmp_path, network(), rows, self.SETTINGS).restore(compiled(network())) == []
         assert not kept.exists()
+
+
+class TestEarlyStopping:
+    """Six epochs with a patience of two, on rows that make the first the best."""
+
+    def test_stops_with_the_best_weights(
+        self, stopped_early: Run, fit: Fit, rows_with_other_tail: pd.DataFrame
+    ) -> None:
+        losses = [report.val_loss for report in stopped_early.reports]
+        assert losses[0] < losses[1] < losses[2]
+        assert len(losses) == 3
+        assert stopped_early.received == stopped_early.reports
+        assert best_epoch(stopped_early.reports, PATIENT) == 1
+        reached = cross_entropy(stopped_early.model, last_tenth(rows_with_other_tail))
+        assert reached == pytest.approx(losses[0], abs=1e-5)
+        one_epoch = fit(rows_with_other_tail, SETTINGS.model_copy(update={"epochs": 1}))
+        assert_equal_weights(stopped_early.model, one_epoch.model)
+
+    def test_all_epochs_end_with_the_best_weights_too(
+        self, stopped_early: Run, fit: Fit, rows_with_other_tail: pd.DataFrame
+    ) -> None:
+        run = fit(rows_with_other_tail, PATIENT.model_copy(update={"epochs": 2}))
+        assert len(run.reports) == 2
+        assert_equal_weights(run.model, stopped_early.model)
+
+    def test_goes_on_while_the_loss_falls(self, trained: Run, fit: Fit) -> None:
+        run = fit(settings=SETTINGS.model_copy(update={"patience": 1}))
+        assert run.reports[1].val_loss < run.reports[0].val_loss
+        assert_equal_weights(run.model, trained.model)
+
+    @pytest.mark.parametrize("interrupted_after", [1, 2, 3])
+    def test_ends_as_without_interruption(
+        self,
+        interrupted_after: int,
+        stopped_early: Run,
+        network: Callable[[], keras.Model],
+        rows_with_other_tail: pd.DataFrame,
+        tmp_path: Path,
+    ) -> None:
+        def interrupt(report: EpochReport) -> None:
+            if report.epoch == interrupted_after:
+                raise RuntimeError("enough")
+
+        with pytest.raises(RuntimeError, match="enough"):
+            train(network(), rows_with_other_tail, PATIENT, interrupt, backup=Backup(tmp_path))
+        for _ in range(2):  # the second time, training had stopped
+            resumed = network()
+            reports = train(resumed, rows_with_other_tail, PATIENT, backup=Backup(tmp_path))
+            assert [(r.epoch, r.train_loss, r.val_loss) for r in reports] == [
+                (r.epoch, r.train_loss, r.val_loss) for r in stopped_early.reports
+            ]
+            assert_equal_weights(resumed, stopped_early.model)
+
+
+def assert_equal_weights(model: keras.Model, other: keras.Model) -> None:
+    for weight, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
 
 
 def compiled(model: keras.Model) -> keras.Model:
@@ -246,6 +332,7 @@ class TestConfig:
         config = TrainingConfig()
         assert (config.epochs, config.batch_size, config.learning_rate) == (5, 2048, 1e-4)
         assert config.validation_share == 0.1
+        assert config.patience is None
 
     @pytest.mark.parametrize(
         "settings",
@@ -257,6 +344,7 @@ class TestConfig:
             {"validation_share": 0},
             {"validation_share": 1},
             {"seed": -1},
+            {"patience": 0},
         ],
     )
     def test_refuses_unknown_keys_and_bad_values(self, settings: dict[str, float]) -> None:

@@ -1,0 +1,70 @@
+"""A layer that brings fields of several values to the AutoInt family."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from ml.models.layers import PACKAGE
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MultivaluedEmbedding(keras.layers.Layer):
+    """Embed one field of several values, such as a movie's genres, as the mean of its values' embeddings.
+
+    ``output[b, 0] = membership[codes[b, position]] @ table``, where an item's row of the membership holds ``1 / q`` for
+    each of its q values and 0 elsewhere. Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``1/q V x``).
+
+    The membership is never trained; it is zeros, hence the embedding too, until it is assigned.
+
+    Args:
+        position: of the item's code among a row's codes.
+        shape: number of items and of distinct values.
+        embed_dim: width of an embedding.
+        seed: of the table's Glorot-uniform start, whose fans are the table's two sides.
+
+    Input:  [batch, fields], integer codes from 0.
+    Output: [batch, 1, embed_dim].
+
+    Example:
+        >>> MultivaluedEmbedding(position=1, shape=(5, 3), embed_dim=4)(np.array([[2, 1]])).shape
+        TensorShape([1, 1, 4])
+    """
+
+    def __init__(
+        self, position: int, shape: tuple[int, int], embed_dim: int = 16, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if position < 0:
+            raise ValueError(f"position must not be negative, got {position!r}")
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"shape must be two positive sizes, got {shape!r}")
+        if embed_dim < 1:
+            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
+        self.position = int(position)
+        self.shape = tuple(map(int, shape))
+        self.embed_dim = embed_dim
+        self.seed = seed
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        fields = input_shape[-1]
+        if len(input_shape) != 2 or fields is None or fields <= self.position:
+            raise ValueError(f"expected [batch, more than {self.position}] codes, got input shape {input_shape!r}")
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.shape[1], self.embed_dim),
+            initializer=keras.initializers.GlorotUniform(seed=self.seed),
+        )
+        self.membership = self.add_weight(name="membership", shape=self.shape, initializer="zeros", trainable=False)
+
+    def call(self, codes: Any) -> Any:
+        shares = ops.take(self.membership, ops.cast(codes[:, self.position], "int32"), axis=0)  # [batch, values]
+        return ops.expand_dims(ops.matmul(shares, self.table), 1)  # [batch, 1, embed_dim]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (input_shape[0], 1, self.embed_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"position": self.position, "shape": self.shape, "embed_dim": self.embed_dim, "seed": self.seed}
+        return {**super().get_config(), **config}

@@ -1,0 +1,207 @@
+"""Which settings of a recipe a tuning may change, and between which values."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, ValidationError, model_validator
+
+from ml.errors import DataError
+
+if TYPE_CHECKING:
+    from ml.training.recipes import Recipe
+
+PARTS = ("model", "training")
+# Validation losses could not be compared if these changed.
+_FIXED = {
+    "training.seed": "all trials have the recipe's",
+    "training.validation_share": "all trials are measured on the same rows",
+    "model.l2_embedding": "the validation loss counts the penalty itself",
+    "model.l2_deep": "the validation loss counts the penalty itself",
+}
+_TOLERANCE = 1e-8  # in steps
+_Number = int | FiniteFloat
+
+
+class Suggester(Protocol):
+    """What is asked for values: an Optuna trial, which says what it tries or tried."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number."""
+
+    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        """One of the choices."""
+
+
+class NumberRange(BaseModel):
+    """Numbers from low to high, both included; whole ones where low and high (and step) are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: _Number = Field(description="The lowest.")
+    high: _Number = Field(description="The highest.")
+    log: bool = Field(default=False, description="Try as many between 1 and 10 as between 10 and 100.")
+    step: _Number | None = Field(default=None, gt=0, description="Only low, low + step, low + 2 step, ...")
+
+    @model_validator(mode="after")
+    def _numbers_go_together(self) -> "NumberRange":
+        if self.low >= self.high:
+            raise ValueError("expected low below high")
+        if self.log and self.low <= 0:
+            raise ValueError("log: expected low above 0")
+        if self.log and self.step is not None:
+            raise ValueError("expected log or step, not both")
+        if self.step is not None and not self._on_grid(self.high):
+            raise ValueError("step: expected high to be some steps above low")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its numbers are whole."""
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
+
+    @property
+    def extremes(self) -> tuple[_Number, ...]:
+        """Values that must be possible for all others to be."""
+        return self.low, self.high
+
+    def suggest(self, name: str, trial: Suggester) -> int | float:
+        """The trial's number."""
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def parameter(self, value: Any) -> int | float | None:
+        """What the trial calls a value; None for one that is not in the range."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return None
+        return value if self.low <= value <= self.high and self._on_grid(value) else None
+
+    def _on_grid(self, value: float) -> bool:
+        if self.step is None:
+            return True
+        steps = (value - self.low) / self.step
+        return abs(steps - round(steps)) < _TOLERANCE
+
+
+class Choices(BaseModel):
+    """One of some values. A trial calls them by their JSON text, since Optuna takes 1 for true and knows no lists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choices: tuple[Any, ...] = Field(min_length=1, description="The values.")
+
+    @model_validator(mode="after")
+    def _none_twice(self) -> "Choices":
+        if len(set(self._texts)) != len(self.choices):
+            raise ValueError("choices: expected none twice")
+        return self
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Values that must be possible for all others to be."""
+        return self.choices
+
+    def suggest(self, name: str, trial: Suggester) -> Any:
+        """The trial's value."""
+        return self.choices[self._texts.index(trial.suggest_categorical(name, self._texts))]
+
+    def parameter(self, value: Any) -> str | None:
+        """What the trial calls a value; None for one that is not among the choices."""
+        text = _text(value)
+        return text if text in self._texts else None
+
+    @property
+    def _texts(self) -> list[str]:
+        return [_text(choice) for choice in self.choices]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _kind(document: Any) -> str:
+    if isinstance(document, dict):
+        return "choices" if "choices" in document else "range"
+    return "choices" if isinstance(document, Choices) else "range"
+
+
+SearchRange = Annotated[Annotated[NumberRange, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
+Space = Mapping[str, NumberRange | Choices]
+
+
+def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, NumberRange | Choices]:
+    """The space with its choices as the settings' classes have them.
+
+    Args:
+        space: ranges by dotted settings.
+        parts: the recipe's settings by part.
+
+    Raises:
+        ValueError: there is no such setting, it cannot be searched, or its class refuses a value.
+    """
+    checked: dict[str, NumberRange | Choices] = {}
+    for name, values in space.items():
+        part, _, setting = name.partition(".")
+        known = [f"{part}.{setting}" for part in PARTS for setting in type(parts[part]).model_fields]
+        if name not in known:
+            raise ValueError(f"{name}: unknown; expected one of {', '.join(key for key in known if key not in _FIXED)}")
+        if name in _FIXED:
+            raise ValueError(f"{name}: cannot be searched, since {_FIXED[name]}")
+        extremes = [getattr(_changed(parts[part], part, {setting: value}), setting) for value in values.extremes]
+        if isinstance(values, Choices):
+            checked[name] = Choices(choices=tuple(extremes))
+            continue
+        own = getattr(parts[part], setting)
+        if isinstance(own, bool) or not isinstance(own, int | float):
+            raise ValueError(f"{name}: is {own!r}, not a number; expected choices")
+        if isinstance(own, int) and not values.whole:
+            raise ValueError(f"{name}: is a whole number; expected whole low, high and step")
+        checked[name] = values
+    return checked
+
+
+def suggest(space: Space, trial: Suggester) -> dict[str, Any]:
+    """The trial's value of every setting in the space."""
+    return {name: values.suggest(name, trial) for name, values in space.items()}
+
+
+def own_parameters(recipe: "Recipe") -> dict[str, Any]:
+    """What a trial of the recipe as it is would call its values. Raises DataError where its space leaves them out."""
+    parameters = {}
+    for name, values in recipe.search.items():
+        part, _, setting = name.partition(".")
+        own = getattr(getattr(recipe, part), setting)
+        parameters[name] = values.parameter(own)
+        if parameters[name] is None:
+            raise DataError(
+                f"search.{name}: does not hold {own!r}, the recipe's own value, which is tried first; "
+                f"widen the range, or list {own!r} among choices"
+            )
+    return parameters
+
+
+def with_values(recipe: "Recipe", values: Mapping[str, Any]) -> "Recipe":
+    """The recipe with these values of dotted settings in place of its own. Raises DataError for one that is refused."""
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        part, _, setting = name.partition(".")
+        if part not in PARTS:
+            raise DataError(f"{name}: expected a setting of {' or '.join(PARTS)}")
+        changes.setdefault(part, {})[setting] = value
+    update = {part: _changed(getattr(recipe, part), part, settings) for part, settings in changes.items()}
+    return recipe.model_copy(update=update)
+
+
+def _changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseModel:
+    try:
+        return type(settings)(**{**settings.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, (part, *first["loc"])))
+        raise DataError(f"{field}: {first['msg']}, found {first['input']!r}") from error

@@ -1,0 +1,93 @@
+"""How good the models' top lists are over the whole catalogue, beside what needs no network."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from ml.features.feature_map import FeatureMap
+from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
+from orchestration.assets.progress import progress_reporter
+from orchestration.metadata import markdown_table
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.tracking import Tracking
+
+_COMMON: dict[str, Any] = {"group_name": "catalogue", "owners": OWNERS}
+
+
+@dg.multi_asset(
+    name="rank_catalogue_by_baselines",
+    outs={
+        name: dg.AssetOut(description=text, kinds={"numpy", "parquet"}, **_COMMON)
+        for name, text in (
+            ("baseline_lists", "Every user's ten best movies without a training row, by each baseline."),
+            ("baseline_list_metrics", "Metrics of those lists."),
+        )
+    },
+)
+def rank_catalogue_by_baselines(
+    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, feature_map: dict[str, Any]
+) -> Iterator[Any]:
+    """Rank the whole catalogue by popularity, movie mean, factorisations and EASE."""
+    from ml.evaluation.report import baseline_lists, comparison_table, evaluate_baseline_lists  # noqa: PLC0415
+
+    encoders = FeatureMap.from_dict(feature_map)
+    users, movies = (len(encoders[name].values) for name in ("user_id", "movie_id"))
+    lists = baseline_lists(train_interactions, users, movies)
+    found = evaluate_baseline_lists(train_interactions, test_interactions, lists, movies)
+    yield dg.MaterializeResult(asset_key="baseline_lists", value=lists)
+    yield dg.MaterializeResult(
+        asset_key="baseline_list_metrics",
+        value=found,
+        metadata={"metrics": markdown_table(comparison_table([found]), index=True)},
+    )
+
+
+def catalogue_assets(model: str) -> dg.AssetsDefinition:
+    """The assets that rank the whole catalogue with one trained model and measure the lists."""
+    lists_name, metrics_name = f"{model}_lists", f"{model}_list_metrics"
+
+    @dg.multi_asset(
+        name=f"rank_catalogue_by_{model}",
+        outs={
+            lists_name: dg.AssetOut(
+                description=f"Every user's ten best movies without a training row, by {model}.",
+                kinds={"keras", "parquet"},
+                **_COMMON,
+            ),
+            metrics_name: dg.AssetOut(
+                description=f"Metrics of the lists of {model} over the whole catalogue.",
+                kinds={"mlflow", "parquet"},
+                **_COMMON,
+            ),
+        },
+        ins={"trained": dg.AssetIn(model)},
+        retry_policy=TRANSIENT,
+    )
+    def rank_catalogue(
+        context: dg.AssetExecutionContext,
+        tracking: Tracking,
+        trained: dict[str, Any],
+        train_interactions: pd.DataFrame,
+        test_interactions: pd.DataFrame,
+    ) -> Iterator[Any]:
+        from ml.evaluation.report import evaluate_lists  # noqa: PLC0415 - slow to import
+        from ml.inference.catalogue import held_out_lists  # noqa: PLC0415
+        from ml.inference.scorer import Scorer  # noqa: PLC0415
+
+        version = RegisteredVersion(**trained)
+        scorer = Scorer(tracking.load_bundle(version))
+        lists, search = held_out_lists(scorer, train_interactions, on_progress=progress_reporter(context, model))
+        found = evaluate_lists(model, train_interactions, test_interactions, lists, len(scorer.movie_ids))
+        values = dict(zip(found["metric"], found["value"].astype(float), strict=True))
+        tracking.log_evaluation(version, values)
+        yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata=asdict(search))
+        shown = {"mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id))}
+        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**values, **shown})
+
+    return rank_catalogue
+
+
+catalogue_evaluations = [catalogue_assets(model) for model in MODELS]
