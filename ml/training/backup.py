@@ -36,9 +36,24 @@ class Backup:
         self._folder = folder
 
     @classmethod
-    def of(cls, folder: Path, model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel) -> "Backup":
-        """The backup, below ``folder``, of exactly this training; those of others there are removed."""
-        name = fingerprint(model, train_interactions, config)
+    def of(
+        cls,
+        folder: Path,
+        model: keras.Model,
+        train_interactions: pd.DataFrame,
+        config: BaseModel,
+        numbers: np.ndarray | None = None,
+    ) -> "Backup":
+        """The backup, below ``folder``, of exactly this training; those of others there are removed.
+
+        Args:
+            folder: of all trainings of a model.
+            model: not yet trained.
+            train_interactions: its rows.
+            config: its settings.
+            numbers: float32 [rows, numbers], where the model takes them.
+        """
+        name = fingerprint(model, train_interactions, config, numbers)
         for other in folder.glob("*/"):
             if other.name != name:
                 shutil.rmtree(other)
@@ -78,10 +93,13 @@ class Backup:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def fingerprint(model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel) -> str:
-    """Changes with the rows, the network, the settings, ``ml``'s code, the backend, Keras's and NumPy's versions."""
+def fingerprint(
+    model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel, numbers: np.ndarray | None = None
+) -> str:
+    """Changes with rows, numbers, network, settings, ``ml``'s code, the backend, Keras's and NumPy's versions."""
     digest = hashlib.sha256()
     digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
+    digest.update(b"" if numbers is None else np.ascontiguousarray(numbers).tobytes())
     digest.update(model.to_json().encode() + config.model_dump_json().encode())
     for layer in model.layers:
         if isinstance(layer, MultivaluedEmbedding):

@@ -37,7 +37,7 @@ class Fitting:
 
     def backup(self, folder: Path) -> Backup:
         """Where, below ``folder``, this training's state is kept between its epochs."""
-        return Backup.of(folder, self.network, self._data.rows, self._recipe)
+        return Backup.of(folder, self.network, self._data.rows, self._recipe, self._data.numbers)
 
     @property
     def serving_network(self) -> keras.Model:

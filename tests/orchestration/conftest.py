@@ -28,6 +28,13 @@ RUN_CONFIG = {
     "resources": {"raw_data": {"config": {"source": DATASET}}},
     "ops": {model: {"config": {"model": ARCHITECTURE, "training": TRAINING}} for model in MODELS},
 }
+METRICS = {
+    "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
+    "expected_calibration_error",
+}  # fmt: skip
+LIST_METRICS = {
+    f"catalogue_{name}_at_10" for name in ("ndcg", "recall", "hit_rate", "coverage", "mean_popularity", "list_overlap")
+}  # fmt: skip
 _OF_MLFLOW = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI")
 
 

@@ -18,7 +18,16 @@ from ml.inference.recommend import get_recommendations
 from orchestration.assets.common import MODELS
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
-from tests.orchestration.conftest import DATASET, EPOCHS, RUN_CONFIG, Pipeline, assert_same_list, run_job
+from tests.orchestration.conftest import (
+    DATASET,
+    EPOCHS,
+    LIST_METRICS,
+    METRICS,
+    RUN_CONFIG,
+    Pipeline,
+    assert_same_list,
+    run_job,
+)
 
 TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
@@ -31,13 +40,6 @@ DOCUMENTS = {"feature_map", *MODELS}
 TOP_COLUMNS = {
     "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
     "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",
-}  # fmt: skip
-METRICS = {
-    "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
-    "expected_calibration_error",
-}  # fmt: skip
-LIST_METRICS = {
-    f"catalogue_{name}_at_10" for name in ("ndcg", "recall", "hit_rate", "coverage", "mean_popularity", "list_overlap")
 }  # fmt: skip
 LIST_BASELINES = ("popularity", "movie_mean", "matrix_factorization", "implicit_als", "ease")
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")

@@ -23,16 +23,18 @@ from orchestration.assets.models import with_settings
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import PROJECT_ROOT
-from tests.orchestration.conftest import ARCHITECTURE, DATASET, EPOCHS, TRAINING, Pipeline, environment
+from tests.orchestration.conftest import (
+    ARCHITECTURE,
+    DATASET,
+    EPOCHS,
+    LIST_METRICS,
+    METRICS,
+    TRAINING,
+    Pipeline,
+    environment,
+)
 
 NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}
-METRICS = {
-    "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
-    "expected_calibration_error",
-}  # fmt: skip
-LIST_METRICS = {
-    f"catalogue_{name}_at_10" for name in ("ndcg", "recall", "hit_rate", "coverage", "mean_popularity", "list_overlap")
-}  # fmt: skip
 # Run where nothing knows of this project: what MLflow stored must be enough.
 SCORE = """
 import importlib.util, json, sys

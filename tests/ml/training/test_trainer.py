@@ -221,8 +221,10 @@ class TestResuming:
             fingerprint(wider, rows, SETTINGS),
             fingerprint(other_seed, rows, SETTINGS),
             fingerprint(network(), rows, self.SETTINGS),
+            fingerprint(network(), rows, SETTINGS, np.zeros((len(rows), 1))),
+            fingerprint(network(), rows, SETTINGS, np.ones((len(rows), 1))),
         }
-        assert len(prints) == 6
+        assert len(prints) == 8
         assert fingerprint(network(), rows.copy(), SETTINGS) in prints
 
     def test_another_membership_has_another_fingerprint(
