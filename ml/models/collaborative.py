@@ -105,8 +105,8 @@ class ImplicitAls:
         users: int,
         movies: int,
         factors: int = 64,
-        alpha: float = 10.0,
-        regularization: float = 10.0,
+        alpha: float = 6.0,
+        penalty: float = 0.017,
         iterations: int = 15,
         seed: int = 42,
     ) -> Self:
@@ -118,7 +118,7 @@ class ImplicitAls:
             movies: number of movie codes.
             factors: width of a user's and a movie's vector.
             alpha: weight of a like; that of any other pair is 1.
-            regularization: ridge penalty on every vector.
+            penalty: ridge penalty on every vector, by the root of users times movies: the errors grow with both.
             iterations: alternations.
             seed: of the uniform start.
         """
@@ -127,7 +127,7 @@ class ImplicitAls:
             model = AlternatingLeastSquares(
                 factors=factors,
                 alpha=alpha,
-                regularization=regularization,
+                regularization=penalty * (users * movies) ** 0.5,
                 iterations=iterations,
                 use_gpu=False,
                 random_state=seed,

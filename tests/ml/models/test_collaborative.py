@@ -104,7 +104,9 @@ def test_ease_needs_a_penalty(train: pd.DataFrame, penalty: float) -> None:
 
 
 def test_implicit_als_solves_the_weighted_regression(train: pd.DataFrame, likes: np.ndarray) -> None:
-    fitted = ImplicitAls.fit(train, USERS, MOVIES, factors=3, alpha=4, regularization=2, iterations=30)
+    fitted = ImplicitAls.fit(
+        train, USERS, MOVIES, factors=3, alpha=4, penalty=2 / (USERS * MOVIES) ** 0.5, iterations=30
+    )
     for movie in range(MOVIES):  # the movies are solved last
         weights = np.where(likes[:, movie] == 1, 4, 1)
         gram = (fitted.users.T * weights) @ fitted.users + 2 * np.eye(3)
@@ -115,7 +117,8 @@ def test_implicit_als_solves_the_weighted_regression(train: pd.DataFrame, likes:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_change_implicit_als(train: pd.DataFrame, likes: np.ndarray, threads: int) -> None:
     fitted = ImplicitAls.fit(train, USERS, MOVIES, factors=16, seed=5)
-    settings = {"factors": 16, "alpha": 10.0, "regularization": 10.0, "iterations": 15, "random_state": 5}
+    regularization = 0.017 * (USERS * MOVIES) ** 0.5
+    settings = {"factors": 16, "alpha": 6.0, "regularization": regularization, "iterations": 15, "random_state": 5}
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(**settings, use_gpu=False, num_threads=threads)
         model.fit(sparse.csr_matrix(likes, dtype=np.float32), show_progress=False)
