@@ -16,8 +16,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-run: $(READY) ## materialize everything: raw ratings to top-10 tables
-	@$(BIN)/python -m orchestration.run
+run: $(READY) ## raw ratings to top-10 tables: all that has changed; RETRAIN=1 trains every model anew
+	@$(BIN)/python -m orchestration.run random $(if $(RETRAIN),--retrain)
 
 run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
 	@$(BIN)/python -m orchestration.run temporal

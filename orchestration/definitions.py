@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.assets import catalogue, evaluation, features, models, raw, recommendations, tables
+from orchestration.assets import catalogue, evaluation, features, models, operations, raw, recommendations, tables
 from orchestration.jobs import paper_protocol, pipeline, temporal_evaluation
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
@@ -21,7 +21,9 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
     raw_data = RawData.configure_at_launch()
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([raw, tables, features, models, evaluation, catalogue, recommendations]),
+        assets=dg.load_assets_from_modules(
+            [raw, tables, features, models, evaluation, catalogue, recommendations, operations]
+        ),
         jobs=[pipeline, temporal_evaluation, paper_protocol],
         schedules=[nightly()],
         resources={

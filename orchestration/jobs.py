@@ -11,13 +11,18 @@ JOB_OF_SPLIT = {RANDOM: PIPELINE, TEMPORAL: TEMPORAL_EVALUATION, PAPER: PAPER_PR
 
 _PAPER_ASSETS = dg.AssetSelection.groups(PAPER)
 _PIPELINE_ASSETS = dg.AssetSelection.all() - _PAPER_ASSETS
+# Jobs of which a run leaves out what has not changed.
+SELECTIONS = {
+    PIPELINE: _PIPELINE_ASSETS,
+    TEMPORAL_EVALUATION: _PIPELINE_ASSETS - dg.AssetSelection.assets("top10_recommendations"),
+}
 
 pipeline = dg.define_asset_job(
-    PIPELINE, selection=_PIPELINE_ASSETS, description="Raw ratings to published top-10 tables."
+    PIPELINE, selection=SELECTIONS[PIPELINE], description="Raw ratings to published top-10 tables."
 )
 temporal_evaluation = dg.define_asset_job(
     TEMPORAL_EVALUATION,
-    selection=_PIPELINE_ASSETS - dg.AssetSelection.assets("top10_recommendations"),
+    selection=SELECTIONS[TEMPORAL_EVALUATION],
     description="The same models trained on the earliest ratings and measured on the latest; publishes nothing.",
     config={"resources": {"raw_data": {"config": {"split": TEMPORAL}}}},
 )

@@ -28,7 +28,7 @@ def main() -> int:
         evaluations = []
         for seed in SEEDS:
             say(sys.stdout, f"\nSeed {seed}:")
-            if status := run_job(raw_data, str(seed)):
+            if status := run_job(raw_data, "--seed", str(seed)):
                 return status
             evaluations.append(read_evaluation(raw_data))
     except DataError as error:

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+EPOCH = "epoch"  # tag of a version: the epoch that its weights are from
+
 
 @dataclass(frozen=True)
 class RegisteredVersion:

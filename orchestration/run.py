@@ -1,6 +1,7 @@
 """Materialize everything and say what came of it: ``python -m orchestration.run`` (``make run``).
 
 With ``temporal`` as an argument: train and measure on the temporal split, and publish nothing (``make run-temporal``).
+What has not changed since the last run is not made again; ``random --retrain`` trains every model anew.
 """
 
 import io
@@ -29,12 +30,17 @@ _OFFLINE_STAND_IN = "synthetic"
 _POLL_SECONDS = 0.5
 
 
-def main(split: str = RANDOM) -> int:
-    """Choose the data, run the split's job, follow it, summarize; gives the exit status."""
+def main(split: str = RANDOM, *arguments: str) -> int:
+    """Choose the data, run the split's job, follow it, summarize; gives the exit status.
+
+    Args:
+        split: how the ratings are split.
+        arguments: further ones of ``orchestration.execute``.
+    """
     try:
         source, data_line = announce(split)
         raw_data = RawData(source=source, split=split)
-        status = run_job(raw_data)
+        status = run_job(raw_data, *arguments)
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -2,18 +2,27 @@
 
 import dagster as dg
 
-from orchestration.jobs import pipeline
+from orchestration.freshness import Planner
+from orchestration.jobs import PIPELINE, SELECTIONS, pipeline
+from orchestration.resources.source import RawData
 from orchestration.settings import Settings
 
 
 def nightly() -> dg.ScheduleDefinition:
-    """The whole job every night, running unless somebody turns it off."""
+    """The job every night, running unless somebody turns it off."""
     settings = Settings()
-    return dg.ScheduleDefinition(
-        name="nightly",
+
+    @dg.schedule(
         job=pipeline,
+        name="nightly",
         cron_schedule=settings.schedule_cron,
         execution_timezone=settings.schedule_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Retrains and republishes everything.",
+        description="Remakes and republishes what has changed since it was last made.",
     )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        graph = context.repository_def.asset_graph
+        plan = Planner(context.instance, graph, RawData()).plan(SELECTIONS[PIPELINE])
+        return dg.RunRequest(run_config={"ops": plan.ops}, asset_selection=plan.selection)
+
+    return evaluate

@@ -17,7 +17,8 @@ from ml import schema
 from ml.inference.bundle import ModelBundle
 from ml.inference.scorer import PAIR_COLUMNS
 from ml.training.recipes import Recipe
-from orchestration.registered_version import RegisteredVersion
+from orchestration.fingerprint import FINGERPRINT
+from orchestration.registered_version import EPOCH, RegisteredVersion
 from orchestration.settings import PROJECT_ROOT
 from orchestration.tracking_config import TrackingConfig
 
@@ -83,9 +84,9 @@ class TrackedRun:
         model = self._tags["model"]
         info = self._log(model, bundle, step)
         name = self._config.registered_models[model]
-        tags = {
-            key: self._tags[key] for key in ("dataset", "model", "dagster.run_id", "git_commit") if key in self._tags
-        }
+        kept = ("dataset", "model", "dagster.run_id", "git_commit")
+        tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith(FINGERPRINT)}
+        tags[EPOCH] = str(step)
         registered = mlflow.register_model(info.model_uri, name, tags=tags)
         self._client.set_registered_model_tag(name, "dataset", self._tags["dataset"])
         self._client.set_registered_model_alias(name, self._config.aliases.trained, registered.version)

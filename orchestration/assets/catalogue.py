@@ -10,11 +10,12 @@ import pandas as pd
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.assets.progress import progress_reporter
+from orchestration.code_versions import code_version
 from orchestration.metadata import markdown_table
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.tracking import Tracking
 
-_COMMON: dict[str, Any] = {"group_name": "catalogue", "owners": OWNERS}
+_COMMON: dict[str, Any] = {"group_name": "catalogue", "owners": OWNERS, "code_version": code_version(__name__)}
 
 
 @dg.multi_asset(

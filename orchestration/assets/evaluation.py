@@ -10,13 +10,15 @@ from ml import checks, schema
 from ml.training.recipes import PAPER
 from orchestration.assets.common import MODELS, OWNERS, PAPER_MODELS, TRANSIENT
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
 from orchestration.metadata import inline_picture, markdown_table, table_metadata
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 
-_COMMON: dict[str, Any] = {"group_name": "evaluation", "owners": OWNERS}
-_PAPER: dict[str, Any] = {"group_name": PAPER, "owners": OWNERS}
+_VERSIONED: dict[str, Any] = {"owners": OWNERS, "code_version": code_version(__name__)}
+_COMMON: dict[str, Any] = {"group_name": "evaluation", **_VERSIONED}
+_PAPER: dict[str, Any] = {"group_name": PAPER, **_VERSIONED}
 _COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
 
 
@@ -137,6 +139,7 @@ def model_comparison(
     return dg.MaterializeResult(
         metadata={
             **table_metadata(evaluation),
+            **storage.stored(*(path.name for path in paths.values())),
             "comparison": markdown_table(comparison_table([evaluation]), index=True),
             "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
             "differences_with_95_percent_intervals": markdown_table(comparison),
@@ -162,6 +165,7 @@ def paper_comparison(
     return dg.MaterializeResult(
         metadata={
             **table_metadata(evaluation),
+            **storage.stored(path.name),
             "comparison": markdown_table(comparison_table([evaluation]), index=True),
             "evaluation_path": dg.MetadataValue.path(str(path)),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),

@@ -11,10 +11,14 @@ from ml import checks, schema
 from ml.features.feature_map import FeatureMap, encode_interactions
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
+from orchestration.digests import digest
+from orchestration.freshness import SETTINGS
 from orchestration.metadata import counts_metadata, markdown_table
 from orchestration.resources.source import RawData
+from orchestration.resources.storage import as_parquet
 
-_COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS}
+_COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_version": code_version(__name__)}
 
 
 @dg.asset(
@@ -67,7 +71,12 @@ class SplitConfig(dg.Config):
 @dg.multi_asset(
     name="split_interactions",
     outs={
-        name: dg.AssetOut(description=text, kinds={"pandas", "parquet"}, **_COMMON)
+        name: dg.AssetOut(
+            description=text,
+            kinds={"pandas", "parquet"},
+            metadata={SETTINGS: SplitConfig().model_dump()},
+            **_COMMON,
+        )
         for name, text in (
             ("train_interactions", "Interactions to learn from, shuffled."),
             ("test_interactions", "Interactions to measure on; never learned from."),
@@ -85,4 +94,10 @@ def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interacti
     yield from require("train_interactions", checks.whole_split(train, test, expected))
     for name, table in (("train_interactions", train), ("test_interactions", test)):
         metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}
-        yield dg.MaterializeResult(asset_key=name, value=table, metadata=metadata)
+        # Which rows these are depends on settings that Dagster's own data version leaves out.
+        yield dg.MaterializeResult(
+            asset_key=name,
+            value=table,
+            data_version=dg.DataVersion(digest(as_parquet(table))),
+            metadata={**metadata, SETTINGS: config.model_dump()},
+        )

@@ -1,25 +1,29 @@
 """The trained models: one MLflow run and one registered version each, from one factory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from copy import copy
 from typing import Any
 
 import dagster as dg
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
 from ml.training.recipes import PAPER, Recipe
-from ml.training.reports import BatchReport, EpochReport
 from ml.training.search import with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
+from orchestration.fingerprint import training_fingerprint
+from orchestration.freshness import SETTINGS
 from orchestration.metadata import inline_picture
+from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
-from orchestration.settings import Settings
+from orchestration.training import TrainingTables, train_and_register
 
-TRAININGS_AT_ONCE = 2  # as in dagster.yaml
+_CODE_VERSION = code_version("orchestration.training")
+RETRAIN = "retrain"  # the launch setting that is no part of a recipe
 
 
 class LaunchConfig(dg.Config):
@@ -42,6 +46,8 @@ def launch_settings(name: str, recipe: Recipe) -> type[LaunchConfig]:
     """What can be set at launch in place of the recipe's own values: those of the model and of the training."""
     parts = {part: settings_type(f"{name}_{part}", getattr(recipe, part)) for part in ("model", "training")}
     fields: dict[str, Any] = {part: (kind, kind()) for part, kind in parts.items()}
+    retrain = Field(default=False, description="Train even where a version of the same fingerprint is registered.")
+    fields[RETRAIN] = (bool, retrain)
     return create_model(f"{name}_run", __base__=LaunchConfig, **fields)
 
 
@@ -64,65 +70,49 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         io_manager_key=DOCUMENTS,
         pool="training",
         retry_policy=TRANSIENT,
+        code_version=_CODE_VERSION,
+        metadata={SETTINGS: config_type().model_dump(exclude={RETRAIN})},
         check_specs=blocking(name, "losses_fall"),
     )
     def model(
         context: dg.AssetExecutionContext,
         config: config_type,  # type: ignore[valid-type]
+        storage: Storage,
         tracking: Tracking,
         train_interactions: pd.DataFrame,
         feature_map: dict[str, Any],
         users: pd.DataFrame,
         movies: pd.DataFrame,
-    ) -> Iterator[Any]:
-        from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
-        from ml.inference.bundle import ModelBundle  # noqa: PLC0415
-        from ml.training.data import TrainingData  # noqa: PLC0415
-        from ml.training.early_stopping import best_epoch  # noqa: PLC0415
-        from ml.training.fitting import Fitting  # noqa: PLC0415
-        from ml.training.processors import share_processors  # noqa: PLC0415
+    ) -> Generator[Any, None, None]:
+        from ml.evaluation import plots  # noqa: PLC0415 - slow to import
 
-        share_processors(TRAININGS_AT_ONCE)
-        followed = with_settings(recipe, config.model_dump())  # type: ignore[attr-defined]
-        encoders = FeatureMap.from_dict(feature_map)
-        data = TrainingData.of(followed, train_interactions, encoders, movies)
-        fitting = Fitting(followed, data)
-        backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
-
-        with tracking.run(context, name) as run:
-            run.log_setup(followed, fitting.network.count_params(), train_interactions, feature_map)
-
-            def report(epoch: EpochReport) -> None:
-                run.log_epoch(epoch.epoch, train_loss=epoch.train_loss, val_loss=epoch.val_loss)
-                context.log.info(
-                    f"{name}: epoch {epoch.epoch} of {epoch.epochs}, train_loss {epoch.train_loss:.4f}, "
-                    f"val_loss {epoch.val_loss:.4f}, {epoch.seconds:.0f} s, {epoch.rows_per_second:,.0f} rows/s"
-                )
-
-            def report_batch(batch: BatchReport) -> None:
-                context.log.info(
-                    f"{name}: epoch {batch.epoch} of {batch.epochs}, batch {batch.batch:,} of {batch.batches:,}, "
-                    f"train_loss {batch.loss:.4f}, {batch.rows_per_second:,.0f} rows/s, "
-                    f"about {batch.seconds_left:.0f} s left"
-                )
-
-            reports = fitting.run(report, report_batch, backup)
-            train_losses, val_losses = [r.train_loss for r in reports], [r.val_loss for r in reports]
-            curve = plots.loss_curve(f"{name} on {tracking.dataset}", train_losses, val_losses)
-            run.log_figure(curve, "loss_curve.png")
-            best = best_epoch(reports, followed.training)
-            yield from require(name, checks.losses_fall(train_losses[:best], val_losses[:best]))
-            bundle = ModelBundle.of(fitting.serving_network, encoders, users, movies, followed.numbers)
-            version = run.register(bundle, step=best)
-            backup.remove()
+        settings = config.model_dump(exclude={RETRAIN})  # type: ignore[attr-defined]
+        followed = with_settings(recipe, settings)
+        fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
+        version = None if config.retrain else tracking.find(name, fingerprint)  # type: ignore[attr-defined]
+        reused = version is not None
+        if version is None:
+            tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
+            version = yield from train_and_register(context, tracking, name, followed, tables, fingerprint)
+        record = tracking.training_of(version)
+        losses = record.train_losses, record.val_losses
+        if reused:
+            context.log.info(f"{name}: {version.uri} has the same fingerprint, {fingerprint.whole}, and is reused")
+            yield from require(name, checks.losses_fall(*losses))
+        curve = plots.loss_curve(f"{name} on {tracking.dataset}", *losses)
         yield dg.MaterializeResult(
             value=version.to_dict(),
+            # A forced retraining makes other weights of the same fingerprint.
+            data_version=dg.DataVersion(f"{fingerprint.whole}-{version.version}"),
             metadata={
+                SETTINGS: settings,
+                "reused": reused,
+                **fingerprint.tags,
                 "loss_curve": inline_picture("loss curve", plots.png(curve)),
-                "train_loss": train_losses[best - 1],
-                "val_loss": val_losses[best - 1],
-                "epoch": best,
-                "parameters": fitting.network.count_params(),
+                "train_loss": record.train_losses[-1],
+                "val_loss": record.val_losses[-1],
+                "epoch": len(record.train_losses),
+                "parameters": record.parameters,
                 "model_version": version.version,
                 "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
                 "registered_model": dg.MetadataValue.url(tracking.version_url(version)),

@@ -11,9 +11,13 @@ from ml.data.movielens import read_movielens
 from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
+from orchestration.freshness import SOURCE_FILE
 from orchestration.metadata import counts_metadata
 from orchestration.resources.source import RawData
 
+_CODE_VERSION = code_version(__name__)
+_FILES = {"raw_users": "users.dat", "raw_movies": "movies.dat", "raw_ratings": "ratings.dat"}
 _NAMES = {
     "raw_users": "Users as in users.dat.",
     "raw_movies": "Movies as in movies.dat.",
@@ -24,7 +28,14 @@ _NAMES = {
 @dg.multi_asset(
     name="raw_movielens",
     outs={
-        name: dg.AssetOut(description=text, group_name="raw", kinds={"parquet"}, owners=OWNERS)
+        name: dg.AssetOut(
+            description=text,
+            group_name="raw",
+            kinds={"parquet"},
+            owners=OWNERS,
+            code_version=_CODE_VERSION,
+            metadata={SOURCE_FILE: _FILES[name]},
+        )
         for name, text in _NAMES.items()
     },
     check_specs=[spec for name in _NAMES for spec in blocking(name, "row_count", "unique_keys")],
@@ -34,6 +45,7 @@ def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Itera
     """Read the three files in one go, since the ratings must refer to known users and movies."""
     try:
         directory = raw_data.prepare()
+        digests = raw_data.digests(directory)
         raw = read_movielens(directory)
     except DataError as error:
         raise dg.Failure(str(error), allow_retries=isinstance(error, OfflineError)) from error
@@ -47,4 +59,9 @@ def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Itera
     source: dict[str, Any] = {"data_set": raw_data.dataset, "directory": dg.MetadataValue.path(str(directory))}
     distributions = {"raw_ratings": {"ratings": counts_metadata(raw.ratings["rating"])}}
     for name, table in tables.items():
-        yield dg.MaterializeResult(asset_key=name, value=table, metadata={**source, **distributions.get(name, {})})
+        yield dg.MaterializeResult(
+            asset_key=name,
+            value=table,
+            data_version=dg.DataVersion(f"{_CODE_VERSION}-{digests[_FILES[name]]}"),
+            metadata={**source, SOURCE_FILE: digests[_FILES[name]], **distributions.get(name, {})},
+        )

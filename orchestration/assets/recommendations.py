@@ -14,6 +14,8 @@ from ml.features.tables import latest_month
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.assets.progress import progress_reporter
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
+from orchestration.freshness import SETTINGS
 from orchestration.metadata import table_metadata
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
@@ -53,6 +55,8 @@ class TopTenConfig(dg.Config):
     # Only models whose evaluation passed its checks are published.
     deps=["model_comparison"],
     retry_policy=TRANSIENT,
+    code_version=code_version(__name__),
+    metadata={SETTINGS: TopTenConfig().model_dump()},
     check_specs=blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
 )
 def top10_recommendations(
@@ -69,7 +73,7 @@ def top10_recommendations(
 
     year, month = config.moment(ratings)
     tables: dict[str, Any] = {}
-    metadata: dict[str, Any] = {"month": f"{year}-{month:02d}"}
+    metadata: dict[str, Any] = {"month": f"{year}-{month:02d}", SETTINGS: config.model_dump()}
     for model, document in trained.items():
         version = RegisteredVersion(**document)
         bundle = tracking.load_bundle(version)
@@ -89,4 +93,4 @@ def top10_recommendations(
         tracking.mark_published(version)
         shown = {"path": dg.MetadataValue.path(str(path)), "preview": table_metadata(table)["preview"]}
         metadata |= {f"{model}_{name}": value for name, value in shown.items()}
-    yield dg.MaterializeResult(metadata=metadata)
+    yield dg.MaterializeResult(metadata={**metadata, **storage.stored(*(f"top10_{model}.parquet" for model in tables))})

@@ -10,9 +10,15 @@ from ml import checks, schema
 from ml.features import tables
 from orchestration.assets.common import OWNERS
 from orchestration.checks import blocking, require
+from orchestration.code_versions import code_version
 from orchestration.metadata import counts_metadata
 
-_COMMON: dict[str, Any] = {"group_name": "tables", "kinds": {"pandas", "parquet"}, "owners": OWNERS}
+_COMMON: dict[str, Any] = {
+    "group_name": "tables",
+    "kinds": {"pandas", "parquet"},
+    "owners": OWNERS,
+    "code_version": code_version(__name__),
+}
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
-from ml.schema import DatasetSize
+from ml.schema import RAW_FILES, DatasetSize
+from orchestration.digests import digest
 from orchestration.settings import PROJECT_ROOT, Settings
 
 RANDOM, TEMPORAL, PAPER = "random", "temporal", "paper"
@@ -47,6 +48,10 @@ class RawData(dg.ConfigurableResource):
     def prepare(self) -> Path:
         """The directory of the raw files, after downloading or generating them where needed. Raises DataError."""
         return self._resolved.prepare(Settings().cache)
+
+    def digests(self, directory: Path) -> dict[str, str]:
+        """Digests of the raw files in a directory, by name. Raises OSError."""
+        return {name: digest((directory / name).read_bytes()) for name in RAW_FILES}
 
     @property
     def _resolved(self) -> Source:

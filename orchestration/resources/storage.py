@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,16 @@ import pandas as pd
 from upath import UPath
 
 from ml.inference.locations import bundle_path, tables_directory
+from orchestration.digests import digest
 from orchestration.metadata import table_metadata
 from orchestration.resources.source import PAPER, SPLITS, RawData
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from ml.inference.bundle import ModelBundle
+
+
+STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
 
 
 def write_atomically(path: UPath, data: bytes) -> None:
@@ -48,8 +53,22 @@ class Storage(dg.ConfigurableResource):
     def write_table(self, name: str, table: pd.DataFrame) -> UPath:
         """Write a table as ``<name>.parquet``, without its index."""
         path = self.tables / f"{name}.parquet"
-        write_parquet(path, table)
+        write_atomically(path, as_parquet(table))
         return path
+
+    def read_document(self, name: str) -> dict[str, Any]:
+        """The document ``<name>.json``."""
+        document: dict[str, Any] = json.loads((self.tables / f"{name}.json").read_bytes())
+        return document
+
+    def digest(self, name: str) -> str | None:
+        """Digest of a file among the tables; None where there is no such file."""
+        path = self.tables / name
+        return digest(path.read_bytes()) if path.exists() else None
+
+    def stored(self, *names: str) -> dict[str, Any]:
+        """What a materialization records of the files among the tables that it wrote."""
+        return record_of(self.raw_data.dataset, {name: self.digest(name) for name in names})
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
         """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
@@ -69,18 +88,28 @@ class Storage(dg.ConfigurableResource):
         return self.write_table(f"top10_{model}", top)
 
 
-def write_parquet(path: UPath, table: pd.DataFrame) -> None:
-    """Write a table as Parquet, without its index."""
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """A table as a Parquet file, without its index."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def record_of(dataset: str, files: Mapping[str, str | None]) -> dict[str, Any]:
+    """The metadata ``STORED``: what was written for a data set, digests by file name."""
+    return {STORED: dg.MetadataValue.json({"data_set": dataset, "files": dict(files)})}
+
+
+def _write_output(context: dg.OutputContext, path: UPath, data: bytes) -> None:
+    write_atomically(path, data)
+    context.add_output_metadata(record_of(path.parent.name, {path.name: digest(data)}))
 
 
 class _TableManager(dg.UPathIOManager):
     extension = ".parquet"
 
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
-        write_parquet(path, obj)
+        _write_output(context, path, as_parquet(obj))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         return pd.read_parquet(io.BytesIO(path.read_bytes()))
@@ -93,7 +122,7 @@ class _DocumentManager(dg.UPathIOManager):
     extension = ".json"
 
     def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: UPath) -> None:
-        write_atomically(path, json.dumps(obj, ensure_ascii=False).encode())
+        _write_output(context, path, json.dumps(obj, ensure_ascii=False).encode())
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_bytes())

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,7 +14,8 @@ import dagster as dg
 from filelock import FileLock
 
 from ml.errors import DataError
-from orchestration.registered_version import RegisteredVersion
+from orchestration.fingerprint import FINGERPRINT, Fingerprint
+from orchestration.registered_version import EPOCH, RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tracking_config import TrackingConfig, load_tracking_config
@@ -27,7 +29,23 @@ if TYPE_CHECKING:
 
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _NO_FIGURES: Mapping[str, "Figure"] = {}
+_NO_TAGS: Mapping[str, str] = {}
 _LOCK_TIMEOUT = 120  # seconds for another process to create the database
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What MLflow knows of a version's training.
+
+    Attributes:
+        train_losses: of the epochs from the first to the one that the weights are from.
+        val_losses: the same.
+        parameters: number of trained numbers.
+    """
+
+    train_losses: list[float]
+    val_losses: list[float]
+    parameters: int
 
 
 class Tracking(dg.ConfigurableResource):
@@ -78,7 +96,9 @@ class Tracking(dg.ConfigurableResource):
                 os.environ[_URI_VARIABLE] = environment
 
     @contextmanager
-    def run(self, context: dg.AssetExecutionContext, name: str) -> Iterator["TrackedRun"]:
+    def run(
+        self, context: dg.AssetExecutionContext, name: str, own_tags: Mapping[str, str] = _NO_TAGS
+    ) -> Iterator["TrackedRun"]:
         """Log one asset's work as one MLflow run. An exception ends it as failed, a cancellation as killed."""
         from orchestration.tracked_run import TrackedRun  # noqa: PLC0415
 
@@ -90,6 +110,7 @@ class Tracking(dg.ConfigurableResource):
             "dagster.job": context.job_name,
             "dagster.asset_key": asset_key,
             "dagster.retry_number": str(context.retry_number),
+            **own_tags,
             **git_tags(),
         }
         with self.session():
@@ -142,6 +163,41 @@ class Tracking(dg.ConfigurableResource):
             mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
             for name, figure in figures.items():
                 self.client.log_figure(version.run_id, figure, name)
+
+    def find(self, model: str, fingerprint: Fingerprint) -> RegisteredVersion | None:
+        """The newest registered version of a model that has this fingerprint, made the challenger; None without one."""
+        name = self.config.registered_models[model]
+        tag = f"tags.{FINGERPRINT} = '{fingerprint.whole}'"
+        found = self.client.search_model_versions(f"name = '{name}' and {tag}")
+        if not found:
+            return None
+        newest = max(found, key=lambda version: int(version.version))
+        self.client.set_registered_model_alias(name, self.config.aliases.trained, newest.version)
+        # The version's own model_id stays empty; its source says which logged model it is of.
+        model_id = newest.source.removeprefix("models:/")
+        return RegisteredVersion(model, name, str(newest.version), newest.run_id, model_id)
+
+    def is_registered(self, version: RegisteredVersion) -> bool:
+        """Whether the registry still has a version. Raises MlflowException where it cannot be asked."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode  # noqa: PLC0415
+
+        try:
+            self.client.get_model_version(version.registered_model, version.version)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return False
+            raise
+        return True
+
+    def training_of(self, version: RegisteredVersion) -> TrainingRecord:
+        """How a registered version was trained."""
+        tags = self.client.get_model_version(version.registered_model, version.version).tags
+        histories = (self.client.get_metric_history(version.run_id, name) for name in ("train_loss", "val_loss"))
+        # A training that was interrupted logs its last epochs again when it goes on.
+        curves = [{metric.step: metric.value for metric in history} for history in histories]
+        train, val = ([curve[step] for step in range(1, int(tags[EPOCH]) + 1)] for curve in curves)
+        return TrainingRecord(train, val, int(self.client.get_run(version.run_id).data.params["parameters"]))
 
     def load_bundle(self, version: RegisteredVersion) -> "ModelBundle":
         """The bundle of a registered version."""

@@ -21,6 +21,7 @@ GROUPS = {
     },
     "catalogue": {f"{model}_{what}" for model in ("baseline", *MODELS) for what in ("lists", "list_metrics")},
     "recommendations": {"top10_recommendations"},
+    "operations": {"run_plan"},
 }  # fmt: skip
 PAPER = {
     "paper_comparison", *PAPER_MODELS, *(f"{model}_{what}" for model in PAPER_MODELS for what in ("scores", "metrics"))

@@ -101,11 +101,11 @@ def test_make_paper_runs_every_seed_and_writes_the_file(
     env: pytest.MonkeyPatch, tmp_path: Path, small_raw_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env.setenv("MOVIELENS_DIR", str(small_raw_directory))
-    seeds: list[str] = []
-    env.setattr(paper, "run_job", lambda raw_data, seed: seeds.append(seed) or 0)
-    env.setattr(paper, "read_evaluation", lambda raw_data: evaluation_of(0.8 + int(seeds[-1]) / 100, 0.4))
+    seeds: list[tuple[str, str]] = []
+    env.setattr(paper, "run_job", lambda raw_data, option, seed: seeds.append((option, seed)) or 0)
+    env.setattr(paper, "read_evaluation", lambda raw_data: evaluation_of(0.8 + int(seeds[-1][1]) / 100, 0.4))
     assert paper.main() == 0
-    assert seeds == ["1", "2", "3"]
+    assert seeds == [("--seed", "1"), ("--seed", "2"), ("--seed", "3")]
     written = json.loads((tmp_path / "home" / "bench" / "paper.json").read_text())
     assert written[PAPER_MODELS[0]]["auc"] == pytest.approx({"mean": 0.82, "sd": 0.01})
     assert "0.8456" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_make_paper_runs_every_seed_and_writes_the_file(
 
 def test_make_paper_stops_at_a_failed_run(env: pytest.MonkeyPatch, tmp_path: Path, small_raw_directory: Path) -> None:
     env.setenv("MOVIELENS_DIR", str(small_raw_directory))
-    env.setattr(paper, "run_job", lambda raw_data, seed: int(seed == "2"))
+    env.setattr(paper, "run_job", lambda raw_data, option, seed: int(seed == "2"))
     env.setattr(paper, "read_evaluation", lambda raw_data: evaluation_of(0.8, 0.4))
     assert paper.main() == 1
     assert not (tmp_path / "home" / "bench").exists()

@@ -19,13 +19,16 @@ from orchestration.assets.common import MODELS
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from tests.orchestration.conftest import (
+    ARCHITECTURE,
     DATASET,
     EPOCHS,
     LIST_METRICS,
     METRICS,
     RUN_CONFIG,
+    TRAINING,
     Pipeline,
     assert_same_list,
+    retraining,
     run_job,
 )
 
@@ -276,6 +279,39 @@ def test_second_materialization_moves_everything_on(
     pd.testing.assert_frame_equal(first, second, atol=0.02)
 
 
+def test_a_model_of_the_same_fingerprint_is_reused(
+    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(materialized.home, home)
+    env.setenv("PIPELINE_HOME", str(home))
+    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
+    tracking = Tracking(raw_data=RawData(source=DATASET))
+    runs = tracking.client.search_runs([tracking.experiment_id()])
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("nothing was to be trained")
+
+    with env.context() as patch:
+        patch.setattr(keras.Model, "fit", refuse)
+        result = run_job(instance, RUN_CONFIG, "autoint")
+    again = Pipeline(home, materialized.cache, result)
+    assert again.document("autoint") == materialized.document("autoint")
+    assert len(tracking.client.search_runs([tracking.experiment_id()])) == len(runs)
+    versions = tracking.client.search_model_versions(f"name = '{DATASET}-autoint'")
+    assert [str(version.version) for version in versions] == ["1"]
+    [made] = result.asset_materializations_for_node("autoint")
+    [first] = materialized.result.asset_materializations_for_node("autoint")
+    assert (made.metadata["reused"].value, first.metadata["reused"].value) == (True, False)
+    for name in ("fingerprint", "val_loss", "train_loss", "epoch", "parameters", "loss_curve"):
+        assert made.metadata[name] == first.metadata[name]
+    assert result.get_asset_check_evaluations()[0].passed
+
+    other = {"ops": {"autoint": {"config": {"model": ARCHITECTURE, "training": {**TRAINING, "seed": 7}}}}}
+    assert run_job(instance, {**RUN_CONFIG, **other}, "autoint").success
+    assert Pipeline(home, materialized.cache, result).document("autoint")["version"] == "2"
+
+
 def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
     for model in MODELS:
         with zipfile.ZipFile(pipeline.bundle_path(model)) as archive:
@@ -310,8 +346,8 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     env.setattr(keras.Model, "fit", counted_fit)
     with env.context() as patch:
         patch.setattr("orchestration.tracked_run.TrackedRun.register", refuse)
-        assert not run_job(instance, RUN_CONFIG, "autoint", raise_on_error=False).success
-    assert run_job(instance, RUN_CONFIG, "autoint").success
+        assert not run_job(instance, retraining(RUN_CONFIG), "autoint", raise_on_error=False).success
+    assert run_job(instance, retraining(RUN_CONFIG), "autoint").success
     assert begun == [0, EPOCHS]
     run_id = Pipeline(home, materialized.cache, materialized.result).document("autoint")["run_id"]
     tracking = Tracking(raw_data=RawData(source=DATASET))

@@ -1,0 +1,39 @@
+"""What a run says of itself."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from orchestration.assets.common import OWNERS
+from orchestration.freshness import RUN_PLAN
+from orchestration.metadata import markdown_table
+
+
+class RunPlanConfig(dg.Config):
+    """What the run makes, as it was planned before the launch."""
+
+    reasons: dict[str, str] = Field(default={}, description="Assets that the run makes anew, and why.")
+    fresh: list[str] = Field(default=[], description="Assets that stay as they are.")
+
+
+_FIRST = {"dagster/priority": "1"}  # shown before anything else happens
+
+
+@dg.asset(name=RUN_PLAN, group_name="operations", kinds={"dagster"}, owners=OWNERS, op_tags=_FIRST)
+def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
+    """What the run makes anew and why, and what stays as it is, since nothing that it comes from has changed."""
+    anew, total = len(config.reasons), len(config.reasons) + len(config.fresh)
+    if not total:
+        summary = "Launched by hand: all assets that were selected are made anew."
+    elif anew:
+        summary = f"{anew} of {total} assets are made anew; nothing has changed for the others."
+    else:
+        summary = f"Nothing has changed: all {total} assets stay as they are."
+    context.log.info(summary)
+    rows = pd.DataFrame({"asset": list(config.reasons), "made anew because": list(config.reasons.values())})
+    facts: dict[str, Any] = {"summary": summary, "assets_made_anew": anew, "assets_unchanged": len(config.fresh)}
+    return dg.MaterializeResult(
+        metadata={**facts, "reasons": markdown_table(rows), "unchanged": dg.MetadataValue.json(config.fresh)}
+    )

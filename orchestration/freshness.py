@@ -1,0 +1,153 @@
+"""Which assets a run has to make anew, and why: what changed since they were last made."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster import AssetKey, AssetMaterialization, AssetsDefinition
+
+from ml.errors import DataError
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import STORED, Storage
+from orchestration.resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+RUN_PLAN = "run_plan"  # the asset that shows a plan; part of every run
+SETTINGS = "settings"  # metadata: of an asset its default launch settings, of a materialization those that it followed
+SOURCE_FILE = "source_file"  # metadata of an asset: the raw file that it is read from
+_CODE_VERSION, _DATA_VERSION, _INPUT_VERSION = (
+    "dagster/code_version",
+    "dagster/data_version",
+    "dagster/input_data_version/",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run makes.
+
+    Attributes:
+        reasons: by asset that is made anew, why; in the order of the graph.
+        fresh: assets that stay as they are.
+    """
+
+    reasons: Mapping[str, str]
+    fresh: tuple[str, ...]
+
+    @property
+    def selection(self) -> list[AssetKey]:
+        """The assets to materialize: those made anew, and the one that shows the plan."""
+        return [AssetKey(RUN_PLAN), *map(AssetKey, self.reasons)]
+
+    @property
+    def ops(self) -> dict[str, Any]:
+        """Configuration by which a run shows the plan."""
+        return {RUN_PLAN: {"config": {"reasons": dict(self.reasons), "fresh": list(self.fresh)}}}
+
+
+class Planner:
+    """Compares assets with what Dagster recorded when they were last made.
+
+    Args:
+        instance: where that is recorded.
+        graph: the assets.
+        raw_data: the data set.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, graph: "AssetGraph", raw_data: RawData) -> None:
+        self._instance, self._graph, self._raw_data = instance, graph, raw_data
+        self._storage, self._tracking = Storage(raw_data=raw_data), Tracking(raw_data=raw_data)
+        self._records: dict[AssetKey, AssetMaterialization | None] = {}
+
+    def plan(self, selection: dg.AssetSelection, forced: Collection[str] = ()) -> Plan:
+        """What of a selection has to be made anew.
+
+        Args:
+            selection: the assets of a job.
+            forced: assets to make anew in any case.
+        """
+        keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
+        stale: dict[AssetKey, str] = {}
+        for key in self._graph.toposorted_asset_keys:
+            if key not in keys or key in stale:
+                continue
+            definition = self._graph.get(key).assets_def
+            reason = next(self._reasons(definition, stale, forced), None)
+            if reason:
+                stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
+        fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
+        return Plan({key.to_user_string(): reason for key, reason in stale.items()}, fresh)
+
+    def _reasons(
+        self, definition: AssetsDefinition, stale: Collection[AssetKey], forced: Collection[str]
+    ) -> Iterator[str]:
+        for key in sorted(definition.keys):
+            if key.to_user_string() in forced:
+                yield "asked for"
+            yield from self._own_reasons(definition, key)
+        for parent in sorted(definition.dependency_keys):
+            if parent in stale:
+                yield f"{parent.to_user_string()} is made anew"
+            for key in definition.keys:
+                if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._tag(parent, _DATA_VERSION):
+                    yield f"{parent.to_user_string()} has changed"
+
+    def _own_reasons(self, definition: AssetsDefinition, key: AssetKey) -> Iterator[str]:
+        name, record = key.to_user_string(), self._record(key)
+        stored = record.metadata.get(STORED) if record else None
+        if record is None or stored is None:
+            yield "never made"
+            return
+        written: Any = stored.value
+        if written["data_set"] != self._raw_data.dataset:
+            yield f"last made for data set {written['data_set']}"
+        if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
+            yield "its code has changed"
+        declared = definition.metadata_by_key[key]
+        if SETTINGS in declared and declared[SETTINGS] != record.metadata[SETTINGS].value:
+            yield "last made with other settings"
+        if SOURCE_FILE in declared:
+            yield from self._source_reasons(str(declared[SOURCE_FILE]), record)
+        for file, digest in written["files"].items():
+            found = self._storage.digest(file)
+            if found != digest:
+                yield f"{file} is missing" if found is None else f"{file} is not as it was written"
+        yield from self._registry_reasons(name)
+
+    def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
+        try:
+            if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
+                yield f"{file} has changed"
+        except (DataError, OSError) as error:  # the asset itself will say so
+            yield f"{file} cannot be read: {error}"
+
+    @cached_property
+    def _raw_digests(self) -> Mapping[str, str]:
+        return self._raw_data.digests(self._raw_data.prepare())
+
+    def _registry_reasons(self, model: str) -> Iterator[str]:
+        if model not in self._tracking.config.registered_models:
+            return
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
+
+        version = RegisteredVersion(**self._storage.read_document(model))
+        try:
+            if not self._tracking.is_registered(version):
+                yield f"version {version.version} is not in the registry"
+        except MlflowException as error:  # the asset itself will say so
+            yield f"the registry does not answer: {error}"
+
+    def _tag(self, key: AssetKey, name: str) -> str | None:
+        record = self._record(key)
+        return (record.tags or {}).get(name) if record else None
+
+    def _record(self, key: AssetKey) -> AssetMaterialization | None:
+        if key not in self._records:
+            event = self._instance.get_latest_materialization_event(key)
+            self._records[key] = event.asset_materialization if event else None
+        return self._records[key]

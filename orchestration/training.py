@@ -1,0 +1,97 @@
+"""Train a model by its recipe, log the training to MLflow and register what comes of it."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from ml import checks
+from ml.features.feature_map import FeatureMap
+from ml.training.recipes import Recipe
+from ml.training.reports import BatchReport, EpochReport
+from orchestration.checks import require
+from orchestration.fingerprint import Fingerprint
+from orchestration.registered_version import RegisteredVersion
+from orchestration.resources.tracking import Tracking
+from orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestration.tracked_run import TrackedRun
+
+TRAININGS_AT_ONCE = 2  # as in dagster.yaml
+
+
+@dataclass(frozen=True)
+class TrainingTables:
+    """What a model is trained on.
+
+    Attributes:
+        interactions: the encoded training rows.
+        encoders: their feature map.
+        users: the preprocessed users.
+        movies: the preprocessed movies.
+    """
+
+    interactions: pd.DataFrame
+    encoders: FeatureMap
+    users: pd.DataFrame
+    movies: pd.DataFrame
+
+
+def train_and_register(
+    context: dg.AssetExecutionContext,
+    tracking: Tracking,
+    name: str,
+    recipe: Recipe,
+    tables: TrainingTables,
+    fingerprint: Fingerprint,
+) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
+    """Yield the check of the losses, and return the new RegisteredVersion.
+
+    An interrupted training of the same rows, code and settings goes on where it was.
+    """
+    from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
+    from ml.inference.bundle import ModelBundle  # noqa: PLC0415
+    from ml.training.data import TrainingData  # noqa: PLC0415
+    from ml.training.early_stopping import best_epoch  # noqa: PLC0415
+    from ml.training.fitting import Fitting  # noqa: PLC0415
+    from ml.training.processors import share_processors  # noqa: PLC0415
+
+    share_processors(TRAININGS_AT_ONCE)
+    fitting = Fitting(recipe, TrainingData.of(recipe, tables.interactions, tables.encoders, tables.movies))
+    backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
+    with tracking.run(context, name, fingerprint.tags) as run:
+        run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
+        reporter = _Reporter(context, name, run)
+        reports = fitting.run(reporter.epoch, reporter.batch, backup)
+        losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
+        run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
+        best = best_epoch(reports, recipe.training)
+        yield from require(name, checks.losses_fall(*(curve[:best] for curve in losses)))
+        bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
+        version: RegisteredVersion = run.register(bundle, step=best)
+        backup.remove()
+    return version
+
+
+class _Reporter:
+    """Brings a training's reports to the run's log and to MLflow."""
+
+    def __init__(self, context: dg.AssetExecutionContext, name: str, run: "TrackedRun") -> None:
+        self._log, self._name, self._run = context.log, name, run
+
+    def epoch(self, report: EpochReport) -> None:
+        self._run.log_epoch(report.epoch, train_loss=report.train_loss, val_loss=report.val_loss)
+        self._log.info(
+            f"{self._name}: epoch {report.epoch} of {report.epochs}, train_loss {report.train_loss:.4f}, "
+            f"val_loss {report.val_loss:.4f}, {report.seconds:.0f} s, {report.rows_per_second:,.0f} rows/s"
+        )
+
+    def batch(self, report: BatchReport) -> None:
+        self._log.info(
+            f"{self._name}: epoch {report.epoch} of {report.epochs}, batch {report.batch:,} of {report.batches:,}, "
+            f"train_loss {report.loss:.4f}, {report.rows_per_second:,.0f} rows/s, "
+            f"about {report.seconds_left:.0f} s left"
+        )
