@@ -1,12 +1,13 @@
 # Every command of the README. The environment is made when a command first needs it.
 PYTHON ?= python3
 TRIALS ?= 20
+NIGHTS ?= 20
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune ui test test-real test-slow bench bench-top10 bench-training lint format clean
+.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; 
 paper: $(READY) ## AutoInt as its paper trains and measures it, three seeds
 	@$(BIN)/python -m orchestration.paper
 
+rollback: $(READY) ## go back to an earlier champion and its tables, MODEL=<name> VERSION=<number> [DATASET=<name>]
+	@$(BIN)/python -m orchestration.rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
+
 tune: $(READY) ## try settings of a recipe, RECIPE=<name> [TRIALS=20]; the same command goes on
 	@$(BIN)/python -m orchestration.tune '$(RECIPE)' '$(TRIALS)'
 
@@ -36,6 +40,9 @@ test: $(READY) lint ## quick tests, linters and type checker
 
 test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
 	$(BIN)/python -m pytest -m real_data
+
+soak: $(READY) ## nights with faults in accelerated time, NIGHTS=20
+	@$(BIN)/python -m tests.soak '$(NIGHTS)'
 
 test-slow: $(READY) ## tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -22,15 +22,15 @@ _DECISIVE = {
 
 
 @cache
-def code_version(module: str) -> str:
-    """Version of a module's code: its own, the library's that it reaches, and the packages that these compute with.
+def code_version(*modules: str) -> str:
+    """Version of modules' code: their own, the library's that they reach, and the packages that these compute with.
 
     Imports inside functions count. Comments and formatting do not.
 
     Args:
-        module: dotted name of a module of this project.
+        modules: dotted names of modules of this project.
     """
-    trees = sources(module)
+    trees = sources(*modules)
     parts = [f"{name} {ast.dump(tree)}" for name, tree in sorted(trees.items())]
     imported = {found.split(".")[0] for tree in trees.values() for found in _imports(tree)}
     for package in sorted(imported & set(_DECISIVE)):
@@ -38,10 +38,10 @@ def code_version(module: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def sources(module: str) -> dict[str, ast.Module]:
-    """By name, the syntax trees of a module and of all modules of the library that it reaches."""
+def sources(*modules: str) -> dict[str, ast.Module]:
+    """By name, the syntax trees of modules and of all modules of the library that they reach."""
     found: dict[str, ast.Module] = {}
-    waiting = [module]
+    waiting = [*modules]
     while waiting:
         name = waiting.pop()
         path = _path(name)

@@ -6,6 +6,8 @@ from typing import TextIO
 
 import dagster as dg
 
+from orchestration.failures import reason_of
+
 
 class Console:
     """Prints what is new in the run that carries a certain tag.
@@ -65,24 +67,15 @@ class Console:
                 error = event.step_retry_data.error
                 self._print(f"  again  {step}: {error.message.strip() if error else 'failed'}")
             case dg.DagsterEventType.STEP_FAILURE:
-                self._print(f"  FAILED {step}: {_reason(event)}")
+                self._print(f"  FAILED {step}: {reason_of(event)}")
             case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if not check.passed:
-                    self._print(f"  CHECK  {check.check_name} of {check.asset_key.to_user_string()} did not pass")
+                    name = f"{check.check_name} of {check.asset_key.to_user_string()}"
+                    why = f": {check.description}" if check.description else ""
+                    self._print(f"  {'CHECK ' if check.blocking else 'WARNING'} {name} did not pass{why}")
 
     def _print(self, text: str) -> None:
         elapsed = int(time.time() - self._begin)
         self._out.write(f"{elapsed // 60:3d}:{elapsed % 60:02d} {text}\n")
         self._out.flush()
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    """The innermost error's message, or what the asset said of its failure."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else "unknown"

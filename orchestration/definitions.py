@@ -3,21 +3,17 @@
 import dagster as dg
 
 from orchestration.assets import catalogue, evaluation, features, models, operations, raw, recommendations, tables
+from orchestration.executor import one_run_at_a_time
 from orchestration.jobs import paper_protocol, pipeline, temporal_evaluation
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.resources.tracking import Tracking
 from orchestration.schedules import nightly
-
-# Steps fork from a process that has the slow imports done. TensorFlow must not be among them: it hangs after a fork.
-_ONE_PROCESS_A_STEP = {
-    "max_concurrent": 2,
-    "start_method": {"forkserver": {"preload_modules": ["orchestration.definitions", "mlflow"]}},
-}
+from orchestration.sensors import sensors
 
 
 def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
-    """Assets, job, schedule and resources; the executor defaults to one process a step, two at a time."""
+    """Assets, job, schedule and resources; the executor defaults to one run at a time, one process a step."""
     raw_data = RawData.configure_at_launch()
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
@@ -26,6 +22,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
         ),
         jobs=[pipeline, temporal_evaluation, paper_protocol],
         schedules=[nightly()],
+        sensors=sensors,
         resources={
             "raw_data": raw_data,
             "storage": storage,
@@ -33,7 +30,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
             "io_manager": TableIOManager(storage=storage),
             "document_io_manager": DocumentIOManager(storage=storage),
         },
-        executor=executor or dg.multiprocess_executor.configured(_ONE_PROCESS_A_STEP),
+        executor=executor or one_run_at_a_time,
     )
 
 

@@ -14,7 +14,7 @@ _PIPELINE_ASSETS = dg.AssetSelection.all() - _PAPER_ASSETS
 # Jobs of which a run leaves out what has not changed.
 SELECTIONS = {
     PIPELINE: _PIPELINE_ASSETS,
-    TEMPORAL_EVALUATION: _PIPELINE_ASSETS - dg.AssetSelection.assets("top10_recommendations"),
+    TEMPORAL_EVALUATION: _PIPELINE_ASSETS - dg.AssetSelection.assets("promotion").downstream(),
 }
 
 pipeline = dg.define_asset_job(

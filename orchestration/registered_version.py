@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
+ROLLED_BACK = "rolled_back"  # tag of a version that a person went back from
 EPOCH = "epoch"  # tag of a version: the epoch that its weights are from
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from upath import UPath
 
@@ -24,9 +24,15 @@ class Settings(BaseSettings):
     )
     pipeline_home: str = Field(default="var", description="Directory or fsspec URL under which everything is written.")
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
+    mlflow_yaml: Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
+    recipes_yaml: Path = Field(default=Path("recipes.yaml"), description="What is trained.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance; default: <pipeline_home>/dagster.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
     schedule_timezone: str = Field(default="UTC", description="Time zone of schedule_cron.")
+    alert_webhook_url: SecretStr | None = Field(
+        default=None,
+        description="Where failures, recoveries and warnings are posted, as Slack's webhooks take them.",
+    )
     dagster_port: int = Field(default=3000, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(default=5000, description="Port of the MLflow UI on 127.0.0.1.")
 
@@ -40,6 +46,16 @@ class Settings(BaseSettings):
     def local_home(self) -> Path:
         """``home`` where it is a local directory, else ``var`` under the project's root."""
         return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
+
+    @property
+    def tracking_file(self) -> Path:
+        """``mlflow_yaml`` as an absolute path; a relative one counts from the project's root."""
+        return PROJECT_ROOT / self.mlflow_yaml
+
+    @property
+    def recipes_file(self) -> Path:
+        """``recipes_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.recipes_yaml
 
     @property
     def cache(self) -> Path:

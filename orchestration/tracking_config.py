@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from upath import UPath
 
 from ml.errors import DataError
+from ml.evaluation.promotion import Gates
 from ml.settings_file import read_settings
-from orchestration.assets.common import RECIPES
-from orchestration.settings import PROJECT_ROOT
-
-PATH = PROJECT_ROOT / "mlflow.yaml"
+from orchestration.assets.common import MODELS, RECIPES
+from orchestration.settings import Settings
 
 
 class Aliases(BaseModel):
@@ -20,6 +19,16 @@ class Aliases(BaseModel):
 
     trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     published: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+
+
+class Retention(BaseModel):
+    """What is kept of each model besides its champion and challenger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: int = Field(ge=1, description="The newest versions, with their runs.")
+    champions: int = Field(ge=0, description="The latest earlier champions.")
+    runs: int = Field(ge=0, description="The newest runs that made no version.")
 
 
 class TrackingConfig(BaseModel):
@@ -32,6 +41,8 @@ class TrackingConfig(BaseModel):
     experiment: str
     registered_models: dict[str, str]
     aliases: Aliases
+    promotion: dict[str, Gates]
+    retention: Retention
 
     @field_validator("tracking_uri", "artifact_location", "experiment")
     @classmethod
@@ -60,6 +71,13 @@ class TrackingConfig(BaseModel):
             raise ValueError("two models share a registered name")
         return names
 
+    @field_validator("promotion")
+    @classmethod
+    def _has_gates_for_all(cls, gates: dict[str, Gates]) -> dict[str, Gates]:
+        if missing := [model for model in MODELS if model not in gates]:
+            raise ValueError(f"must have gates for {', '.join(missing)}")
+        return gates
+
     def fill(self, home: UPath, dataset: str) -> "TrackingConfig":
         """The same settings with {home} and {dataset} filled in.
 
@@ -83,6 +101,8 @@ class TrackingConfig(BaseModel):
         )
 
 
-def load_tracking_config(path: Path = PATH, tracking_uri: str | None = None) -> TrackingConfig:
+def load_tracking_config(path: Path | None = None, tracking_uri: str | None = None) -> TrackingConfig:
     """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
-    return read_settings(path, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {}))
+    return read_settings(
+        path or Settings().tracking_file, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
+    )

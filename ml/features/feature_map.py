@@ -91,6 +91,11 @@ class FeatureMap:
         """The rows of a users or movies table that this field knows, in code order; ``name`` is the table's key."""
         return table.set_index(name).loc[list(self[name].values)].reset_index()
 
+    def knows(self, frame: pd.DataFrame) -> np.ndarray:
+        """Rows whose values of all fields the map was fitted on, bool [rows]."""
+        known = [frame[field.name].isin(field.index).to_numpy() for field in self.fields]
+        return np.logical_and.reduce(known)
+
     def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Codes of every field as int32 columns, index and row order as in ``frame``.
 

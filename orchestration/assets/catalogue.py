@@ -9,9 +9,9 @@ import pandas as pd
 
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.assets.progress import progress_reporter
 from orchestration.code_versions import code_version
 from orchestration.metadata import markdown_table
+from orchestration.progress import progress_reporter
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.tracking import Tracking
 

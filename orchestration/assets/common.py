@@ -1,12 +1,12 @@
 """What all assets share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
 from ml.errors import DataError
 from ml.training.recipes import PAPER, REFERENCE, Protocol, Recipe, load_recipes
-from orchestration.settings import PROJECT_ROOT
+from orchestration.settings import Settings
 
 OWNERS = ["team:recommendations"]
 # For what passes by itself: a network that fails, a locked database, a process that ran out of memory.
@@ -26,6 +26,12 @@ def required(models: tuple[str, ...], protocol: Protocol) -> tuple[str, ...]:
     return models
 
 
-RECIPES = load_recipes(PROJECT_ROOT / "recipes.yaml")  # the assets follow this list
+def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
+    """Each model's version, and its assets of these names."""
+    versions = {f"{model}_version": dg.AssetIn(model) for model in models}
+    return versions | {f"{model}_{part}": dg.AssetIn(f"{model}_{part}") for model in models for part in parts}
+
+
+RECIPES = load_recipes(Settings().recipes_file)  # the assets follow this list
 MODELS = required(models_of(RECIPES, REFERENCE), REFERENCE)
 PAPER_MODELS = models_of(RECIPES, PAPER)

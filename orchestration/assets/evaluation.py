@@ -1,6 +1,6 @@
 """How good the models are, beside what needs no network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ml import checks, schema
 from ml.training.recipes import PAPER
-from orchestration.assets.common import MODELS, OWNERS, PAPER_MODELS, TRANSIENT
+from orchestration.assets.common import MODELS, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
 from orchestration.checks import blocking, require
 from orchestration.code_versions import code_version
 from orchestration.metadata import inline_picture, markdown_table, table_metadata
@@ -91,16 +91,10 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
     return evaluate_model
 
 
-def _inputs(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
-    """Each model's version, and its assets of these names."""
-    versions = {f"{model}_version": dg.AssetIn(model) for model in models}
-    return versions | {f"{model}_{part}": dg.AssetIn(f"{model}_{part}") for model in models for part in parts}
-
-
 @dg.asset(
     **_COMMON,
     kinds={"pandas", "parquet"},
-    ins=_inputs(MODELS, "scores", "metrics", "lists", "list_metrics"),
+    ins=inputs_of(MODELS, "scores", "metrics", "lists", "list_metrics"),
 )
 def model_comparison(
     storage: Storage,
@@ -150,7 +144,7 @@ def model_comparison(
     )
 
 
-@dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=_inputs(PAPER_MODELS, "metrics"))
+@dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(PAPER_MODELS, "metrics"))
 def paper_comparison(
     storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
 ) -> dg.MaterializeResult[Any]:

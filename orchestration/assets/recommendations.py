@@ -1,25 +1,27 @@
 """The tables that the pipeline exists for: the top 10 movies of every user, by each model."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ml import checks
+from ml.features.feature_map import FeatureMap
 from ml.features.tables import latest_month
-from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.assets.progress import progress_reporter
+from orchestration.assets.common import DOCUMENTS, MODELS, OWNERS, TRANSIENT, inputs_of
 from orchestration.checks import blocking, require
 from orchestration.code_versions import code_version
+from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
-from orchestration.metadata import table_metadata
+from orchestration.metadata import markdown_table
+from orchestration.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
+from orchestration.retention import prune
+from orchestration.settings import Settings
+from orchestration.toplists import Ranking, choose, publish
 
 LIST_LENGTH = 10
 
@@ -47,17 +49,56 @@ class TopTenConfig(dg.Config):
         return self.year, self.month
 
 
+_COMMON: dict[str, Any] = {
+    "group_name": "recommendations",
+    "owners": OWNERS,
+    "retry_policy": TRANSIENT,
+}
+_PARTS = ("scores", "lists", "metrics", "list_metrics")
+
+
 @dg.asset(
-    group_name="recommendations",
-    kinds={"keras", "mlflow", "parquet"},
-    owners=OWNERS,
-    ins={model: dg.AssetIn(model) for model in MODELS},
-    # Only models whose evaluation passed its checks are published.
+    **_COMMON,
+    code_version=f"{code_version(__name__, 'orchestration.promotion')}-{digest(Settings().tracking_file.read_bytes())}",
+    kinds={"mlflow", "json"},
+    io_manager_key=DOCUMENTS,
+    ins=inputs_of(MODELS, *_PARTS),
+    # Only models whose evaluation passed its checks are judged.
     deps=["model_comparison"],
-    retry_policy=TRANSIENT,
-    code_version=code_version(__name__),
+)
+def promotion(
+    tracking: Tracking,
+    interactions: pd.DataFrame,
+    feature_map: dict[str, Any],
+    train_interactions: pd.DataFrame,
+    test_interactions: pd.DataFrame,
+    baseline_metrics: pd.DataFrame,
+    baseline_list_metrics: pd.DataFrame,
+    **inputs: Any,
+) -> dg.MaterializeResult[Any]:
+    """What the gates of mlflow.yaml say of each challenger, with the figures."""
+    rows = Rows(interactions, train_interactions, test_interactions, FeatureMap.from_dict(feature_map))
+    baselines = pd.concat([baseline_metrics, baseline_list_metrics])
+    movie_mean = baselines[baselines["model"] == MOVIE_MEAN].set_index("metric")["value"]
+    verdicts = {}
+    for model in MODELS:
+        own = {part: inputs[f"{model}_{part}"] for part in _PARTS}
+        verdicts[model] = judge(tracking, RegisteredVersion(**inputs[f"{model}_version"]), rows, own, movie_mean)
+    return dg.MaterializeResult(
+        value={model: verdict.to_dict() for model, verdict in verdicts.items()},
+        metadata={"gates": markdown_table(gates_table(verdicts))},
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    code_version=code_version(__name__, "orchestration.toplists"),
+    kinds={"keras", "mlflow", "parquet"},
     metadata={SETTINGS: TopTenConfig().model_dump()},
-    check_specs=blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
+    check_specs=[
+        *blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
+        *(dg.AssetCheckSpec(f"promoted_{model}", asset="top10_recommendations") for model in MODELS),
+    ],
 )
 def top10_recommendations(
     context: dg.AssetExecutionContext,
@@ -65,32 +106,35 @@ def top10_recommendations(
     storage: Storage,
     tracking: Tracking,
     ratings: pd.DataFrame,
-    **trained: dict[str, Any],
+    promotion: dict[str, Any],
 ) -> Iterator[Any]:
-    """Ten unseen movies for every user, one table a model, best first."""
-    from ml.inference.recommend import Recommender  # noqa: PLC0415 - Keras is slow to import
-    from ml.inference.scorer import Scorer  # noqa: PLC0415
-
+    """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it."""
     year, month = config.moment(ratings)
-    tables: dict[str, Any] = {}
+    ranking = Ranking(ratings, (year, month), LIST_LENGTH, config.method, config.seed)
     metadata: dict[str, Any] = {"month": f"{year}-{month:02d}", SETTINGS: config.model_dump()}
-    for model, document in trained.items():
-        version = RegisteredVersion(**document)
-        bundle = tracking.load_bundle(version)
-        started = time.perf_counter()
-        [(top, search)] = Recommender(Scorer(bundle), ratings).recommend_all(
-            [(year, month)], LIST_LENGTH, config.method, config.seed, progress_reporter(context, model)
+    choices = []
+    for model in MODELS:
+        choice = choose(context, tracking, Verdict.from_dict(promotion[model]), ranking)
+        choices.append(choice)
+        yield from require("top10_recommendations", choice.audit.named(f"top_lists_{model}"))
+        yield dg.AssetCheckResult(
+            asset_key="top10_recommendations",
+            check_name=f"promoted_{model}",
+            passed=choice.promoted,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=choice.summary,
         )
-        seconds = time.perf_counter() - started
-        found = checks.top_lists(top, ratings, bundle.users["user_id"].tolist(), LIST_LENGTH)
-        yield from require("top10_recommendations", found.named(f"top_lists_{model}"))
-        tables[model] = version, bundle, top.assign(model=model, model_version=version.version)
-        facts = {"version": version.version, "distinct_movies": top["movie_id"].nunique(), "seconds": seconds}
-        metadata |= {f"{model}_{name}": value for name, value in {**facts, **asdict(search)}.items()}
+    for choice in choices:
+        metadata |= publish(tracking, choice)
+    files = [f"top10_{choice.model}.parquet" for choice in choices if choice.lists]
+    yield dg.MaterializeResult(metadata={**metadata, **storage.stored(*files)})
 
-    for model, (version, bundle, table) in tables.items():
-        path = storage.publish(model, table, bundle)
-        tracking.mark_published(version)
-        shown = {"path": dg.MetadataValue.path(str(path)), "preview": table_metadata(table)["preview"]}
-        metadata |= {f"{model}_{name}": value for name, value in shown.items()}
-    yield dg.MaterializeResult(metadata={**metadata, **storage.stored(*(f"top10_{model}.parquet" for model in tables))})
+
+@dg.asset(**(_COMMON | {"group_name": "operations"}), kinds={"mlflow"}, deps=["top10_recommendations"])
+def pruned_versions(tracking: Tracking) -> dg.MaterializeResult[None]:
+    """Old versions and runs, deleted by the rule of mlflow.yaml, which never touches champions."""
+    found = {model: prune(tracking, model) for model in MODELS}
+    table = pd.DataFrame(
+        {"model": model, "versions": ", ".join(own.versions), "runs": len(own.runs)} for model, own in found.items()
+    )
+    return dg.MaterializeResult(metadata={"deleted": markdown_table(table)})

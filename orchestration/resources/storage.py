@@ -5,25 +5,19 @@ Everything is written under a temporary name and then renamed, so that a reader 
 
 import io
 import json
-import tempfile
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from ml.inference.locations import bundle_path, tables_directory
+from ml.inference.locations import tables_directory
 from orchestration.digests import digest
 from orchestration.metadata import table_metadata
 from orchestration.resources.source import PAPER, SPLITS, RawData
 from orchestration.settings import Settings
-
-if TYPE_CHECKING:
-    from ml.inference.bundle import ModelBundle
-
 
 STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
 
@@ -78,14 +72,6 @@ class Storage(dg.ConfigurableResource):
             if path.exists():
                 found[split] = pd.read_parquet(io.BytesIO(path.read_bytes()))
         return found
-
-    def publish(self, model: str, top: pd.DataFrame, bundle: "ModelBundle") -> UPath:
-        """Write a model's top-10 table, and its bundle for scoring other moments live; gives the table's path."""
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / "bundle.zip"
-            bundle.save(local)
-            write_atomically(bundle_path(Settings().home, self.raw_data.dataset, model), local.read_bytes())
-        return self.write_table(f"top10_{model}", top)
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from ml.errors import DataError
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
+from orchestration.publication import Publication
 from orchestration.registered_version import EPOCH, RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -23,10 +25,12 @@ from orchestration.tracking_config import TrackingConfig, load_tracking_config
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from ml.inference.bundle import ModelBundle
     from orchestration.tracked_run import TrackedRun
 
+_SQLITE = "sqlite:///"
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _NO_FIGURES: Mapping[str, "Figure"] = {}
 _NO_TAGS: Mapping[str, str] = {}
@@ -60,9 +64,8 @@ class Tracking(dg.ConfigurableResource):
         Raises:
             dagster.Failure: the file cannot be used; trying again would not help.
         """
-        settings = Settings()
         try:
-            return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, self.dataset)
+            return configuration(self.dataset)
         except DataError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
@@ -74,9 +77,11 @@ class Tracking(dg.ConfigurableResource):
     @property
     def client(self) -> "MlflowClient":
         """A client of the tracking server and its registry."""
-        from mlflow import MlflowClient  # noqa: PLC0415
+        return client_of(self.config)
 
-        return MlflowClient(self.config.tracking_uri, self.config.tracking_uri)
+    def publication(self, model: str) -> Publication:
+        """The published versions of a model."""
+        return publication(self.config, self.dataset, model)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -143,15 +148,14 @@ class Tracking(dg.ConfigurableResource):
 
     def experiment_id(self) -> str:
         """The data set's experiment, made where it is missing."""
-        # Two processes that create MLflow's database at once break each other, hence the lock.
-        Settings().local_home.mkdir(parents=True, exist_ok=True)
-        with FileLock(Settings().local_home / "mlflow.lock", timeout=_LOCK_TIMEOUT):
-            experiment = self.client.get_experiment_by_name(self.config.experiment)
+        client = self.client
+        with _lock():
+            experiment = client.get_experiment_by_name(self.config.experiment)
             if experiment:
                 return str(experiment.experiment_id)
             # Opens in the UI as what it is, not as an experiment with language models.
             tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
-            return str(self.client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
+            return str(client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
 
     def log_evaluation(
         self, version: RegisteredVersion, metrics: Mapping[str, float], figures: Mapping[str, "Figure"] = _NO_FIGURES
@@ -173,9 +177,13 @@ class Tracking(dg.ConfigurableResource):
             return None
         newest = max(found, key=lambda version: int(version.version))
         self.client.set_registered_model_alias(name, self.config.aliases.trained, newest.version)
-        # The version's own model_id stays empty; its source says which logged model it is of.
-        model_id = newest.source.removeprefix("models:/")
-        return RegisteredVersion(model, name, str(newest.version), newest.run_id, model_id)
+        return self._registered(model, newest)
+
+    @staticmethod
+    def _registered(model: str, version: "ModelVersion") -> RegisteredVersion:
+        # The version's own model_id stays empty, but its source says which logged model it is of.
+        model_id = version.source.removeprefix("models:/")
+        return RegisteredVersion(model, version.name, str(version.version), version.run_id, model_id)
 
     def is_registered(self, version: RegisteredVersion) -> bool:
         """Whether the registry still has a version. Raises MlflowException where it cannot be asked."""
@@ -209,10 +217,22 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             return ModelBundle.load(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{BUNDLE_ARTIFACT}")))
 
-    def mark_published(self, version: RegisteredVersion) -> None:
-        """Move the alias of published versions to this one."""
-        alias = self.config.aliases.published
-        self.client.set_registered_model_alias(version.registered_model, alias, version.version)
+    def champion(self, challenger: RegisteredVersion) -> RegisteredVersion | None:
+        """The version of the challenger's model whose table is published; None before the first."""
+        number = self.publication(challenger.model).champion()
+        if number is None:
+            return None
+        return self._registered(challenger.model, self.client.get_model_version(challenger.registered_model, number))
+
+    def versions(self, model: str) -> dict[str, RegisteredVersion]:
+        """All registered versions of a model by their numbers, the oldest first."""
+        found = self.client.search_model_versions(f"name = '{self.config.registered_models[model]}'")
+        versions = [self._registered(model, version) for version in found]
+        return {version.version: version for version in sorted(versions, key=lambda version: int(version.version))}
+
+    def has_tag(self, version: RegisteredVersion, tag: str) -> bool:
+        """Whether a registered version carries a tag."""
+        return tag in self.client.get_model_version(version.registered_model, version.version).tags
 
     def run_url(self, run_id: str) -> str:
         """The run's page in the MLflow UI."""
@@ -237,6 +257,48 @@ class Tracking(dg.ConfigurableResource):
         mine = f"tags.`dagster.run_id` = '{dagster_run_id}' and tags.`dagster.asset_key` = '{asset_key}'"
         for run in self.client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and {mine}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def configuration(dataset: str) -> TrackingConfig:
+    """mlflow.yaml, filled in for a data set. Raises DataError."""
+    settings = Settings()
+    return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, dataset)
+
+
+def client_of(config: TrackingConfig) -> "MlflowClient":
+    """A client of the tracking server and its registry; a database file that is not there yet is made."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - slow to import
+
+    uri = config.tracking_uri
+    path = Path(uri.removeprefix(_SQLITE))
+    if uri.startswith(_SQLITE) and not path.exists():
+        with _lock():
+            if not path.exists():
+                _make_database(path)
+    return MlflowClient(uri, uri)
+
+
+def _make_database(path: Path) -> None:
+    """Under another name, then renamed: one whose making was cut off could never be used."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        made = Path(folder) / path.name
+        MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}").search_experiments(max_results=1)
+        made.rename(path)
+
+
+def _lock() -> FileLock:
+    """Two processes that create something in MLflow's database at once break each other."""
+    Settings().local_home.mkdir(parents=True, exist_ok=True)
+    return FileLock(Settings().local_home / "mlflow.lock", timeout=_LOCK_TIMEOUT)
+
+
+def publication(config: TrackingConfig, dataset: str, model: str) -> Publication:
+    """The published versions of a data set's model."""
+    name, alias = config.registered_models[model], config.aliases.published
+    return Publication(Settings().home, dataset, model, name, client_of(config), alias)
 
 
 def git_tags() -> dict[str, Any]:

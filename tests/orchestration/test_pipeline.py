@@ -39,7 +39,7 @@ TABLES = {
     *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics", "lists", "list_metrics")),
     "baseline_lists", "baseline_list_metrics", *(f"top10_{model}" for model in MODELS),
 }  # fmt: skip
-DOCUMENTS = {"feature_map", *MODELS}
+DOCUMENTS = {"feature_map", "promotion", *MODELS}
 TOP_COLUMNS = {
     "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
     "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",

@@ -49,6 +49,8 @@ def test_names_of_the_environment() -> None:
         "MLFLOW_TRACKING_URI": "http://tracking.example",
         "SCHEDULE_CRON": "1 2 * * *",
         "SCHEDULE_TIMEZONE": "Asia/Tokyo",
+        "MLFLOW_YAML": "/data/mlflow.yaml",
+        "RECIPES_YAML": "/data/recipes.yaml",
         "DAGSTER_PORT": "3333",
         "MLFLOW_PORT": "5555",
     }
@@ -62,7 +64,7 @@ def test_names_of_the_environment() -> None:
 def test_empty_variables_are_as_if_unset() -> None:
     with environment({"MOVIELENS_DIR": "", "PIPELINE_HOME": "", "MLFLOW_TRACKING_URI": ""}):
         settings = Settings()
-    assert settings.model_fields_set == set()
+    assert settings.model_fields_set == {"mlflow_yaml"}
     assert settings.movielens_dir == OFFICIAL
 
 

@@ -2,6 +2,7 @@ import io
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -12,9 +13,12 @@ from upath import UPath
 from ml.inference.locations import bundle_path
 from ml.inference.recommend import get_recommendations
 from orchestration.metadata import plain, table_metadata
+from orchestration.publication import Publication
+from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
-from orchestration.resources.storage import Storage, write_atomically
+from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, assert_same_list, run_job
+from tests.orchestration.test_publication import NAME, Registry
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
 
@@ -97,7 +101,11 @@ def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg
 def test_models_can_be_published_on_a_remote_file_system(pipeline: Pipeline, remote_home: UPath) -> None:
     storage = Storage(raw_data=RawData(source=DATASET))
     top = pipeline.table("top10_autoint")
-    assert storage.publish("autoint", top, pipeline.bundle("autoint")) == storage.tables / "top10_autoint.parquet"
+    registry: Any = Registry()
+    publication = Publication(remote_home, DATASET, "autoint", NAME, registry, "champion")
+    version = RegisteredVersion("autoint", NAME, "1", "run", "model")
+    publication.publish(version, as_parquet(top), pipeline.bundle_path("autoint").read_bytes())
+    assert publication.table == storage.tables / "top10_autoint.parquet"
     storage.write_table("ratings", pipeline.table("ratings"))
     assert bundle_path(remote_home, DATASET, "autoint").is_file()
     moment = int(top["rating_year"].iloc[0]), int(top["rating_month"].iloc[0])

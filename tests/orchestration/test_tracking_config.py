@@ -8,8 +8,10 @@ from upath import UPath
 
 from ml.errors import DataError
 from orchestration.assets.common import MODELS, RECIPES
-from orchestration.tracking_config import PATH, load_tracking_config
+from orchestration.settings import PROJECT_ROOT
+from orchestration.tracking_config import load_tracking_config
 
+PATH = PROJECT_ROOT / "mlflow.yaml"
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -51,6 +53,19 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "unknown field": (put("tracking_url", value="x"), "tracking_url", "not permitted"),
     "unknown alias": (put("aliases", "staging", value="x"), "aliases.staging", "not permitted"),
     "bad alias": (put("aliases", "trained", value="the best"), "aliases.trained", "the best"),
+    "missing gates": (remove("promotion", "autoint"), "promotion", "must have gates for autoint"),
+    "negative margin": (
+        put("promotion", "autoint", "below_champion", value=-1),
+        "promotion.autoint.below_champion",
+        "greater than or equal",
+    ),
+    "unknown gate": (put("promotion", "autoint", "auc", value=1), "promotion.autoint.auc", "not permitted"),
+    "metric without a value a user": (
+        put("promotion", "autoint", "metric", value="auc"),
+        "promotion.autoint.metric",
+        "'auc'",
+    ),
+    "no version kept": (put("retention", "versions", value=0), "retention.versions", "greater than or equal"),
     "experiment without data set": (put("experiment", value="films"), "experiment", "{dataset}"),
     "artifacts without data set": (put("artifact_location", value="{home}/a"), "artifact_location", "{dataset}"),
     "model without data set": (put("registered_models", "autoint", value="a"), "registered_models", "{dataset}"),

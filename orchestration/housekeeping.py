@@ -1,0 +1,82 @@
+"""Put in order what runs that died have left, before a run begins: no other one is at work then."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration import run_lock
+from orchestration.publication import ARCHIVE, interrupted
+from orchestration.resources.tracking import client_of, configuration, publication
+from orchestration.settings import Settings
+
+_AT_WORK = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+START_SECONDS = 120  # a run is known as alive long before
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files while it writes them
+
+
+def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """Do all below, for the run that begins; yields a line for each thing done."""
+    yield from fail_dead_runs(instance, run_id)
+    yield from remove_temporary_files()
+    if not _registry_exists():
+        return
+    yield from finish_publications()
+    yield from close_tracked_runs(instance, run_id)
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) -> Iterator[str]:
+    """Mark runs as failed whose process has ended without saying so, since Dagster would take them for running."""
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_AT_WORK)):
+        run = record.dagster_run
+        if run.run_id == own_run_id:
+            continue
+        living = run_lock.is_living(run.run_id)
+        age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
+        if living is False or (living is None and age > START_SECONDS):
+            instance.report_run_failed(
+                run, "The run's process ended without a word: it was killed, or the machine stopped"
+            )
+            yield f"Run {run.run_id} is marked as failed: its process is gone"
+
+
+def remove_temporary_files() -> Iterator[str]:
+    """Remove files that were being written when their process died."""
+    home = Settings().local_home
+    for folder in ("tables", "models", ARCHIVE):
+        for path in (home / folder).rglob(".*"):
+            if path.is_file() and _TEMPORARY.fullmatch(path.name):
+                path.unlink()
+                yield f"{path} is removed: it was never finished"
+
+
+def finish_publications() -> Iterator[str]:
+    """Complete changes of a champion that were cut off."""
+    for dataset, model in interrupted(Settings().home):
+        number = publication(configuration(dataset), dataset, model).finish_interrupted()
+        yield f"{model} of {dataset}: the change to version {number}, which was cut off, is completed"
+
+
+def close_tracked_runs(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
+    """End MLflow runs that steps of earlier runs left running."""
+    client = client_of(configuration("any"))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
+        of = run.data.tags.get("dagster.run_id")
+        # A shared server may have runs of other homes too.
+        if of and of != own_run_id and instance.has_run(of):
+            client.set_terminated(run.info.run_id, "KILLED")
+            yield f"MLflow run {run.info.run_name} of run {of} is ended: its process is gone"
+
+
+def _registry_exists() -> bool:
+    """Whether there is anything to put in order: asking a database that is not there would make it."""
+    uri = configuration("any").tracking_uri
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()

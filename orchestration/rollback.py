@@ -1,0 +1,69 @@
+"""Go back to an earlier champion and its tables: ``python -m orchestration.rollback MODEL VERSION [DATASET]``.
+
+``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``. The version that is left is not promoted again.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ml.errors import DataError, NotFoundError
+from ml.inference.locations import published_datasets
+from orchestration import run_lock
+from orchestration.assets.common import MODELS
+from orchestration.registered_version import ROLLED_BACK
+from orchestration.resources.tracking import client_of, configuration, publication
+from orchestration.settings import Settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Go back; gives the exit status."""
+    try:
+        model, version, dataset = _parsed(arguments)
+        with run_lock.turn() as turn:
+            for _ in turn:
+                raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+            left = roll_back(model, version, dataset)
+    except (DataError, NotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(
+        f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
+    )
+    return 0
+
+
+def roll_back(model: str, version: str, dataset: str) -> str:
+    """Publish an earlier champion again; gives the version that was it. Raises DataError and NotFoundError."""
+    config = configuration(dataset)
+    published = publication(config, dataset, model)
+    published.finish_interrupted()
+    left = published.champion()
+    if left is None:
+        raise DataError(f"{model} of {dataset} has no champion")
+    if left == version:
+        raise DataError(f"version {version} is the champion of {model} already")
+    published.go_back(version)
+    name = config.registered_models[model]
+    client_of(config).set_model_version_tag(name, left, ROLLED_BACK, "true")
+    client_of(config).delete_model_version_tag(name, version, ROLLED_BACK)
+    return left
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
+    model, version, dataset = [*arguments, "", "", ""][:3]
+    if model not in MODELS:
+        raise DataError(f"MODEL={model!r}; expected one of {', '.join(MODELS)}")
+    if not version.isdecimal():
+        raise DataError(f"VERSION={version!r}; expected the number of an earlier champion")
+    datasets = published_datasets(Settings().home)
+    if not dataset and len(datasets) == 1:
+        dataset = datasets[0]
+    if dataset not in datasets:
+        raise DataError(
+            f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none yet: nothing is published'}"
+        )
+    return model, version, dataset
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,96 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration import run_lock
+from orchestration.housekeeping import fail_dead_runs, remove_temporary_files
+from orchestration.settings import PROJECT_ROOT, Settings
+
+OTHER = "8d5f0b3e-1f3a-4c35-9c3b-2f1d8a7e6b54"
+HOLD = """
+import sys, time
+from orchestration import run_lock
+
+what, run_id = sys.argv[1:]
+with run_lock.living(run_id), (run_lock.step() if what == "step" else run_lock.turn()) as turn:
+    for _ in turn or ():
+        time.sleep(0.01)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """A process that is a run at work, or a step of one."""
+    command = [sys.executable, "-c", HOLD, request.param, OTHER]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("holder", ["run", "step"], indirect=True)
+def test_a_run_waits_for_others_and_their_steps_until_they_end(holder: "subprocess.Popen[str]") -> None:
+    polls = 0
+    with run_lock.turn() as turn:
+        for _ in turn:
+            polls += 1
+            if polls == 3:
+                holder.send_signal(signal.SIGKILL)  # the lock goes with its holder, however that ends
+                holder.wait()
+    assert polls == 3
+
+
+def test_a_run_alone_does_not_wait() -> None:
+    for _ in range(2):
+        with run_lock.turn() as turn:
+            assert list(turn) == []
+
+
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+def test_a_killed_run_is_told_from_one_that_lives(holder: "subprocess.Popen[str]") -> None:
+    assert run_lock.is_living(OTHER) is True
+    holder.kill()
+    holder.wait()
+    assert run_lock.is_living(OTHER) is False
+    with run_lock.living("mine"):
+        assert run_lock.is_living("mine") is True
+    assert run_lock.is_living("mine") is None
+
+
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[str]") -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, run_id=OTHER, status=dg.DagsterRunStatus.STARTED)
+        assert list(fail_dead_runs(instance)) == []
+        holder.kill()
+        holder.wait()
+        assert list(fail_dead_runs(instance, own_run_id=OTHER)) == []
+        assert list(fail_dead_runs(instance)) == [f"Run {run.run_id} is marked as failed: its process is gone"]
+        found = instance.get_run_by_id(OTHER)
+        assert found
+        assert found.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_unfinished_files_are_removed_and_no_others() -> None:
+    tables = Settings().local_home / "tables" / "films"
+    tables.mkdir(parents=True)
+    names = [".users.parquet." + "0" * 32, "users.parquet", ".hidden", "users.parquet." + "0" * 32]
+    for name in names:
+        (tables / name).write_bytes(b"")
+    assert list(remove_temporary_files()) == [f"{tables / names[0]} is removed: it was never finished"]
+    assert sorted(path.name for path in tables.iterdir()) == sorted(names[1:])
+    assert Path(tables).is_dir()

@@ -1,0 +1,29 @@
+"""``python -m tests.soak NIGHTS`` (``make soak NIGHTS=20``): writes bench/soak.json under PIPELINE_HOME."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from orchestration.settings import Settings
+from tests.soak.nights import Soak, plan, write_report
+
+
+def main(nights: int) -> int:
+    """Spend the nights; gives 1 where something was violated."""
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        soak = Soak(Path(folder), say)
+        for kind, fault in plan(nights):
+            soak.night(kind, fault)
+            write_report(Settings().local_home / "bench" / "soak.json", soak.report())
+    faults = ", ".join(f"{kind} {count}" for kind, count in soak.faults.items())
+    say(f"{soak.nights} nights ({faults}): {len(soak.violations)} violations")
+    return 1 if soak.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,102 @@
+"""What can go wrong in a night."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import numpy as np
+
+from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group
+
+Fault = Callable[[Home, np.random.Generator], None]
+STEPS = (
+    "raw_movielens", "users", "movies", "ratings", "interactions", "feature_map", "encoded_interactions",
+    "split_interactions", *MODELS, "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
+    *(f"{does}_{model}" for does in ("evaluate", "rank_catalogue_by") for model in MODELS),
+    "model_comparison", "promotion", "top10_recommendations", "pruned_versions",
+)  # fmt: skip
+_AN_HOUR = "-3600s"
+
+
+def kill_step(step: str) -> Fault:
+    """Kill -9 the process of one step, within its first seconds; what is left of the run ends by itself."""
+
+    def fault(home: Home, rng: np.random.Generator) -> None:
+        before = home.runs()
+        with home.start() as process:
+            pid = home.step_process(step, process, before)
+            assert pid is not None, f"the run ended without {step}"
+            time.sleep(rng.uniform(0, 3))
+            with suppress(ProcessLookupError):  # it may have been quicker
+                os.kill(pid, signal.SIGKILL)
+            process.wait(NIGHT_SECONDS)
+
+    return fault
+
+
+def power_failure(home: Home, rng: np.random.Generator) -> None:
+    """Every process ends at once, at some moment."""
+    with home.start() as process:
+        time.sleep(rng.uniform(3, 40))
+        kill_group(process)
+
+
+def kill_run(home: Home, rng: np.random.Generator) -> None:
+    """Kill -9 the run's own process; its steps may go on, and the next run comes at once."""
+    with home.start() as process:
+        time.sleep(rng.uniform(5, 30))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        home.run()
+
+
+def cancel(home: Home, rng: np.random.Generator) -> None:
+    """Somebody stops the run."""
+    with home.start() as process:
+        time.sleep(rng.uniform(3, 30))
+        process.send_signal(signal.SIGINT)
+        process.wait(NIGHT_SECONDS)
+
+
+def disk_full(home: Home, rng: np.random.Generator) -> None:
+    """No file can grow past some size: what is larger is cut off with an error in the middle of writing."""
+    home.run(file_size=int(rng.choice([20, 60, 150, 400])))
+
+
+def mlflow_unreachable(home: Home, rng: np.random.Generator) -> None:
+    """Nothing listens where the tracking server should be."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        home.run({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{bound.getsockname()[1]}"})
+
+
+def two_at_once(home: Home, rng: np.random.Generator) -> None:
+    """A second run starts while the first is at work."""
+    with home.start() as first:
+        time.sleep(rng.uniform(0, 10))
+        with home.start() as second:
+            assert first.wait(NIGHT_SECONDS) == 0
+            assert second.wait(NIGHT_SECONDS) == 0
+
+
+def clock_back(home: Home, rng: np.random.Generator) -> None:
+    """The clock is an hour behind that of the last run. Needs the package libfaketime."""
+    from libfaketime import get_reload_information  # noqa: PLC0415 - of this fault alone
+
+    _, preload = get_reload_information()
+    assert home.run({**preload, "FAKETIME": _AN_HOUR}) == 0
+
+
+KINDS: Mapping[str, tuple[Fault, ...]] = {
+    "kill_step": tuple(map(kill_step, STEPS)),
+    "power_failure": (power_failure,),
+    "kill_run": (kill_run,),
+    "cancel": (cancel,),
+    "disk_full": (disk_full,),
+    "mlflow_unreachable": (mlflow_unreachable,),
+    "two_at_once": (two_at_once,),
+    "clock_back": (clock_back,),
+}

@@ -1,0 +1,137 @@
+"""A home of the pipeline and the runs in it, as processes that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+
+from ml.data.synthetic import SMALL, write_synthetic
+from orchestration.settings import PROJECT_ROOT
+
+HERE = Path(__file__).parent
+MODELS = ("autoint", "autoint_mlp")
+DATASET = "films"
+NIGHT_SECONDS = 600
+_RERATED = 40  # ratings that change from night to night
+
+
+class Home:
+    """A pipeline's home on one data set.
+
+    Args:
+        folder: where everything lies; made if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder / "home", folder / DATASET
+        self.log = folder / "run.log"
+        if not self.data.exists():
+            write_synthetic(self.data, SMALL, seed=42)
+
+    @property
+    def tables(self) -> Path:
+        """Directory of the tables."""
+        return self.folder / "tables" / DATASET
+
+    def receive(self, night: int) -> None:
+        """Change some ratings, the same ones for the same night."""
+        path = self.data / "ratings.dat"
+        lines = path.read_text("latin-1").splitlines()
+        rng = np.random.default_rng(night)
+        for at in rng.choice(len(lines), _RERATED, replace=False):
+            user, movie, _, time_ = lines[at].split("::")
+            lines[at] = f"{user}::{movie}::{rng.integers(1, 6)}::{time_}"
+        path.write_text("\n".join(lines) + "\n", "latin-1")
+
+    def environment(self) -> dict[str, str]:
+        """Of a run in this home."""
+        variables = {
+            "PIPELINE_HOME": self.folder,
+            "DAGSTER_HOME": self.folder / "dagster",
+            "MOVIELENS_DIR": self.data,
+            "RECIPES_YAML": HERE / "recipes.yaml",
+            "MLFLOW_YAML": HERE / "mlflow.yaml",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 1,
+        }
+        return {**os.environ, **{name: str(value) for name, value in variables.items()}}
+
+    @contextmanager
+    def start(
+        self, variables: Mapping[str, str] | None = None, file_size: int | None = None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """A run, in a process group of its own, of which nothing is left at the end.
+
+        Args:
+            variables: further ones of its environment.
+            file_size: kB past which no file of it can grow.
+        """
+        command = [sys.executable, "-m", "orchestration.execute", str(self.data), "random", "soak"]
+        if file_size is not None:
+            command = ["bash", "-c", f'ulimit -f {file_size} && exec "$@"', "limited", *command]
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=PROJECT_ROOT,
+                env={**self.environment(), **(variables or {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+    def run(self, variables: Mapping[str, str] | None = None, file_size: int | None = None) -> int:
+        """A run from begin to end; gives its exit status."""
+        with self.start(variables, file_size) as process:
+            return process.wait(NIGHT_SECONDS)
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """The Dagster instance."""
+        with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
+            yield instance
+
+    def step_process(self, step: str, process: "subprocess.Popen[bytes]", runs_before: int) -> int | None:
+        """Process id of a step of the latest run, once it has begun; None where the run ends without it."""
+        deadline = time.monotonic() + NIGHT_SECONDS
+        while time.monotonic() < deadline:
+            ended = process.poll() is not None
+            if (pid := self._find_step(step, runs_before)) or ended:
+                return pid
+            time.sleep(0.1)
+        return None
+
+    def runs(self) -> int:
+        """Number of runs so far."""
+        if not (self.folder / "dagster" / "dagster.yaml").exists():
+            return 0
+        with self.instance() as instance:
+            return instance.get_runs_count()
+
+    def _find_step(self, step: str, runs_before: int) -> int | None:
+        if self.runs() <= runs_before:
+            return None
+        with self.instance() as instance:
+            [run] = instance.get_runs(limit=1)
+            events = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED).records
+            for record in events:
+                event = record.event_log_entry.dagster_event
+                if event and event.step_key == step:
+                    return int(event.engine_event_data.metadata["pid"].value)  # type: ignore[arg-type]
+        return None
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """End a run and all its steps at once, as when the power fails."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,97 @@
+"""What must hold after every night, whatever happened in it. Each function yields what does not."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from orchestration.housekeeping import START_SECONDS
+from tests.soak.home import DATASET, MODELS, Home
+
+USERS, LENGTH = 300, 10
+
+
+def whole_tables(home: Home) -> Iterator[str]:
+    """Every file can be read, and every published table is whole, of one version and of the published bundle's."""
+    for path in home.tables.glob("*"):
+        try:
+            pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_bytes())
+        except Exception as error:
+            yield f"{path.name} cannot be read: {error}"
+    for model in MODELS:
+        path = home.tables / f"top10_{model}.parquet"
+        if not path.exists():
+            continue
+        table = pd.read_parquet(path)
+        versions = table["model_version"].unique()
+        lists = table.groupby("user_id")
+        if len(versions) != 1:
+            yield f"{path.name} has versions {', '.join(versions)}"
+        if (
+            len(lists) != USERS
+            or not (lists.size() == LENGTH).all()
+            or not (lists["movie_id"].nunique() == LENGTH).all()
+        ):
+            yield f"{path.name} lacks lists"
+
+
+def one_champion(home: Home) -> Iterator[str]:
+    """The champion is the version whose table and bundle are published."""
+    client = _client(home)
+    for model in MODELS:
+        name = f"{DATASET}-{model.replace('_', '-')}"
+        aliases = client.get_registered_model(name).aliases
+        table = pd.read_parquet(home.tables / f"top10_{model}.parquet")
+        published = table["model_version"].iloc[0]
+        if str(aliases.get("champion")) != published:
+            yield f"{model}: the champion is {aliases.get('champion')}, the table is of {published}"
+        bundle = (home.folder / "models" / DATASET / f"{model}.zip").read_bytes()
+        if bundle != (home.folder / "archive" / DATASET / model / published / "bundle.zip").read_bytes():
+            yield f"{model}: the published bundle is not that of version {published}"
+
+
+def no_twins(home: Home, nights: int) -> Iterator[str]:
+    """As many versions were made as there were nights with new data."""
+    for model in MODELS:
+        versions = _client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'")
+        newest = max(int(version.version) for version in versions)
+        if newest != nights:
+            yield f"{model}: version {newest} after {nights} nights"
+
+
+def nothing_left_running(home: Home) -> Iterator[str]:
+    """No run of Dagster or MLflow is said to be running, and no unfinished file lies about."""
+    client = _client(home)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
+        yield f"MLflow run {run.info.run_name} is left running"
+    with home.instance() as instance:
+        for record in instance.get_run_records():
+            age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
+            # One that died before it began is not told from one that is about to begin, for a while.
+            if not record.dagster_run.is_finished and age > START_SECONDS:
+                yield f"Dagster run {record.dagster_run.run_id} is left {record.dagster_run.status.value}"
+    for folder in ("tables", "models", "archive"):
+        for path in (home.folder / folder).rglob(".*"):
+            yield f"{path} is left"
+
+
+def same_tables(home: Home, undisturbed: Home) -> Iterator[str]:
+    """The published tables and the evaluation are those of a home in which nothing happened."""
+    for name in (*(f"top10_{model}" for model in MODELS), "evaluation"):
+        own, other = (pd.read_parquet(place.tables / f"{name}.parquet") for place in (home, undisturbed))
+        try:
+            pd.testing.assert_frame_equal(
+                own.drop(columns="model_version", errors="ignore"),
+                other.drop(columns="model_version", errors="ignore"),
+                rtol=1e-4,
+            )
+        except AssertionError as error:
+            yield f"{name}.parquet differs from an undisturbed night's: {str(error).splitlines()[0]}"
+
+
+def _client(home: Home) -> MlflowClient:
+    uri = f"sqlite:///{home.folder}/mlflow.db"
+    return MlflowClient(uri, uri)
