@@ -47,8 +47,9 @@ def one_champion(home: Home) -> Iterator[str]:
         published = table["model_version"].iloc[0]
         if str(aliases.get("champion")) != published:
             yield f"{model}: the champion is {aliases.get('champion')}, the table is of {published}"
-        bundle = (home.folder / "models" / DATASET / f"{model}.zip").read_bytes()
-        if bundle != (home.folder / "archive" / DATASET / model / published / "bundle.zip").read_bytes():
+        bundle = home.folder / "models" / DATASET / f"{model}.zip"
+        archived = home.folder / "archive" / DATASET / model / published / "bundle.zip"
+        if not archived.exists() or bundle.read_bytes() != archived.read_bytes():
             yield f"{model}: the published bundle is not that of version {published}"
 
 

@@ -1,0 +1,98 @@
+"""One night of the harness, and its own checks, which must find what they are there to find."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.orchestration.conftest import environment
+from tests.soak import invariants
+from tests.soak.faults import KINDS, STEPS, kill_step
+from tests.soak.home import Home
+from tests.soak.nights import Soak, plan, write_report
+
+
+@pytest.fixture(scope="module")
+def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soak]:
+    """A first night in which a training is killed."""
+    with environment({}) as patch:
+        patch.delenv("MLFLOW_YAML")
+        spent = Soak(tmp_path_factory.mktemp("soak"), lambda text: None)
+        spent.night("kill_step", kill_step("autoint"))
+        yield spent
+
+
+def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
+    assert soak.violations == []
+    write_report(tmp_path / "bench" / "soak.json", soak.report())
+    assert json.loads((tmp_path / "bench" / "soak.json").read_text()) == {
+        "nights": 1, "faults": {"kill_step": 1}, "violations": [],
+    }  # fmt: skip
+
+
+def test_a_night_without_news_makes_nothing_anew(soak: Soak) -> None:
+    home = soak.home
+    before = {path: path.stat().st_mtime_ns for path in home.tables.iterdir()}
+    assert home.run() == 0
+    assert {path: path.stat().st_mtime_ns for path in home.tables.iterdir()} == before
+    assert list(invariants.no_twins(home, nights=1)) == []
+    with home.instance() as instance:
+        [run] = instance.get_runs(limit=1)
+        assert run.asset_selection
+        assert {key.to_user_string() for key in run.asset_selection} == {"run_plan"}
+        summary = instance.get_latest_materialization_event(next(iter(run.asset_selection)))
+    assert summary
+    assert summary.asset_materialization
+    text = str(summary.asset_materialization.metadata["summary"].value)
+    assert text.startswith("Nothing has changed: all ")
+
+
+def spoiled(soak: Soak, folder: Path) -> Home:
+    """A copy of the home, for something to be wrong in."""
+    shutil.copytree(soak.home.folder.parent, folder / "copy")
+    return Home(folder / "copy")
+
+
+def test_damaged_and_mixed_tables_are_found(soak: Soak, tmp_path: Path) -> None:
+    home = spoiled(soak, tmp_path)
+    path = home.tables / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table.loc[:99, "model_version"] = "2"
+    table.iloc[:-1].to_parquet(path)
+    (home.tables / "users.parquet").write_bytes(b"PAR1")
+    (home.tables / ".movies.parquet.0").write_bytes(b"")
+    found = " | ".join([*invariants.whole_tables(home), *invariants.nothing_left_running(home)])
+    for text in ("has versions", "lacks lists", "users.parquet cannot be read", ".movies.parquet.0 is left"):
+        assert text in found
+
+
+def test_other_tables_and_champions_are_found(soak: Soak, tmp_path: Path) -> None:
+    home = spoiled(soak, tmp_path)
+    path = home.tables / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table["model_version"] = "2"
+    table["movie_id"] = np.roll(table["movie_id"], 1)
+    table.to_parquet(path)
+    assert "autoint: the champion is 1, the table is of 2" in invariants.one_champion(home)
+    assert any(text.startswith("top10_autoint") for text in invariants.same_tables(home, soak.undisturbed))
+    assert list(invariants.same_tables(soak.home, soak.undisturbed)) == []
+    assert list(invariants.no_twins(home, nights=2)) == [
+        f"{model}: version 1 after 2 nights" for model in ("autoint", "autoint_mlp")
+    ]
+
+
+def test_all_kinds_of_faults_come_and_every_step_is_killed() -> None:
+    nights = 2 * len(STEPS)
+    planned = plan(nights)
+    counts = Counter(kind for kind, _ in planned)
+    assert set(counts) == set(KINDS)
+    assert counts["kill_step"] == len(STEPS)
+    killed = [fault for kind, fault in planned if kind == "kill_step"]
+    assert len(set(killed)) == len(STEPS)
+    assert plan(nights) == planned
+    assert plan(nights, seed=2) != planned
