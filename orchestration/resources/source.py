@@ -1,5 +1,7 @@
 """Where raw data comes from, and with it the name that keeps data sets apart."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -8,6 +10,7 @@ from pydantic import Field
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.schema import RAW_FILES, DatasetSize
+from orchestration import run_lock
 from orchestration.digests import digest
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -30,6 +33,12 @@ class RawData(dg.ConfigurableResource):
         description="How interactions are split to training and test rows: random, sequential (file order), "
         "temporal (by time) or paper (random, without ratings of 3).",
     )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RawData"]:
+        """Called by Dagster around a step: one that outlives its run holds up the next run, which writes the same."""
+        with run_lock.step():
+            yield self
 
     @property
     def dataset(self) -> str:

@@ -101,6 +101,25 @@ def test_schedule_runs_every_night_by_default(definitions: dg.Definitions) -> No
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("0 3 * * *", "UTC")
 
 
+def test_schedule_asks_for_what_is_to_be_made_and_says_why(definitions: dg.Definitions, tmp_path: Path) -> None:
+    repository = definitions.get_repository_def()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        context = dg.build_schedule_context(instance=instance, repository_def=repository)
+        [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
+    everything = set.union(*GROUPS.values())
+    assert {key.to_user_string() for key in request.asset_selection or ()} == everything
+    config = request.run_config["ops"]["run_plan"]["config"]
+    assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": []}
+    assert set(config["reasons"]) == everything - {"run_plan"}
+
+
+def test_sensors_watch_by_default(definitions: dg.Definitions) -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or ()}
+    assert sensors == dict.fromkeys(
+        ("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING
+    )
+
+
 def test_schedule_is_set_by_the_environment(env: pytest.MonkeyPatch) -> None:
     env.setenv("SCHEDULE_CRON", "30 1 * * 1")
     env.setenv("SCHEDULE_TIMEZONE", "Europe/Vienna")

@@ -10,6 +10,7 @@ import pytest
 
 from orchestration import run_lock
 from orchestration.housekeeping import fail_dead_runs, remove_temporary_files
+from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
 
 OTHER = "8d5f0b3e-1f3a-4c35-9c3b-2f1d8a7e6b54"
@@ -48,6 +49,20 @@ def test_a_run_waits_for_others_and_their_steps_until_they_end(holder: "subproce
                 holder.send_signal(signal.SIGKILL)  # the lock goes with its holder, however that ends
                 holder.wait()
     assert polls == 3
+
+
+def test_a_step_of_the_pipeline_holds_the_next_run_up() -> None:
+    waited: list[bool] = []
+
+    @dg.asset
+    def watched(raw_data: RawData) -> None:
+        with run_lock.turn() as turn:
+            waited.append(next(turn, "at once") is None)
+
+    assert dg.materialize([watched], resources={"raw_data": RawData()}).success
+    assert waited == [True]
+    with run_lock.turn() as turn:
+        assert list(turn) == []
 
 
 def test_a_run_alone_does_not_wait() -> None:
