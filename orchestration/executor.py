@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
     from dagster._core.execution.plan.plan import ExecutionPlan
     from dagster._core.execution.retries import RetryMode
+    from dagster._core.log_manager import DagsterLogManager
 
 _POLL_SECONDS = 0.5
 # Steps fork from a process that has the slow imports done. TensorFlow must not be among them: it hangs after a fork.
@@ -40,21 +41,22 @@ class OneRunAtATime(dg.Executor):
         """Called by Dagster."""
         run_id = plan_context.run_id
         with run_lock.living(run_id), run_lock.turn() as turn:
-            yield from self._wait(plan_context, turn)
+            _wait(turn, plan_context.log)
             for line in put_in_order(plan_context.instance, run_id):
                 plan_context.log.info(line)
             yield from self._steps.execute(plan_context, execution_plan)
 
-    def _wait(self, plan_context: "PlanOrchestrationContext", turn: Iterator[None]) -> Iterator[dg.DagsterEvent]:
-        from dagster._utils.interrupts import pop_captured_interrupt  # noqa: PLC0415 - nothing public tells it
 
-        for polls, _ in enumerate(turn):
-            if not polls:
-                plan_context.log.info("Waiting for another run to end: runs write the same tables")
-                yield dg.DagsterEvent.engine_event(plan_context, "Waiting for another run to end")
-            if pop_captured_interrupt():
-                raise dg.DagsterExecutionInterruptedError
-            time.sleep(_POLL_SECONDS)
+def _wait(turn: Iterator[None], log: "DagsterLogManager") -> None:
+    """Until it is this run's turn. Raises DagsterExecutionInterruptedError where somebody stops it before."""
+    from dagster._utils.interrupts import pop_captured_interrupt  # noqa: PLC0415 - nothing public tells it
+
+    for polls, _ in enumerate(turn):
+        if not polls:
+            log.info("Waiting for another run to end: runs write the same tables")
+        if pop_captured_interrupt():
+            raise dg.DagsterExecutionInterruptedError
+        time.sleep(_POLL_SECONDS)
 
 
 @dg.executor(name="one_run_at_a_time", requirements=dg.multiple_process_executor_requirements())

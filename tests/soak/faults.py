@@ -78,8 +78,8 @@ def two_at_once(home: Home, rng: np.random.Generator) -> None:
     with home.start() as first:
         time.sleep(rng.uniform(0, 10))
         with home.start() as second:
-            assert first.wait(NIGHT_SECONDS) == 0
-            assert second.wait(NIGHT_SECONDS) == 0
+            assert first.wait(NIGHT_SECONDS) == 0, "the first run failed"
+            assert second.wait(NIGHT_SECONDS) == 0, "the second run failed"
 
 
 def clock_back(home: Home, rng: np.random.Generator) -> None:
@@ -87,7 +87,7 @@ def clock_back(home: Home, rng: np.random.Generator) -> None:
     from libfaketime import get_reload_information  # noqa: PLC0415 - of this fault alone
 
     _, preload = get_reload_information()
-    assert home.run({**preload, "FAKETIME": _AN_HOUR}) == 0
+    assert home.run({**preload, "FAKETIME": _AN_HOUR}) == 0, "the run failed"
 
 
 KINDS: Mapping[str, tuple[Fault, ...]] = {

@@ -36,7 +36,10 @@ class Soak:
         self._say(f"night {self.nights}: {kind}")
         for home in (self.home, self.undisturbed):
             home.receive(self.nights)
-        fault(self.home, self._rng)
+        try:
+            fault(self.home, self._rng)
+        except AssertionError as error:
+            self._note("the fault itself", [str(error)])
         self.faults[kind] += 1
         self._note("after the fault", invariants.whole_tables(self.home))
         status = self.home.run()
