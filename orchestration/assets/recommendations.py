@@ -54,12 +54,16 @@ _COMMON: dict[str, Any] = {
     "owners": OWNERS,
     "retry_policy": TRANSIENT,
 }
+_RULES = digest(Settings().tracking_file.read_bytes())  # gates and retention
+_PROMOTED = (
+    "The challenger has become champion. If it has not, the champion's table is published, for the present ratings."
+)
 _PARTS = ("scores", "lists", "metrics", "list_metrics")
 
 
 @dg.asset(
     **_COMMON,
-    code_version=f"{code_version(__name__, 'orchestration.promotion')}-{digest(Settings().tracking_file.read_bytes())}",
+    code_version=f"{code_version(__name__, 'orchestration.promotion')}-{_RULES}",
     kinds={"mlflow", "json"},
     io_manager_key=DOCUMENTS,
     ins=inputs_of(MODELS, *_PARTS),
@@ -97,7 +101,10 @@ def promotion(
     metadata={SETTINGS: TopTenConfig().model_dump()},
     check_specs=[
         *blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
-        *(dg.AssetCheckSpec(f"promoted_{model}", asset="top10_recommendations") for model in MODELS),
+        *(
+            dg.AssetCheckSpec(f"promoted_{model}", asset="top10_recommendations", description=_PROMOTED)
+            for model in MODELS
+        ),
     ],
 )
 def top10_recommendations(
@@ -130,11 +137,16 @@ def top10_recommendations(
     yield dg.MaterializeResult(metadata={**metadata, **storage.stored(*files)})
 
 
-@dg.asset(**(_COMMON | {"group_name": "operations"}), kinds={"mlflow"}, deps=["top10_recommendations"])
-def pruned_versions(tracking: Tracking) -> dg.MaterializeResult[None]:
+@dg.asset(
+    **(_COMMON | {"group_name": "operations"}),
+    code_version=f"{code_version(__name__, 'orchestration.retention')}-{_RULES}",
+    kinds={"mlflow"},
+    deps=["top10_recommendations"],
+)
+def pruned_versions(storage: Storage, tracking: Tracking) -> dg.MaterializeResult[None]:
     """Old versions and runs, deleted by the rule of mlflow.yaml, which never touches champions."""
     found = {model: prune(tracking, model) for model in MODELS}
     table = pd.DataFrame(
         {"model": model, "versions": ", ".join(own.versions), "runs": len(own.runs)} for model, own in found.items()
     )
-    return dg.MaterializeResult(metadata={"deleted": markdown_table(table)})
+    return dg.MaterializeResult(metadata={"deleted": markdown_table(table), **storage.stored()})
