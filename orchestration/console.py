@@ -39,7 +39,8 @@ class Console:
 
     def _find_run(self) -> str | None:
         runs = self._instance.get_runs(self._filter, limit=1)
-        if not runs:
+        # Before it begins, a run has no database of its own yet, and two processes that make it at once break it.
+        if not runs or runs[0].status is dg.DagsterRunStatus.NOT_STARTED:
             return None
         self._run_id = runs[0].run_id
         self._begin = time.time()

@@ -137,7 +137,7 @@ def test_directory_called_like_the_official_data_must_hold_it(
     text = failure_text(bad, "raw_movielens")
     assert "300" in text
     assert "6040" in text
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "tables").exists()
 
 
 def test_missing_directory_fails_with_what_to_do(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -97,7 +97,7 @@ def test_command_ends_with_the_reason(
     use_archive(env, f"{altered}/ml-1m.zip")
     assert run.main() == 1
     assert "the archive is not the official one" in capsys.readouterr().err
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "tables").exists()
 
 
 def test_job_never_changes_the_source(unreachable: str, tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -106,4 +106,4 @@ def test_job_never_changes_the_source(unreachable: str, tmp_path: Path, instance
     text = failure_text(result, "raw_movielens")
     assert text.startswith(f"{unreachable}: cannot be reached")
     assert "MOVIELENS_DIR" in text
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "tables").exists()

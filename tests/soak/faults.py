@@ -25,9 +25,9 @@ def kill_step(step: str) -> Fault:
     """Kill -9 the process of one step, within its first seconds; what is left of the run ends by itself."""
 
     def fault(home: Home, rng: np.random.Generator) -> None:
-        before = home.runs()
+        logged = home.log.stat().st_size if home.log.exists() else 0
         with home.start() as process:
-            pid = home.step_process(step, process, before)
+            pid = home.step_process(step, process, logged)
             assert pid is not None, f"the run ended without {step}"
             time.sleep(rng.uniform(0, 3))
             with suppress(ProcessLookupError):  # it may have been quicker

@@ -1,16 +1,18 @@
 """A home of the pipeline and the runs in it, as processes that can be killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import yaml
 
 from ml.data.synthetic import SMALL, write_synthetic
 from orchestration.settings import PROJECT_ROOT
@@ -27,13 +29,16 @@ class Home:
 
     Args:
         folder: where everything lies; made if missing.
+        models: which of the recipes are trained.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.data = folder / "home", folder / DATASET
-        self.log = folder / "run.log"
+    def __init__(self, folder: Path, models: Sequence[str] = MODELS) -> None:
+        self.folder, self.data, self.models = folder / "home", folder / DATASET, models
+        self.log, self._recipes = folder / "run.log", folder / "recipes.yaml"
         if not self.data.exists():
             write_synthetic(self.data, SMALL, seed=42)
+        recipes = yaml.safe_load((HERE / "recipes.yaml").read_text("utf-8"))["recipes"]
+        self._recipes.write_text(yaml.safe_dump({"recipes": {name: recipes[name] for name in models}}), "utf-8")
 
     @property
     def tables(self) -> Path:
@@ -56,7 +61,7 @@ class Home:
             "PIPELINE_HOME": self.folder,
             "DAGSTER_HOME": self.folder / "dagster",
             "MOVIELENS_DIR": self.data,
-            "RECIPES_YAML": HERE / "recipes.yaml",
+            "RECIPES_YAML": self._recipes,
             "MLFLOW_YAML": HERE / "mlflow.yaml",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 1,
         }
@@ -100,33 +105,23 @@ class Home:
         with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
             yield instance
 
-    def step_process(self, step: str, process: "subprocess.Popen[bytes]", runs_before: int) -> int | None:
-        """Process id of a step of the latest run, once it has begun; None where the run ends without it."""
+    def step_process(self, step: str, process: "subprocess.Popen[bytes]", logged: int) -> int | None:
+        """Process id of a run's step, once it has begun; None where the run ends without it.
+
+        Args:
+            step: its name.
+            process: the run.
+            logged: size of the log when it was started.
+        """
+        begun = re.compile(rf" - (\d+) - {step} - STEP_WORKER_STARTED ".encode())
         deadline = time.monotonic() + NIGHT_SECONDS
         while time.monotonic() < deadline:
             ended = process.poll() is not None
-            if (pid := self._find_step(step, runs_before)) or ended:
-                return pid
+            # The log tells it: asking Dagster could make the run's database at the same time as the run.
+            found = begun.search(self.log.read_bytes()[logged:])
+            if found or ended:
+                return int(found[1]) if found else None
             time.sleep(0.1)
-        return None
-
-    def runs(self) -> int:
-        """Number of runs so far."""
-        if not (self.folder / "dagster" / "dagster.yaml").exists():
-            return 0
-        with self.instance() as instance:
-            return instance.get_runs_count()
-
-    def _find_step(self, step: str, runs_before: int) -> int | None:
-        if self.runs() <= runs_before:
-            return None
-        with self.instance() as instance:
-            [run] = instance.get_runs(limit=1)
-            events = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED).records
-            for record in events:
-                event = record.event_log_entry.dagster_event
-                if event and event.step_key == step:
-                    return int(event.engine_event_data.metadata["pid"].value)  # type: ignore[arg-type]
         return None
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from orchestration.housekeeping import START_SECONDS
-from tests.soak.home import DATASET, MODELS, Home
+from tests.soak.home import DATASET, Home
 
 USERS, LENGTH = 300, 10
 
@@ -20,7 +20,7 @@ def whole_tables(home: Home) -> Iterator[str]:
             pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_bytes())
         except Exception as error:
             yield f"{path.name} cannot be read: {error}"
-    for model in MODELS:
+    for model in home.models:
         path = home.tables / f"top10_{model}.parquet"
         if not path.exists():
             continue
@@ -40,7 +40,7 @@ def whole_tables(home: Home) -> Iterator[str]:
 def one_champion(home: Home) -> Iterator[str]:
     """The champion is the version whose table and bundle are published."""
     client = _client(home)
-    for model in MODELS:
+    for model in home.models:
         name = f"{DATASET}-{model.replace('_', '-')}"
         aliases = client.get_registered_model(name).aliases
         table = pd.read_parquet(home.tables / f"top10_{model}.parquet")
@@ -55,7 +55,7 @@ def one_champion(home: Home) -> Iterator[str]:
 
 def no_twins(home: Home, nights: int) -> Iterator[str]:
     """As many versions were made as there were nights with new data."""
-    for model in MODELS:
+    for model in home.models:
         versions = _client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'")
         newest = max(int(version.version) for version in versions)
         if newest != nights:
@@ -81,7 +81,7 @@ def nothing_left_running(home: Home) -> Iterator[str]:
 
 def same_tables(home: Home, undisturbed: Home) -> Iterator[str]:
     """The published tables and the evaluation are those of a home in which nothing happened."""
-    for name in (*(f"top10_{model}" for model in MODELS), "evaluation"):
+    for name in (*(f"top10_{model}" for model in home.models), "evaluation"):
         own, other = (pd.read_parquet(place.tables / f"{name}.parquet") for place in (home, undisturbed))
         try:
             pd.testing.assert_frame_equal(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.soak import invariants
 from tests.soak.faults import KINDS, Fault
-from tests.soak.home import Home
+from tests.soak.home import MODELS, NIGHT_SECONDS, Home
 
 
 class Soak:
@@ -21,10 +21,11 @@ class Soak:
         folder: where both lie.
         say: prints a line.
         seed: of the faults and their moments.
+        models: which of the recipes are trained.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None], seed: int = 1) -> None:
-        self.home, self.undisturbed = Home(folder / "disturbed"), Home(folder / "undisturbed")
+    def __init__(self, folder: Path, say: Callable[[str], None], seed: int = 1, models: Sequence[str] = MODELS) -> None:
+        self.home, self.undisturbed = (Home(folder / name, models) for name in ("disturbed", "undisturbed"))
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
         self.nights = 0
@@ -42,8 +43,8 @@ class Soak:
             self._note("the fault itself", [str(error)])
         self.faults[kind] += 1
         self._note("after the fault", invariants.whole_tables(self.home))
-        status = self.home.run()
-        undisturbed = self.undisturbed.run()
+        with self.home.start() as next_run, self.undisturbed.start() as other:
+            status, undisturbed = (process.wait(NIGHT_SECONDS) for process in (next_run, other))
         if status or undisturbed:
             self._note("the next run", [f"exit status {status}, undisturbed {undisturbed}"])
             return
