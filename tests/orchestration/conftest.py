@@ -135,11 +135,13 @@ def retraining(config: Mapping[str, Any]) -> dict[str, Any]:
 def materialized_again(
     materialized: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance
 ) -> Pipeline:
-    """The job once more, retraining, in a copy of the first run's home, so that the first one's stays as it is."""
+    """autoint trained and published once more, in a copy of the first run's home, so that that stays as it is."""
     home = tmp_path_factory.mktemp("again") / "home"
     shutil.copytree(materialized.home, home)
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache}):
-        return Pipeline(home, materialized.cache, run_job(instance, retraining(RUN_CONFIG)))
+        made = ("autoint", *(f"autoint_{part}" for part in ("scores", "metrics", "lists", "list_metrics")))
+        published = ("model_comparison", "promotion", "top10_recommendations")
+        return Pipeline(home, materialized.cache, run_job(instance, retraining(RUN_CONFIG), *made, *published))
 
 
 @pytest.fixture

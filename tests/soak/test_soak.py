@@ -27,6 +27,7 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soak]:
         yield spent
 
 
+@pytest.mark.slow
 def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
     assert soak.violations == []
     write_report(tmp_path / "bench" / "soak.json", soak.report())
@@ -35,6 +36,7 @@ def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_night_without_news_makes_nothing_anew(soak: Soak) -> None:
     home = soak.home
     before = {path: path.stat().st_mtime_ns for path in home.tables.iterdir()}
@@ -58,6 +60,7 @@ def spoiled(soak: Soak, folder: Path) -> Home:
     return Home(folder / "copy", soak.home.models)
 
 
+@pytest.mark.slow
 def test_damaged_and_mixed_tables_are_found(soak: Soak, tmp_path: Path) -> None:
     home = spoiled(soak, tmp_path)
     path = home.tables / "top10_autoint.parquet"
@@ -71,6 +74,7 @@ def test_damaged_and_mixed_tables_are_found(soak: Soak, tmp_path: Path) -> None:
         assert text in found
 
 
+@pytest.mark.slow
 def test_other_tables_and_champions_are_found(soak: Soak, tmp_path: Path) -> None:
     home = spoiled(soak, tmp_path)
     path = home.tables / "top10_autoint.parquet"
