@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -69,10 +68,11 @@ def nothing_left_running(home: Home) -> Iterator[str]:
     for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
         yield f"MLflow run {run.info.run_name} is left running"
     with home.instance() as instance:
-        for record in instance.get_run_records():
-            age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
+        records = instance.get_run_records()  # the latest first
+        for record in records:
             # One that died before it began is not told from one that is about to begin, for a while.
-            if not record.dagster_run.is_finished and age > START_SECONDS:
+            waited = (records[0].create_timestamp - record.update_timestamp).total_seconds()
+            if not record.dagster_run.is_finished and (waited > START_SECONDS or record is records[0]):
                 yield f"Dagster run {record.dagster_run.run_id} is left {record.dagster_run.status.value}"
     for folder in ("tables", "models", "archive"):
         for path in (home.folder / folder).rglob(".*"):
