@@ -153,6 +153,16 @@ def pipeline(materialized: Pipeline, env: pytest.MonkeyPatch) -> Pipeline:
 
 
 @pytest.fixture
+def own_home(materialized: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of the materialized pipeline's home, in the environment, for a test to write in."""
+    home = tmp_path / "home"
+    shutil.copytree(materialized.home, home)
+    env.setenv("PIPELINE_HOME", str(home))
+    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
+    return home
+
+
+@pytest.fixture
 def tracking() -> Tracking:
     """Of the home in the environment."""
     return Tracking(raw_data=RawData(source=DATASET))

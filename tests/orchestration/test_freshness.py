@@ -145,12 +145,8 @@ def test_unreadable_raw_data_is_left_to_the_asset(ledger: dg.DagsterInstance, ra
 
 
 def test_the_pipelines_own_assets(
-    materialized: Pipeline, ledger: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
+    materialized: Pipeline, ledger: dg.DagsterInstance, env: pytest.MonkeyPatch, own_home: Path
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(materialized.home, home)
-    env.setenv("PIPELINE_HOME", str(home))
-    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
     graph = build_definitions().resolve_asset_graph()
     to_models = dg.AssetSelection.groups("raw", "tables", "features", "models")
     names = sorted(key.to_user_string() for key in to_models.resolve(graph))

@@ -1,7 +1,6 @@
 import io
 import itertools
 import math
-import shutil
 import zipfile
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -280,12 +279,8 @@ def test_second_materialization_moves_everything_on(
 
 
 def test_a_model_of_the_same_fingerprint_is_reused(
-    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
+    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, own_home: Path
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(materialized.home, home)
-    env.setenv("PIPELINE_HOME", str(home))
-    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
     tracking = Tracking(raw_data=RawData(source=DATASET))
     runs = tracking.client.search_runs([tracking.experiment_id()])
 
@@ -295,7 +290,7 @@ def test_a_model_of_the_same_fingerprint_is_reused(
     with env.context() as patch:
         patch.setattr(keras.Model, "fit", refuse)
         result = run_job(instance, RUN_CONFIG, "autoint")
-    again = Pipeline(home, materialized.cache, result)
+    again = Pipeline(own_home, materialized.cache, result)
     assert again.document("autoint") == materialized.document("autoint")
     assert len(tracking.client.search_runs([tracking.experiment_id()])) == len(runs)
     versions = tracking.client.search_model_versions(f"name = '{DATASET}-autoint'")
@@ -309,7 +304,7 @@ def test_a_model_of_the_same_fingerprint_is_reused(
 
     other = {"ops": {"autoint": {"config": {"model": ARCHITECTURE, "training": {**TRAINING, "seed": 7}}}}}
     assert run_job(instance, {**RUN_CONFIG, **other}, "autoint").success
-    assert Pipeline(home, materialized.cache, result).document("autoint")["version"] == "2"
+    assert Pipeline(own_home, materialized.cache, result).document("autoint")["version"] == "2"
 
 
 def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
@@ -327,12 +322,8 @@ def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
 
 
 def test_a_training_that_could_not_be_registered_is_not_repeated(
-    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
+    materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, own_home: Path
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(materialized.home, home)
-    env.setenv("PIPELINE_HOME", str(home))
-    env.setenv("MOVIELENS_CACHE", str(materialized.cache))
     begun: list[int] = []
     fit = keras.Model.fit
 
@@ -349,7 +340,7 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
         assert not run_job(instance, retraining(RUN_CONFIG), "autoint", raise_on_error=False).success
     assert run_job(instance, retraining(RUN_CONFIG), "autoint").success
     assert begun == [0, EPOCHS]
-    run_id = Pipeline(home, materialized.cache, materialized.result).document("autoint")["run_id"]
+    run_id = Pipeline(own_home, materialized.cache, materialized.result).document("autoint")["run_id"]
     tracking = Tracking(raw_data=RawData(source=DATASET))
     losses = [
         {metric.step: metric.value for metric in tracking.client.get_metric_history(run, "val_loss")}
@@ -357,4 +348,4 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == EPOCHS
-    assert not list((home / "training").rglob("*.npz"))
+    assert not list((own_home / "training").rglob("*.npz"))

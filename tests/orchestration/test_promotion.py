@@ -30,7 +30,6 @@ from tests.orchestration.conftest import (
 )
 
 NAME = f"{DATASET}-autoint"
-JUDGED = ("evaluate_autoint", "rank_catalogue_by_autoint")
 OF_AUTOINT = ("autoint", "autoint_scores", "autoint_metrics", "autoint_lists", "autoint_list_metrics")
 PUBLISHED = ("model_comparison", "promotion", "top10_recommendations", "pruned_versions")
 MONTHS_LATER = {"year": 2002, "month": 1}
