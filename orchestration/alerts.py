@@ -54,6 +54,14 @@ def failure_text(run: dg.DagsterRun, steps: Sequence[tuple[str, str]], reason: s
     return "\n".join([*lines, f"Published tables stay as they were. {_page(run)}"])
 
 
+def tick_text(schedule: str, error: Exception) -> str:
+    """That a schedule could not launch its run, and why."""
+    return (
+        f":red_circle: The schedule {schedule} launched no run: {type(error).__name__}: {error}\n"
+        f"Published tables stay as they were. http://127.0.0.1:{Settings().dagster_port}/automation"
+    )
+
+
 def recovery_text(run: dg.DagsterRun) -> str:
     """That a job works again."""
     return f":large_green_circle: {_name(run)} succeeded again. {_page(run)}"

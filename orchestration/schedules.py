@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from orchestration import alerts
 from orchestration.freshness import Planner
 from orchestration.jobs import PIPELINE, SELECTIONS, pipeline
 from orchestration.resources.source import RawData
@@ -22,7 +23,11 @@ def nightly() -> dg.ScheduleDefinition:
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         graph = context.repository_def.asset_graph
-        plan = Planner(context.instance, graph, RawData()).plan(SELECTIONS[PIPELINE])
+        try:
+            plan = Planner(context.instance, graph, RawData()).plan(SELECTIONS[PIPELINE])
+        except Exception as error:  # there is no run yet, whose failure the sensor would tell
+            alerts.post(alerts.tick_text("nightly", error))
+            raise
         return dg.RunRequest(run_config={"ops": plan.ops}, asset_selection=plan.selection)
 
     return evaluate

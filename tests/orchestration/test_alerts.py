@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,8 @@ from urllib3.util import Retry
 
 from orchestration import alerts
 from orchestration.alerts import AlertError, post
+from orchestration.definitions import build_definitions
+from orchestration.freshness import Plan, Planner
 from orchestration.sensors import alert_on_failure, alert_on_recovery
 
 SECRET = "T000/B000/not-to-be-told"
@@ -139,6 +142,23 @@ def test_failure_and_recovery_reach_a_person(webhook: Webhook, history: dg.Dagst
     assert "- tables: OSError: no space left on device" in failure
     assert failed.run_id in failure
     assert "succeeded again" in recovery
+
+
+def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
+    webhook: Webhook, env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def plan(planner: Planner, selection: dg.AssetSelection) -> Plan:
+        raise OSError("the disk is gone")
+
+    definitions = build_definitions()
+    env.setattr(Planner, "plan", plan)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        context = dg.build_schedule_context(instance=instance, repository_def=definitions.get_repository_def())
+        with pytest.raises(dg.DagsterError) as raised:
+            definitions.resolve_schedule_def("nightly").evaluate_tick(context)
+    assert isinstance(raised.value.__cause__, OSError)  # the tick fails as well, for the UI to show
+    [message] = webhook.taken
+    assert message["text"].startswith(":red_circle: The schedule nightly launched no run: OSError: the disk is gone")
 
 
 def test_a_warning_reaches_a_person(webhook: Webhook, history: dg.DagsterInstance) -> None:

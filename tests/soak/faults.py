@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +21,7 @@ STEPS = (
     "model_comparison", "promotion", "top10_recommendations", "pruned_versions",
 )  # fmt: skip
 _AN_HOUR = "-3600s"
+_HOST, _SERVER_SECONDS = "127.0.0.1", 60
 
 
 def kill_step(step: str) -> Fault:
@@ -69,8 +72,36 @@ def disk_full(home: Home, rng: np.random.Generator) -> None:
 def mlflow_unreachable(home: Home, rng: np.random.Generator) -> None:
     """Nothing listens where the tracking server should be."""
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        home.run({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{bound.getsockname()[1]}"})
+        bound.bind((_HOST, 0))
+        home.run({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{bound.getsockname()[1]}"})
+
+
+def mlflow_stops(home: Home, rng: np.random.Generator) -> None:
+    """The tracking server ends at some moment of the run."""
+    with socket.socket() as bound:
+        bound.bind((_HOST, 0))
+        port = str(bound.getsockname()[1])
+    store = ("--backend-store-uri", f"sqlite:///{home.folder}/mlflow.db")
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", _HOST, "--port", port, "--workers", "1"]
+    home.folder.mkdir(parents=True, exist_ok=True)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _await_port(int(port))
+        with home.start({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{port}"}) as process:
+            time.sleep(rng.uniform(5, 40))
+            kill_group(server)
+            process.wait(NIGHT_SECONDS)
+    finally:
+        kill_group(server)
+
+
+def _await_port(port: int) -> None:
+    deadline = time.monotonic() + _SERVER_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the tracking server did not answer within {_SERVER_SECONDS} s")
 
 
 def two_at_once(home: Home, rng: np.random.Generator) -> None:
@@ -97,6 +128,7 @@ KINDS: Mapping[str, tuple[Fault, ...]] = {
     "cancel": (cancel,),
     "disk_full": (disk_full,),
     "mlflow_unreachable": (mlflow_unreachable,),
+    "mlflow_stops": (mlflow_stops,),
     "two_at_once": (two_at_once,),
     "clock_back": (clock_back,),
 }
