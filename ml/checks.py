@@ -52,6 +52,17 @@ def cardinalities(names: Sequence[str], sizes: Sequence[int], expected: Sequence
     return Finding("cardinalities", passed, dict(zip(names, sizes, strict=True)))
 
 
+def codes_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> Finding:
+    """Every value has the code that it had before: of each field, the values so far stand in front.
+
+    Args:
+        before: values by field, in code order.
+        now: the same, later.
+    """
+    changed = [name for name, values in before.items() if tuple(now[name][: len(values)]) != tuple(values)]
+    return Finding("codes_kept", not changed, {"fields_of_other_codes": ", ".join(changed) or "none"})
+
+
 def codes_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Sequence[int]) -> Finding:
     """Every code is from 0 to its field's size less one."""
     codes = encoded[list(names)]

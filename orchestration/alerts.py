@@ -54,10 +54,10 @@ def failure_text(run: dg.DagsterRun, steps: Sequence[tuple[str, str]], reason: s
     return "\n".join([*lines, f"Published tables stay as they were. {_page(run)}"])
 
 
-def tick_text(schedule: str, error: Exception) -> str:
-    """That a schedule could not launch its run, and why."""
+def tick_text(who: str, error: Exception) -> str:
+    """That a schedule or sensor could not launch its run, and why."""
     return (
-        f":red_circle: The schedule {schedule} launched no run: {type(error).__name__}: {error}\n"
+        f":red_circle: {who} launched no run: {type(error).__name__}: {error}\n"
         f"Published tables stay as they were. http://127.0.0.1:{Settings().dagster_port}/automation"
     )
 

@@ -2,13 +2,23 @@
 
 import dagster as dg
 
-from orchestration.assets import catalogue, evaluation, features, models, operations, raw, recommendations, tables
+from orchestration.assets import (
+    catalogue,
+    deliveries,
+    evaluation,
+    features,
+    models,
+    operations,
+    raw,
+    recommendations,
+    tables,
+)
 from orchestration.executor import one_run_at_a_time
 from orchestration.jobs import paper_protocol, pipeline, temporal_evaluation
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.resources.tracking import Tracking
-from orchestration.schedules import nightly
+from orchestration.schedules import arrivals, nightly
 from orchestration.sensors import sensors
 
 
@@ -18,11 +28,11 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [raw, tables, features, models, evaluation, catalogue, recommendations, operations]
+            [raw, deliveries, tables, features, models, evaluation, catalogue, recommendations, operations]
         ),
         jobs=[pipeline, temporal_evaluation, paper_protocol],
         schedules=[nightly()],
-        sensors=sensors,
+        sensors=[*sensors, arrivals],
         resources={
             "raw_data": raw_data,
             "storage": storage,

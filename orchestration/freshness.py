@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetKey, AssetMaterialization, AssetsDefinition
 
+from ml.data.intake import Known
+from ml.data.ledger import KINDS, MOVIES, USERS
 from ml.errors import DataError
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
@@ -17,6 +19,7 @@ from orchestration.resources.tracking import Tracking
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+DELIVERIES = "deliveries"  # the asset that takes in what has arrived
 RUN_PLAN = "run_plan"  # the asset that shows a plan; part of every run
 SETTINGS = "settings"  # metadata: of an asset its default launch settings, of a materialization those that it followed
 SOURCE_FILE = "source_file"  # metadata of an asset: the raw file that it is read from
@@ -50,6 +53,14 @@ class Plan:
         return {RUN_PLAN: {"config": {"reasons": dict(self.reasons), "fresh": list(self.fresh)}}}
 
 
+@dataclass(frozen=True)
+class _Arrivals:
+    """Reasons to look at what has arrived: files that will be taken in, and files that will not."""
+
+    good: str | None = None
+    refused: str | None = None
+
+
 class Planner:
     """Compares assets with what Dagster recorded when they were last made.
 
@@ -73,11 +84,15 @@ class Planner:
         """
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
         stale: dict[AssetKey, str] = {}
+        ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
         for key in self._graph.toposorted_asset_keys:
             if key not in keys or key in stale:
                 continue
             definition = self._graph.get(key).assets_def
-            reason = next(self._reasons(definition, stale, forced), None)
+            reason = next(self._reasons(definition, set(stale) - ending, forced), None)
+            if reason is None and key == AssetKey(DELIVERIES):
+                reason = self._arrivals.refused
+                ending |= definition.keys
             if reason:
                 stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
         fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
@@ -118,6 +133,7 @@ class Planner:
             if found != digest:
                 yield f"{file} is missing" if found is None else f"{file} is not as it was written"
         yield from self._registry_reasons(name)
+        yield from self._arrival_reasons(key)
 
     def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
         try:
@@ -129,6 +145,29 @@ class Planner:
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:
         return self._raw_data.digests(self._raw_data.prepare())
+
+    def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
+        if key != AssetKey(DELIVERIES) or not self._raw_data.takes_deliveries:
+            return
+        try:
+            if self._raw_data.intake.ledger.version(*KINDS) != self._tag(key, _DATA_VERSION):
+                yield "files were taken in since"
+            if self._arrivals.good:
+                yield self._arrivals.good
+        except (DataError, OSError) as error:  # the asset itself will say so
+            yield f"what has arrived cannot be read: {error}"
+
+    @cached_property
+    def _arrivals(self) -> "_Arrivals":
+        if not self._raw_data.takes_deliveries:
+            return _Arrivals()
+        known = Known(*(self._storage.read_table(f"raw_{kind}")[f"{kind[:-1]}_id"] for kind in (USERS, MOVIES)))
+        sorting = self._raw_data.intake.sort(known)
+        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated)
+        return _Arrivals(
+            _counted(len(sorting.good), "has arrived", "have arrived"),
+            _counted(refused, "cannot be taken in", "cannot be taken in"),
+        )
 
     def _registry_reasons(self, model: str) -> Iterator[str]:
         if model not in self._tracking.config.registered_models:
@@ -151,3 +190,7 @@ class Planner:
             event = self._instance.get_latest_materialization_event(key)
             self._records[key] = event.asset_materialization if event else None
         return self._records[key]
+
+
+def _counted(files: int, one: str, several: str) -> str | None:
+    return f"{files} file{'' if files == 1 else 's'} {one if files == 1 else several}" if files else None

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from ml.data.intake import QUARANTINE
 from orchestration import run_lock
 from orchestration.publication import ARCHIVE, interrupted
+from orchestration.resources.source import RECEIVED
 from orchestration.resources.tracking import client_of, configuration, publication
 from orchestration.settings import Settings
 
@@ -50,8 +52,9 @@ def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) 
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that were being written when their process died."""
     home = Settings().local_home
-    for folder in ("tables", "models", ARCHIVE):
-        for path in (home / folder).rglob(".*"):
+    written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
+    for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
+        for path in folder.rglob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):
                 path.unlink()
                 yield f"{path} is removed: it was never finished"

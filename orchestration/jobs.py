@@ -28,7 +28,7 @@ temporal_evaluation = dg.define_asset_job(
 )
 paper_protocol = dg.define_asset_job(
     PAPER_PROTOCOL,
-    selection=_PAPER_ASSETS.upstream(),
+    selection=_PAPER_ASSETS.upstream().required_multi_asset_neighbors(),
     description="AutoInt and AutoInt+ as their paper trains and measures them; publishes nothing.",
     config={"resources": {"raw_data": {"config": {"split": PAPER}}}},
 )

@@ -3,10 +3,13 @@
 import dagster as dg
 
 from orchestration import alerts
+from orchestration.digests import digest
 from orchestration.freshness import Planner
 from orchestration.jobs import PIPELINE, SELECTIONS, pipeline
 from orchestration.resources.source import RawData
 from orchestration.settings import Settings
+
+_ARRIVALS_SECONDS = 60
 
 
 def nightly() -> dg.ScheduleDefinition:
@@ -22,12 +25,34 @@ def nightly() -> dg.ScheduleDefinition:
         description="Remakes and republishes what has changed since it was last made.",
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        graph = context.repository_def.asset_graph
-        try:
-            plan = Planner(context.instance, graph, RawData()).plan(SELECTIONS[PIPELINE])
-        except Exception as error:  # there is no run yet, whose failure the sensor would tell
-            alerts.post(alerts.tick_text("nightly", error))
-            raise
-        return dg.RunRequest(run_config={"ops": plan.ops}, asset_selection=plan.selection)
+        return _request("The schedule nightly", context.instance, context.repository_def)
 
     return evaluate
+
+
+@dg.sensor(
+    name="arrivals",
+    job=pipeline,
+    minimum_interval_seconds=_ARRIVALS_SECONDS,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Runs the job as soon as files have arrived, in place of waiting for the night.",
+)
+def arrivals(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Called by Dagster."""
+    intake = RawData().intake
+    if not (arrived := intake.arrived()):
+        return dg.SkipReason(f"Nothing has arrived in {intake.incoming}")
+    return _request("The sensor arrivals", context.instance, context.repository_def, digest(arrived.encode()))
+
+
+def _request(
+    who: str, instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, run_key: str | None = None
+) -> dg.RunRequest:
+    """A run of what has changed; one alone for a key."""
+    try:
+        assert repository is not None  # noqa: S101 - Dagster gives it to what it evaluates
+        plan = Planner(instance, repository.asset_graph, RawData()).plan(SELECTIONS[PIPELINE])
+    except Exception as error:  # there is no run yet, whose failure the sensor would tell
+        alerts.post(alerts.tick_text(who, error))
+        raise
+    return dg.RunRequest(run_key=run_key, run_config={"ops": plan.ops}, asset_selection=plan.selection)

@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     movielens_cache: Path = Field(
         default=Path("data"), description="Where downloaded and generated raw files are kept."
     )
+    incoming_dir: Path | None = Field(
+        default=None,
+        description="Where files with new ratings, users and movies arrive, in a directory of the data set's name; "
+        "default: <pipeline_home>/incoming.",
+    )
     pipeline_home: str = Field(default="var", description="Directory or fsspec URL under which everything is written.")
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
     mlflow_yaml: Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
@@ -46,6 +51,11 @@ class Settings(BaseSettings):
     def local_home(self) -> Path:
         """``home`` where it is a local directory, else ``var`` under the project's root."""
         return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
+
+    @property
+    def incoming(self) -> Path:
+        """``incoming_dir`` or its default, absolute."""
+        return PROJECT_ROOT / (self.incoming_dir or self.local_home / "incoming")
 
     @property
     def tracking_file(self) -> Path:

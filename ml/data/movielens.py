@@ -23,6 +23,11 @@ _SEPARATOR = b"::"
 _DELIMITER = "\x1f"
 # Latin-1 gives every byte a meaning; control codes can only come from another encoding or from damage.
 _UNDECODABLE = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+DTYPES: dict[str, dict[str, str]] = {
+    "users": {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"},
+    "movies": {"movie_id": "int32", "title": "str", "genres": "str"},
+    "ratings": {"user_id": "int32", "movie_id": "int32", "rating": "int8", "timestamp": "int64"},
+}
 _YEAR_3000 = 32_503_680_000
 _YEAR_AT_END = r"\(\d{4}\)$"
 
@@ -52,8 +57,8 @@ def read_movielens(directory: Path) -> RawTables:
     movies = read_movies(directory / "movies.dat")
     ratings = read_ratings(directory / "ratings.dat")
     path = directory / "ratings.dat"
-    _require_known(path, ratings["user_id"], users["user_id"], "a user of users.dat")
-    _require_known(path, ratings["movie_id"], movies["movie_id"], "a movie of movies.dat")
+    for column, known, of in (("user_id", users, "a user of users.dat"), ("movie_id", movies, "a movie of movies.dat")):
+        require(path, ratings[column].isin(known[column]), ratings[column], f"{column} of {of}")
     return RawTables(users, movies, ratings)
 
 
@@ -69,12 +74,12 @@ def read_users(path: Path) -> pd.DataFrame:
             "zip": table["zip"].to_pandas(),
         }
     )
-    _require(path, frame["gender"].isin(schema.GENDERS), frame["gender"], f"gender one of {_listed(schema.GENDERS)}")
+    require(path, frame["gender"].isin(schema.GENDERS), frame["gender"], f"gender one of {_listed(schema.GENDERS)}")
     ages = tuple(schema.AGE_GROUPS)
-    _require(path, frame["age"].isin(ages), frame["age"], f"age one of {_listed(ages)}")
+    require(path, frame["age"].isin(ages), frame["age"], f"age one of {_listed(ages)}")
     last = len(schema.OCCUPATIONS) - 1
-    _require(path, frame["occupation"].between(0, last), frame["occupation"], f"occupation from 0 to {last}")
-    _require(path, frame["zip"] != "", frame["zip"], "a zip code")
+    require(path, frame["occupation"].between(0, last), frame["occupation"], f"occupation from 0 to {last}")
+    require(path, frame["zip"] != "", frame["zip"], "a zip code")
     _require_unique(path, frame, ["user_id"])
     return frame
 
@@ -85,15 +90,22 @@ def read_movies(path: Path) -> pd.DataFrame:
     frame = table.to_pandas()
     frame["movie_id"] = _integers(path, table, "movie_id", np.int32)
     with_year = frame["title"].str.contains(_YEAR_AT_END, regex=True)
-    _require(path, with_year, frame["title"], "a title that ends in its year in parentheses, such as 'Heat (1995)'")
+    require(path, with_year, frame["title"], "a title that ends in its year in parentheses, such as 'Heat (1995)'")
     named = frame["genres"].str.fullmatch(r"[^|]+(\|[^|]+)*")
-    _require(path, named, frame["genres"], "genres joined by '|', such as 'Comedy|Drama'")
+    require(path, named, frame["genres"], "genres joined by '|', such as 'Comedy|Drama'")
     _require_unique(path, frame, ["movie_id"])
     return frame
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
     """Read ratings.dat; see ``RawTables.ratings``. Raises DataError."""
+    frame = read_rerated(path)
+    _require_unique(path, frame, ["user_id", "movie_id"])
+    return frame
+
+
+def read_rerated(path: Path) -> pd.DataFrame:
+    """Read a file like ratings.dat in which a user may have rated a movie again. Raises DataError."""
     table = _read_strings(path, schema.RAW_RATINGS)
     frame = pd.DataFrame(
         {
@@ -104,10 +116,16 @@ def read_ratings(path: Path) -> pd.DataFrame:
         }
     )
     latest = frame["timestamp"] < _YEAR_3000
-    _require(path, latest, frame["timestamp"], "a timestamp in seconds since 1970, before the year 3000")
-    _require(path, frame["rating"].between(1, 5), frame["rating"], "a rating from 1 to 5")
-    _require_unique(path, frame, ["user_id", "movie_id"])
+    require(path, latest, frame["timestamp"], "a timestamp in seconds since 1970, before the year 3000")
+    require(path, frame["rating"].between(1, 5), frame["rating"], "a rating from 1 to 5")
     return frame
+
+
+def require(path: Path, valid: pd.Series, values: pd.Series, expected: str) -> None:
+    """Check the rows of a file, one a line. Raises DataError that names the line and the value of the first bad one."""
+    bad = np.flatnonzero(~valid.to_numpy(dtype=bool))
+    if bad.size:
+        _fail(path, int(bad[0]) + 1, str(values.iloc[bad[0]]), expected)
 
 
 def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
@@ -164,24 +182,14 @@ def _integers(path: Path, table: pa.Table, column: str, dtype: type[np.integer])
     texts = table[column]
     limit = len(str(np.iinfo(dtype).max)) - 1  # digits that surely fit
     valid = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.utf8_length(texts), limit))
-    _require(path, valid.to_pandas(), texts.to_pandas(), f"{column} as a whole number of at most {limit} digits")
+    require(path, valid.to_pandas(), texts.to_pandas(), f"{column} as a whole number of at most {limit} digits")
     return texts.cast(pa.int64()).to_numpy().astype(dtype)
-
-
-def _require_known(path: Path, values: pd.Series, known: pd.Series, what: str) -> None:
-    _require(path, values.isin(known), values, f"{values.name} of {what}")
 
 
 def _require_unique(path: Path, frame: pd.DataFrame, key: list[str]) -> None:
     repeated = frame.duplicated(key)
     values = frame[key].astype(str).agg("::".join, axis=1) if repeated.any() else frame[key[0]]
-    _require(path, ~repeated, values, f"{' and '.join(key)} only once in the file")
-
-
-def _require(path: Path, valid: pd.Series, values: pd.Series, expected: str) -> None:
-    bad = np.flatnonzero(~valid.to_numpy(dtype=bool))
-    if bad.size:
-        _fail(path, int(bad[0]) + 1, str(values.iloc[bad[0]]), expected)
+    require(path, ~repeated, values, f"{' and '.join(key)} only once in the file")
 
 
 def _fail(path: Path, line: int, value: str, expected: str) -> NoReturn:

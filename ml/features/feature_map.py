@@ -1,7 +1,8 @@
 """The feature map: one document that encoder, model and scorer share.
 
-It lists the fields with their vocabularies; a value's code is its position in the field's sorted vocabulary. It is
-fitted once and only transforms from then on.
+It lists the fields with their vocabularies; a value's code is its position in the field's vocabulary. The values of the
+base files come first, sorted; values that deliveries bring follow in the order in which they came, so that no code ever
+changes.
 """
 
 import json
@@ -22,7 +23,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class FieldVocabulary:
-    """A field and its distinct values, sorted; all of them int or all of them str."""
+    """A field and its distinct values in code order; all of them int or all of them str."""
 
     name: str
     side: schema.Side
@@ -47,7 +48,7 @@ class FieldVocabulary:
     def _described(self) -> str:
         if len(self.values) <= 12:
             return "one of " + ", ".join(map(str, self.values))
-        return f"one of the {len(self.values):,} known values from {self.values[0]} to {self.values[-1]}"
+        return f"one of the {len(self.values):,} known values from {self.index.min()} to {self.index.max()}"
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,45 @@ class FeatureMap:
 
     @classmethod
     def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> "FeatureMap":
-        """Learn each field's vocabulary from a column of the same name."""
+        """Learn each field's vocabulary, sorted, from a column of the same name."""
         vocabularies = []
         for field in fields:
             values = np.sort(interactions[field.name].unique())
             vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
+        return cls(tuple(vocabularies))
+
+    @classmethod
+    def grow(
+        cls,
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        ratings: pd.DataFrame,
+        *,
+        fields: Sequence[schema.Field] = schema.FIELDS,
+    ) -> "FeatureMap":
+        """Learn the vocabularies from all rows that ever came: values by the delivery that brought them, then sorted.
+
+        A user's or movie's value counts from the first delivery on in which the user or movie has a rating as well.
+        On base rows alone this is ``fit`` on their interactions.
+
+        Args:
+            users: preprocessed rows of ``ml.data.history.history``.
+            movies: of the same.
+            ratings: of the same.
+            fields: what to learn.
+        """
+        tables = {"user": users, "movie": movies}
+        rated = {side: ratings.groupby(f"{side}_id")["delivery"].min() for side in tables}
+        vocabularies = []
+        for field in fields:
+            rows, came = ratings, ratings["delivery"]
+            if field.side != "context":
+                first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])
+                rows = tables[field.side][first_rated.notna()]
+                came = rows["delivery"].clip(lower=first_rated.dropna().astype("int32"))
+            first = came.groupby(rows[field.name]).min().rename("came").reset_index()
+            ordered = first.sort_values(["came", field.name])[field.name]
+            vocabularies.append(FieldVocabulary(field.name, field.side, tuple(ordered.tolist())))
         return cls(tuple(vocabularies))
 
     @property
@@ -74,6 +109,11 @@ class FeatureMap:
     def field_dims(self) -> tuple[int, ...]:
         """Number of codes of each field, in order."""
         return tuple(len(field.values) for field in self.fields)
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
+        """Values of each field in code order."""
+        return {field.name: field.values for field in self.fields}
 
     def __getitem__(self, name: str) -> FieldVocabulary:
         """The vocabulary of one field."""
@@ -127,9 +167,8 @@ class FeatureMap:
         except (KeyError, TypeError) as error:
             raise DataError(f"feature map: a field lacks name, side, size or values ({error!r})") from error
         for field, size in zip(fields, sizes, strict=True):
-            rising = field.index.is_monotonic_increasing and field.index.is_unique
-            if not rising or len(field.values) != size:
-                raise DataError(f"feature map field {field.name}: expected {size} distinct values in rising order")
+            if not field.index.is_unique or len(field.values) != size:
+                raise DataError(f"feature map field {field.name}: expected {size} distinct values")
         return cls(tuple(fields))
 
     def save(self, path: Path) -> None:
@@ -146,6 +185,10 @@ class FeatureMap:
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
-    """The training table: int32 codes of all fields, then label, rating (int8) and timestamp (int64) as they are."""
+    """The training table: int32 codes of all fields, then label, rating (int8) and timestamp (int64) as they are.
+
+    The columns that tell which delivery a row came with are kept where there are any.
+    """
     codes = feature_map.transform(interactions)
-    return codes.join(interactions[[schema.LABEL, "rating", "timestamp"]])
+    origin = [name for name in schema.ORIGIN if name in interactions]
+    return codes.join(interactions[[schema.LABEL, "rating", "timestamp", *origin]])

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from ml.data.history import BASE
+
 Strategy = Literal["random", "sequential", "temporal", "paper"]
 _NEUTRAL_RATING = 3
 _TEST_SHARE = {"paper": 0.1}  # of other strategies 0.2
@@ -18,10 +20,12 @@ def split_interactions(
     """Training and test rows; the training rows come shuffled, so that their tail can serve as validation rows.
 
     Args:
-        interactions: rows in file order; ``temporal`` needs a column ``timestamp``, ``paper`` a column ``rating``.
-        strategy: ``random`` is scikit-learn's ``train_test_split`` on the rows in file order; ``sequential`` trains on
-            the first rows; ``temporal`` on the earliest; ``paper`` is ``random`` on the rows of other ratings than 3
-            (Song et al., "AutoInt", CIKM 2019, section 5.1).
+        interactions: rows in file order; ``temporal`` needs a column ``timestamp``, ``paper`` a column ``rating``. The
+            column ``first_delivery`` tells base rows (0) from those that came later; without it, all are base rows.
+        strategy: ``random`` is scikit-learn's ``train_test_split`` on the base rows in file order, and draws for the
+            rows of each later delivery on their own, so that a row stays on its side as others come; ``sequential``
+            trains on the first rows; ``temporal`` on the earliest; ``paper`` is ``random`` on the rows of other ratings
+            than 3 (Song et al., "AutoInt", CIKM 2019, section 5.1).
         test_share: share of rows to test on, in (0, 1); default: 0.1 for ``paper``, else 0.2.
         seed: of the random split and of the shuffling.
 
@@ -41,13 +45,35 @@ def split_interactions(
     if strategy == "paper":
         rows = rows[splittable(interactions, strategy)]
     if strategy in ("random", "paper"):
-        train, test = train_test_split(rows, test_size=test_share, random_state=seed)
+        came = _first_delivery(interactions)[rows]
+        train, test = train_test_split(rows[came == BASE], test_size=test_share, random_state=seed)
+        later = rows[came != BASE]
+        tested = _draw(came[came != BASE], test_share, seed)
+        test = np.concatenate([test, later[tested]])
+        learned = later[~tested]  # at random places, so that the tail serves as validation rows still
+        places = np.random.default_rng([seed, len(learned)]).integers(0, len(train) + 1, len(learned))
+        train = np.insert(train, places, learned)
     else:
         if strategy == "temporal":
             rows = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
         train, test = np.split(rows, [len(rows) - math.ceil(len(rows) * test_share)])
         train = np.random.default_rng(seed).permutation(train)
     return _take(interactions, train), _take(interactions, test)
+
+
+def _first_delivery(interactions: pd.DataFrame) -> np.ndarray:
+    if "first_delivery" not in interactions:
+        return np.full(len(interactions), BASE, np.int32)
+    return interactions["first_delivery"].to_numpy()
+
+
+def _draw(deliveries: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Whether each row is tested on, bool [rows]: for every delivery as if there were no other."""
+    tested = np.zeros(len(deliveries), bool)
+    for delivery in np.unique(deliveries):
+        rows = np.flatnonzero(deliveries == delivery)
+        tested[rows] = np.random.default_rng([seed, delivery]).random(len(rows)) < share
+    return tested
 
 
 def splittable(interactions: pd.DataFrame, strategy: Strategy) -> np.ndarray:

@@ -9,23 +9,18 @@ from ml.data.movielens import split_title
 
 def preprocess_users(raw_users: pd.DataFrame) -> pd.DataFrame:
     """The users as they are; zip stays a string, since zips start with zeros."""
-    return raw_users[list(schema.RAW_USERS)].copy()
+    return raw_users.copy()
 
 
 def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
-    """Movies with their year and up to three genres as columns of their own.
+    """Movies with their year and up to three genres as columns of their own; further columns stay.
 
     Returns:
         movie_id int32; title (without the year), genres str; movie_year int16; movie_decade, genre1, genre2,
         genre3 str ("no" where a movie has fewer genres).
     """
     title, year = split_title(raw_movies["title"])
-    movies = raw_movies[["movie_id"]].assign(
-        title=title,
-        genres=raw_movies["genres"],
-        movie_year=year,
-        movie_decade=year.map(schema.decade_of),
-    )
+    movies = raw_movies.assign(title=title, movie_year=year, movie_decade=year.map(schema.decade_of))
     genres = raw_movies["genres"].str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
     for slot in range(schema.GENRE_SLOTS):
         movies[f"genre{slot + 1}"] = genres[slot].astype("str").fillna(schema.NO_GENRE)

@@ -8,6 +8,8 @@ import pandas as pd
 from pydantic import Field
 
 from ml import checks, schema
+from ml.data.history import base_rows, history
+from ml.features import tables
 from ml.features.feature_map import FeatureMap, encode_interactions
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.checks import blocking, require
@@ -25,17 +27,31 @@ _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_ver
     **_COMMON,
     kinds={"pandas", "json"},
     io_manager_key=DOCUMENTS,
-    check_specs=blocking("feature_map", "cardinalities"),
+    check_specs=blocking("feature_map", "cardinalities", "codes_kept"),
 )
-def feature_map(raw_data: RawData, interactions: pd.DataFrame) -> Iterator[Any]:
-    """The encoders: every field's vocabulary, one JSON document."""
-    fitted = FeatureMap.fit(interactions)
+def feature_map(
+    raw_data: RawData,
+    raw_users: pd.DataFrame,
+    raw_movies: pd.DataFrame,
+    raw_ratings: pd.DataFrame,
+    delivered_users: pd.DataFrame,
+    delivered_movies: pd.DataFrame,
+    delivered_ratings: pd.DataFrame,
+) -> Iterator[Any]:
+    """The encoders: every field's vocabulary, one JSON document; what was delivered has codes behind the others."""
+    users = tables.preprocess_users(history(raw_users, delivered_users))
+    movies = tables.preprocess_movies(history(raw_movies, delivered_movies))
+    ratings = tables.preprocess_ratings(history(raw_ratings, delivered_ratings))
+    grown = FeatureMap.grow(users, movies, ratings)
+    fitted = FeatureMap.grow(*map(base_rows, (users, movies, ratings)))
     size = raw_data.known_size
     yield from require(
-        "feature_map", checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None)
+        "feature_map",
+        checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None),
+        checks.codes_kept(fitted.values, grown.values),
     )
-    fields = pd.DataFrame({"field": fitted.names, "size": fitted.field_dims})
-    yield dg.MaterializeResult(value=fitted.to_dict(), metadata={"field_dims": markdown_table(fields)})
+    sizes = {"field": grown.names, "size": grown.field_dims, "of base files": fitted.field_dims}
+    yield dg.MaterializeResult(value=grown.to_dict(), metadata={"field_dims": markdown_table(pd.DataFrame(sizes))})
 
 
 @dg.asset(

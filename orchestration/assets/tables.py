@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from ml import checks, schema
+from ml.data.history import BASE, history, present
 from ml.features import tables
 from orchestration.assets.common import OWNERS
 from orchestration.checks import blocking, require
@@ -22,18 +23,20 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
-def users(raw_users: pd.DataFrame) -> Iterator[Any]:
-    """Users with gender, age group, occupation and zip code."""
-    table = tables.preprocess_users(raw_users)
+def users(raw_users: pd.DataFrame, delivered_users: pd.DataFrame) -> Iterator[Any]:
+    """Users with gender, age group, occupation and zip code; delivered rows in place of earlier ones."""
+    rows = present(history(raw_users, delivered_users), ["user_id"])
+    table = tables.preprocess_users(rows[list(schema.RAW_USERS)])
     yield from require("users", checks.complete(table))
     distributions = {"genders": counts_metadata(table["gender"]), "age_groups": counts_metadata(table["age"])}
     yield dg.MaterializeResult(value=table, metadata=distributions)
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
-def movies(raw_movies: pd.DataFrame) -> Iterator[Any]:
-    """Movies with their year, decade and up to three genres."""
-    table = tables.preprocess_movies(raw_movies)
+def movies(raw_movies: pd.DataFrame, delivered_movies: pd.DataFrame) -> Iterator[Any]:
+    """Movies with their year, decade and up to three genres; delivered rows in place of earlier ones."""
+    rows = present(history(raw_movies, delivered_movies), ["movie_id"])
+    table = tables.preprocess_movies(rows[list(schema.RAW_MOVIES)])
     yield from require("movies", checks.complete(table))
     distributions = {
         "first_genres": counts_metadata(table["genre1"]),
@@ -43,11 +46,15 @@ def movies(raw_movies: pd.DataFrame) -> Iterator[Any]:
 
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
-def ratings(raw_ratings: pd.DataFrame) -> Iterator[Any]:
-    """Ratings with their year, month and decade."""
-    table = tables.preprocess_ratings(raw_ratings)
+def ratings(raw_ratings: pd.DataFrame, delivered_ratings: pd.DataFrame) -> Iterator[Any]:
+    """Ratings with their year, month and decade; of a movie that was rated again, the latest one."""
+    rows = present(history(raw_ratings, delivered_ratings), ["user_id", "movie_id"], ["timestamp"])
+    table = tables.preprocess_ratings(rows)
     yield from require("ratings", checks.complete(table))
-    yield dg.MaterializeResult(value=table, metadata={"years": counts_metadata(table["rating_year"])})
+    yield dg.MaterializeResult(
+        value=table,
+        metadata={"years": counts_metadata(table["rating_year"]), "delivered": int((table["delivery"] > BASE).sum())},
+    )
 
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from ml.data.intake import Intake
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.schema import RAW_FILES, DatasetSize
@@ -14,6 +15,7 @@ from orchestration import run_lock
 from orchestration.digests import digest
 from orchestration.settings import PROJECT_ROOT, Settings
 
+RECEIVED = "received"  # under the home: the files that were taken in
 RANDOM, TEMPORAL, PAPER = "random", "temporal", "paper"
 SPLITS = (RANDOM, "sequential", TEMPORAL, PAPER)
 
@@ -48,6 +50,17 @@ class RawData(dg.ConfigurableResource):
     def name_of(self, split: str) -> str:
         """The name that the data set has when it is split in this way."""
         return self._resolved.dataset if split == RANDOM else f"{self._resolved.dataset}-{split}"
+
+    @property
+    def takes_deliveries(self) -> bool:
+        """Whether ratings that came after the base files count; the paper measures on the published data."""
+        return self.split != PAPER
+
+    @property
+    def intake(self) -> Intake:
+        """Where later files arrive; the same for all splits of a data set."""
+        name = self.name_of(RANDOM)
+        return Intake(Settings().incoming / name, Settings().local_home / RECEIVED / name)
 
     @property
     def known_size(self) -> DatasetSize | None:

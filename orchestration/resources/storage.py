@@ -50,6 +50,10 @@ class Storage(dg.ConfigurableResource):
         write_atomically(path, as_parquet(table))
         return path
 
+    def read_table(self, name: str) -> pd.DataFrame:
+        """The table ``<name>.parquet``."""
+        return pd.read_parquet(io.BytesIO((self.tables / f"{name}.parquet").read_bytes()))
+
     def read_document(self, name: str) -> dict[str, Any]:
         """The document ``<name>.json``."""
         document: dict[str, Any] = json.loads((self.tables / f"{name}.json").read_bytes())

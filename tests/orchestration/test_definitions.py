@@ -11,7 +11,10 @@ from orchestration.definitions import build_definitions
 from orchestration.settings import PROJECT_ROOT
 
 GROUPS = {
-    "raw": {"raw_users", "raw_movies", "raw_ratings"},
+    "raw": {
+        "raw_users", "raw_movies", "raw_ratings",
+        "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
+    },
     "tables": {"users", "movies", "ratings", "interactions"},
     "features": {"feature_map", "encoded_interactions", "train_interactions", "test_interactions"},
     "models": set(MODELS),
@@ -34,13 +37,15 @@ CHECKS = {
     "movies": {"complete"},
     "ratings": {"complete"},
     "interactions": {"row_count", "unique_keys", "complete"},
-    "feature_map": {"cardinalities"},
+    "deliveries": {"all_taken_in"},
+    "feature_map": {"cardinalities", "codes_kept"},
     "encoded_interactions": {"row_count", "complete", "codes_in_range"},
     "train_interactions": {"whole_split"},
     **{model: {"losses_fall"} for model in (*MODELS, *PAPER_MODELS)},
     **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
     "top10_recommendations": {f"{check}_{model}" for check in ("top_lists", "promoted") for model in MODELS},
 }
+WARNINGS = {"all_taken_in"}
 PUBLISHING = ("promotion", "top10_recommendations", "pruned_versions")
 SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
 
@@ -69,7 +74,8 @@ def test_checks_block_but_for_those_that_warn(definitions: dg.Definitions) -> No
     checks: dict[str, set[str]] = {}
     for key in graph.asset_check_keys:
         checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
-        assert graph.get_check_spec(key).blocking != key.name.startswith("promoted_"), key
+        warns = key.name in WARNINGS or key.name.startswith("promoted_")
+        assert graph.get_check_spec(key).blocking != warns, key
     assert checks == CHECKS
 
 
@@ -113,11 +119,10 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(definitions: dg.Defin
     assert set(config["reasons"]) == everything - {"run_plan"}
 
 
-def test_sensors_watch_by_default(definitions: dg.Definitions) -> None:
+def test_sensors_watch_by_default_but_for_that_of_arrivals(definitions: dg.Definitions) -> None:
     sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or ()}
-    assert sensors == dict.fromkeys(
-        ("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING
-    )
+    running = dict.fromkeys(("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING)
+    assert sensors == {**running, "arrivals": dg.DefaultSensorStatus.STOPPED}
 
 
 def test_schedule_is_set_by_the_environment(env: pytest.MonkeyPatch) -> None:

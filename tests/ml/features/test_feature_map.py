@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pandas as pd
 import pytest
 
 from ml import schema
+from ml.data.movielens import RawTables
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
+from ml.features.tables import preprocess_ratings
 
 FIELDS = (
     schema.Field("zip", "user"),
@@ -48,6 +51,65 @@ def test_fit_sorts_the_distinct_values_of_each_field_in_the_given_order() -> Non
         ("rating_month", "context", (4, 12)),
         ("age", "user", (1, 18, 56)),
     ]
+
+
+def came(kind: str, *rows: tuple[object, ...]) -> pd.DataFrame:
+    """Rows of a history; the last value of each is the delivery."""
+    columns = {"user": ["user_id", "zip"], "movie": ["movie_id", "genre1"], "rating": ["user_id", "movie_id", "month"]}
+    return pd.DataFrame(rows, columns=[*columns[kind], "delivery"]).astype({"delivery": "int32"})
+
+
+GROWN = (
+    schema.Field("user_id", "user"),
+    schema.Field("zip", "user"),
+    schema.Field("movie_id", "movie"),
+    schema.Field("genre1", "movie"),
+    schema.Field("month", "context"),
+)
+
+
+def test_values_that_are_delivered_have_codes_behind_the_others() -> None:
+    users = came("user", (5, "m", 0), (3, "x", 0), (9, "a", 0), (4, "b", 1), (5, "c", 2), (1, "a", 2), (7, "q", 3))
+    movies = came("movie", (20, "War", 0), (10, "Drama", 0), (30, "Crime", 0), (15, "Action", 2))
+    ratings = came(
+        "rating",
+        (5, 20, 6, 0), (3, 10, 4, 0),  # user 9 and movie 30 have no rating yet
+        (4, 20, 2, 1), (9, 30, 1, 3), (1, 15, 3, 3),  # user 1 and movie 15 came before their first rating
+    )  # fmt: skip
+    grown = FeatureMap.grow(users, movies, ratings, fields=GROWN)
+    assert grown.values == {
+        "user_id": (3, 5, 4, 1, 9),  # user 7 has no rating
+        "zip": ("m", "x", "b", "c", "a"),
+        "movie_id": (10, 20, 15, 30),
+        "genre1": ("Drama", "War", "Action", "Crime"),
+        "month": (4, 6, 2, 1, 3),
+    }
+
+
+def test_grown_on_base_rows_it_is_fitted(
+    small_raw: RawTables, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
+) -> None:
+    tables = (small_users, small_movies, preprocess_ratings(small_raw.ratings))
+    assert FeatureMap.grow(*(table.assign(delivery=0) for table in tables)) == FeatureMap.fit(small_interactions)
+
+
+def test_no_code_ever_changes() -> None:
+    rng = np.random.default_rng(3)
+    users = came("user", *((int(u), str(u % 7 + d), d) for d in range(6) for u in rng.choice(40, 8, replace=False)))
+    movies = came("movie", *((int(m), str(m % 5 + d), d) for d in range(6) for m in rng.choice(40, 8, replace=False)))
+    ratings = came(
+        "rating", *((int(u), int(m), int(u + d), d) for d in range(6) for u, m in rng.integers(0, 40, (9, 2)))
+    )
+    known = ratings["user_id"].isin(users["user_id"]) & ratings["movie_id"].isin(movies["movie_id"])
+    ratings = ratings[known]
+    nights = [
+        FeatureMap.grow(*(rows[rows["delivery"] <= night] for rows in (users, movies, ratings)), fields=GROWN)
+        for night in range(6)
+    ]
+    for before, after in itertools.pairwise(nights):
+        for name, values in before.values.items():
+            assert after.values[name][: len(values)] == values
+    assert nights[-1].field_dims > nights[0].field_dims
 
 
 def test_names_and_sizes_are_in_field_order() -> None:

@@ -159,6 +159,33 @@ def test_strategies_agree_on_the_sizes(strategy: Strategy, rows: int, share: flo
     assert (len(train), len(test)) == (rows - test_rows, test_rows)
 
 
+def grown_table(base: int, *deliveries: int) -> pd.DataFrame:
+    """Base rows and the rows of some deliveries, by their numbers of rows."""
+    numbers = np.repeat(np.arange(len(deliveries) + 1), (base, *deliveries))
+    return table(np.arange(len(numbers))).assign(first_delivery=numbers.astype(np.int32))
+
+
+def test_rows_stay_on_their_side_as_others_come() -> None:
+    sides: dict[int, str] = {}
+    for deliveries in ((), (300,), (300, 1), (300, 1, 50)):
+        interactions = grown_table(200, *deliveries)
+        train, test = split_interactions(interactions)
+        assert sorted([*train["row"], *test["row"]]) == list(range(len(interactions)))
+        now = dict.fromkeys(train["row"], "train") | dict.fromkeys(test["row"], "test")
+        assert {row: now[row] for row in sides} == sides
+        sides = now
+    of_first = [sides[row] for row in range(200, 500)]
+    assert 0.1 < of_first.count("test") / 300 < 0.3
+    before, _ = split_interactions(table(np.arange(200)))
+    assert [row for row in split_interactions(grown_table(200, 300))[0]["row"] if row < 200] == before["row"].tolist()
+
+
+def test_delivered_rows_stand_among_the_others() -> None:
+    train, _ = split_interactions(grown_table(500, 500))
+    tail = train["row"].tail(100)
+    assert 30 < (tail >= 500).sum() < 70
+
+
 @pytest.mark.parametrize("strategy", ["Random", "time", ""])
 def test_unknown_strategy_is_refused(strategy: str) -> None:
     with pytest.raises(

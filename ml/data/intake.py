@@ -1,0 +1,254 @@
+"""Take in files that arrive after the base files: validated whole, counted once, the bad ones put aside.
+
+A file passes from the incoming directory to ``pending`` there, so that whoever delivers can write the same name again.
+From there it passes to the received files and their ledger, or to ``quarantine`` with a report, or it stays and waits
+for the users or movies that it refers to.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ml.data import movielens
+from ml.data.ledger import KINDS, MOVIES, RATINGS, USERS, Entry, Ledger, kind_and_date
+from ml.errors import DataError
+from ml.files import sync_directory, write_durably
+
+PENDING, QUARANTINE = "pending", "quarantine"
+_DAY = dt.timedelta(days=1)
+_READERS = {USERS: movielens.read_users, MOVIES: movielens.read_movies, RATINGS: movielens.read_rerated}
+_IDS = {USERS: "user_id", MOVIES: "movie_id"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """Ids that ratings may refer to, beside delivered ones; int."""
+
+    users: pd.Series
+    movies: pd.Series
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that has arrived.
+
+    Attributes:
+        path: where it lies.
+        name: that it arrived with.
+        kind: users, movies or ratings.
+        date: of its name.
+        digest: SHA-256 of its bytes.
+        rows: its lines, where it could be read.
+        reason: why it is not taken in.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    date: str
+    digest: str
+    rows: int = 0
+    reason: str = ""
+
+
+@dataclass
+class Sorting:
+    """What is to become of the files that have arrived.
+
+    Attributes:
+        good: to be taken in, in this order.
+        bad: to be put aside.
+        waiting: refer to users or movies that are not known yet.
+        repeated: were taken in before.
+    """
+
+    good: list[Arrival] = field(default_factory=list)
+    bad: list[Arrival] = field(default_factory=list)
+    waiting: list[Arrival] = field(default_factory=list)
+    repeated: list[Arrival] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has arrived."""
+        return not (self.good or self.bad or self.waiting or self.repeated)
+
+
+class Intake:
+    """The way of files from an incoming directory to the received ones.
+
+    Args:
+        incoming: where files arrive.
+        received: where those taken in are kept, with the ledger.
+    """
+
+    def __init__(self, incoming: Path, received: Path) -> None:
+        self.incoming, self.received = incoming, received
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was taken in. Raises DataError."""
+        return Ledger.load(self.received)
+
+    def others(self) -> list[str]:
+        """Names in the incoming directory that are not those of deliveries; they are left alone."""
+        if not self.incoming.is_dir():
+            return []
+        return sorted(path.name for path in self.incoming.iterdir() if path.is_file() and not kind_and_date(path.name))
+
+    def arrived(self) -> str:
+        """Names, sizes and times of what was not claimed yet; empty where there is nothing."""
+        stats = [(path.name, path.stat()) for path in _deliveries(self.incoming)]
+        return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
+
+    def claim(self) -> None:
+        """Move what has arrived to ``pending``, where nobody else writes. Raises OSError."""
+        pending = self.incoming / PENDING
+        pending.mkdir(parents=True, exist_ok=True)
+        for path in _deliveries(self.incoming):
+            target = pending / path.name
+            path.rename(pending / f"{path.name}.{uuid.uuid4().hex[:8]}" if target.exists() else target)
+
+    def sort(self, known: Known, claimed_only: bool = False) -> Sorting:
+        """Look at what has arrived, and change nothing.
+
+        Args:
+            known: ids of the base files.
+            claimed_only: leave out what is not claimed yet.
+
+        Raises:
+            DataError: the ledger or a received file is damaged.
+        """
+        ledger, sorting = self.ledger, Sorting()
+        seen = ledger.digests
+        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
+        for kind in ids:
+            ids[kind] |= set(self.read(kind)[_IDS[kind]])
+        for arrival in self._arrivals(claimed_only):
+            if arrival.digest in seen:
+                sorting.repeated.append(arrival)
+                continue
+            try:
+                table = _read(arrival)
+            except DataError as error:
+                sorting.bad.append(_refused(arrival, error))
+                continue
+            if arrival.kind in ids:
+                ids[arrival.kind] |= set(table[_IDS[arrival.kind]])
+            try:
+                _require_known(arrival, table, ids)
+            except DataError as error:
+                sorting.waiting.append(_refused(arrival, error))
+                continue
+            seen.add(arrival.digest)
+            sorting.good.append(replace(arrival, rows=len(table)))
+        return sorting
+
+    def settle(self, sorting: Sorting) -> Ledger:
+        """Do what a sorting of ``pending`` says; the ledger changes at once or not at all.
+
+        Raises:
+            OSError: a file cannot be written or moved; what was not settled stays where it is.
+        """
+        for arrival in sorting.bad:
+            self._quarantine(arrival)
+        ledger = self.ledger
+        if sorting.good:
+            ledger = ledger.with_intake((each.kind, each.date, each.digest, each.rows) for each in sorting.good)
+            for entry, arrival in zip(ledger.of_last_intake(), sorting.good, strict=True):
+                write_durably(self.received / entry.file, arrival.path.read_bytes())
+            ledger.save(self.received)
+        for arrival in (*sorting.good, *sorting.repeated):
+            arrival.path.unlink()
+        return ledger
+
+    def read(self, kind: str) -> pd.DataFrame:
+        """All rows that deliveries brought, as the base file's, with delivery (int32, its number) and date (str).
+
+        Raises:
+            DataError: a received file is missing or is not what was taken in.
+        """
+        tables = [
+            _READERS[kind](self._checked(entry)).assign(delivery=np.int32(entry.sequence), date=entry.date)
+            for entry in self.ledger.of(kind)
+        ]
+        return pd.concat(tables, ignore_index=True) if tables else nothing_delivered(kind)
+
+    def _arrivals(self, claimed_only: bool) -> list[Arrival]:
+        paths = _deliveries(self.incoming / PENDING)
+        if not claimed_only:
+            paths += _deliveries(self.incoming)
+        found = []
+        for path in paths:
+            name = _name(path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found.append(Arrival(path, name, *(kind_and_date(name) or ("", "")), digest))
+        return sorted(found, key=lambda arrival: (KINDS.index(arrival.kind), arrival.date, arrival.digest))
+
+    def _quarantine(self, arrival: Arrival) -> None:
+        folder = self.incoming / QUARANTINE
+        target = folder / arrival.name
+        if target.exists():
+            target = folder / f"{arrival.name}.{arrival.digest[:8]}"
+        report = {"file": arrival.name, "sha256": arrival.digest, "reason": arrival.reason}
+        write_durably(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+        arrival.path.replace(target)
+        sync_directory(folder)
+
+    def _checked(self, entry: Entry) -> Path:
+        path = self.received / entry.file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
+            raise DataError(f"{path}: missing or not as it was taken in; restore it from a backup")
+        return path
+
+
+def nothing_delivered(kind: str) -> pd.DataFrame:
+    """What ``Intake.read`` gives where nothing was taken in: no rows, the columns of the kind."""
+    types = {**movielens.DTYPES[kind], "delivery": "int32", "date": "str"}
+    return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
+
+
+def _deliveries(folder: Path) -> list[Path]:
+    """Regular files named as deliveries are; in ``pending`` perhaps with something behind the name."""
+    if not folder.is_dir():
+        return []
+    names = {path: _name(path) if folder.name == PENDING else path.name for path in sorted(folder.iterdir())}
+    return [path for path, name in names.items() if path.is_file() and not path.is_symlink() and kind_and_date(name)]
+
+
+def _name(path: Path) -> str:
+    """The name that a pending file arrived with."""
+    return path.name.partition(".dat")[0] + ".dat"
+
+
+def _read(arrival: Arrival) -> pd.DataFrame:
+    """The file's rows. Raises DataError."""
+    table = _READERS[arrival.kind](arrival.path)
+    if arrival.kind == RATINGS:
+        # A rating from the future would become the month that is recommended for.
+        last = dt.date.fromisoformat(arrival.date) + _DAY
+        end = dt.datetime.combine(last + _DAY, dt.time(), dt.UTC).timestamp()
+        movielens.require(
+            arrival.path, table["timestamp"] < end, table["timestamp"], f"a timestamp until {last}, by the file's date"
+        )
+    return table
+
+
+def _require_known(arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[int]]) -> None:
+    if arrival.kind != RATINGS:
+        return
+    for kind, column in _IDS.items():
+        known: Collection[int] = ids[kind]
+        movielens.require(
+            arrival.path, table[column].isin(known), table[column], f"a {column} of {kind}.dat or a {kind} delivery"
+        )
+
+
+def _refused(arrival: Arrival, error: DataError) -> Arrival:
+    return replace(arrival, reason=str(error).replace(str(arrival.path), arrival.name))

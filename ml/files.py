@@ -1,0 +1,30 @@
+"""Write files so that a reader sees the old one or the new one, also after a power failure."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write under a temporary name beside ``path``, bring it to the disk, then rename it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Bring a directory's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

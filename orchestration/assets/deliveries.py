@@ -1,0 +1,110 @@
+"""What has arrived after the base files."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from ml.data.intake import Intake, Known, Sorting, nothing_delivered
+from ml.data.ledger import KINDS, Ledger
+from ml.errors import DataError
+from orchestration.assets.common import DOCUMENTS, OWNERS
+from orchestration.code_versions import code_version
+from orchestration.freshness import DELIVERIES
+from orchestration.metadata import markdown_table
+from orchestration.resources.source import RawData
+
+_COMMON: dict[str, Any] = {"group_name": "raw", "owners": OWNERS, "code_version": code_version(__name__)}
+_CHECK = "all_taken_in"
+
+
+@dg.multi_asset(
+    name="take_deliveries",
+    outs={
+        DELIVERIES: dg.AssetOut(
+            description="The ledger of the files that were taken in after the base files.",
+            kinds={"json"},
+            io_manager_key=DOCUMENTS,
+            **_COMMON,
+        ),
+        **{
+            f"delivered_{kind}": dg.AssetOut(
+                description=f"All rows of {kind} that were delivered, in the order in which they came.",
+                kinds={"parquet"},
+                **_COMMON,
+            )
+            for kind in KINDS
+        },
+    },
+    check_specs=[
+        dg.AssetCheckSpec(
+            _CHECK, asset=DELIVERIES, description="No file that arrived was put aside, and none waits for another."
+        )
+    ],
+)
+def take_deliveries(
+    context: dg.AssetExecutionContext, raw_data: RawData, raw_users: pd.DataFrame, raw_movies: pd.DataFrame
+) -> Iterator[Any]:
+    """Take in all files that have arrived; put bad ones aside with a report."""
+    intake, sorting = raw_data.intake, Sorting()
+    try:
+        if raw_data.takes_deliveries:
+            intake.claim()
+            sorting = intake.sort(Known(raw_users["user_id"], raw_movies["movie_id"]), claimed_only=True)
+            yield _check(sorting)  # before anything is moved, so that it is not lost with this process
+            ledger = intake.settle(sorting)
+            tables = {kind: intake.read(kind) for kind in KINDS}
+        else:
+            yield _check(sorting)
+            ledger, tables = Ledger(), {kind: nothing_delivered(kind) for kind in KINDS}
+    except DataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    context.log.info(f"{len(sorting.good)} files taken in, {len(sorting.bad)} put aside, {len(sorting.waiting)} wait")
+    yield dg.MaterializeResult(
+        asset_key=DELIVERIES,
+        value=ledger.to_dict(),
+        data_version=dg.DataVersion(ledger.version(*KINDS)),
+        metadata=_facts(intake, sorting, ledger),
+    )
+    for kind, table in tables.items():
+        yield dg.MaterializeResult(
+            asset_key=f"delivered_{kind}",
+            value=table,
+            data_version=dg.DataVersion(ledger.version(kind)),
+            metadata={"files": len(ledger.of(kind))},
+        )
+
+
+def _check(sorting: Sorting) -> dg.AssetCheckResult:
+    refused = [*sorting.bad, *sorting.waiting]
+    told = [f"{each.name} was put aside: {each.reason}" for each in sorting.bad]
+    told += [f"{each.name} waits: {each.reason}" for each in sorting.waiting]
+    return dg.AssetCheckResult(
+        asset_key=DELIVERIES,
+        check_name=_CHECK,
+        passed=not refused,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(told) or "Every file that arrived was taken in.",
+    )
+
+
+def _facts(intake: Intake, sorting: Sorting, ledger: Ledger) -> dict[str, Any]:
+    fates = {
+        "taken in": sorting.good,
+        "put aside": sorting.bad,
+        "waits": sorting.waiting,
+        "taken in before": sorting.repeated,
+    }
+    rows = [(each.name, fate, each.rows, each.reason) for fate, files in fates.items() for each in files]
+    return {
+        "incoming": dg.MetadataValue.path(str(intake.incoming)),
+        "files_taken_in": len(sorting.good),
+        "files_put_aside": len(sorting.bad),
+        "files_waiting": len(sorting.waiting),
+        "files_repeated": len(sorting.repeated),
+        "files_in_all": len(ledger.entries),
+        **{f"{kind}_delivered": sum(each.rows for each in sorting.good if each.kind == kind) for kind in KINDS},
+        "files": markdown_table(pd.DataFrame(rows, columns=["file", "fate", "rows", "reason"])),
+        "left_alone": ", ".join(intake.others()) or "none",
+    }

@@ -1,0 +1,244 @@
+import itertools
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ml.data.intake import PENDING, QUARANTINE, Intake, Known, Sorting, nothing_delivered
+from ml.data.ledger import KINDS, Ledger, kind_and_date
+from ml.errors import DataError
+
+KNOWN = Known(pd.Series([1, 2]), pd.Series([10, 20]))
+MARCH_1, MARCH_2 = 1_046_476_800, 1_046_563_200  # midnight UTC in 2003
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    return Intake(tmp_path / "incoming", tmp_path / "received")
+
+
+def deliver(intake: Intake, name: str, *lines: str) -> Path:
+    """Put a file where deliveries arrive, as its sender would."""
+    intake.incoming.mkdir(exist_ok=True)
+    path = intake.incoming / name
+    temporary = path.with_name(f".{name}.part")
+    temporary.write_text("".join(f"{line}\n" for line in lines), "latin-1")
+    return temporary.rename(path)
+
+
+def take(intake: Intake) -> Sorting:
+    """One intake."""
+    intake.claim()
+    sorting = intake.sort(KNOWN, claimed_only=True)
+    intake.settle(sorting)
+    return sorting
+
+
+def left(intake: Intake) -> set[str]:
+    return {str(path.relative_to(intake.incoming)) for path in intake.incoming.rglob("*") if path.is_file()}
+
+
+def rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
+    return list(frame.itertuples(index=False, name=None))
+
+
+def test_files_are_taken_in_once_and_numbered(intake: Intake) -> None:
+    deliver(intake, "ratings-2003-03-02.dat", f"3::30::5::{MARCH_2}", f"1::10::2::{MARCH_1}")
+    deliver(intake, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
+    deliver(intake, "users-2003-03-02.dat", "3::F::25::4::00123")
+    deliver(intake, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
+    sorting = take(intake)
+    assert [arrival.name for arrival in sorting.good] == [
+        "users-2003-03-02.dat", "movies-2003-03-02.dat", "ratings-2003-03-01.dat", "ratings-2003-03-02.dat",
+    ]  # fmt: skip
+    assert left(intake) == set()
+    assert rows(intake.read("users")) == [(3, "F", 25, 4, "00123", 1, "2003-03-02")]
+    assert rows(intake.read("movies")) == [(30, "Harbour (2003)", "Drama", 2, "2003-03-02")]
+    assert rows(intake.read("ratings")) == [
+        (2, 20, 4, MARCH_1, 3, "2003-03-01"),
+        (3, 30, 5, MARCH_2, 4, "2003-03-02"),
+        (1, 10, 2, MARCH_1, 4, "2003-03-02"),
+    ]
+    entries = intake.ledger.entries
+    assert [(entry.sequence, entry.intake, entry.rows) for entry in entries] == [
+        (1, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 2),
+    ]  # fmt: skip
+    assert [entry.file for entry in entries][-1] == "000004-ratings-2003-03-02.dat"
+
+
+def test_a_file_delivered_again_counts_once_under_whatever_name(intake: Intake) -> None:
+    line = f"1::10::2::{MARCH_1}"
+    for name in ("ratings-2003-03-01.dat", "ratings-2003-03-02.dat"):
+        deliver(intake, name, line)
+    sorting = take(intake)
+    assert [arrival.name for arrival in sorting.repeated] == ["ratings-2003-03-02.dat"]
+    deliver(intake, "ratings-2003-03-01.dat", line)
+    assert [arrival.name for arrival in take(intake).repeated] == ["ratings-2003-03-01.dat"]
+    assert len(intake.read("ratings")) == 1
+    assert left(intake) == set()
+
+
+def test_the_same_name_with_other_rows_counts_as_well(intake: Intake) -> None:
+    for stars in (2, 3):
+        deliver(intake, "ratings-2003-03-01.dat", f"1::10::{stars}::{MARCH_1}")
+        intake.claim()  # both are pending
+    assert [arrival.name for arrival in take(intake).good] == ["ratings-2003-03-01.dat"] * 2
+    assert sorted(intake.read("ratings")["rating"]) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "reason"),
+    [
+        ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_1}", "1::10::9::5"], "line 2: found '9', expected a rating"),
+        ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_1}", "1::10::4"], "line 2: found '1::10::4', expected 4"),
+        ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_2 + 86_400}"], "expected a timestamp until 2003-03-02"),
+        ("ratings-2003-03-01.dat", [], "empty"),
+        ("users-2003-03-01.dat", ["3::X::25::4::00123"], "line 1: found 'X', expected gender one of F, M"),
+        ("users-2003-03-01.dat", ["3::F::25::4::1", "3::F::25::4::1"], "line 2: found '3', expected user_id only once"),
+        ("movies-2003-03-01.dat", ["30::Harbour::Drama"], "line 1: found 'Harbour', expected a title that ends in"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_put_aside_whole_with_a_report(intake: Intake, name: str, lines: list[str], reason: str) -> None:
+    deliver(intake, name, *lines)
+    deliver(intake, "ratings-2003-02-28.dat", "2::20::4::5")
+    before = (intake.incoming / name).read_bytes()
+    sorting = take(intake)
+    assert [arrival.name for arrival in sorting.good] == ["ratings-2003-02-28.dat"]
+    [bad] = sorting.bad
+    assert bad.reason.startswith(name)
+    assert reason in bad.reason
+    assert left(intake) == {f"{QUARANTINE}/{name}", f"{QUARANTINE}/{name}.json"}
+    assert (intake.incoming / QUARANTINE / name).read_bytes() == before
+    assert json.loads((intake.incoming / QUARANTINE / f"{name}.json").read_text("utf-8"))["reason"] == bad.reason
+    assert len(intake.read("ratings")) == 1
+
+
+def test_two_bad_files_of_one_name_are_both_kept(intake: Intake) -> None:
+    for line in ("x", "y"):
+        deliver(intake, "ratings-2003-03-01.dat", line)
+        take(intake)
+    assert len([path for path in left(intake) if not path.endswith(".json")]) == 2
+
+
+def test_the_last_moment_of_the_next_day_is_taken(intake: Intake) -> None:
+    deliver(intake, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_2 + 86_399}")
+    assert len(take(intake).good) == 1
+
+
+def test_ratings_wait_for_their_users_and_movies(intake: Intake) -> None:
+    deliver(intake, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}", f"3::10::2::{MARCH_1}")
+    [waiting] = take(intake).waiting
+    assert waiting.reason.startswith("ratings-2003-03-01.dat, line 2: found '3', expected a user_id of users.dat")
+    assert left(intake) == {f"{PENDING}/ratings-2003-03-01.dat"}
+    assert intake.ledger == Ledger()
+    deliver(intake, "users-2003-03-05.dat", "3::F::25::4::00123")  # late and out of order
+    assert len(take(intake).good) == 2
+    assert left(intake) == set()
+    deliver(intake, "ratings-2003-03-06.dat", f"3::10::5::{MARCH_2}")  # the user stays known
+    assert len(take(intake).good) == 1
+
+
+def test_other_files_are_left_alone(intake: Intake, tmp_path: Path) -> None:
+    names = ["notes.txt", "ratings-2003-03-01.dat.tmp", "ratings-2003-13-01.dat", ".ratings-2003-03-01.dat"]
+    for name in names:
+        deliver(intake, name, f"1::10::2::{MARCH_1}")
+    (tmp_path / "elsewhere").write_text(f"1::10::2::{MARCH_1}\n")
+    (intake.incoming / "ratings-2003-03-01.dat").symlink_to(tmp_path / "elsewhere")
+    assert take(intake).empty
+    assert left(intake) == {*names, "ratings-2003-03-01.dat"}
+    assert set(names) <= set(intake.others())
+    assert intake.arrived() == ""
+
+
+def test_looking_changes_nothing(intake: Intake) -> None:
+    deliver(intake, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    deliver(intake, "ratings-2003-03-02.dat", "x")
+    deliver(intake, "ratings-2003-03-03.dat", "7::10::2::5")
+    before = left(intake)
+    sorting = intake.sort(KNOWN)
+    assert [len(files) for files in (sorting.good, sorting.bad, sorting.waiting)] == [1, 1, 1]
+    assert left(intake) == before
+    assert not intake.received.exists()
+    assert intake.arrived().startswith("ratings-2003-03-01.dat:")
+
+
+@pytest.mark.parametrize("cut_off", range(8))
+def test_an_intake_that_is_cut_off_is_completed_by_the_next(
+    intake: Intake, cut_off: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off before the first, second ... of the steps that change something on the disk."""
+    deliver(intake, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    deliver(intake, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
+    deliver(intake, "ratings-2003-03-03.dat", "x")
+    steps = 0
+
+    def counted(method: str) -> None:
+        original = getattr(Path, method)
+
+        def step(self: Path, *arguments: object, **named: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps > cut_off:
+                raise KeyboardInterrupt
+            return original(self, *arguments, **named)
+
+        monkeypatch.setattr(Path, method, step)
+
+    with monkeypatch.context() as patch:
+        for method in ("rename", "replace", "unlink"):
+            counted(method)
+        with pytest.raises(KeyboardInterrupt):
+            take(intake)
+        patch.undo()
+    monkeypatch.undo()
+    take(intake)
+    assert sorted(rows(intake.read("ratings")[["user_id", "rating"]])) == [(1, 2), (2, 3)]
+    assert [entry.sequence for entry in intake.ledger.entries] == [1, 2]
+    shown = {name for name in left(intake) if not Path(name).name.startswith(".")}  # the others are unfinished
+    assert shown == {f"{QUARANTINE}/ratings-2003-03-03.dat", f"{QUARANTINE}/ratings-2003-03-03.dat.json"}
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("1::10::5::5\n")])
+def test_a_received_file_that_is_not_as_it_was_taken_in_is_named(intake: Intake, damage: object) -> None:
+    deliver(intake, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    take(intake)
+    damage(intake.received / "000001-ratings-2003-03-01.dat")  # type: ignore[operator]
+    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or not as it was taken in"):
+        intake.read("ratings")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"version": 1, "files": [{"sequence": 2}]}', '{"version": 2, "files": []}']
+)
+def test_a_damaged_ledger_is_named(intake: Intake, text: str) -> None:
+    intake.received.mkdir()
+    (intake.received / "ledger.json").write_text(text)
+    with pytest.raises(DataError, match=r"ledger\.json: "):
+        intake.sort(KNOWN)
+
+
+def test_version_changes_with_its_own_kinds_only(intake: Intake) -> None:
+    versions = [[intake.ledger.version(kind) for kind in KINDS]]
+    for name, line in (("users-2003-03-01.dat", "3::F::25::4::1"), ("ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")):
+        deliver(intake, name, line)
+        take(intake)
+        versions.append([intake.ledger.version(kind) for kind in KINDS])
+    changed = [[a != b for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(versions)]
+    assert changed == [[True, False, False], [False, False, True]]
+
+
+def test_nothing_delivered_has_the_columns_and_types_of_something(intake: Intake) -> None:
+    deliver(intake, "users-2003-03-01.dat", "3::F::25::4::1")
+    deliver(intake, "movies-2003-03-01.dat", "30::Harbour (2003)::Drama")
+    deliver(intake, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
+    take(intake)
+    for kind in KINDS:
+        assert nothing_delivered(kind).dtypes.to_dict() == intake.read(kind).dtypes.to_dict()
+        assert len(nothing_delivered(kind)) == 0
+
+
+def test_names_of_deliveries() -> None:
+    assert kind_and_date("movies-2003-02-28.dat") == ("movies", "2003-02-28")
+    for name in ("movies-2003-02-30.dat", "Movies-2003-02-28.dat", "tags-2003-02-28.dat", "movies-2003-02-28.dat.1"):
+        assert kind_and_date(name) is None
