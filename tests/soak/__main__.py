@@ -17,11 +17,12 @@ def main(nights: int) -> int:
 
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         soak = Soak(Path(folder), say)
-        for kind, fault in plan(nights):
-            soak.night(kind, fault)
+        for kind, fault, arrival in plan(nights):
+            soak.night(kind, fault, arrival)
             write_report(Settings().local_home / "bench" / "soak.json", soak.report())
-    faults = ", ".join(f"{kind} {count}" for kind, count in soak.faults.items())
-    say(f"{soak.nights} nights ({faults}): {len(soak.violations)} violations")
+    for what in (soak.faults, soak.arrivals):
+        say(", ".join(f"{kind} {count}" for kind, count in what.items()))
+    say(f"{soak.nights} nights: {len(soak.violations)} violations")
     return 1 if soak.violations else 0
 
 

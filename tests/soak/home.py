@@ -1,5 +1,6 @@
 """A home of the pipeline and the runs in it, as processes that can be killed."""
 
+import json
 import os
 import re
 import signal
@@ -9,9 +10,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-import numpy as np
 import yaml
 
 from ml.data.synthetic import SMALL, write_synthetic
@@ -21,7 +22,6 @@ HERE = Path(__file__).parent
 MODELS = ("autoint", "autoint_mlp")
 DATASET = "films"
 NIGHT_SECONDS = 600
-_RERATED = 40  # ratings that change from night to night
 
 
 class Home:
@@ -45,15 +45,16 @@ class Home:
         """Directory of the tables."""
         return self.folder / "tables" / DATASET
 
-    def receive(self, night: int) -> None:
-        """Change some ratings, the same ones for the same night."""
-        path = self.data / "ratings.dat"
-        lines = path.read_text("latin-1").splitlines()
-        rng = np.random.default_rng(night)
-        for at in rng.choice(len(lines), _RERATED, replace=False):
-            user, movie, _, time_ = lines[at].split("::")
-            lines[at] = f"{user}::{movie}::{rng.integers(1, 6)}::{time_}"
-        path.write_text("\n".join(lines) + "\n", "latin-1")
+    @property
+    def incoming(self) -> Path:
+        """Where deliveries arrive."""
+        return self.folder / "incoming" / DATASET
+
+    def codes(self) -> dict[str, list[Any]]:
+        """Values of each field in code order; empty before the first night."""
+        path = self.tables / "feature_map.json"
+        fields = json.loads(path.read_bytes())["fields"] if path.exists() else []
+        return {field["name"]: field["values"] for field in fields}
 
     def environment(self) -> dict[str, str]:
         """Of a run in this home."""

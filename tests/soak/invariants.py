@@ -1,19 +1,21 @@
 """What must hold after every night, whatever happened in it. Each function yields what does not."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
 
 from orchestration.housekeeping import START_SECONDS
+from tests.soak.arrivals import Truth
 from tests.soak.home import DATASET, Home
 
-USERS, LENGTH = 300, 10
+LENGTH = 10
 
 
-def whole_tables(home: Home) -> Iterator[str]:
-    """Every file can be read, and every published table is whole, of one version and of the published bundle's."""
+def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[str]:
+    """Every file can be read, and every published table is whole, of one version, and of these users where given."""
     for path in home.tables.glob("*"):
         try:
             pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_bytes())
@@ -28,12 +30,38 @@ def whole_tables(home: Home) -> Iterator[str]:
         lists = table.groupby("user_id")
         if len(versions) != 1:
             yield f"{path.name} has versions {', '.join(versions)}"
-        if (
-            len(lists) != USERS
-            or not (lists.size() == LENGTH).all()
-            or not (lists["movie_id"].nunique() == LENGTH).all()
-        ):
+        if users is not None and set(lists.groups) != set(users):
+            yield f"{path.name} has lists of {len(lists)} users, {len(users)} have rated"
+        if not (lists.size() == LENGTH).all() or not (lists["movie_id"].nunique() == LENGTH).all():
             yield f"{path.name} lacks lists"
+
+
+def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
+    """The tables hold what was delivered: every rating once, and of a movie that was rated again the latest."""
+    counted = len(pd.read_parquet(home.tables / "delivered_ratings.parquet"))
+    if counted != truth.delivered:
+        yield f"{counted} delivered ratings are counted, {truth.delivered} were delivered"
+    table = pd.read_parquet(home.tables / "interactions.parquet")
+    rows = table[["user_id", "movie_id", "timestamp", "rating"]].itertuples(index=False, name=None)
+    found = {(user, movie): (seconds, stars) for user, movie, seconds, stars in rows}
+    if len(found) != len(table):
+        yield f"{len(table) - len(found)} interactions are there twice"
+    for what, pairs in (
+        ("lost", truth.ratings.keys() - found.keys()),
+        ("invented", found.keys() - truth.ratings.keys()),
+    ):
+        if pairs:
+            yield f"{len(pairs)} interactions are {what}, {min(pairs)} among them"
+    wrong = [pair for pair in found.keys() & truth.ratings.keys() if found[pair] != truth.ratings[pair]]
+    if wrong:
+        yield f"{len(wrong)} interactions are not the latest rating, {min(wrong)} among them"
+
+
+def codes_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Old values have their old codes."""
+    for name, values in before.items():
+        if list(now[name][: len(values)]) != list(values):
+            yield f"codes of {name} have changed"
 
 
 def one_champion(home: Home) -> Iterator[str]:
@@ -53,12 +81,12 @@ def one_champion(home: Home) -> Iterator[str]:
 
 
 def no_twins(home: Home, nights: int) -> Iterator[str]:
-    """As many versions were made as there were nights with new data."""
+    """As many versions were made as there were nights with something new."""
     for model in home.models:
         versions = _client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'")
         newest = max(int(version.version) for version in versions)
         if newest != nights:
-            yield f"{model}: version {newest} after {nights} nights"
+            yield f"{model}: version {newest} after {nights} nights with something new"
 
 
 def nothing_left_running(home: Home) -> Iterator[str]:

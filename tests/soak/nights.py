@@ -1,16 +1,18 @@
-"""Many nights, each with new ratings and something that goes wrong, and what was found after each."""
+"""Many nights, each with files that arrive and something that goes wrong, and what was found after each."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from tests.soak import invariants
-from tests.soak.faults import KINDS, Fault
+from tests.soak import arrivals, invariants
+from tests.soak.arrivals import Sender
+from tests.soak.faults import FIRST_STEP, KINDS, Fault, kill_step
 from tests.soak.home import MODELS, NIGHT_SECONDS, Home
 
 
@@ -27,36 +29,54 @@ class Soak:
     def __init__(self, folder: Path, say: Callable[[str], None], seed: int = 1, models: Sequence[str] = MODELS) -> None:
         self.home, self.undisturbed = (Home(folder / name, models) for name in ("disturbed", "undisturbed"))
         self.faults: Counter[str] = Counter()
+        self.arrivals: Counter[str] = Counter()
         self.violations: list[str] = []
         self.nights = 0
+        self._versions = 0
         self._say, self._rng = say, np.random.default_rng(seed)
+        folders = [home.incoming for home in (self.home, self.undisturbed)]
+        self._sender = Sender(self.home.data, folders, np.random.default_rng(seed))
 
-    def night(self, kind: str, fault: Fault) -> None:
-        """Receive ratings, run with a fault, run again, and look at what came of it."""
+    def night(self, kind: str, fault: Fault, arrival: str = "usual") -> None:
+        """Deliver files, run with a fault, run again, and look at what came of it."""
         self.nights += 1
-        self._say(f"night {self.nights}: {kind}")
-        for home in (self.home, self.undisturbed):
-            home.receive(self.nights)
+        self._say(f"night {self.nights}: {kind}, {arrival}")
+        self._versions += self._sender.deliver(arrival) or not self._versions
+        self.arrivals[arrival] += 1
         try:
             fault(self.home, self._rng)
         except AssertionError as error:
             self._note("the fault itself", [str(error)])
         self.faults[kind] += 1
         self._note("after the fault", invariants.whole_tables(self.home))
+        codes = self.home.codes()
         with self.home.start() as next_run, self.undisturbed.start() as other:
             status, undisturbed = (process.wait(NIGHT_SECONDS) for process in (next_run, other))
         if status or undisturbed:
             self._note("the next run", [f"exit status {status}, undisturbed {undisturbed}"])
             return
-        self._note("whole tables", invariants.whole_tables(self.home))
+        self._note("whole tables", invariants.whole_tables(self.home, self._sender.truth.users))
+        self._note("every rating once", invariants.every_rating_once(self.home, self._sender.truth))
+        self._note("codes kept", invariants.codes_kept(codes, self.home.codes()))
         self._note("one champion", invariants.one_champion(self.home))
-        self._note("no twins", invariants.no_twins(self.home, self.nights))
+        self._note("no twins", invariants.no_twins(self.home, self._versions))
         self._note("nothing left running", invariants.nothing_left_running(self.home))
         self._note("same tables", invariants.same_tables(self.home, self.undisturbed))
 
     def report(self) -> dict[str, Any]:
         """What soak.json holds."""
-        return {"nights": self.nights, "faults": dict(self.faults), "violations": self.violations}
+        delivered = self.home.tables / "delivered_ratings.parquet"
+        ratings = {
+            "delivered": self._sender.truth.delivered,
+            "counted": len(pd.read_parquet(delivered)) if delivered.exists() else 0,
+        }
+        return {
+            "nights": self.nights,
+            "faults": dict(self.faults),
+            "arrivals": dict(self.arrivals),
+            "ratings": ratings,
+            "violations": self.violations,
+        }
 
     def _note(self, what: str, found: Iterator[str] | Sequence[str]) -> None:
         for text in found:
@@ -64,17 +84,24 @@ class Soak:
             self._say(f"  VIOLATION {self.violations[-1]}")
 
 
-def plan(nights: int, seed: int = 1) -> list[tuple[str, Fault]]:
-    """Faults of every kind in turn, and between any two a killed step, each step once before any comes again."""
+def plan(nights: int, seed: int = 1) -> list[tuple[str, Fault, str]]:
+    """Kind of fault, fault and arrival of every night.
+
+    Faults of every kind in turn, and between any two a killed step, that of the base files in the first night, of the
+    others each once before any comes again; arrivals of every kind in turn. An empty night has no step to kill.
+    """
     rng = np.random.default_rng(seed)
 
-    def drawn(kind: str) -> Iterator[Fault]:
+    def drawn(of: Sequence[Any]) -> Iterator[Any]:
         while True:
-            yield from (KINDS[kind][at] for at in rng.permutation(len(KINDS[kind])))
+            yield from (of[at] for at in rng.permutation(len(of)))
 
-    decks = {kind: drawn(kind) for kind in KINDS}
+    decks = {kind: drawn(KINDS[kind]) for kind in KINDS}
+    decks["kill_step"] = chain([kill_step(FIRST_STEP)], decks["kill_step"])
     order = [kind for other in KINDS if other != "kill_step" for kind in ("kill_step", other)]
-    return [(kind, next(decks[kind])) for kind in islice(cycle(order), nights)]
+    with_files = [kind for kind in arrivals.KINDS if kind != "empty"]
+    arriving = {killed: drawn(with_files if killed else arrivals.KINDS) for killed in (True, False)}
+    return [(kind, next(decks[kind]), next(arriving[kind == "kill_step"])) for kind in islice(cycle(order), nights)]
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

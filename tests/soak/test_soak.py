@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.orchestration.conftest import environment
-from tests.soak import invariants
+from tests.soak import arrivals, invariants
 from tests.soak.faults import KINDS, STEPS, kill_step
 from tests.soak.home import Home
 from tests.soak.nights import Soak, plan, write_report
@@ -32,7 +32,8 @@ def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
     assert soak.violations == []
     write_report(tmp_path / "bench" / "soak.json", soak.report())
     assert json.loads((tmp_path / "bench" / "soak.json").read_text()) == {
-        "nights": 1, "faults": {"kill_step": 1}, "violations": [],
+        "nights": 1, "faults": {"kill_step": 1}, "arrivals": {"usual": 1}, "ratings": {"delivered": 40, "counted": 40},
+        "violations": [],
     }  # fmt: skip
 
 
@@ -85,16 +86,18 @@ def test_other_tables_and_champions_are_found(soak: Soak, tmp_path: Path) -> Non
     assert "autoint: the champion is 1, the table is of 2" in invariants.one_champion(home)
     assert any(text.startswith("top10_autoint") for text in invariants.same_tables(home, soak.undisturbed))
     assert list(invariants.same_tables(soak.home, soak.undisturbed)) == []
-    assert list(invariants.no_twins(home, nights=2)) == ["autoint: version 1 after 2 nights"]
+    assert list(invariants.no_twins(home, nights=2)) == ["autoint: version 1 after 2 nights with something new"]
 
 
 def test_all_kinds_of_faults_come_and_every_step_is_killed() -> None:
-    nights = 2 * len(STEPS)
+    nights = 2 * (1 + len(STEPS))  # one step more in the first night
     planned = plan(nights)
-    counts = Counter(kind for kind, _ in planned)
+    counts = Counter(kind for kind, *_ in planned)
     assert set(counts) == set(KINDS)
-    assert counts["kill_step"] == len(STEPS)
-    killed = [fault for kind, fault in planned if kind == "kill_step"]
-    assert len(set(killed)) == len(STEPS)
-    assert plan(nights) == planned
-    assert plan(nights, seed=2) != planned
+    assert counts["kill_step"] == 1 + len(STEPS)
+    killed = [fault for kind, fault, _ in planned if kind == "kill_step"]
+    assert {arrival for *_, arrival in planned} == set(arrivals.KINDS)
+    assert "empty" not in {arrival for kind, _, arrival in planned if kind == "kill_step"}
+    assert len(set(killed)) == 1 + len(STEPS)
+    assert plan(nights)[1:] == planned[1:]
+    assert plan(nights, seed=2)[1:] != planned[1:]
