@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster import DagsterError
+from dagster._check import CheckError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ml.evaluation.drift_findings import DriftThresholds
@@ -25,7 +25,7 @@ class NightlyDeadline(BaseModel):
     def _dagster_accepts_it(self) -> "NightlyDeadline":
         try:
             self.policy()
-        except DagsterError as error:
+        except CheckError as error:
             raise ValueError(str(error)) from error
         return self
 
@@ -39,8 +39,8 @@ class TablesWindow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    warn_days: float = Field(gt=0)
-    fail_days: float = Field(gt=0)
+    warn_days: int = Field(ge=1)
+    fail_days: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _warns_first(self) -> "TablesWindow":

@@ -129,6 +129,14 @@ class Comparison:
         columns = {"intake": "int64", "measure": "str", "field": "str", "value": "float64"}
         return pd.concat([part[list(columns)] for part in parts], ignore_index=True).astype(columns)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Tonight's by name, ``<measure>`` or ``<measure>_<field>``; none where there are the base files alone."""
+        table = self.table
+        tonight = table[(table["intake"] == self.tonight) & (table["measure"] != "by_chance")].dropna(subset="value")
+        rows = tonight[["measure", "field", "value"]].itertuples(index=False)
+        return {measure if field == _ALL else f"{measure}_{field}": value for measure, field, value in rows}
+
 
 def compare_nights(interactions: pd.DataFrame, deliveries: Mapping[str, Any]) -> Comparison:
     """Compare the last intake's ratings with those of the intake before, or of the base files where there was none.

@@ -44,8 +44,8 @@ def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
     if comparison.tonight is None:
         return _not_judged(name, _NOTHING)
     before, tonight = (comparison.totals.loc[intake] for intake in (comparison.before, comparison.tonight))
-    found = ", ".join(f"{int(tonight[kind]):,} {kind}" for kind in _COUNTS)
-    brought = f"{_name(comparison.tonight).capitalize()} brought {found}"
+    ratings, users, movies = (f"{int(tonight[kind]):,} {kind}" for kind in _COUNTS)
+    brought = f"{_name(comparison.tonight).capitalize()} brought {ratings} by {users} of {movies}"
     if comparison.before == BASE:
         return _not_judged(name, f"{brought}; there is no earlier intake to compare the numbers with.")
     if max(before["ratings"], tonight["ratings"]) < thresholds.minimum_rows:
@@ -53,10 +53,9 @@ def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
     ratios = {kind: float(tonight[kind] / before[kind]) for kind in _COUNTS}
     allowed = thresholds.count_ratio
     outside = [kind for kind, ratio in ratios.items() if not allowed.low <= ratio <= allowed.high]
-    times = ", ".join(f"{ratio:.3g}" for ratio in ratios.values())
-    summary = f"{brought}: {times} times those of {_name(comparison.before)}"
-    if outside:
-        summary += f"; outside {allowed.low:g} to {allowed.high:g}: {', '.join(outside)}"
+    times = ", ".join(f"{kind} {ratio:.3g}" for kind, ratio in ratios.items())
+    summary = f"{brought}. As multiples of {_name(comparison.before)}: {times}"
+    summary += f"; accepted are {allowed.low:g} to {allowed.high:g}"
     facts = {f"{kind}_ratio": ratio for kind, ratio in ratios.items()}
     return Finding(name, not outside, {"summary": f"{summary}.", **facts, **allowed.model_dump()})
 
@@ -108,9 +107,18 @@ def drift_findings(comparison: Comparison, thresholds: DriftThresholds) -> list[
     return [judge(comparison, thresholds) for judge in (counts, positive_share, population_stability, unknown_codes)]
 
 
+def with_limits(fields: pd.DataFrame, thresholds: DriftThresholds) -> pd.DataFrame:
+    """``Comparison.fields`` with a column ``limit``, of the stability index; NaN for none."""
+    return fields.assign(limit=_limit_of(fields, thresholds.stability_index))
+
+
+def _limit_of(fields: pd.DataFrame, limits: FieldLimits) -> pd.Series:
+    return fields["field"].map({name: limits.of(name) for name in fields["field"]}).astype("float64")
+
+
 def _judged(fields: pd.DataFrame, measure: str, limits: FieldLimits) -> pd.DataFrame:
     """The fields that have a limit, with it, the furthest from it first."""
-    limit = fields["field"].map({name: limits.of(name) for name in fields["field"]}).astype("float64")
+    limit = _limit_of(fields, limits)
     judged = fields.assign(limit=limit)[limit.notna()]
     return judged.iloc[(judged["limit"] - judged[measure]).argsort(kind="stable")]
 
