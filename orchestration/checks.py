@@ -1,7 +1,7 @@
 """The library's findings as Dagster's check results.
 
-A failed check that blocks stops the asset before its value is written, so that the last good one stays in place. One that
-warns stops nothing.
+A failed check that blocks stops the asset before its value is written, so that the last good one stays in place. One
+that warns stops nothing.
 """
 
 from collections.abc import Iterator, Mapping

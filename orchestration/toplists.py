@@ -111,7 +111,9 @@ def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdi
 
 
 def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Finding:
-    """Whether a choice's lists are close to the table that they replace, ``stable_<model>``; call it before ``publish``.
+    """Whether a choice's lists are close to the table that they replace: ``stable_<model>``.
+
+    To be called before ``publish``.
 
     Args:
         storage: where the table is.

@@ -34,9 +34,9 @@ class Bins:
     def of(cls, sample: pd.Series, limit: int = BINS) -> "Bins":
         """Bins of about equally many rows of a sample.
 
-        Where the sample has at most ``limit`` values, each is a bin. Else the values, in rising order, are cut where the
-        rows before a value and half of its own pass another ``1 / limit`` of all rows, which makes ``limit`` bins, or
-        fewer where one value has more rows than a bin should have.
+        Where the sample has at most ``limit`` values, each is a bin. Else the values, in rising order, are cut where
+        the rows before a value and half of its own pass another ``1 / limit`` of all rows, which makes ``limit`` bins,
+        or fewer where one value has more rows than a bin should have.
         """
         counts = sample.value_counts().sort_index()
         rows = counts.to_numpy(np.float64)
@@ -84,9 +84,9 @@ def stability_index(expected: pd.Series, actual: pd.Series, bins: Bins | None = 
 def index_by_chance(expected: pd.Series, actual: pd.Series, bins: Bins) -> float:
     """What the stability index of two samples of one population exceeds with probability ``CHANCE`` only.
 
-    ``(1 / n + 1 / m)`` times the quantile of the chi-squared distribution with one degree of freedom less than there are
-    bins with rows, for samples of n and m independent rows (Yurdakul, Statistical Properties of Population Stability
-    Index, 2018).
+    ``(1 / n + 1 / m)`` times the quantile of the chi-squared distribution with one degree of freedom less than there
+    are bins with rows, for samples of n and m independent rows (Yurdakul, Statistical Properties of Population
+    Stability Index, 2018).
 
     Args:
         expected: see ``stability_index``.
@@ -106,19 +106,23 @@ class Comparison:
     A rating that somebody has given anew counts for the intake that the present one came with.
 
     Attributes:
-        tonight: the last intake; None where there are the base files alone.
-        before: the latest intake before it that has ratings, or ``BASE``; None where ``tonight`` is.
-        totals: one row an intake, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct), positive_share
-            (float64, of the ratings; NaN without any).
+        tonight: the last intake; ``BASE`` where there are the base files alone.
+        before: the latest intake before it that has ratings, or ``BASE``.
+        totals: one row an intake, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct),
+            positive_share (float64, of the ratings; NaN without any).
         fields: one row a field, in the order of ``schema.FIELDS``: field (str), stability_index and by_chance (float64,
             of both nights, see ``stability_index`` and ``index_by_chance``), unknown_share (float64, share of tonight's
-            rows whose value is in no earlier row). No rows where ``tonight`` is None or either night has no ratings.
+            rows whose value is in no earlier row). No rows where there is no night, or one without ratings.
     """
 
-    tonight: int | None
-    before: int | None
+    tonight: int
+    before: int
     totals: pd.DataFrame
     fields: pd.DataFrame
+
+    def total(self, measure: str, intake: int) -> float:
+        """One of ``TOTALS`` of an intake."""
+        return float(self.totals[measure][intake])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -132,6 +136,8 @@ class Comparison:
     @property
     def figures(self) -> dict[str, float]:
         """Tonight's by name, ``<measure>`` or ``<measure>_<field>``; none where there are the base files alone."""
+        if self.tonight == BASE:
+            return {}
         table = self.table
         tonight = table[(table["intake"] == self.tonight) & (table["measure"] != "by_chance")].dropna(subset="value")
         rows = tonight[["measure", "field", "value"]].itertuples(index=False)
@@ -163,7 +169,7 @@ def compare_nights(interactions: pd.DataFrame, deliveries: Mapping[str, Any]) ->
     totals = _totals(interactions, intake.astype(np.int64), sorted(set(intake_of.values())))
     tonight = int(totals.index[-1])
     if tonight == BASE:
-        return Comparison(None, None, totals, _no_fields())
+        return Comparison(BASE, BASE, totals, _no_fields())
     earlier = totals.index[(totals["ratings"] > 0) & (totals.index < tonight)]
     before = int(earlier.max()) if len(earlier) else BASE
     nights = {

@@ -41,16 +41,18 @@ def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
     Not judged against the base files, which are no night's, nor where neither night has ``minimum_rows`` ratings.
     """
     name = "counts"
-    if comparison.tonight is None:
+    if comparison.tonight == BASE:
         return _not_judged(name, _NOTHING)
-    before, tonight = (comparison.totals.loc[intake] for intake in (comparison.before, comparison.tonight))
-    ratings, users, movies = (f"{int(tonight[kind]):,} {kind}" for kind in _COUNTS)
+    before, tonight = (
+        {kind: comparison.total(kind, intake) for kind in _COUNTS} for intake in (comparison.before, comparison.tonight)
+    )
+    ratings, users, movies = (f"{tonight[kind]:,.0f} {kind}" for kind in _COUNTS)
     brought = f"{_name(comparison.tonight).capitalize()} brought {ratings} by {users} of {movies}"
     if comparison.before == BASE:
         return _not_judged(name, f"{brought}; there is no earlier intake to compare the numbers with.")
     if max(before["ratings"], tonight["ratings"]) < thresholds.minimum_rows:
         return _not_judged(name, f"{brought}; not judged: {_too_few(comparison, thresholds)}.")
-    ratios = {kind: float(tonight[kind] / before[kind]) for kind in _COUNTS}
+    ratios = {kind: tonight[kind] / before[kind] for kind in _COUNTS}
     allowed = thresholds.count_ratio
     outside = [kind for kind, ratio in ratios.items() if not allowed.low <= ratio <= allowed.high]
     times = ", ".join(f"{kind} {ratio:.3g}" for kind, ratio in ratios.items())
@@ -65,9 +67,7 @@ def positive_share(comparison: Comparison, thresholds: DriftThresholds) -> Findi
     name = "positive_share"
     if reason := _unjudgeable(comparison, thresholds):
         return _not_judged(name, reason)
-    before, tonight = (
-        float(comparison.totals.at[intake, "positive_share"]) for intake in (comparison.before, comparison.tonight)
-    )
+    before, tonight = (comparison.total(name, intake) for intake in (comparison.before, comparison.tonight))
     change, limit = tonight - before, thresholds.positive_share
     summary = (
         f"The share of positive labels is {tonight:.3f} in {_name(comparison.tonight)} and {before:.3f} in "
@@ -129,8 +129,10 @@ def _by_field(name: str, title: str, measure: str, judged: pd.DataFrame, above: 
         rows = above[["field", measure, "limit"]].itertuples(index=False)
         text = ", ".join(f"{field} {value:.3g} (accepted {limit:g})" for field, value, limit in rows)
     elif len(judged):
-        top = judged.loc[judged[measure].idxmax()]
-        text = f"at most {top[measure]:.3g} ({top['field']}) in {len(judged)} fields, all accepted"
+        top = judged[measure].argmax()
+        text = (
+            f"at most {judged[measure].max():.3g} ({judged['field'].iloc[top]}) in {len(judged)} fields, all accepted"
+        )
     else:
         text = "no field has a limit"
     return Finding(name, not len(above), {"summary": f"{title}: {text}.", **facts})
@@ -138,22 +140,23 @@ def _by_field(name: str, title: str, measure: str, judged: pd.DataFrame, above: 
 
 def _unjudgeable(comparison: Comparison, thresholds: DriftThresholds, tonight_alone: bool = False) -> str | None:
     """Why nothing can be said; None where something can."""
-    if comparison.tonight is None:
+    if comparison.tonight == BASE:
         return _NOTHING
-    intakes = [comparison.tonight] if tonight_alone else [comparison.tonight, comparison.before]
-    if comparison.totals.loc[intakes, "ratings"].min() >= thresholds.minimum_rows:
+    intakes = {comparison.tonight} if tonight_alone else {comparison.tonight, comparison.before}
+    if min(comparison.total("ratings", intake) for intake in intakes) >= thresholds.minimum_rows:
         return None
     return f"Not judged: {_too_few(comparison, thresholds)}."
 
 
 def _too_few(comparison: Comparison, thresholds: DriftThresholds) -> str:
-    ratings = comparison.totals["ratings"]
-    both = f"{ratings[comparison.tonight]:,} ratings of {_name(comparison.tonight)}"
-    both += f" and {ratings[comparison.before]:,} of {_name(comparison.before)}"
-    return f"{both}; at least {thresholds.minimum_rows:,} are needed"
+    tonight, before = (
+        f"{comparison.total('ratings', intake):,.0f} {of} {_name(intake)}"
+        for intake, of in ((comparison.tonight, "ratings of"), (comparison.before, "of"))
+    )
+    return f"{tonight} and {before}; at least {thresholds.minimum_rows:,} are needed"
 
 
-def _name(intake: int | None) -> str:
+def _name(intake: int) -> str:
     return "the base files" if intake == BASE else f"intake {intake}"
 
 

@@ -110,7 +110,7 @@ def model_comparison(
     baseline_lists: pd.DataFrame,
     baseline_list_metrics: pd.DataFrame,
     **inputs: Any,
-) -> dg.MaterializeResult[Any]:
+) -> Iterator[Any]:
     """Models and baselines side by side, by pair with intervals, and by how active users are.
 
     Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet.
@@ -131,12 +131,11 @@ def model_comparison(
         [metrics_by_activity(name, train_interactions, test_interactions, values) for name, values in scores.items()],
         ignore_index=True,
     )
-    dropped = _compare_with_the_last(storage, evaluation)
+    yield _compare_with_the_last(storage, evaluation)
     tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
     paths = {name: storage.write_table(name, table) for name, table in tables.items()}
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
-    return dg.MaterializeResult(
-        check_results=[dropped],
+    yield dg.MaterializeResult(
         metadata={
             **table_metadata(evaluation),
             **storage.stored(*(path.name for path in paths.values())),

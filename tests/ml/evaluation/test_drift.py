@@ -116,11 +116,11 @@ def test_nights_are_compared() -> None:
     }  # fmt: skip
     # Users once each: F, M before; M, M, F tonight, though half of tonight's rows are of F.
     gender = (1 / 3 - 1 / 2) * np.log(2 / 3) + (2 / 3 - 1 / 2) * np.log(4 / 3)
-    assert fields.at["gender", "stability_index"] == pytest.approx(gender)
+    assert fields.loc["gender", "stability_index"] == pytest.approx(gender)
     # Movies by row, bins of the base files: 11 and 12 before; 11, 11 and two unknown tonight.
     movie = (FLOOR - 0.5) * np.log(FLOOR / 0.5) + (0.5 - FLOOR) * np.log(0.5 / FLOOR)
-    assert fields.at["movie_id", "stability_index"] == pytest.approx(movie)
-    assert fields.at["age", "stability_index"] == 0
+    assert fields.loc["movie_id", "stability_index"] == pytest.approx(movie)
+    assert fields.loc["age", "stability_index"] == 0
 
 
 def test_a_steady_share_of_new_users_is_no_drift() -> None:
@@ -129,8 +129,8 @@ def test_a_steady_share_of_new_users_is_no_drift() -> None:
         (night, user, 1, 1) for night in (1, 2, 3) for user in [*range(90), *range(100 * night, 100 * night + 10)]
     ]
     fields = compare_nights(interactions(base + nights), deliveries(1, 2, 3)).fields.set_index("field")
-    assert fields.at["user_id", "stability_index"] == 0
-    assert fields.at["user_id", "unknown_share"] == pytest.approx(0.1)
+    assert fields.loc["user_id", "stability_index"] == 0
+    assert fields.loc["user_id", "unknown_share"] == pytest.approx(0.1)
 
 
 def test_the_first_night_is_compared_with_the_base() -> None:
@@ -141,7 +141,7 @@ def test_the_first_night_is_compared_with_the_base() -> None:
 
 
 def test_a_night_without_ratings_is_passed_over() -> None:
-    found = compare_nights(interactions(ROWS[:6] + [(4, 1, 13, 1)]), deliveries(1, 1, 2, 3))
+    found = compare_nights(interactions([*ROWS[:6], (4, 1, 13, 1)]), deliveries(1, 1, 2, 3))
     assert (found.tonight, found.before) == (3, 1)
     assert found.totals.loc[2, "ratings"] == 0
     last = compare_nights(interactions(ROWS[:6]), deliveries(1, 1, 2))
@@ -150,7 +150,7 @@ def test_a_night_without_ratings_is_passed_over() -> None:
 
 def test_the_base_alone_has_totals() -> None:
     found = compare_nights(interactions(ROWS[:4]), deliveries())
-    assert (found.tonight, found.before) == (None, None)
+    assert (found.tonight, found.before) == (0, 0)
     assert found.figures == {}
     assert found.table.to_dict("records") == [
         {"intake": 0, "measure": measure, "field": "all", "value": value}

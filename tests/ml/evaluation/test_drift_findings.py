@@ -43,7 +43,7 @@ def comparison(
     fields = fields.assign(stability_index=zero if unknown else given, by_chance=by_chance)
     fields = fields.assign(unknown_share=given if unknown else zero)
     tonight = len(nights)
-    return Comparison(tonight or None, tonight - 1 if nights else None, totals.rename_axis("intake"), fields)
+    return Comparison(tonight, max(tonight - 1, 0), totals.rename_axis("intake"), fields)
 
 
 @pytest.mark.parametrize(
