@@ -81,22 +81,20 @@ def stability_index(expected: pd.Series, actual: pd.Series, bins: Bins | None = 
     return float(((a - e) * np.log(a / e)).sum())
 
 
-def index_by_chance(expected: pd.Series, actual: pd.Series, bins: Bins) -> float:
+def index_by_chance(bins: int, expected: int, actual: int) -> float:
     """What the stability index of two samples of one population exceeds with probability ``CHANCE`` only.
 
-    ``(1 / n + 1 / m)`` times the quantile of the chi-squared distribution with one degree of freedom less than there
-    are bins with rows, for samples of n and m independent rows (Yurdakul, Statistical Properties of Population
-    Stability Index, 2018).
+    ``(1 / expected + 1 / actual)`` times the quantile of the chi-squared distribution with ``bins - 1`` degrees of
+    freedom (Yurdakul, Statistical Properties of Population Stability Index, 2018).
 
     Args:
-        expected: see ``stability_index``.
-        actual: see ``stability_index``.
-        bins: see ``stability_index``.
+        bins: number of bins with rows of either sample.
+        expected: number of independent rows of one sample.
+        actual: number of independent rows of the other.
     """
     from scipy.special import chdtri  # noqa: PLC0415 - slow to import, and Dagster loads this module
 
-    used = int((bins.shares(expected) + bins.shares(actual) > 0).sum())
-    return float((1 / len(expected) + 1 / len(actual)) * chdtri(used - 1, CHANCE)) if used > 1 else 0.0
+    return float((1 / expected + 1 / actual) * chdtri(bins - 1, CHANCE)) if bins > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,9 @@ class Comparison:
         totals: one row an intake, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct),
             positive_share (float64, of the ratings; NaN without any).
         fields: one row a field, in the order of ``schema.FIELDS``: field (str), stability_index and by_chance (float64,
-            of both nights, see ``stability_index`` and ``index_by_chance``), unknown_share (float64, share of tonight's
-            rows whose value is in no earlier row). No rows where there is no night, or one without ratings.
+            of both nights, see ``stability_index`` and ``index_by_chance``, the latter by users), unknown_share
+            (float64, share of tonight's rows whose value is in no earlier row). No rows where there is no night, or one
+            without ratings.
     """
 
     tonight: int
@@ -148,8 +147,8 @@ def compare_nights(interactions: pd.DataFrame, deliveries: Mapping[str, Any]) ->
     """Compare the last intake's ratings with those of the intake before, or of the base files where there was none.
 
     The bins of a field are made from the rows before both nights (from the base files where these are one of the two),
-    so that a value is unknown to both or to neither. Fields of the user count each user of a night once, since the rows
-    of one user are not independent; other fields count rows.
+    so that a value is unknown to both or to neither. Fields of the user count each user of a night once, other fields
+    count rows. Since the rows of one user are not independent, chance is reckoned by the numbers of users throughout.
 
     Args:
         interactions: delivery (int), label and the fields of ``schema.FIELDS``, one row a rating.
@@ -207,12 +206,13 @@ def _fields(nights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         units = users if field.side == "user" else nights
         before, tonight = units["before"][field.name], units["tonight"][field.name]
         bins = Bins.of(units["known"][field.name])
+        used = int((bins.shares(before) + bins.shares(tonight) > 0).sum())
         known = nights["tonight"][field.name].isin(nights["earlier"][field.name].unique())
         found.append(
             {
                 "field": field.name,
                 "stability_index": stability_index(before, tonight, bins),
-                "by_chance": index_by_chance(before, tonight, bins),
+                "by_chance": index_by_chance(used, len(users["before"]), len(users["tonight"])),
                 "unknown_share": float(1 - known.mean()),
             }
         )

@@ -80,13 +80,14 @@ def test_samples_of_one_population_stay_below_chance() -> None:
     rng = np.random.default_rng(7)
     population = pd.Series(range(500))
     bins = Bins.of(population)
+    limit = index_by_chance(10, 300, 150)
+    assert limit == pytest.approx((1 / 300 + 1 / 150) * stats.chi2.isf(CHANCE, 9))
+    assert index_by_chance(1, 300, 150) == 0
     above = 0
     for _ in range(400):
         expected, actual = (pd.Series(rng.integers(0, 500, rows)) for rows in (300, 150))
-        above += stability_index(expected, actual, bins) > index_by_chance(expected, actual, bins)
+        above += stability_index(expected, actual, bins) > limit
     assert above <= 400 * CHANCE + 3
-    limit = index_by_chance(expected, actual, bins)
-    assert limit == pytest.approx((1 / 300 + 1 / 150) * stats.chi2.isf(CHANCE, 9))
     assert stability_index(expected, actual * 0.8 // 1, bins) > limit
 
 
@@ -121,6 +122,8 @@ def test_nights_are_compared() -> None:
     movie = (FLOOR - 0.5) * np.log(FLOOR / 0.5) + (0.5 - FLOOR) * np.log(0.5 / FLOOR)
     assert fields.loc["movie_id", "stability_index"] == pytest.approx(movie)
     assert fields.loc["age", "stability_index"] == 0
+    # Four rows are of three users tonight, two of two before.
+    assert fields.loc["movie_id", "by_chance"] == pytest.approx((1 / 2 + 1 / 3) * stats.chi2.isf(CHANCE, 2))
 
 
 def test_a_steady_share_of_new_users_is_no_drift() -> None:
