@@ -3,6 +3,7 @@
 The facts of a finding have a ``summary``, one sentence for a person.
 """
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,8 +86,8 @@ def population_stability(comparison: Comparison, thresholds: DriftThresholds) ->
     name = "population_stability"
     if reason := _unjudgeable(comparison, thresholds):
         return _not_judged(name, reason)
-    judged = _judged(comparison.fields, "stability_index", thresholds.stability_index)
-    above = judged[judged["stability_index"] > judged[["limit", "by_chance"]].max(axis=1)]
+    judged = _judged(with_limits(comparison.fields, thresholds), "stability_index")
+    above = judged[judged["stability_index"] > judged["limit"]]
     of = f"of {_name(comparison.tonight)} against {_name(comparison.before)}"
     return _by_field(name, f"Population stability index {of}", "stability_index", judged, above)
 
@@ -96,7 +97,8 @@ def unknown_codes(comparison: Comparison, thresholds: DriftThresholds) -> Findin
     name = "unknown_codes"
     if reason := _unjudgeable(comparison, thresholds, tonight_alone=True):
         return _not_judged(name, reason)
-    judged = _judged(comparison.fields, "unknown_share", thresholds.unknown_share)
+    limit = _limit_of(comparison.fields, thresholds.unknown_share)
+    judged = _judged(comparison.fields.assign(limit=limit), "unknown_share")
     above = judged[judged["unknown_share"] > judged["limit"]]
     of = f"Share of the rows of {_name(comparison.tonight)} with a value that was not known before"
     return _by_field(name, of, "unknown_share", judged, above)
@@ -108,18 +110,21 @@ def drift_findings(comparison: Comparison, thresholds: DriftThresholds) -> list[
 
 
 def with_limits(fields: pd.DataFrame, thresholds: DriftThresholds) -> pd.DataFrame:
-    """``Comparison.fields`` with a column ``limit``, of the stability index; NaN for none."""
-    return fields.assign(limit=_limit_of(fields, thresholds.stability_index))
+    """``Comparison.fields`` with a column ``limit``, the largest stability index that is accepted; NaN for none.
+
+    It is the threshold or, where that is more, what chance makes of so few users.
+    """
+    limit = _limit_of(fields, thresholds.stability_index)
+    return fields.assign(limit=limit.where(limit.isna(), np.maximum(limit, fields["by_chance"])))
 
 
 def _limit_of(fields: pd.DataFrame, limits: FieldLimits) -> pd.Series:
     return fields["field"].map({name: limits.of(name) for name in fields["field"]}).astype("float64")
 
 
-def _judged(fields: pd.DataFrame, measure: str, limits: FieldLimits) -> pd.DataFrame:
-    """The fields that have a limit, with it, the furthest from it first."""
-    limit = _limit_of(fields, limits)
-    judged = fields.assign(limit=limit)[limit.notna()]
+def _judged(fields: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The fields that have a limit, the furthest above it first."""
+    judged = fields[fields["limit"].notna()]
     return judged.iloc[(judged["limit"] - judged[measure]).argsort(kind="stable")]
 
 
@@ -127,7 +132,7 @@ def _by_field(name: str, title: str, measure: str, judged: pd.DataFrame, above: 
     facts = dict(zip(judged["field"], judged[measure].astype(float), strict=True))
     if len(above):
         rows = above[["field", measure, "limit"]].itertuples(index=False)
-        text = ", ".join(f"{field} {value:.3g} (accepted {limit:g})" for field, value, limit in rows)
+        text = ", ".join(f"{field} {value:.3g} (accepted {limit:.3g})" for field, value, limit in rows)
     elif len(judged):
         top = judged[measure].argmax()
         text = (

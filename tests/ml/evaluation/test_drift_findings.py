@@ -166,9 +166,11 @@ def test_no_limits_at_all() -> None:
 
 
 def test_limits_beside_the_fields() -> None:
-    limits = with_limits(comparison(night()).fields, THRESHOLDS).set_index("field")["limit"]
-    assert limits["genre1"] == 0.25
-    assert limits[list(CALENDAR)].isna().all()
+    for by_chance, expected in ((0.02, 0.25), (0.3, 0.3)):
+        fields = comparison(night(), by_chance=by_chance).fields
+        limits = with_limits(fields, THRESHOLDS).set_index("field")["limit"]
+        assert limits["genre1"] == expected
+        assert limits[list(CALENDAR)].isna().all()
 
 
 @pytest.mark.parametrize(
