@@ -1,9 +1,11 @@
-"""Blocking asset checks: the library's findings as Dagster's check results.
+"""The library's findings as Dagster's check results.
 
-A failed check stops the asset before its value is written, so that the last good one stays in place.
+A failed check that blocks stops the asset before its value is written, so that the last good one stays in place. One
+that warns stops nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -14,6 +16,25 @@ from orchestration.metadata import plain
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
     """Specs of an asset's checks."""
     return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
+
+
+def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """A finding whose facts have a ``summary``, as the result of a check that warns.
+
+    Args:
+        asset: that the check is of.
+        finding: the summary becomes the description, which is also what the webhook gets.
+        shown: further metadata.
+    """
+    facts = plain(finding.facts)
+    return dg.AssetCheckResult(
+        passed=bool(finding.passed),
+        asset_key=asset,
+        check_name=finding.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=facts.pop("summary"),
+        metadata={**facts, **(shown or {})},
+    )
 
 
 def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:

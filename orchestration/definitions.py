@@ -8,6 +8,7 @@ from orchestration.assets import (
     evaluation,
     features,
     models,
+    monitoring,
     operations,
     raw,
     recommendations,
@@ -28,7 +29,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [raw, deliveries, tables, features, models, evaluation, catalogue, recommendations, operations]
+            [raw, deliveries, tables, features, models, evaluation, catalogue, recommendations, monitoring, operations]
         ),
         jobs=[pipeline, temporal_evaluation, paper_protocol],
         schedules=[nightly()],

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
     mlflow_yaml: Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
     recipes_yaml: Path = Field(default=Path("recipes.yaml"), description="What is trained.")
+    monitoring_yaml: Path = Field(default=Path("monitoring.yaml"), description="What runs warn of.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance; default: <pipeline_home>/dagster.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
     schedule_timezone: str = Field(default="UTC", description="Time zone of schedule_cron.")
@@ -66,6 +67,11 @@ class Settings(BaseSettings):
     def recipes_file(self) -> Path:
         """``recipes_yaml`` as an absolute path."""
         return PROJECT_ROOT / self.recipes_yaml
+
+    @property
+    def monitoring_file(self) -> Path:
+        """``monitoring_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.monitoring_yaml
 
     @property
     def cache(self) -> Path:

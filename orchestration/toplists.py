@@ -11,11 +11,13 @@ import pandas as pd
 
 from ml import checks
 from ml.checks import Finding
+from ml.errors import DataError
+from ml.evaluation import stability
 from orchestration.metadata import table_metadata
 from orchestration.progress import progress_reporter
 from orchestration.promotion import Verdict
 from orchestration.registered_version import ROLLED_BACK, RegisteredVersion
-from orchestration.resources.storage import as_parquet
+from orchestration.resources.storage import Storage, as_parquet
 from orchestration.resources.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -106,6 +108,27 @@ def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdi
     if champion is None:
         return Choice(verdict, None, Finding("top_lists", True, {"published": "nothing"}))
     return Choice(verdict, *_rank(context, tracking, champion, ranking))
+
+
+def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Finding:
+    """Whether a choice's lists are close to the table that they replace: ``stable_<model>``.
+
+    To be called before ``publish``.
+
+    Args:
+        storage: where the table is.
+        choice: what is to be published.
+        limit: share of the slots that may change.
+    """
+    name = f"stable_{choice.model}"
+    if choice.lists is None:
+        return Finding(name, True, {"summary": f"No version of {choice.model} is published."})
+    try:
+        before = storage.find_table(f"top10_{choice.model}", ["user_id", "movie_id"])
+        found = stability.stable_lists(before, choice.lists.table, limit)
+    except DataError as error:  # whoever damaged it should hear of it, and the new table should take its place
+        found = Finding(name, False, {"summary": f"Not compared with the lists before: {error}"})
+    return Finding(name, found.passed, {**found.facts, "summary": f"{choice.model}: {found.facts['summary']}"})
 
 
 def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ml.errors import DataError
 from ml.training.recipes import PAPER, REFERENCE, Protocol, Recipe, load_recipes
+from orchestration.monitoring_config import load_monitoring_config
 from orchestration.settings import Settings
 
 OWNERS = ["team:recommendations"]
@@ -35,3 +36,4 @@ def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
 RECIPES = load_recipes(Settings().recipes_file)  # the assets follow this list
 MODELS = required(models_of(RECIPES, REFERENCE), REFERENCE)
 PAPER_MODELS = models_of(RECIPES, PAPER)
+MONITORING = load_monitoring_config()

@@ -7,9 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from ml import checks, schema
+from ml.checks import Finding
+from ml.errors import DataError
 from ml.training.recipes import PAPER
-from orchestration.assets.common import MODELS, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
-from orchestration.checks import blocking, require
+from orchestration.assets.common import MODELS, MONITORING, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
+from orchestration.checks import blocking, require, warning
 from orchestration.code_versions import code_version
 from orchestration.metadata import inline_picture, markdown_table, table_metadata
 from orchestration.registered_version import RegisteredVersion
@@ -20,6 +22,7 @@ _VERSIONED: dict[str, Any] = {"owners": OWNERS, "code_version": code_version(__n
 _COMMON: dict[str, Any] = {"group_name": "evaluation", **_VERSIONED}
 _PAPER: dict[str, Any] = {"group_name": PAPER, **_VERSIONED}
 _COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
+_NO_DROPS = "No model's metric is worse than in the last evaluation by more than monitoring.yaml accepts."
 
 
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
@@ -95,6 +98,7 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
     **_COMMON,
     kinds={"pandas", "parquet"},
     ins=inputs_of(MODELS, "scores", "metrics", "lists", "list_metrics"),
+    check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
 )
 def model_comparison(
     storage: Storage,
@@ -106,7 +110,7 @@ def model_comparison(
     baseline_lists: pd.DataFrame,
     baseline_list_metrics: pd.DataFrame,
     **inputs: Any,
-) -> dg.MaterializeResult[Any]:
+) -> Iterator[Any]:
     """Models and baselines side by side, by pair with intervals, and by how active users are.
 
     Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet.
@@ -127,10 +131,11 @@ def model_comparison(
         [metrics_by_activity(name, train_interactions, test_interactions, values) for name, values in scores.items()],
         ignore_index=True,
     )
+    yield _compare_with_the_last(storage, evaluation)
     tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
     paths = {name: storage.write_table(name, table) for name, table in tables.items()}
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             **table_metadata(evaluation),
             **storage.stored(*(path.name for path in paths.values())),
@@ -142,6 +147,21 @@ def model_comparison(
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
         }
     )
+
+
+def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
+    """The check ``metric_drops`` of the models; call it before evaluation.parquet is replaced."""
+    from ml.evaluation import stability  # noqa: PLC0415 - as the modules beside it
+
+    try:
+        before = storage.find_table("evaluation", ["model", "metric", "value"])
+    except DataError as error:  # whoever damaged it should hear of it, and the new table should take its place
+        found = Finding("metric_drops", False, {"summary": f"Not compared with the last evaluation: {error}"})
+        return warning("model_comparison", found)
+    before = evaluation.iloc[:0] if before is None else before
+    drops = stability.metric_drops(before, evaluation[evaluation["model"].isin(MODELS)])
+    shown = {"changes": markdown_table(drops)}
+    return warning("model_comparison", stability.no_metric_drops(drops, MONITORING.metric_drop), shown)
 
 
 @dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(PAPER_MODELS, "metrics"))

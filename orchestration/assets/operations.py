@@ -6,9 +6,10 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from orchestration.assets.common import OWNERS
+from orchestration.assets.common import MONITORING, OWNERS
 from orchestration.freshness import RUN_PLAN
 from orchestration.metadata import markdown_table
+from orchestration.settings import Settings
 
 
 class RunPlanConfig(dg.Config):
@@ -19,9 +20,18 @@ class RunPlanConfig(dg.Config):
 
 
 _FIRST = {"dagster/priority": "1"}  # shown before anything else happens
+# The one asset that a night without news makes too.
+_EVERY_NIGHT = MONITORING.freshness.nightly.policy(Settings().schedule_timezone)
 
 
-@dg.asset(name=RUN_PLAN, group_name="operations", kinds={"dagster"}, owners=OWNERS, op_tags=_FIRST)
+@dg.asset(
+    name=RUN_PLAN,
+    group_name="operations",
+    kinds={"dagster"},
+    owners=OWNERS,
+    op_tags=_FIRST,
+    freshness_policy=_EVERY_NIGHT,
+)
 def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
     """What the run makes anew and why, and what stays as it is, since nothing that it comes from has changed."""
     anew, total = len(config.reasons), len(config.reasons) + len(config.fresh)

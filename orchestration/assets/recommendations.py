@@ -9,8 +9,8 @@ from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import latest_month
-from orchestration.assets.common import DOCUMENTS, MODELS, OWNERS, TRANSIENT, inputs_of
-from orchestration.checks import blocking, require
+from orchestration.assets.common import DOCUMENTS, MODELS, MONITORING, OWNERS, TRANSIENT, inputs_of
+from orchestration.checks import blocking, require, warning
 from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
@@ -21,7 +21,7 @@ from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
 from orchestration.settings import Settings
-from orchestration.toplists import Ranking, choose, publish
+from orchestration.toplists import Ranking, choose, compare_with_published, publish
 
 LIST_LENGTH = 10
 
@@ -58,6 +58,7 @@ _RULES = digest(Settings().tracking_file.read_bytes())  # gates and retention
 _PROMOTED = (
     "The challenger has become champion. If it has not, the champion's table is published, for the present ratings."
 )
+_STABLE = "No more top-10 slots have changed since the last publication than monitoring.yaml accepts."
 _PARTS = ("scores", "lists", "metrics", "list_metrics")
 
 
@@ -102,10 +103,12 @@ def promotion(
     check_specs=[
         *blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
         *(
-            dg.AssetCheckSpec(f"promoted_{model}", asset="top10_recommendations", description=_PROMOTED)
+            dg.AssetCheckSpec(f"{check}_{model}", asset="top10_recommendations", description=text)
+            for check, text in (("promoted", _PROMOTED), ("stable", _STABLE))
             for model in MODELS
         ),
     ],
+    freshness_policy=MONITORING.freshness.tables.policy(),
 )
 def top10_recommendations(
     context: dg.AssetExecutionContext,
@@ -131,6 +134,10 @@ def top10_recommendations(
             severity=dg.AssetCheckSeverity.WARN,
             description=choice.summary,
         )
+        stable = compare_with_published(storage, choice, MONITORING.slots_changed)
+        yield warning("top10_recommendations", stable)
+        if "slots_changed" in stable.facts:
+            metadata[f"{model}_slots_changed"] = stable.facts["slots_changed"]
     for choice in choices:
         metadata |= publish(tracking, choice)
     files = [f"top10_{choice.model}.parquet" for choice in choices if choice.lists]

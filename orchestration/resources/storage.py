@@ -6,13 +6,14 @@ Everything is written under a temporary name and then renamed, so that a reader 
 import io
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from ml.errors import DataError
 from ml.inference.locations import tables_directory
 from orchestration.digests import digest
 from orchestration.metadata import table_metadata
@@ -53,6 +54,22 @@ class Storage(dg.ConfigurableResource):
     def read_table(self, name: str) -> pd.DataFrame:
         """The table ``<name>.parquet``."""
         return pd.read_parquet(io.BytesIO((self.tables / f"{name}.parquet").read_bytes()))
+
+    def find_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame | None:
+        """These columns of the table ``<name>.parquet``; None where there is no such file.
+
+        Raises:
+            DataError: the file is no Parquet table with these columns.
+        """
+        path = self.tables / f"{name}.parquet"
+        if not path.exists():
+            return None
+        try:
+            return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
+        except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
+            raise DataError(
+                f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew"
+            ) from error
 
     def read_document(self, name: str) -> dict[str, Any]:
         """The document ``<name>.json``."""

@@ -51,6 +51,7 @@ def test_names_of_the_environment() -> None:
         "SCHEDULE_TIMEZONE": "Asia/Tokyo",
         "MLFLOW_YAML": "/data/mlflow.yaml",
         "RECIPES_YAML": "/data/recipes.yaml",
+        "MONITORING_YAML": "/data/monitoring.yaml",
         "DAGSTER_PORT": "3333",
         "MLFLOW_PORT": "5555",
     }

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from upath import UPath
 
+from ml.errors import DataError
 from ml.inference.locations import bundle_path
 from ml.inference.recommend import get_recommendations
 from orchestration.metadata import plain, table_metadata
@@ -144,3 +145,18 @@ def test_numpy_scalars_are_made_plain() -> None:
     found = plain(facts)
     assert found == {"a": 0.5, "b": 3, "c": True, "d": "text", "e": 1.5}
     assert [type(value) for value in found.values()] == [float, int, bool, str, float]
+
+
+def test_a_stored_table_is_read_by_its_columns(remote_home: UPath) -> None:
+    storage = Storage(raw_data=RawData(source=DATASET))
+    assert storage.find_table("numbers", ["a"]) is None
+    path = storage.write_table("numbers", pd.DataFrame({"a": [1, 2], "b": [3, 4]}))
+    found = storage.find_table("numbers", ["b"])
+    assert found is not None
+    assert found.to_dict("list") == {"b": [3, 4]}
+    with pytest.raises(DataError, match=r"numbers\.parquet: found no Parquet table with the columns b, c"):
+        storage.find_table("numbers", ["b", "c"])
+    for damaged in (b"", path.read_bytes()[:-4]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"numbers\.parquet: found no Parquet table with the columns a"):
+            storage.find_table("numbers", ["a"])

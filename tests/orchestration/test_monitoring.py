@@ -1,0 +1,192 @@
+"""What the nightly run warns of: drift on hand-made nights; lists and metrics on the pipeline's own assets."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import schema
+from orchestration.assets import common, evaluation, monitoring, recommendations
+from orchestration.assets.common import MODELS
+from orchestration.assets.monitoring import data_drift
+from orchestration.monitoring_config import MonitoringConfig
+from orchestration.resources.source import RawData
+from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+
+ROWS = 1000  # of a night
+Outcome = dict[str, dg.AssetCheckEvaluation]
+
+
+def rows_of(delivery: int, **fields: Any) -> pd.DataFrame:
+    """Ratings by 200 users of 50 movies; every third is positive."""
+    row = np.arange(ROWS)
+    own = {"delivery": delivery, "user_id": row % 200, "movie_id": row % 50, "label": row % 3 == 0, "genre1": "Drama"}
+    constant = {name: "x" for name in schema.FIELD_NAMES if name not in own}
+    return pd.DataFrame({**own, **constant, "rating_month": 1, **fields}).astype({"delivery": "int32", "label": "int8"})
+
+
+def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]:
+    """Materialize data_drift on the base files and these nights, intake and delivery 1, 2, ..."""
+
+    @dg.asset
+    def interactions() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
+
+    @dg.asset(io_manager_key="document_io_manager")
+    def deliveries() -> dg.MaterializeResult[Any]:
+        files = [{"sequence": number, "intake": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
+        return dg.MaterializeResult(value={"files": files})
+
+    storage = Storage(raw_data=RawData(source=DATASET))
+    resources = {
+        "io_manager": TableIOManager(storage=storage),
+        "document_io_manager": DocumentIOManager(storage=storage),
+    }
+    result = dg.materialize([interactions, deliveries, data_drift], resources=resources)
+    return result, checks_of(result)
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> Outcome:
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+def failed(checks: Outcome) -> set[str]:
+    assert {check.severity for check in checks.values() if not check.passed} <= {dg.AssetCheckSeverity.WARN}
+    return {name for name, check in checks.items() if not check.passed}
+
+
+def drift_table() -> pd.DataFrame:
+    return pd.read_parquet(Path(str(Storage(raw_data=RawData(source=DATASET)).tables)) / "data_drift.parquet")
+
+
+def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
+    result, checks = drift_of()
+    assert set(checks) == {"counts", "positive_share", "population_stability", "unknown_codes"}
+    assert failed(checks) == set()
+    assert {check.description for check in checks.values()} == {
+        "No delivery has been taken in yet: there are the base files alone, and nothing to compare."
+    }
+    assert drift_table()["value"].tolist() == [ROWS, 200, 50, pytest.approx(1 / 3, abs=1e-3)]
+    assert result.success
+
+
+def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
+    result, checks = drift_of(rows_of(1), rows_of(2, rating_month=2))
+    assert failed(checks) == set()
+    [made] = result.asset_materializations_for_node("data_drift")
+    shown = made.metadata
+    assert shown["ratings"].value == ROWS
+    assert shown["stability_index_genre1"].value == 0
+    assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
+    for name in ("intakes", "stability"):
+        assert str(shown[name].value).startswith("![")
+    assert "| genre1" in str(shown["by_field"].value)
+    assert len(drift_table()) == 3 * 4 + 3 * 14
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "told"),
+    [
+        ("positive_share", {"label": 1}, "The share of positive labels is 1.000 in intake 2 and 0.334 in intake 1"),
+        ("population_stability", {"movie_id": 3}, "Population stability index of intake 2 against intake 1: movie_id"),
+        ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (accepted 0.05)"),
+    ],
+)
+def test_a_night_that_differs_is_told_of(check: str, change: dict[str, Any], told: str) -> None:
+    result, checks = drift_of(rows_of(1), rows_of(2, **change))
+    assert check in failed(checks)
+    assert told in str(checks[check].description)
+    assert result.success
+    assert len(drift_table()) == 3 * 4 + 3 * 14
+
+
+def test_a_night_of_few_ratings_is_told_of_and_not_judged_further() -> None:
+    _, checks = drift_of(rows_of(1), rows_of(2, label=1).head(40))
+    assert failed(checks) == {"counts"}
+    assert str(checks["counts"].description).startswith("Intake 2 brought 40 ratings by 40 users of 40 movies")
+    assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of intake 2")
+
+
+@pytest.mark.parametrize(("keys", "differs"), [(("drift", "minimum_rows"), True), (("slots_changed",), False)])
+def test_an_asset_is_made_anew_for_its_own_limits_alone(
+    env: pytest.MonkeyPatch, keys: tuple[str, ...], differs: bool
+) -> None:
+    settings = common.MONITORING.model_dump()
+    (settings[keys[0]] if len(keys) == 2 else settings)[keys[-1]] = 1
+    env.setattr(common, "MONITORING", MonitoringConfig(**settings))
+    changed = runpy.run_path(monitoring.__file__, run_name=monitoring.__name__)["data_drift"]
+    assert (changed.code_versions_by_key != data_drift.code_versions_by_key) == differs
+
+
+def test_first_publication_and_evaluation_say_so(materialized: Pipeline) -> None:
+    checks = checks_of(materialized.result)
+    for model in MODELS:
+        first = checks[f"stable_{model}"]
+        assert first.passed
+        assert first.description == f"{model}: First publication: there are no earlier lists to compare with."
+    assert str(checks["metric_drops"].description).startswith("No earlier evaluation")
+
+
+@pytest.fixture
+def other_lists(own_home: Path) -> Path:
+    """A home in which the published table of autoint has other movies in three of ten slots of every user."""
+    path = own_home / "tables" / DATASET / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table.assign(movie_id=table["movie_id"].where(table["rank"] > 3, -table["rank"])).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(("limit", "fails"), [(0.31, set()), (0.29, {"stable_autoint"})])
+def test_lists_are_compared_with_those_they_replace(
+    other_lists: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, limit: float, fails: set[str]
+) -> None:
+    env.setattr(recommendations, "MONITORING", recommendations.MONITORING.model_copy(update={"slots_changed": limit}))
+    result = run_job(instance, RUN_CONFIG, "top10_recommendations")
+    checks = checks_of(result)
+    assert failed(checks) == fails
+    users = pd.read_parquet(other_lists)["user_id"].nunique()
+    told = f"autoint: 30.0% of the slots of {users:,} users hold a movie that was not in the user's list before"
+    assert str(checks["stable_autoint"].description).startswith(told)
+    [made] = result.asset_materializations_for_node("top10_recommendations")
+    changed = {model: made.metadata[f"{model}_slots_changed"].value for model in MODELS}
+    assert changed == {**dict.fromkeys(MODELS, 0), "autoint": pytest.approx(0.3)}
+    assert pd.read_parquet(other_lists)["movie_id"].min() > 0  # the new table has taken its place
+
+
+def test_a_damaged_table_is_told_of_and_replaced(own_home: Path, instance: dg.DagsterInstance) -> None:
+    tables = own_home / "tables" / DATASET
+    for name in ("top10_autoint", "evaluation"):
+        (tables / f"{name}.parquet").write_bytes(b"PAR1")
+    checks = checks_of(run_job(instance, RUN_CONFIG, "model_comparison", "top10_recommendations"))
+    assert failed(checks) == {"stable_autoint", "metric_drops"}
+    for check, name in (("stable_autoint", "top10_autoint"), ("metric_drops", "evaluation")):
+        assert f"{name}.parquet: found no Parquet table" in str(checks[check].description)
+        assert len(pd.read_parquet(tables / f"{name}.parquet"))
+
+
+def test_metrics_are_compared_with_those_they_replace(
+    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch
+) -> None:
+    path = own_home / "tables" / DATASET / "evaluation.parquet"
+    table = pd.read_parquet(path)
+    now = table.set_index(["model", "metric"])["value"]["autoint", "auc"]
+    for better in (("autoint", "auc", 0.1), ("movie_mean", "auc", 0.1), ("autoint", "log_loss", 0.1)):
+        own = (table["model"] == better[0]) & (table["metric"] == better[1])
+        table["value"] = table["value"] + own * better[2]
+    table.to_parquet(path)
+    for limit, fails in ((0.09, {"metric_drops"}), (0.11, set())):
+        limits = evaluation.MONITORING.metric_drop.model_copy(update={"default": limit})
+        changed = evaluation.MONITORING.model_copy(update={"metric_drop": limits})
+        env.setattr(evaluation, "MONITORING", changed)
+        result = run_job(instance, RUN_CONFIG, "model_comparison")
+        checks = checks_of(result)
+        assert failed(checks) == fails
+        if fails:
+            told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "
+            assert checks["metric_drops"].description == f"{told}(accepted 0.09)."
+            assert "| autoint" in str(checks["metric_drops"].metadata["changes"].value)
