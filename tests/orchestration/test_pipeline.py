@@ -39,7 +39,7 @@ TABLES = {
     "baseline_lists", "baseline_list_metrics", *(f"top10_{model}" for model in MODELS), "data_drift",
 }  # fmt: skip
 EMPTY = {"delivered_users", "delivered_movies", "delivered_ratings"}  # nothing came after the base files
-DOCUMENTS = {"feature_map", "promotion", *MODELS}
+DOCUMENTS = {"deliveries", "feature_map", "promotion", *MODELS}
 TOP_COLUMNS = {
     "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
     "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",

@@ -17,7 +17,8 @@ Fault = Callable[[Home, np.random.Generator], None]
 FIRST_STEP = "raw_movielens"  # the base files are read in the first night alone
 STEPS = (
     "take_deliveries", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
-    "encoded_interactions", "split_interactions", *MODELS, "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
+    "encoded_interactions", "split_interactions", *MODELS,
+    "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
     *(f"{does}_{model}" for does in ("evaluate", "rank_catalogue_by") for model in MODELS),
     "model_comparison", "promotion", "top10_recommendations", "pruned_versions",
 )  # fmt: skip
