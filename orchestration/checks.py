@@ -3,7 +3,7 @@
 A failed check stops the asset before its value is written, so that the last good one stays in place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
@@ -14,6 +14,17 @@ from orchestration.metadata import plain
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
     """Specs of an asset's checks."""
     return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
+
+
+def together(name: str, findings: Mapping[str, Finding]) -> Finding:
+    """One finding of a check that looked at several things, with the figures of those that did not pass.
+
+    Args:
+        name: of the check.
+        findings: by what was looked at.
+    """
+    failed = {of: plain(finding.facts) for of, finding in findings.items() if not finding.passed}
+    return Finding(name, not failed, {"looked_at": ", ".join(findings), **failed})
 
 
 def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:

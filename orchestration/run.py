@@ -4,7 +4,6 @@ With ``temporal`` as an argument: train and measure on the temporal split, and p
 What has not changed since the last run is not made again; ``random --retrain`` trains every model anew.
 """
 
-import io
 import subprocess
 import sys
 import time
@@ -116,7 +115,7 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
 
 def read_evaluation(raw_data: RawData) -> pd.DataFrame:
     """The evaluation.parquet that the last run wrote."""
-    return pd.read_parquet(io.BytesIO((Storage(raw_data=raw_data).tables / "evaluation.parquet").read_bytes()))
+    return Storage(raw_data=raw_data).read_table("evaluation")
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:

@@ -50,6 +50,10 @@ class Storage(dg.ConfigurableResource):
         write_atomically(path, as_parquet(table))
         return path
 
+    def read_table(self, name: str) -> pd.DataFrame:
+        """The table ``<name>.parquet``."""
+        return _from_parquet(self.tables / f"{name}.parquet")
+
     def read_document(self, name: str) -> dict[str, Any]:
         """The document ``<name>.json``."""
         document: dict[str, Any] = json.loads((self.tables / f"{name}.json").read_bytes())
@@ -70,7 +74,7 @@ class Storage(dg.ConfigurableResource):
         for split in (split for split in SPLITS if split != PAPER):
             path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
-                found[split] = pd.read_parquet(io.BytesIO(path.read_bytes()))
+                found[split] = _from_parquet(path)
         return found
 
 
@@ -79,6 +83,10 @@ def as_parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()
+
+
+def _from_parquet(path: UPath) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def record_of(dataset: str, files: Mapping[str, str | None]) -> dict[str, Any]:
@@ -98,7 +106,7 @@ class _TableManager(dg.UPathIOManager):
         _write_output(context, path, as_parquet(obj))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
-        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+        return _from_parquet(path)
 
     def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame) -> dict[str, Any]:
         return table_metadata(obj)
