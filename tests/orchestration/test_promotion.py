@@ -1,6 +1,5 @@
 """Who becomes champion, and the way back, on the pipeline's own assets."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.orchestration.conftest import (
     RUN_CONFIG,
     TRAINING,
     Pipeline,
+    copy_of,
     environment,
     retraining,
     run_job,
@@ -56,11 +56,6 @@ def strict(folder: Path) -> Path:
     path = folder / "strict.yaml"
     path.write_text(yaml.safe_dump(document), "utf-8")
     return path
-
-
-def copy_of(materialized: Pipeline, folder: Path) -> Path:
-    shutil.copytree(materialized.home, folder / "home")
-    return folder / "home"
 
 
 @pytest.fixture(scope="module")
