@@ -12,7 +12,6 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from orchestration import rollback
-from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
@@ -209,6 +208,7 @@ def test_old_versions_and_runs_go_and_champions_stay(
     assert not list((artifacts / second.run_id).rglob("*"))
     assert not list((artifacts / "models" / model_id).rglob("*.zip"))
     assert tracking.publication("autoint").archived() == ["1"]
-    champion = RegisteredVersion(**two_champions.pipeline.document("autoint"))
-    assert tracking.champion("autoint") == champion
+    champion = tracking.champion("autoint")
+    assert champion
+    assert champion.version == "1"
     assert len(tracking.load_bundle(champion).users) == 300  # still whole
