@@ -21,13 +21,13 @@ def list_changes(earlier: pd.DataFrame, later: pd.DataFrame) -> dict[str, float]
     """
     if later.empty:
         raise ValueError("no later lists, of which to give a share")
-    kept = {
+    columns_of = {
         "changed_places": ["user_id", "rank", "movie_id"],
         "new_movies": ["user_id", "movie_id"],
     }
-    return {name: 1 - _share_in(later[columns], earlier[columns]) for name, columns in kept.items()}
+    return {name: _share_not_in(earlier[columns], later[columns]) for name, columns in columns_of.items()}
 
 
-def _share_in(rows: pd.DataFrame, others: pd.DataFrame) -> float:
-    """Share of rows that are among others."""
-    return float(pd.MultiIndex.from_frame(rows).isin(pd.MultiIndex.from_frame(others)).mean())
+def _share_not_in(known: pd.DataFrame, rows: pd.DataFrame) -> float:
+    """Share of rows that are not among known ones."""
+    return float((~pd.MultiIndex.from_frame(rows).isin(pd.MultiIndex.from_frame(known))).mean())

@@ -1,5 +1,6 @@
 """The top 10 movies of every user for any months of the data, beside the published tables, which stay as they are."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,9 @@ from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from orchestration.resources.tracking import Tracking
 from orchestration.toplists import Lists, SearchConfig, rank
+
+# Else Dagster says in every process that backfill policies are in beta; the tests would show a change.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 
 MONTHLY = "monthly_top10"
 _FOLDER = "monthly"  # among the tables
@@ -61,20 +65,18 @@ def monthly_top10(
     months = context.partition_keys
     champions = _champions(tracking)
     ranking = config.ranking(storage.read_table("ratings"), *map(_moment, months))
-    tables: dict[str, list[_Table]] = {month: [] for month in months}
-    metadata: dict[str, Any] = {SETTINGS: config.model_dump(), "months_of_run": ", ".join(months)}
+    metadata: dict[str, Any] = {SETTINGS: config.model_dump(), "months_of_run": f"{months[0]} to {months[-1]}"}
+    tables: list[Sequence[_Table]] = []  # of each model, one a month
     for model, champion in champions.items():
-        check = f"top_lists_{model}"
-        if champion is None:
+        if champion:
+            own, audit = _tables(storage, rank(context, tracking, champion, ranking), months)
+            tables.append(own)
+        else:
+            audit = Finding("top_lists", True, {"champion": "none"})
             metadata[f"{model}_skipped"] = "it has no champion, hence no table"
-            yield from require(MONTHLY, Finding(check, True, {"champion": "none"}))
-            continue
-        ranked = dict(zip(months, rank(context, tracking, champion, ranking), strict=True))
-        yield from require(MONTHLY, together(check, {month: audit for month, (_, audit) in ranked.items()}))
-        for month, table in _tables(storage, [lists for lists, _ in ranked.values()], months):
-            tables[month].append(table)
-    for month, own in tables.items():
-        context.add_asset_metadata(_written(storage, own), partition_key=month)
+        yield from require(MONTHLY, audit.named(f"top_lists_{model}"))
+    for month, *of_month in zip(months, *tables, strict=True):
+        context.add_asset_metadata(_written(storage, of_month), partition_key=month)
     yield dg.MaterializeResult(metadata=metadata)
 
 
@@ -97,13 +99,19 @@ def _moment(month: str) -> tuple[int, int]:
     return first.year, first.month
 
 
-def _tables(storage: Storage, found: Sequence[Lists], months: Sequence[str]) -> Iterator[tuple[str, _Table]]:
-    """A model's lists of consecutive months as files, by month, each compared with the month before."""
-    for month, before, lists in zip(months, [None, *found[:-1]], found, strict=True):
+def _tables(
+    storage: Storage, ranked: Sequence[tuple[Lists, Finding]], months: Sequence[str]
+) -> tuple[list[_Table], Finding]:
+    """A model's lists of consecutive months as files, each compared with the month before; and the audit of all."""
+    tables = []
+    before: Lists | None = None
+    for month, (lists, _) in zip(months, ranked, strict=True):
         file = f"{_FOLDER}/top10_{lists.version.model}_{month}.parquet"
         changes = list_changes(before.table, lists.table) if before else {}
-        facts = {"seconds_of_run": lists.seconds, **changes}
-        yield month, _Table(file, as_parquet(lists.table), lists.described(storage.tables / file, **facts))
+        shown = lists.described(storage.tables / file, seconds_of_run=lists.seconds, **changes)
+        tables.append(_Table(file, as_parquet(lists.table), shown))
+        before = lists
+    return tables, together("top_lists", {month: audit for month, (_, audit) in zip(months, ranked, strict=True)})
 
 
 def _written(storage: Storage, tables: Sequence[_Table]) -> dict[str, Any]:

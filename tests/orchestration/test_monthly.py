@@ -133,7 +133,7 @@ def test_each_partition_shows_its_own_month(backfilled: Pipeline) -> None:
         expected = {f"monthly/{file.name}": digest(file.read_bytes()) for file in files}
         assert metadata[STORED] == {"data_set": DATASET, "files": expected}
         assert metadata[SETTINGS] == {"method": "shortlist", "seed": 7}
-        assert metadata["months_of_run"] == "2001-12, 2002-01, 2002-02"
+        assert metadata["months_of_run"] == "2001-12 to 2002-02"
         for model, file in zip(MODELS, files, strict=True):
             table = pd.read_parquet(file)
             assert metadata[f"{model}_version"] == "1"
