@@ -37,6 +37,17 @@ def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None
     )
 
 
+def together(name: str, findings: Mapping[str, Finding]) -> Finding:
+    """One finding of a check that looked at several things, with the figures of those that did not pass.
+
+    Args:
+        name: of the check.
+        findings: by what was looked at.
+    """
+    failed = {of: plain(finding.facts) for of, finding in findings.items() if not finding.passed}
+    return Finding(name, not failed, {"looked_at": ", ".join(findings), **failed})
+
+
 def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
     """Report findings as check results.
 

@@ -9,13 +9,14 @@ from orchestration.assets import (
     features,
     models,
     monitoring,
+    monthly,
     operations,
     raw,
     recommendations,
     tables,
 )
 from orchestration.executor import one_run_at_a_time
-from orchestration.jobs import paper_protocol, pipeline, temporal_evaluation
+from orchestration.jobs import monthly_recommendations, paper_protocol, pipeline, temporal_evaluation
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.resources.tracking import Tracking
@@ -29,9 +30,21 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [raw, deliveries, tables, features, models, evaluation, catalogue, recommendations, monitoring, operations]
+            [
+                raw,
+                deliveries,
+                tables,
+                features,
+                models,
+                evaluation,
+                catalogue,
+                recommendations,
+                monthly,
+                monitoring,
+                operations,
+            ]
         ),
-        jobs=[pipeline, temporal_evaluation, paper_protocol],
+        jobs=[pipeline, temporal_evaluation, paper_protocol, monthly_recommendations],
         schedules=[nightly()],
         sensors=[*sensors, arrivals],
         resources={

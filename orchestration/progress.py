@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_REPORTS = 10
 
 
-def progress_reporter(context: dg.AssetExecutionContext, model: str) -> "Callable[[Progress], None]":
-    """Log the users scored, every few seconds and at the end."""
+def progress_reporter(context: dg.AssetExecutionContext, model: str, moments: int = 1) -> "Callable[[Progress], None]":
+    """Log the users scored, every few seconds and at the end; at several moments each user counts as often."""
+    label = model if moments == 1 else f"{model}, {moments} months"
     reported = time.monotonic()
 
     def report(progress: "Progress") -> None:
         nonlocal reported
         if progress.done == progress.total or time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            context.log.info(f"{model}: {progress.done:,} of {progress.total:,} users scored")
+            context.log.info(f"{label}: {progress.done:,} of {progress.total:,} users scored")
 
     return report

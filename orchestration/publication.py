@@ -7,7 +7,7 @@ archive by whoever comes next.
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -53,9 +53,9 @@ class Publication:
         return self._live[_TABLE]
 
     def champion(self) -> str | None:
-        """The version whose table is published; None before the first."""
-        aliases: dict[str, Any] = self._client.get_registered_model(self._registered_model).aliases
-        return str(aliases[self._alias]) if self._alias in aliases else None
+        """The version whose table is published; None before the first. Raises MlflowException."""
+        model = found_in_registry(lambda: self._client.get_registered_model(self._registered_model))
+        return str(model.aliases[self._alias]) if model and self._alias in model.aliases else None
 
     def champions(self) -> list[str]:
         """All versions that were champion, in the order in which they became it, the last time each."""
@@ -128,6 +128,19 @@ class Publication:
 
     def _write_champions(self, versions: list[str]) -> None:
         write_atomically(self._folder / _CHAMPIONS, json.dumps(versions).encode())
+
+
+def found_in_registry(ask: Callable[[], Any]) -> Any:
+    """What the registry answers; None where it has no such thing. Raises MlflowException where it cannot be asked."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode  # noqa: PLC0415
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
+        raise
 
 
 def interrupted(home: UPath) -> Iterator[tuple[str, str]]:

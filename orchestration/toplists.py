@@ -2,16 +2,19 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
+from upath import UPath
 
 from ml import checks
 from ml.checks import Finding
-from ml.errors import DataError
+from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
 from orchestration.metadata import table_metadata
 from orchestration.progress import progress_reporter
@@ -24,20 +27,38 @@ if TYPE_CHECKING:
     from ml.inference.bundle import ModelBundle
 
 
+LIST_LENGTH = 10
+
+
+class SearchConfig(dg.Config):
+    """How lists are found."""
+
+    method: str = Field(
+        default="shortlist",
+        pattern="^(shortlist|brute_force)$",
+        description="shortlist scores a small, audited share of the pairs; brute_force scores all of them.",
+    )
+    seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
+
+    def ranking(self, ratings: pd.DataFrame, *moments: tuple[int, int]) -> "Ranking":
+        """What lists of these moments are made for."""
+        return Ranking(ratings, moments, LIST_LENGTH, self.method, self.seed)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """What lists are made for.
 
     Attributes:
         ratings: preprocessed; their movies are not recommended to their users.
-        moment: year and month of the imagined rating.
+        moments: years and months of the imagined ratings.
         length: movies a list.
         method: ``shortlist`` or ``brute_force``.
         seed: of the users that shortlist samples and audits.
     """
 
     ratings: pd.DataFrame
-    moment: tuple[int, int]
+    moments: Sequence[tuple[int, int]]
     length: int
     method: str
     seed: int
@@ -45,19 +66,38 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Lists:
-    """Lists of one version.
+    """Lists of one version at one moment.
 
     Attributes:
         version: the version.
         bundle: of the version.
         table: the lists, one row a listed movie.
+        seconds: that the ranking took, at all moments together.
         facts: how they were found.
     """
 
     version: RegisteredVersion
     bundle: "ModelBundle"
     table: pd.DataFrame
+    seconds: float
     facts: dict[str, Any]
+
+    def described(self, path: UPath, **more: Any) -> dict[str, Any]:
+        """What an asset shows of them, under names that begin with the model's.
+
+        Args:
+            path: of the file that holds them.
+            more: further facts.
+        """
+        facts = {
+            "version": self.version.version,
+            "distinct_movies": self.table["movie_id"].nunique(),
+            **more,
+            **self.facts,
+            "path": dg.MetadataValue.path(str(path)),
+            "preview": table_metadata(self.table)["preview"],
+        }
+        return {f"{self.version.model}_{name}": value for name, value in facts.items()}
 
 
 @dataclass(frozen=True)
@@ -95,19 +135,20 @@ class Choice:
 
 
 def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdict, ranking: Ranking) -> Choice:
-    """Rank by the challenger where all gates hold, its lists' audit included, else by the champion."""
-    champion = tracking.champion(verdict.challenger)
+    """Rank at one moment by the challenger where all gates hold, its lists' audit included, else by the champion."""
+    champion = tracking.champion(verdict.challenger.model)
     rolled_back = tracking.has_tag(verdict.challenger, ROLLED_BACK)
     facts = {"version": verdict.challenger.version, "rolled_back": rolled_back}
     verdict = verdict.with_findings(Finding("not_rolled_back", not rolled_back, facts))
     if verdict.passed:
-        lists, audit = _rank(context, tracking, verdict.challenger, ranking)
+        [(lists, audit)] = rank(context, tracking, verdict.challenger, ranking)
         if audit.passed or champion in (None, verdict.challenger):
             return Choice(verdict, lists, audit)
         verdict = verdict.with_findings(audit)
     if champion is None:
         return Choice(verdict, None, Finding("top_lists", True, {"published": "nothing"}))
-    return Choice(verdict, *_rank(context, tracking, champion, ranking))
+    [(lists, audit)] = rank(context, tracking, champion, ranking)
+    return Choice(verdict, lists, audit)
 
 
 def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Finding:
@@ -139,28 +180,37 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
         return metadata
     publication = tracking.publication(model)
     publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle))
-    facts = {"version": lists.version.version, "distinct_movies": lists.table["movie_id"].nunique(), **lists.facts}
-    shown = {
-        "path": dg.MetadataValue.path(str(publication.table)),
-        "preview": table_metadata(lists.table)["preview"],
-    }
-    return metadata | {f"{model}_{name}": value for name, value in {**facts, **shown}.items()}
+    return metadata | lists.described(publication.table, seconds=lists.seconds)
 
 
-def _rank(
+def rank(
     context: dg.AssetExecutionContext, tracking: Tracking, version: RegisteredVersion, ranking: Ranking
-) -> tuple[Lists, Finding]:
+) -> list[tuple[Lists, Finding]]:
+    """Rank by a version: its lists at each moment, with their audit.
+
+    Raises:
+        dagster.Failure: a moment that the version was not trained on; trying again would not help.
+    """
     from ml.inference.recommend import Recommender  # noqa: PLC0415 - Keras is slow to import
     from ml.inference.scorer import Scorer  # noqa: PLC0415
 
     bundle = tracking.load_bundle(version)
     started = time.perf_counter()
-    [(top, search)] = Recommender(Scorer(bundle), ranking.ratings).recommend_all(
-        [ranking.moment], ranking.length, ranking.method, ranking.seed, progress_reporter(context, version.model)
-    )
-    facts = {"seconds": time.perf_counter() - started, **asdict(search)}
-    audit = checks.top_lists(top, ranking.ratings, bundle.users["user_id"].tolist(), ranking.length)
-    return Lists(version, bundle, top.assign(model=version.model, model_version=version.version), facts), audit
+    report = progress_reporter(context, version.model, len(ranking.moments))
+    try:
+        found = Recommender(Scorer(bundle), ranking.ratings).recommend_all(
+            ranking.moments, ranking.length, ranking.method, ranking.seed, report
+        )
+    except NotFoundError as error:
+        raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error
+    seconds = time.perf_counter() - started
+    users = bundle.users["user_id"].tolist()
+    ranked = []
+    for top, search in found:
+        table = top.assign(model=version.model, model_version=version.version)
+        audit = checks.top_lists(top, ranking.ratings, users, ranking.length)
+        ranked.append((Lists(version, bundle, table, seconds, asdict(search)), audit))
+    return ranked
 
 
 def _saved(bundle: "ModelBundle") -> bytes:

@@ -110,8 +110,8 @@ class Intake:
     def claim(self) -> None:
         """Move what has arrived to ``pending``, where nobody else writes. Raises OSError."""
         pending = self.incoming / PENDING
-        pending.mkdir(parents=True, exist_ok=True)
         for path in _deliveries(self.incoming):
+            pending.mkdir(exist_ok=True)
             target = pending / path.name
             path.rename(pending / f"{path.name}.{uuid.uuid4().hex[:8]}" if target.exists() else target)
 

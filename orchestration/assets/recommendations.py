@@ -21,24 +21,16 @@ from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
 from orchestration.settings import Settings
-from orchestration.toplists import Ranking, choose, compare_with_published, publish
-
-LIST_LENGTH = 10
+from orchestration.toplists import SearchConfig, choose, compare_with_published, publish
 
 
-class TopTenConfig(dg.Config):
-    """The moment to recommend for."""
+class TopTenConfig(SearchConfig):
+    """The moment to recommend for, and how lists are found."""
 
     year: int | None = Field(
         default=None, description="Year of the imagined rating; default: the latest month in the data."
     )
     month: int | None = Field(default=None, ge=1, le=12, description="Month 1-12; goes with year.")
-    method: str = Field(
-        default="shortlist",
-        pattern="^(shortlist|brute_force)$",
-        description="shortlist scores a small, audited share of the pairs; brute_force scores all of them.",
-    )
-    seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
 
     def moment(self, ratings: pd.DataFrame) -> tuple[int, int]:
         """The year and month to recommend for."""
@@ -120,7 +112,7 @@ def top10_recommendations(
 ) -> Iterator[Any]:
     """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it."""
     year, month = config.moment(ratings)
-    ranking = Ranking(ratings, (year, month), LIST_LENGTH, config.method, config.seed)
+    ranking = config.ranking(ratings, (year, month))
     metadata: dict[str, Any] = {"month": f"{year}-{month:02d}", SETTINGS: config.model_dump()}
     choices = []
     for model in MODELS:

@@ -53,7 +53,7 @@ class Storage(dg.ConfigurableResource):
 
     def read_table(self, name: str) -> pd.DataFrame:
         """The table ``<name>.parquet``."""
-        return pd.read_parquet(io.BytesIO((self.tables / f"{name}.parquet").read_bytes()))
+        return _from_parquet(self.tables / f"{name}.parquet")
 
     def find_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame | None:
         """These columns of the table ``<name>.parquet``; None where there is no such file.
@@ -65,7 +65,7 @@ class Storage(dg.ConfigurableResource):
         if not path.exists():
             return None
         try:
-            return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
+            return _from_parquet(path, list(columns))
         except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
             raise DataError(
                 f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew"
@@ -91,7 +91,7 @@ class Storage(dg.ConfigurableResource):
         for split in (split for split in SPLITS if split != PAPER):
             path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
-                found[split] = pd.read_parquet(io.BytesIO(path.read_bytes()))
+                found[split] = _from_parquet(path)
         return found
 
 
@@ -100,6 +100,10 @@ def as_parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()
+
+
+def _from_parquet(path: UPath, columns: list[str] | None = None) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=columns)
 
 
 def record_of(dataset: str, files: Mapping[str, str | None]) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class _TableManager(dg.UPathIOManager):
         _write_output(context, path, as_parquet(obj))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
-        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+        return _from_parquet(path)
 
     def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame) -> dict[str, Any]:
         return table_metadata(obj)

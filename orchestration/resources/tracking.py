@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from ml.errors import DataError
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
-from orchestration.publication import Publication
+from orchestration.publication import Publication, found_in_registry
 from orchestration.registered_version import EPOCH, RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -187,16 +187,8 @@ class Tracking(dg.ConfigurableResource):
 
     def is_registered(self, version: RegisteredVersion) -> bool:
         """Whether the registry still has a version. Raises MlflowException where it cannot be asked."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode  # noqa: PLC0415
-
-        try:
-            self.client.get_model_version(version.registered_model, version.version)
-        except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                return False
-            raise
-        return True
+        name, number = version.registered_model, version.version
+        return found_in_registry(lambda: self.client.get_model_version(name, number)) is not None
 
     def training_of(self, version: RegisteredVersion) -> TrainingRecord:
         """How a registered version was trained."""
@@ -217,12 +209,13 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             return ModelBundle.load(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{BUNDLE_ARTIFACT}")))
 
-    def champion(self, challenger: RegisteredVersion) -> RegisteredVersion | None:
-        """The version of the challenger's model whose table is published; None before the first."""
-        number = self.publication(challenger.model).champion()
+    def champion(self, model: str) -> RegisteredVersion | None:
+        """The version of a model whose table is published; None before the first."""
+        number = self.publication(model).champion()
         if number is None:
             return None
-        return self._registered(challenger.model, self.client.get_model_version(challenger.registered_model, number))
+        name = self.config.registered_models[model]
+        return self._registered(model, self.client.get_model_version(name, number))
 
     def versions(self, model: str) -> dict[str, RegisteredVersion]:
         """All registered versions of a model by their numbers, the oldest first."""

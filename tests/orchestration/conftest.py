@@ -125,6 +125,12 @@ def materialized(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterI
         return Pipeline(home, cache, run_job(instance, RUN_CONFIG))
 
 
+def copy_of(materialized: Pipeline, folder: Path) -> Path:
+    """A copy of the pipeline's home, to be written in."""
+    shutil.copytree(materialized.home, folder / "home")
+    return folder / "home"
+
+
 def retraining(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same launch, with every model trained even if it is registered already."""
     ops = {model: {"config": {**own["config"], "retrain": True}} for model, own in config["ops"].items()}
@@ -136,8 +142,7 @@ def materialized_again(
     materialized: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance
 ) -> Pipeline:
     """autoint trained and published once more, in a copy of the first run's home, so that that stays as it is."""
-    home = tmp_path_factory.mktemp("again") / "home"
-    shutil.copytree(materialized.home, home)
+    home = copy_of(materialized, tmp_path_factory.mktemp("again"))
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache}):
         made = ("autoint", *(f"autoint_{part}" for part in ("scores", "metrics", "lists", "list_metrics")))
         published = ("model_comparison", "promotion", "top10_recommendations")
@@ -155,8 +160,7 @@ def pipeline(materialized: Pipeline, env: pytest.MonkeyPatch) -> Pipeline:
 @pytest.fixture
 def own_home(materialized: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of the materialized pipeline's home, in the environment, for a test to write in."""
-    home = tmp_path / "home"
-    shutil.copytree(materialized.home, home)
+    home = copy_of(materialized, tmp_path)
     env.setenv("PIPELINE_HOME", str(home))
     env.setenv("MOVIELENS_CACHE", str(materialized.cache))
     return home

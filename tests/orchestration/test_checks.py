@@ -10,7 +10,7 @@ import pytest
 
 from ml.checks import Finding
 from orchestration.assets.common import TRANSIENT
-from orchestration.checks import blocking, require
+from orchestration.checks import blocking, require, together
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import Storage, TableIOManager
 from tests.orchestration.conftest import DATASET, failure_text, run_job
@@ -60,6 +60,17 @@ def test_findings_become_check_results() -> None:
     assert result.asset_key == dg.AssetKey("numbers")
     assert result.check_name == "row_count"
     assert {name: value.value for name, value in result.metadata.items()} == {"rows": 3, "share": 0.5}
+
+
+def test_findings_on_several_things_become_one() -> None:
+    rows = {"2001-01": 3, "2001-02": 1, "2001-03": 0}
+    findings = {month: Finding("enough", count > 1, {"rows": np.int64(count)}) for month, count in rows.items()}
+    facts = {"looked_at": "2001-01, 2001-02, 2001-03", "2001-02": {"rows": 1}, "2001-03": {"rows": 0}}
+    assert together("enough_a_month", findings) == Finding("enough_a_month", False, facts)
+    whole = together("enough_a_month", {"2001-01": findings["2001-01"]})
+    assert whole == Finding("enough_a_month", True, {"looked_at": "2001-01"})
+    (result,) = require("numbers", whole)
+    assert result.passed
 
 
 def test_all_findings_are_reported_before_the_failure() -> None:

@@ -23,7 +23,7 @@ GROUPS = {
         *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics")),
     },
     "catalogue": {f"{model}_{what}" for model in ("baseline", *MODELS) for what in ("lists", "list_metrics")},
-    "recommendations": {"promotion", "top10_recommendations"},
+    "recommendations": {"promotion", "top10_recommendations", "monthly_top10"},
     "operations": {"run_plan", "pruned_versions"},
     "monitoring": {"data_drift"},
 }  # fmt: skip
@@ -47,12 +47,15 @@ CHECKS = {
     **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
     "data_drift": DRIFT,
     "model_comparison": {"metric_drops"},
+    "monthly_top10": {f"top_lists_{model}" for model in MODELS},
     "top10_recommendations": {f"{check}_{model}" for check in ("top_lists", "promoted", "stable") for model in MODELS},
 }
 WARNINGS = {
     "all_taken_in", "metric_drops", *DRIFT,
     *(f"{check}_{model}" for check in ("promoted", "stable") for model in MODELS),
 }  # fmt: skip
+MONTHLY = "monthly_top10"  # made only for months that a person chooses
+NIGHTLY = set.union(*GROUPS.values()) - {MONTHLY}
 PUBLISHING = ("promotion", "top10_recommendations", "pruned_versions")
 SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
 
@@ -95,10 +98,10 @@ def test_only_evaluated_models_are_published(definitions: dg.Definitions) -> Non
 def test_jobs(definitions: dg.Definitions) -> None:
     jobs = {job.name: job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assets = {name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys} for name, job in jobs.items()}
-    everything = set.union(*GROUPS.values())
     assert assets == {
-        "recommender_pipeline": everything,
-        "temporal_evaluation": everything - set(PUBLISHING),
+        "recommender_pipeline": NIGHTLY,
+        "temporal_evaluation": NIGHTLY - set(PUBLISHING),
+        "monthly_recommendations": {MONTHLY},
         "paper_protocol": PAPER
         | GROUPS["raw"] | GROUPS["tables"] | GROUPS["features"] | {"baseline_scores", "baseline_metrics"},
     }  # fmt: skip
@@ -118,11 +121,10 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(definitions: dg.Defin
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         context = dg.build_schedule_context(instance=instance, repository_def=repository)
         [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
-    everything = set.union(*GROUPS.values())
-    assert {key.to_user_string() for key in request.asset_selection or ()} == everything
+    assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
     assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": []}
-    assert set(config["reasons"]) == everything - {"run_plan"}
+    assert set(config["reasons"]) == NIGHTLY - {"run_plan"}
 
 
 def test_sensors_watch_by_default_but_for_that_of_arrivals(definitions: dg.Definitions) -> None:

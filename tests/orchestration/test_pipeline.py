@@ -27,6 +27,7 @@ from tests.orchestration.conftest import (
     TRAINING,
     Pipeline,
     assert_same_list,
+    failure_text,
     retraining,
     run_job,
 )
@@ -306,6 +307,19 @@ def test_a_model_of_the_same_fingerprint_is_reused(
     other = {"ops": {"autoint": {"config": {"model": ARCHITECTURE, "training": {**TRAINING, "seed": 7}}}}}
     assert run_job(instance, {**RUN_CONFIG, **other}, "autoint").success
     assert Pipeline(own_home, materialized.cache, result).document("autoint")["version"] == "2"
+
+
+def test_a_year_that_no_champion_knows_fails_at_once(
+    own_home: Path, instance: dg.DagsterInstance, materialized: Pipeline
+) -> None:
+    config = {**RUN_CONFIG, "ops": {"top10_recommendations": {"config": {"year": 1999, "month": 1}}}}
+    result = run_job(instance, config, "top10_recommendations", raise_on_error=False)
+    assert not result.success
+    expected = "autoint version 1: unknown rating_year 1999; the model was trained on 2000, 2001, 2002, 2003"
+    assert failure_text(result, "top10_recommendations") == expected
+    for model in MODELS:
+        again = Pipeline(own_home, materialized.cache, result).table(f"top10_{model}")
+        pd.testing.assert_frame_equal(again, materialized.table(f"top10_{model}"))
 
 
 def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:

@@ -1,6 +1,5 @@
 """Who becomes champion, and the way back, on the pipeline's own assets."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from orchestration import rollback
-from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
@@ -24,6 +22,7 @@ from tests.orchestration.conftest import (
     RUN_CONFIG,
     TRAINING,
     Pipeline,
+    copy_of,
     environment,
     retraining,
     run_job,
@@ -56,11 +55,6 @@ def strict(folder: Path) -> Path:
     path = folder / "strict.yaml"
     path.write_text(yaml.safe_dump(document), "utf-8")
     return path
-
-
-def copy_of(materialized: Pipeline, folder: Path) -> Path:
-    shutil.copytree(materialized.home, folder / "home")
-    return folder / "home"
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +208,7 @@ def test_old_versions_and_runs_go_and_champions_stay(
     assert not list((artifacts / second.run_id).rglob("*"))
     assert not list((artifacts / "models" / model_id).rglob("*.zip"))
     assert tracking.publication("autoint").archived() == ["1"]
-    champion = RegisteredVersion(**two_champions.pipeline.document("autoint"))
-    assert tracking.champion(champion)
-    assert len(tracking.load_bundle(tracking.champion(champion) or champion).users) == 300  # still whole
+    champion = tracking.champion("autoint")
+    assert champion
+    assert champion.version == "1"
+    assert len(tracking.load_bundle(champion).users) == 300  # still whole

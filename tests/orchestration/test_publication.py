@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 from upath import UPath
 
 from ml.errors import NotFoundError
-from orchestration.publication import Publication, interrupted
+from orchestration.publication import Publication, found_in_registry, interrupted
 from orchestration.registered_version import RegisteredVersion
 
 NAME = "films-autoint"
@@ -55,6 +57,16 @@ def live(home: Path) -> tuple[str, str]:
 
 def files(home: Path) -> set[str]:
     return {path.name for path in home.rglob("*") if path.is_file()}
+
+
+def test_what_the_registry_does_not_have_is_none_and_other_errors_stay() -> None:
+    def refuse(code: int) -> None:
+        raise MlflowException("refused", code)
+
+    assert found_in_registry(lambda: "films-autoint") == "films-autoint"
+    assert found_in_registry(lambda: refuse(RESOURCE_DOES_NOT_EXIST)) is None
+    with pytest.raises(MlflowException, match="refused"):
+        found_in_registry(lambda: refuse(INTERNAL_ERROR))
 
 
 def test_a_version_is_published_whole(publication: Publication, registry: Registry, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from upath import UPath
 
+from ml.data.ledger import KINDS
 from ml.errors import DataError
 from ml.inference.locations import bundle_path
 from ml.inference.recommend import get_recommendations
@@ -90,10 +91,11 @@ def test_reader_never_sees_the_target_while_it_is_written(folder: UPath, monkeyp
 
 
 def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg.DagsterInstance) -> None:
-    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, *RAW, "users", "movies", "ratings")
+    made = (*RAW, *(f"delivered_{kind}" for kind in KINDS), *KINDS)
+    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "deliveries", *made)
     assert result.success
     tables = remote_home / "tables" / DATASET
-    assert names(tables) == sorted(f"{name}.parquet" for name in (*RAW, "users", "movies", "ratings"))
+    assert names(tables) == sorted(["deliveries.json", *(f"{name}.parquet" for name in made)])
     ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
     assert len(ratings) == 15_000
     pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))

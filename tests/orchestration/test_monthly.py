@@ -1,0 +1,299 @@
+"""Tables of several months: one run makes them, beside the published ones."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._daemon.backfill import execute_backfill_iteration
+
+from ml.inference import shortlist
+from ml.inference.recommend import Recommender
+from ml.inference.scorer import Scorer
+from orchestration.assets.common import MODELS
+from orchestration.assets.monthly import MONTHLY, MONTHS
+from orchestration.definitions import build_definitions
+from orchestration.digests import digest
+from orchestration.freshness import SETTINGS
+from orchestration.housekeeping import remove_temporary_files
+from orchestration.jobs import MONTHLY_RECOMMENDATIONS
+from orchestration.resources.storage import STORED
+from orchestration.resources.tracking import Tracking
+from tests.orchestration.conftest import (
+    DATASET,
+    RUN_CONFIG,
+    Pipeline,
+    assert_same_list,
+    copy_of,
+    environment,
+    failure_text,
+)
+
+RANGE = ["2001-12", "2002-01", "2002-02"]
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+Metadata = Mapping[str, Any]
+
+
+def make_months(
+    instance: dg.DagsterInstance, first: str, last: str, raise_on_error: bool = True, **settings: Any
+) -> dg.ExecuteInProcessResult:
+    """The run that a backfill of these months launches."""
+    config = {"resources": RUN_CONFIG["resources"], "ops": {MONTHLY: {"config": settings}}}
+    return (
+        build_definitions(dg.in_process_executor)
+        .resolve_job_def(MONTHLY_RECOMMENDATIONS)
+        .execute_in_process(
+            run_config=config,
+            instance=instance,
+            tags=dict(zip(RANGE_TAGS, (first, last), strict=True)),
+            raise_on_error=raise_on_error,
+        )
+    )
+
+
+def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Metadata]:
+    """By partition."""
+    made = result.asset_materializations_for_node(MONTHLY)
+    return {str(one.partition): {name: value.value for name, value in one.metadata.items()} for one in made}
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but for databases, which are also read in writing."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix not in {".db", ".lock"}}
+
+
+def file_of(home: Path, model: str, month: str) -> Path:
+    return home / "tables" / DATASET / "monthly" / f"top10_{model}_{month}.parquet"
+
+
+def aliases(tracking: Tracking) -> dict[str, dict[str, str]]:
+    names = tracking.config.registered_models
+    found = {model: tracking.client.get_registered_model(names[model]).aliases for model in MODELS}
+    return {model: {alias: str(number) for alias, number in own.items()} for model, own in found.items()}
+
+
+@pytest.fixture(scope="module")
+def backfilled(
+    materialized: Pipeline, instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    """A home in which three months were made by one run; to be read only."""
+    home = copy_of(materialized, tmp_path_factory.mktemp("monthly"))
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache}) as patch:
+        # The small data has too few users for the usual audit, and would be searched by brute force.
+        patch.setattr(shortlist, "AUDITED", 48)
+        patch.setattr(shortlist, "AUDITED_FURTHER", 24)
+        yield Pipeline(home, materialized.cache, make_months(instance, RANGE[0], RANGE[-1], seed=7))
+
+
+def test_every_month_is_a_partition() -> None:
+    months = [f"{year}-{month:02d}" for year in range(2000, 2004) for month in range(1, 13)]
+    assert MONTHS.get_partition_keys() == months[months.index("2000-04") : months.index("2003-02") + 1]
+    assert len(MONTHS.get_partition_keys()) == 35
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_month_is_what_brute_force_gives_for_it_alone(backfilled: Pipeline, model: str) -> None:
+    recommender = Recommender(Scorer(backfilled.bundle(model)), backfilled.table("ratings"))
+    published = backfilled.table(f"top10_{model}")
+    for month in RANGE:
+        found = pd.read_parquet(file_of(backfilled.home, model, month))
+        moment = int(month[:4]), int(month[5:])
+        [(expected, _)] = recommender.recommend_all([moment], method="brute_force")
+        assert dict(found.dtypes) == dict(published.dtypes)
+        assert set(zip(found["rating_year"], found["rating_month"], strict=True)) == {moment}
+        assert set(found["model"]) == {model}
+        assert set(found["model_version"]) == {"1"}
+        pd.testing.assert_series_equal(found["score"], expected["score"], atol=1e-6, rtol=0)
+        assert found["user_id"].tolist() == expected["user_id"].tolist()
+        moved = found.loc[found["movie_id"] != expected["movie_id"], "user_id"].unique()
+        for user in moved:
+            assert_same_list(found[found["user_id"] == user], expected[expected["user_id"] == user])
+
+
+def test_each_partition_shows_its_own_month(backfilled: Pipeline) -> None:
+    shown = metadata_of(backfilled.result)
+    assert list(shown) == RANGE
+    for month, metadata in shown.items():
+        files = [file_of(backfilled.home, model, month) for model in MODELS]
+        expected = {f"monthly/{file.name}": digest(file.read_bytes()) for file in files}
+        assert metadata[STORED] == {"data_set": DATASET, "files": expected}
+        assert metadata[SETTINGS] == {"method": "shortlist", "seed": 7}
+        assert metadata["months_of_run"] == "2001-12 to 2002-02"
+        for model, file in zip(MODELS, files, strict=True):
+            table = pd.read_parquet(file)
+            assert metadata[f"{model}_version"] == "1"
+            assert metadata[f"{model}_distinct_movies"] == len(set(table["movie_id"]))
+            assert metadata[f"{model}_path"] == str(file)
+            # Each month is audited itself, the first on more users; by brute force there would be none.
+            assert metadata[f"{model}_audited_users"] >= (48 if month == RANGE[0] else 24)
+            assert metadata[f"{model}_seconds_of_run"] == shown[RANGE[0]][f"{model}_seconds_of_run"] > 0
+            assert table["title"].iloc[0] in metadata[f"{model}_preview"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_changes_are_counted_from_the_month_before(backfilled: Pipeline, model: str) -> None:
+    shown = metadata_of(backfilled.result)
+    assert f"{model}_slots_changed" not in shown[RANGE[0]]
+    tables = [pd.read_parquet(file_of(backfilled.home, model, month)) for month in RANGE]
+    for month, before, after in zip(RANGE[1:], tables, tables[1:], strict=False):
+        known = set(zip(before["user_id"], before["movie_id"], strict=True))
+        new = [pair not in known for pair in zip(after["user_id"], after["movie_id"], strict=True)]
+        assert shown[month][f"{model}_slots_changed"] == pytest.approx(sum(new) / len(new))
+
+
+def test_nothing_else_is_touched(backfilled: Pipeline, materialized: Pipeline, tracking: Tracking) -> None:
+    assert checks_of(backfilled.result) == {f"top_lists_{model}": True for model in MODELS}
+    before, after = contents(materialized.home), contents(backfilled.home)
+    made = {
+        str(file_of(backfilled.home, model, month).relative_to(backfilled.home)) for model in MODELS for month in RANGE
+    }
+    assert set(after) - set(before) == made
+    assert {name: after[name] for name in before} == before
+    found = []
+    for home in (materialized.home, backfilled.home):
+        with environment({"PIPELINE_HOME": home}):
+            found.append(aliases(tracking))
+    assert found[0] == found[1]
+    assert all(own == {"challenger": "1", "champion": "1"} for own in found[1].values())
+
+
+def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.DagsterInstance, tracking: Tracking) -> None:
+    name = tracking.config.registered_models["autoint"]
+    tracking.client.delete_registered_model_alias(name, "champion")
+    result = make_months(instance, "2000-04", "2000-04", method="brute_force")
+    [(month, metadata)] = metadata_of(result).items()
+    assert month == "2000-04"
+    assert metadata["autoint_skipped"] == "it has no champion, hence no table"
+    assert "autoint_version" not in metadata
+    assert metadata["autoint_mlp_method"] == "brute_force"
+    assert all(checks_of(result).values())
+    written = {path.name for path in file_of(own_home, "autoint", month).parent.iterdir()}
+    assert written == {f"top10_{model}_2000-04.parquet" for model in MODELS if model != "autoint"}
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["nothing was ever made", "nothing is published"])
+def test_without_any_champion_it_says_what_to_run(
+    request: pytest.FixtureRequest, instance: dg.DagsterInstance, tracking: Tracking, trained: bool
+) -> None:
+    if trained:
+        request.getfixturevalue("own_home")
+        for model in MODELS:
+            tracking.client.delete_registered_model_alias(tracking.config.registered_models[model], "champion")
+    result = make_months(instance, "2000-04", "2000-05", raise_on_error=False)
+    assert not result.success
+    text = failure_text(result, MONTHLY)
+    assert text.startswith(f"data set {DATASET}: none of {', '.join(MODELS)} has a champion")
+    assert "make run, or the job recommender_pipeline" in text
+
+
+def test_a_failed_audit_leaves_all_files_as_they_are(
+    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch
+) -> None:
+    make_months(instance, "2002-01", "2002-02", method="brute_force")
+    before = contents(own_home)
+    recommend_all, models = Recommender.recommend_all, iter(MODELS)
+
+    def with_a_movie_twice(self: Recommender, *arguments: Any) -> Any:
+        found = recommend_all(self, *arguments)
+        # Only in the last model's lists of the second month, so that all others have passed before.
+        if next(models) == MODELS[-1]:
+            table = found[1][0]
+            table.loc[1, "movie_id"] = table.loc[0, "movie_id"]
+        return found
+
+    env.setattr(Recommender, "recommend_all", with_a_movie_twice)
+    result = make_months(instance, "2002-01", "2002-03", raise_on_error=False, method="brute_force", seed=8)
+    assert not result.success
+    text = failure_text(result, MONTHLY)
+    assert f"{MONTHLY} failed top_lists_{MODELS[-1]}" in text
+    assert "'2002-02': {" in text
+    assert "'repeated_movies': 1" in text
+    assert "'2002-03'" not in text
+    assert "nothing was written" in text
+    assert checks_of(result) == {f"top_lists_{model}": model != MODELS[-1] for model in MODELS}
+    assert metadata_of(result) == {}
+    assert contents(own_home) == before
+
+
+def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
+    whole = file_of(tmp_path / "home", "autoint", "2002-01")
+    unfinished = whole.with_name(f".{whole.name}.{'0' * 32}")
+    whole.parent.mkdir(parents=True)
+    for path in (whole, unfinished):
+        path.write_bytes(b"PAR1")
+    assert list(remove_temporary_files()) == [f"{unfinished} is removed: it was never finished"]
+    assert whole.exists()
+    assert not unfinished.exists()
+
+
+@pytest.fixture
+def daemon() -> Iterator[WorkspaceProcessContext]:
+    """Dagster's daemon with this project's definitions; runs are recorded, not launched."""
+    target = LoadableTargetOrigin(
+        executable_path=sys.executable, module_name="orchestration.definitions", attribute="defs"
+    )
+    origin = InProcessCodeLocationOrigin(target, location_name="movie_recommender")
+    launcher = {"run_launcher": {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"}}
+    with (
+        dg.instance_for_test(launcher, synchronous_run_coordinator=True) as instance,
+        WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace,
+    ):
+        yield workspace
+
+
+def test_a_backfill_of_a_range_is_one_run(daemon: WorkspaceProcessContext) -> None:
+    request, instance = daemon.create_request_context(), daemon.instance
+    months = MONTHS.get_partition_keys()
+    config = {"ops": {MONTHLY: {"config": {"method": "brute_force"}}}}
+    [repository] = request.code_locations[0].get_repositories().values()
+    of_job = repository.get_partition_set(f"{MONTHLY_RECOMMENDATIONS}_partition_set")
+    instance.add_backfill(
+        PartitionBackfill.from_asset_partitions(
+            backfill_id="from-the-asset",
+            asset_graph=request.asset_graph,
+            partition_names=months,
+            asset_selection=[dg.AssetKey(MONTHLY)],
+            backfill_timestamp=time.time(),
+            tags={},
+            dynamic_partitions_store=instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=config,
+        )
+    )
+    instance.add_backfill(
+        PartitionBackfill(
+            backfill_id="from-the-job",
+            partition_set_origin=of_job.get_remote_origin(),
+            status=BulkActionStatus.REQUESTED,
+            partition_names=RANGE,
+            from_failure=False,
+            reexecution_steps=None,
+            tags={},
+            backfill_timestamp=time.time(),
+            run_config=config,
+        )
+    )
+    assert list(execute_backfill_iteration(daemon, logging.getLogger(__name__))) == []
+    runs = {run.tags["dagster/backfill"]: run for run in instance.get_runs()}
+    assert len(instance.get_runs()) == len(runs) == 2
+    for name, first, last in (("from-the-asset", "2000-04", "2003-02"), ("from-the-job", RANGE[0], RANGE[-1])):
+        assert tuple(runs[name].tags[tag] for tag in RANGE_TAGS) == (first, last)
+        assert runs[name].run_config == config
+    assert runs["from-the-job"].job_name == MONTHLY_RECOMMENDATIONS
