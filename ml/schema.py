@@ -39,6 +39,7 @@ FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 MULTIVALUED: tuple[str, ...] = ("genres",)  # columns of the movies table with values joined by |
 NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions that a network can take as numbers
 LABEL = "label"
+DELIVERY = "delivery"  # of an interaction: number of the delivery that its rating came with; 0 for the base files
 LIKED_RATING = 4  # a rating of at least this is a positive label
 
 # Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).

@@ -88,7 +88,7 @@ def judge(
         own: its ``scores``, ``lists``, ``metrics`` and ``list_metrics``.
         movie_mean: metrics of that baseline, by name.
     """
-    champion = tracking.champion(challenger)
+    champion = tracking.champion(challenger.model)
     if champion == challenger:
         return Verdict(challenger, [])
     gates = tracking.config.promotion[challenger.model]

@@ -214,6 +214,6 @@ def test_old_versions_and_runs_go_and_champions_stay(
     assert not list((artifacts / second.run_id).rglob("*"))
     assert not list((artifacts / "models" / model_id).rglob("*.zip"))
     assert tracking.publication("autoint").archived() == ["1"]
-    champion = RegisteredVersion(**two_champions.pipeline.document("autoint"))
-    assert tracking.champion(champion)
-    assert len(tracking.load_bundle(tracking.champion(champion) or champion).users) == 300  # still whole
+    champion = tracking.champion("autoint")
+    assert champion == RegisteredVersion(**two_champions.pipeline.document("autoint"))
+    assert len(tracking.load_bundle(champion).users) == 300  # still whole
