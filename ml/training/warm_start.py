@@ -171,7 +171,7 @@ def _values_of(layer: keras.layers.Layer, old: keras.layers.Layer, vocabularies:
 
 def _by_value(layer: keras.layers.Layer, old: keras.layers.Layer, vocabularies: _Vocabularies) -> np.ndarray:
     """The new layer's table [rows, width] with the earlier one's row for every value that both know."""
-    table, earlier = np.array(layer.table), np.asarray(old.table)
+    table, earlier = np.asarray(layer.table).copy(), np.asarray(old.table)
     sizes = [sum(len(vocabulary) for vocabulary in each) for each in zip(*vocabularies, strict=True)]
     if sizes != [len(earlier), len(table)] or table.shape[1:] != earlier.shape[1:]:
         raise NoWarmStartError(
