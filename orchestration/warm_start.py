@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from ml import schema
+from ml.errors import DataError
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
@@ -71,15 +74,14 @@ def begin(
         from_scratch: whatever the rules say.
 
     Raises:
-        DataError: the recipe has a warm start and the rows have no deliveries.
+        dagster.Failure: the recipe has a warm start and the rows have no deliveries.
     """
-    from ml.training.warm_start import NoWarmStartError, last_delivery  # noqa: PLC0415 - Keras is slow to import
+    from ml.training.warm_start import NoWarmStartError  # noqa: PLC0415 - Keras is slow to import
 
     settings = recipe.warm_start
+    tags = _learned(tables) if settings or schema.DELIVERY in tables.interactions else {}
     if settings is None:
-        has_deliveries = schema.DELIVERY in tables.interactions
-        return _cold(recipe, tables, {LAST_DELIVERY: str(last_delivery(tables.interactions))} if has_deliveries else {})
-    tags = {LAST_DELIVERY: str(last_delivery(tables.interactions))}
+        return _cold(recipe, tables, tags)
     try:
         if from_scratch:
             raise NoWarmStartError("retrain was asked for")
@@ -87,6 +89,15 @@ def begin(
         return _warm(tracking, recipe, settings, tables, parent, parent_tags, tags)
     except NoWarmStartError as reason:
         return _cold(recipe, tables, {**tags, WARM_START: f"from scratch: {reason}", GENERATION: "0"})
+
+
+def _learned(tables: "TrainingTables") -> dict[str, str]:
+    from ml.training.warm_start import last_delivery  # noqa: PLC0415
+
+    try:
+        return {LAST_DELIVERY: str(last_delivery(tables.interactions))}
+    except DataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _parent(
