@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training lint format clean
+.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training bench-warm-start lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,16 @@ soak: $(READY) ## nights with faults in accelerated time, NIGHTS=20
 test-slow: $(READY) ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: bench-top10 bench-training ## all benchmarks, on the results of make run
+bench: bench-top10 bench-training bench-warm-start ## all benchmarks, on the results of make run
 
 bench-top10: $(READY) ## what top lists cost: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10
 
 bench-training: $(READY) ## what training costs: rows a second, loss curves
 	@$(BIN)/python -m benchmarks.training
+
+bench-warm-start: $(READY) ## what a night costs that goes on from the champion, and what it is worth
+	@$(BIN)/python -m benchmarks.warm_start
 
 lint: $(READY) ## linters and type checker only
 	$(BIN)/ruff check .

@@ -83,11 +83,14 @@ def whole_split(train: pd.DataFrame, test: pd.DataFrame, expected: np.ndarray) -
     return Finding("whole_split", np.array_equal(counts, expected.astype(int)), facts)
 
 
-def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float]) -> Finding:
-    """All losses are finite, and both curves end below where they begin (one epoch has only to be finite)."""
+def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm: bool = False) -> Finding:
+    """All losses are finite, and both curves end below where they begin (one epoch has only to be finite).
+
+    So have those of a warm start: it begins near where it ends, with losses that may go either way.
+    """
     curves = (train_losses, val_losses)
     finite = all(math.isfinite(loss) for curve in curves for loss in curve)
-    falling = all(len(curve) == 1 or curve[-1] < curve[0] for curve in curves)
+    falling = all(warm or len(curve) == 1 or curve[-1] < curve[0] for curve in curves)
     facts = {f"{name}_{end}": curve[at] for name, curve in zip(("train", "val"), curves, strict=True)
              for end, at in (("first", 0), ("last", -1))}  # fmt: skip
     return Finding("losses_fall", finite and falling, facts)

@@ -39,7 +39,8 @@ FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 MULTIVALUED: tuple[str, ...] = ("genres",)  # columns of the movies table with values joined by |
 NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions that a network can take as numbers
 LABEL = "label"
-ORIGIN: tuple[str, ...] = ("delivery", "first_delivery")  # of an interaction; see ml.data.history.present
+DELIVERY = "delivery"  # of an interaction: number of the delivery that its rating came with; 0 for the base files
+ORIGIN: tuple[str, ...] = (DELIVERY, "first_delivery")  # the latter of its user's first rating of the movie
 LIKED_RATING = 4  # a rating of at least this is a positive label
 
 # Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).

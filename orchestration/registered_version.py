@@ -4,6 +4,10 @@ from dataclasses import asdict, dataclass
 
 ROLLED_BACK = "rolled_back"  # tag of a version that a person went back from
 EPOCH = "epoch"  # tag of a version: the epoch that its weights are from
+LAST_DELIVERY = "last_delivery"  # tag of a version: the highest delivery number among the rows that it was trained on
+WARM_START = "warm_start"  # tag of a version: from which other it went on, or why from none; begins the tags below
+PARENT = f"{WARM_START}.parent"  # that other version's number; missing after a training from scratch
+GENERATION = f"{WARM_START}.generation"  # warm starts since a training from scratch
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class Choice:
 def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdict, ranking: Ranking) -> Choice:
     """Rank at one moment by the challenger where all gates hold, its lists' audit included, else by the champion."""
     champion = tracking.champion(verdict.challenger.model)
-    rolled_back = tracking.has_tag(verdict.challenger, ROLLED_BACK)
+    rolled_back = ROLLED_BACK in tracking.tags_of(verdict.challenger)
     facts = {"version": verdict.challenger.version, "rolled_back": rolled_back}
     verdict = verdict.with_findings(Finding("not_rolled_back", not rolled_back, facts))
     if verdict.passed:

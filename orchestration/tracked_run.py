@@ -18,7 +18,7 @@ from ml.inference.bundle import ModelBundle
 from ml.inference.scorer import PAIR_COLUMNS
 from ml.training.recipes import Recipe
 from orchestration.fingerprint import FINGERPRINT
-from orchestration.registered_version import EPOCH, RegisteredVersion
+from orchestration.registered_version import EPOCH, LAST_DELIVERY, WARM_START, RegisteredVersion
 from orchestration.settings import PROJECT_ROOT
 from orchestration.tracking_config import TrackingConfig
 
@@ -61,6 +61,8 @@ class TrackedRun:
             mlflow.log_param("signal_folds", recipe.signals.folds)
         if recipe.negatives:
             mlflow.log_params({f"negatives_{name}": value for name, value in document["negatives"].items()})
+        if recipe.warm_start:
+            mlflow.log_params({f"warm_start_{name}": value for name, value in document["warm_start"].items()})
         mlflow.log_dict(document, "recipe.yaml")
         dataset = mlflow.data.from_pandas(train, name=self._tags["dataset"], targets=schema.LABEL)
         mlflow.log_input(dataset, context="training")
@@ -84,8 +86,8 @@ class TrackedRun:
         model = self._tags["model"]
         info = self._log(model, bundle, step)
         name = self._config.registered_models[model]
-        kept = ("dataset", "model", "dagster.run_id", "git_commit")
-        tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith(FINGERPRINT)}
+        kept = ("dataset", "model", "dagster.run_id", "git_commit", LAST_DELIVERY)
+        tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith((FINGERPRINT, WARM_START))}
         tags[EPOCH] = str(step)
         registered = mlflow.register_model(info.model_uri, name, tags=tags)
         self._client.set_registered_model_tag(name, "dataset", self._tags["dataset"])

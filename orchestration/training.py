@@ -13,9 +13,10 @@ from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from orchestration.checks import require
 from orchestration.fingerprint import Fingerprint
-from orchestration.registered_version import RegisteredVersion
+from orchestration.registered_version import WARM_START, RegisteredVersion
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import Settings
+from orchestration.warm_start import begin
 
 if TYPE_CHECKING:
     from orchestration.tracked_run import TrackedRun
@@ -47,29 +48,33 @@ def train_and_register(
     recipe: Recipe,
     tables: TrainingTables,
     fingerprint: Fingerprint,
+    from_scratch: bool = False,
 ) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
     """Yield the check of the losses, and return the new RegisteredVersion.
 
-    An interrupted training of the same rows, code and settings goes on where it was.
+    An interrupted training of the same rows, code, settings and first weights goes on where it was; ``from_scratch``
+    keeps others from going on from the champion.
     """
     from ml.evaluation import plots  # noqa: PLC0415 - Keras, MLflow and Matplotlib are slow to import
     from ml.inference.bundle import ModelBundle  # noqa: PLC0415
-    from ml.training.data import TrainingData  # noqa: PLC0415
     from ml.training.early_stopping import best_epoch  # noqa: PLC0415
-    from ml.training.fitting import Fitting  # noqa: PLC0415
     from ml.training.processors import share_processors  # noqa: PLC0415
 
     share_processors(TRAININGS_AT_ONCE)
-    fitting = Fitting(recipe, TrainingData.of(recipe, tables.interactions, tables.encoders, tables.movies))
+    beginning = begin(tracking, name, recipe, tables, fingerprint, from_scratch)
+    if WARM_START in beginning.tags:
+        context.log.info(f"{name}: {beginning.text}")
+    fitting = beginning.fitting
     backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
-    with tracking.run(context, name, fingerprint.tags) as run:
+    with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
         run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
         reporter = _Reporter(context, name, run)
         reports = fitting.run(reporter.epoch, reporter.batch, backup)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
         run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
-        best = best_epoch(reports, recipe.training)
-        yield from require(name, checks.losses_fall(*(curve[:best] for curve in losses)))
+        best = best_epoch(reports, beginning.recipe.training)
+        train_losses, val_losses = (curve[:best] for curve in losses)
+        yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
         bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
         version: RegisteredVersion = run.register(bundle, step=best)
         backup.remove()

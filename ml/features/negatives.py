@@ -21,20 +21,25 @@ class NegativesConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Of the draws.")
 
 
-def sample_negatives(train: pd.DataFrame, movie_codes: pd.DataFrame, config: NegativesConfig) -> pd.DataFrame:
+def sample_negatives(
+    train: pd.DataFrame, movie_codes: pd.DataFrame, config: NegativesConfig, among: np.ndarray | None = None
+) -> pd.DataFrame:
     """Every like, followed by draws of movies that its user has no training row of, with replacement.
 
     Args:
         train: encoded training rows.
         movie_codes: codes of the movie fields, int32, one row a movie code.
         config: how many and which.
+        among: int [n], positions of the training rows whose likes are wanted; default: all. The draws avoid what a user
+            has rated in any training row.
 
     Returns:
         Columns of ``train``, and ``source`` (int64), the like's position there. A drawn row has the like's user and
-        context with the drawn movie's fields, label and rating 0. Likes come in the order of ``train``; those whose
-        user has rated every movie are left out.
+        context with the drawn movie's fields, label and rating 0. Likes come in the order of ``train``, or of
+        ``among``; those whose user has rated every movie are left out.
     """
-    likes = np.flatnonzero(train[schema.LABEL].to_numpy() == 1)
+    among = np.arange(len(train)) if among is None else among
+    likes = among[train[schema.LABEL].to_numpy()[among] == 1]
     users = train["user_id"].to_numpy()
     rated = np.bincount(users, minlength=users.max() + 1)
     likes = likes[rated[users[likes]] < len(movie_codes)]

@@ -17,8 +17,8 @@ from threadpoolctl import ThreadpoolController
 
 from ml.inference import kernels
 from ml.inference.kernels import LANES
-from ml.inference.parts import DeepBranch, Numbers, embedded_positions, inner_network, is_deep, projections
-from ml.models.autoint import BUILDERS, LOGIT_LAYER
+from ml.inference.parts import DeepBranch, Numbers, embedded_positions, is_deep, projections
+from ml.models.autoint import BUILDERS, LOGIT_LAYER, inner_network
 from ml.models.layers import FieldEmbedding, InteractingLayer
 from ml.models.numerical import NumericalEmbedding, SelectFields
 from ml.processors import available_processors

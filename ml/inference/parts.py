@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from ml.inference import kernels
+from ml.models.autoint import inner_network
 from ml.models.layers import InteractingLayer
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
@@ -71,13 +72,6 @@ class DeepBranch:
             hidden = np.maximum(hidden @ kernel + bias, 0)
         kernel, bias = self._output
         return (hidden @ kernel + bias)[:, 0]
-
-
-def inner_network(network: keras.Model) -> keras.Model:
-    """The network of codes and signals inside one made by ``with_signals``; any other network itself."""
-    nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
-    made = len(nested) == 1 and sum(isinstance(layer, PairProducts) for layer in network.layers) == 1
-    return nested[0] if made and len(network.layers) == 3 else network
 
 
 def embedded_positions(network: keras.Model) -> Any:

@@ -108,6 +108,13 @@ def with_signals(network: keras.Model, signals: PairSignals, positions: tuple[in
     return whole
 
 
+def inner_network(network: keras.Model) -> keras.Model:
+    """The network of codes and signals inside one made by ``with_signals``; any other network itself."""
+    nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    made = len(nested) == 1 and sum(isinstance(layer, PairProducts) for layer in network.layers) == 1
+    return nested[0] if made and len(network.layers) == 3 else network
+
+
 def _embed(inputs: Inputs, config: AutoIntConfig, seed: int | None) -> tuple[Any, Any]:
     """The network's inputs, and the embeddings [batch, fields + multivalued fields + signals, embed_dim]."""
     _, numerical_seed, dropout_seed, *multivalued_seeds = derive_seeds(seed, 3 + len(inputs.multivalued))

@@ -15,7 +15,6 @@ import pandas as pd
 from pydantic import BaseModel
 
 import ml
-from ml.models.multivalued import MultivaluedEmbedding
 from ml.training.reports import EpochReport
 
 _FILE = "state.npz"
@@ -96,14 +95,17 @@ class Backup:
 def fingerprint(
     model: keras.Model, train_interactions: pd.DataFrame, config: BaseModel, numbers: np.ndarray | None = None
 ) -> str:
-    """Changes with rows, numbers, network, settings, ``ml``'s code, the backend, Keras's and NumPy's versions."""
+    """Changes with all that decides how a training goes.
+
+    That is rows, numbers, network, the weights that it starts from, settings, ``ml``'s code, the backend, Keras's and
+    NumPy's versions.
+    """
     digest = hashlib.sha256()
     digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
     digest.update(b"" if numbers is None else np.ascontiguousarray(numbers).tobytes())
     digest.update(model.to_json().encode() + config.model_dump_json().encode())
-    for layer in model.layers:
-        if isinstance(layer, MultivaluedEmbedding):
-            digest.update(keras.ops.convert_to_numpy(layer.membership).tobytes())
+    for weight in model.weights:
+        digest.update(keras.ops.convert_to_numpy(weight).tobytes())
     digest.update(f"{keras.config.backend()} {version('keras')} {version('numpy')}".encode())
     root = Path(ml.__path__[0])
     for source in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Settings of the training. Frozen; an unknown key is an error."""
+"""Settings of the training and of its warm start. Frozen; an unknown key is an error."""
 
 from typing import Literal
 
@@ -33,3 +33,22 @@ class TrainingConfig(BaseModel):
         "epoch; none: all epochs, weights of the last.",
     )
     seed: int = Field(default=5, ge=0, description="Of the weights, the dropout and the order of the rows.")
+
+
+class WarmStartConfig(BaseModel):
+    """How a model goes on from its champion's weights, so that a night costs what the new rows cost, not all rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=1, ge=1, description="Passes over the new and the replayed rows.")
+    replay: float = Field(
+        default=4.0, ge=0, description="Old rows for each new one, drawn by the seed, so that they are not forgotten."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Adam's learning rate; none: that of the training from scratch."
+    )
+    max_generations: int = Field(
+        default=6,
+        ge=1,
+        description="Warm starts in a row; a champion with so many behind it is followed by a training from scratch.",
+    )

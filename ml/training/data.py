@@ -35,7 +35,12 @@ class TrainingData:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, train_interactions: pd.DataFrame, feature_map: FeatureMap, movies: pd.DataFrame
+        cls,
+        recipe: Recipe,
+        train_interactions: pd.DataFrame,
+        feature_map: FeatureMap,
+        movies: pd.DataFrame,
+        chosen: np.ndarray | None = None,
     ) -> "TrainingData":
         """Follow the recipe.
 
@@ -44,13 +49,17 @@ class TrainingData:
             train_interactions: encoded rows in shuffled order.
             feature_map: that encoded them.
             movies: the movies table.
+            chosen: int [n], positions of the rows to fit on, in shuffled order; default: all. Signals, and what a user
+                has rated, are of all training rows in any case.
         """
         known_movies = feature_map.known("movie_id", movies)
         rows, sources = train_interactions, None
         if recipe.negatives:
             movie_codes = feature_map.side("movie").transform(known_movies)
-            rows = sample_negatives(train_interactions, movie_codes, recipe.negatives)
+            rows = sample_negatives(train_interactions, movie_codes, recipe.negatives, chosen)
             sources = rows[SOURCE].to_numpy()
+        elif chosen is not None:
+            rows, sources = train_interactions.iloc[chosen].reset_index(drop=True), chosen
         numbers, pairs = None, None
         if recipe.signals:
             sizes = feature_map.field_dims[PAIR[0]], feature_map.field_dims[PAIR[1]]

@@ -13,7 +13,7 @@ from ml.features.negatives import NegativesConfig
 from ml.features.signals import SignalsConfig
 from ml.models.config import ARCHITECTURES, AutoIntConfig
 from ml.settings_file import read_settings
-from ml.training.config import TrainingConfig
+from ml.training.config import TrainingConfig, WarmStartConfig
 from ml.training.search import PARTS, SearchRange, Space, checked_space
 
 Protocol = Literal["reference", "paper"]
@@ -43,6 +43,9 @@ class Recipe(BaseModel):
     )
     model: SerializeAsAny[AutoIntConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How it is fitted.")
+    warm_start: WarmStartConfig | None = Field(
+        default=None, description="Go on from the champion's weights where new rows came; none: always from scratch."
+    )
     search: dict[str, SearchRange] = Field(
         default={}, description="What make tune tries, by dotted settings of model and training."
     )

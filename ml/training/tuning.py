@@ -24,7 +24,7 @@ from ml.training.reports import EpochReport
 from ml.training.search import own_parameters, suggest, with_values
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-_NO_MATTER = {"description", "enabled"}  # of a recipe, to what comes of it
+_NO_MATTER = {"description", "enabled", "warm_start"}  # of a recipe, to what comes of a trial
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
 
 

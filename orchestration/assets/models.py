@@ -22,7 +22,7 @@ from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 from orchestration.training import TrainingTables, train_and_register
 
-_CODE_VERSION = code_version("orchestration.training")
+_CODE_VERSION = code_version("orchestration.training", "orchestration.warm_start")
 RETRAIN = "retrain"  # the launch setting that is no part of a recipe
 
 
@@ -46,7 +46,9 @@ def launch_settings(name: str, recipe: Recipe) -> type[LaunchConfig]:
     """What can be set at launch in place of the recipe's own values: those of the model and of the training."""
     parts = {part: settings_type(f"{name}_{part}", getattr(recipe, part)) for part in ("model", "training")}
     fields: dict[str, Any] = {part: (kind, kind()) for part, kind in parts.items()}
-    retrain = Field(default=False, description="Train even where a version of the same fingerprint is registered.")
+    retrain = Field(
+        default=False, description="Train from scratch, even where a version of the same fingerprint is registered."
+    )
     fields[RETRAIN] = (bool, retrain)
     return create_model(f"{name}_run", __base__=LaunchConfig, **fields)
 
@@ -93,12 +95,20 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         reused = version is not None
         if version is None:
             tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
-            version = yield from train_and_register(context, tracking, name, followed, tables, fingerprint)
+            version = yield from train_and_register(
+                context,
+                tracking,
+                name,
+                followed,
+                tables,
+                fingerprint,
+                from_scratch=config.retrain,  # type: ignore[attr-defined]
+            )
         record = tracking.training_of(version)
         losses = record.train_losses, record.val_losses
         if reused:
             context.log.info(f"{name}: {version.uri} has the same fingerprint, {fingerprint.whole}, and is reused")
-            yield from require(name, checks.losses_fall(*losses))
+            yield from require(name, checks.losses_fall(*losses, record.is_warm))
         curve = plots.loss_curve(f"{name} on {tracking.dataset}", *losses)
         yield dg.MaterializeResult(
             value=version.to_dict(),
@@ -108,6 +118,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
                 SETTINGS: settings,
                 "reused": reused,
                 **fingerprint.tags,
+                **record.beginning,
                 "loss_curve": inline_picture("loss curve", plots.png(curve)),
                 "train_loss": record.train_losses[-1],
                 "val_loss": record.val_losses[-1],

@@ -17,7 +17,7 @@ from filelock import FileLock
 from ml.errors import DataError
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.publication import Publication, found_in_registry
-from orchestration.registered_version import EPOCH, RegisteredVersion
+from orchestration.registered_version import EPOCH, LAST_DELIVERY, PARENT, WARM_START, RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tracking_config import TrackingConfig, load_tracking_config
@@ -45,11 +45,18 @@ class TrainingRecord:
         train_losses: of the epochs from the first to the one that the weights are from.
         val_losses: the same.
         parameters: number of trained numbers.
+        beginning: tags that say what it has learned and from where it began; perhaps none.
     """
 
     train_losses: list[float]
     val_losses: list[float]
     parameters: int
+    beginning: Mapping[str, str]
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it went on from another version's weights."""
+        return PARENT in self.beginning
 
 
 class Tracking(dg.ConfigurableResource):
@@ -192,12 +199,14 @@ class Tracking(dg.ConfigurableResource):
 
     def training_of(self, version: RegisteredVersion) -> TrainingRecord:
         """How a registered version was trained."""
-        tags = self.client.get_model_version(version.registered_model, version.version).tags
+        tags = self.tags_of(version)
         histories = (self.client.get_metric_history(version.run_id, name) for name in ("train_loss", "val_loss"))
         # A training that was interrupted logs its last epochs again when it goes on.
         curves = [{metric.step: metric.value for metric in history} for history in histories]
         train, val = ([curve[step] for step in range(1, int(tags[EPOCH]) + 1)] for curve in curves)
-        return TrainingRecord(train, val, int(self.client.get_run(version.run_id).data.params["parameters"]))
+        parameters = int(self.client.get_run(version.run_id).data.params["parameters"])
+        beginning = {tag: value for tag, value in tags.items() if tag == LAST_DELIVERY or tag.startswith(WARM_START)}
+        return TrainingRecord(train, val, parameters, beginning)
 
     def load_bundle(self, version: RegisteredVersion) -> "ModelBundle":
         """The bundle of a registered version."""
@@ -223,9 +232,10 @@ class Tracking(dg.ConfigurableResource):
         versions = [self._registered(model, version) for version in found]
         return {version.version: version for version in sorted(versions, key=lambda version: int(version.version))}
 
-    def has_tag(self, version: RegisteredVersion, tag: str) -> bool:
-        """Whether a registered version carries a tag."""
-        return tag in self.client.get_model_version(version.registered_model, version.version).tags
+    def tags_of(self, version: RegisteredVersion) -> Mapping[str, str]:
+        """The tags of a registered version."""
+        tags: dict[str, str] = self.client.get_model_version(version.registered_model, version.version).tags
+        return tags
 
     def run_url(self, run_id: str) -> str:
         """The run's page in the MLflow UI."""

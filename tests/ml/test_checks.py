@@ -130,6 +130,14 @@ def test_losses_fall(train: list[float], val: list[float], passed: bool) -> None
     assert finding.facts == pytest.approx(ends, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "passed"),
+    [([0.7, 0.8], [0.7, 0.75], True), ([0.7, NAN], [0.7, 0.6], False), ([0.7], [INF], False)],
+)
+def test_losses_of_a_warm_start_need_only_be_finite(train: list[float], val: list[float], passed: bool) -> None:
+    assert checks.losses_fall(train, val, warm=True).passed == passed
+
+
 def test_finding_keeps_outcome_and_facts_under_another_name() -> None:
     finding = checks.row_count(0, 5)
     assert finding.named("rows_of_users") == checks.Finding("rows_of_users", False, finding.facts)

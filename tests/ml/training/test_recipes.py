@@ -9,8 +9,8 @@ from ml.errors import DataError
 from ml.features.ease import EaseConfig
 from ml.features.negatives import NegativesConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
-from ml.training.config import TrainingConfig
-from ml.training.recipes import load_recipes
+from ml.training.config import TrainingConfig, WarmStartConfig
+from ml.training.recipes import load_recipes, recipes_text
 from orchestration.settings import PROJECT_ROOT
 
 PLAIN: dict[str, Any] = {"description": "A model.", "architecture": "autoint"}
@@ -132,3 +132,25 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"recipes\.yaml"):
         load_recipes(path)
+
+
+def test_a_warm_start_is_asked_for(tmp_path: Path) -> None:
+    document = {
+        "cold": PLAIN,
+        "usual": {**PLAIN, "warm_start": {}},
+        "own": {**PLAIN, "warm_start": {"epochs": 2, "replay": 0, "learning_rate": 1e-3, "max_generations": 3}},
+    }
+    recipes = load_recipes(written(tmp_path, document))
+    assert recipes["cold"].warm_start is None
+    assert recipes["usual"].warm_start == WarmStartConfig()
+    own = WarmStartConfig(epochs=2, replay=0, learning_rate=1e-3, max_generations=3)
+    assert recipes["own"].warm_start == own
+    again = tmp_path / "again.yaml"
+    again.write_text(recipes_text(recipes), "utf-8")
+    assert load_recipes(again) == recipes
+
+
+@pytest.mark.parametrize("settings", [{"replay": -1}, {"epochs": 0}, {"generations": 3}, {"max_generations": 0}])
+def test_bad_settings_of_a_warm_start_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=f"first.warm_start.{next(iter(settings))}"):
+        load_recipes(written(tmp_path, {"first": {**PLAIN, "warm_start": settings}}))

@@ -227,6 +227,13 @@ class TestResuming:
         assert len(prints) == 8
         assert fingerprint(network(), rows.copy(), SETTINGS) in prints
 
+    def test_other_first_weights_have_another_fingerprint(
+        self, network: Callable[[], keras.Model], rows: pd.DataFrame
+    ) -> None:
+        warm = network()
+        warm.get_layer("logit" if warm.name == "autoint" else "attention_logit").kernel.assign_add([[1e-6]])
+        assert fingerprint(warm, rows, SETTINGS) != fingerprint(network(), rows, SETTINGS)
+
     def test_another_membership_has_another_fingerprint(
         self, rows: pd.DataFrame, small_feature_map: FeatureMap
     ) -> None:

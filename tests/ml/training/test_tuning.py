@@ -13,6 +13,7 @@ from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.training import tuning
+from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
@@ -270,7 +271,8 @@ def test_a_study_is_of_its_rows_and_recipe(
 
     assert name() == name()
     assert name().startswith("mine-")
-    assert name(SEARCHED.model_copy(update={"description": "Other words."})) == name()
+    for change in ({"description": "Other words."}, {"warm_start": WarmStartConfig()}):
+        assert name(SEARCHED.model_copy(update=change)) == name()
     others = [
         name(with_values(SEARCHED, {"training.epochs": 4})),
         name(recipe_of({RATE: SEARCHED.search[RATE]})),
