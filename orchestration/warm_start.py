@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ml import schema
 from ml.errors import DataError
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
@@ -69,17 +68,17 @@ def begin(
         tracking: of the data set.
         name: of the model.
         recipe: what to do.
-        tables: the training rows, with ``delivery`` where the recipe has a warm start.
+        tables: the training rows, with ``delivery``.
         fingerprint: of the training.
         from_scratch: whatever the rules say.
 
     Raises:
-        dagster.Failure: the recipe has a warm start and the rows have no deliveries.
+        dagster.Failure: the rows have no deliveries.
     """
     from ml.training.warm_start import NoWarmStartError  # noqa: PLC0415 - Keras is slow to import
 
     settings = recipe.warm_start
-    tags = _learned(tables) if settings or schema.DELIVERY in tables.interactions else {}
+    tags = _learned(tables)
     if settings is None:
         return _cold(recipe, tables, tags)
     try:

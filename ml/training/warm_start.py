@@ -54,7 +54,7 @@ def last_delivery(train_interactions: pd.DataFrame) -> int:
     if schema.DELIVERY not in train_interactions:
         raise DataError(
             f"train_interactions has no column {schema.DELIVERY}, by which a warm start knows new rows; materialize "
-            "interactions and what follows anew, or take warm_start out of the recipe"
+            "ratings and what follows anew"
         )
     return int(train_interactions[schema.DELIVERY].max())
 

@@ -183,7 +183,7 @@ def test_registry_follows_mlflow_yaml(pipeline: Pipeline, tracking: Tracking, mo
 
 def test_version_tags(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str) -> None:
     version = tracking.client.get_model_version(NAMES[model], "1")
-    expected = {"dataset": DATASET, "model": model, "dagster.run_id": pipeline.run_id}
+    expected = {"dataset": DATASET, "model": model, "dagster.run_id": pipeline.run_id, "last_delivery": "0"}
     if "git_commit" in runs[model].data.tags:
         expected["git_commit"] = runs[model].data.tags["git_commit"]
     fingerprints = {f"fingerprint{part}" for part in ("", ".data", ".code", ".recipe")}

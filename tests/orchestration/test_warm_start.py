@@ -174,6 +174,8 @@ def test_without_a_champion_it_begins_from_scratch(nights: Nights, registered: b
 
 
 def test_rows_without_deliveries_are_an_error(nights: Nights) -> None:
+    path = nights.home / "tables" / DATASET / "train_interactions.parquet"
+    pd.read_parquet(path).drop(columns="delivery").to_parquet(path, index=False)
     result = nights.night(raise_on_error=False)
     assert "train_interactions has no column delivery" in failure_text(result, "autoint")
     assert nights.begun_with == []

@@ -373,7 +373,7 @@ class TestRows:
 
     def test_rows_without_deliveries_are_named(self, rows: pd.DataFrame, plain: Recipe) -> None:
         without = rows.drop(columns="delivery")
-        with pytest.raises(DataError, match=r"train_interactions has no column delivery.*take warm_start out"):
+        with pytest.raises(DataError, match=r"train_interactions has no column delivery.*materialize ratings"):
             choose_rows(without, plain, WarmStartConfig(), since=0)
 
 
