@@ -8,7 +8,7 @@ from orchestration.resources.storage import Storage
 
 TRAINING_FILES = ("train_interactions.parquet", "feature_map.json", "users.parquet", "movies.parquet")
 FINGERPRINT = "fingerprint"  # tag of a model version and of its run
-_NOT_LEARNED_BY = {"description", "enabled", "search"}  # of a recipe: what decides nothing about the weights
+NOT_LEARNED_BY = {"description", "enabled", "search"}  # of a recipe: what decides nothing about the weights
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def training_fingerprint(storage: Storage, code_version: str, recipe: Recipe) ->
     return Fingerprint(
         data=digest(tables.encode()),
         code=f"{code_version}-{keras.config.backend()}",
-        recipe=digest(recipe.model_dump_json(exclude=_NOT_LEARNED_BY).encode()),
+        recipe=digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY).encode()),
     )

@@ -122,7 +122,7 @@ class Planner:
         if written["data_set"] != self._raw_data.dataset:
             yield f"last made for data set {written['data_set']}"
         if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
-            yield "its code has changed"
+            yield "its code or configuration has changed"
         declared = definition.metadata_by_key[key]
         if SETTINGS in declared and declared[SETTINGS] != record.metadata[SETTINGS].value:
             yield "last made with other settings"

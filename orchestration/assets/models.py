@@ -15,7 +15,8 @@ from ml.training.search import with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
 from orchestration.checks import blocking, require
 from orchestration.code_versions import code_version
-from orchestration.fingerprint import training_fingerprint
+from orchestration.digests import digest
+from orchestration.fingerprint import NOT_LEARNED_BY, training_fingerprint
 from orchestration.freshness import SETTINGS
 from orchestration.metadata import inline_picture
 from orchestration.resources.storage import Storage
@@ -59,6 +60,11 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> 
     return with_values(recipe, values)
 
 
+def _built_by(recipe: Recipe) -> str:
+    """Digest of what no launch can set, so that a change of it shows in the graph like one of the code."""
+    return digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY | {"model", "training"}).encode())
+
+
 def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     """The asset that trains, logs and registers one model; its value says which version that was."""
     config_type = launch_settings(name, recipe)
@@ -72,7 +78,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         io_manager_key=DOCUMENTS,
         pool="training",
         retry_policy=TRANSIENT,
-        code_version=_CODE_VERSION,
+        code_version=f"{_CODE_VERSION}-{_built_by(recipe)}",
         metadata={SETTINGS: config_type().model_dump(exclude={RETRAIN})},
         check_specs=blocking(name, "losses_fall"),
     )

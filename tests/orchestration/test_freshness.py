@@ -112,7 +112,7 @@ def test_changed_raw_data_reaches_everything(ledger: dg.DagsterInstance, raw_dat
 def test_changed_code_reaches_what_comes_after(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
     make(ledger, small_definitions(raw_data))
     found = plan(ledger, raw_data, small_definitions(raw_data, double_version="2"))
-    assert found.reasons == {"doubled": "its code has changed", "halved": "doubled is made anew"}
+    assert found.reasons == {"doubled": "its code or configuration has changed", "halved": "doubled is made anew"}
     assert found.fresh == ("numbers",)
 
 

@@ -1,9 +1,13 @@
+from typing import Any
+
+import dagster as dg
 import pytest
 from pydantic import ValidationError
 
 from ml.errors import DataError
+from ml.training.config import TrainingConfig, WarmStartConfig
 from orchestration.assets.common import RECIPES, models_of, required
-from orchestration.assets.models import RETRAIN, launch_settings, with_settings
+from orchestration.assets.models import RETRAIN, launch_settings, model_asset, with_settings
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -40,3 +44,22 @@ def test_a_protocol_without_recipes_is_named() -> None:
     assert required(("autoint",), "reference") == ("autoint",)
     with pytest.raises(DataError, match="no recipe of protocol reference is enabled"):
         required((), "reference")
+
+
+@pytest.mark.parametrize(
+    ("change", "shows"),
+    [
+        ({"fields": ("user_id", "movie_id")}, True),
+        ({"warm_start": WarmStartConfig()}, True),
+        ({"numbers": ("timestamp",)}, True),
+        ({"description": "Other words."}, False),
+        ({"training": TrainingConfig(epochs=1)}, False),  # these are compared with those of the last launch
+    ],
+)
+def test_what_no_launch_can_set_is_part_of_the_assets_version(change: dict[str, Any], shows: bool) -> None:
+    recipe = RECIPES["autoint"]
+    key = dg.AssetKey("autoint")
+    versions = [
+        model_asset("autoint", own).code_versions_by_key[key] for own in (recipe, recipe.model_copy(update=change))
+    ]
+    assert (versions[0] != versions[1]) == shows
