@@ -41,7 +41,7 @@ class SearchConfig(dg.Config):
     seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
 
     def ranking(self, ratings: pd.DataFrame, *moments: tuple[int, int]) -> "Ranking":
-        """What lists of these moments are made for."""
+        """What lists of these moments, or of the latest one, are made for."""
         return Ranking(ratings, moments, LIST_LENGTH, self.method, self.seed)
 
 
@@ -51,7 +51,8 @@ class Ranking:
 
     Attributes:
         ratings: preprocessed; their movies are not recommended to their users.
-        moments: years and months of the imagined ratings.
+        moments: years and months of the imagined ratings; none: the latest month of the ratings that a version knows,
+            since a champion that stays may not have seen this one.
         length: movies a list.
         method: ``shortlist`` or ``brute_force``.
         seed: of the users that shortlist samples and audits.
@@ -89,8 +90,10 @@ class Lists:
             path: of the file that holds them.
             more: further facts.
         """
+        year, month = self.table[["rating_year", "rating_month"]].iloc[0]
         facts = {
             "version": self.version.version,
+            "month": f"{year}-{month:02d}",
             "distinct_movies": self.table["movie_id"].nunique(),
             **more,
             **self.facts,
@@ -191,15 +194,17 @@ def rank(
     Raises:
         dagster.Failure: a moment that the version was not trained on; trying again would not help.
     """
-    from ml.inference.recommend import Recommender  # noqa: PLC0415 - Keras is slow to import
+    from ml.inference.earlier import latest_known_month  # noqa: PLC0415 - Keras is slow to import
+    from ml.inference.recommend import Recommender  # noqa: PLC0415
     from ml.inference.scorer import Scorer  # noqa: PLC0415
 
     bundle = tracking.load_bundle(version)
     started = time.perf_counter()
-    report = progress_reporter(context, version.model, len(ranking.moments))
+    moments = ranking.moments or [latest_known_month(bundle.feature_map, ranking.ratings)]
+    report = progress_reporter(context, version.model, len(moments))
     try:
         found = Recommender(Scorer(bundle), ranking.ratings).recommend_all(
-            ranking.moments, ranking.length, ranking.method, ranking.seed, report
+            moments, ranking.length, ranking.method, ranking.seed, report
         )
     except NotFoundError as error:
         raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error

@@ -1,9 +1,10 @@
-"""Ask an earlier model about the present rows: its encoders may lack some of their values and have other codes."""
+"""Ask an earlier model about what is there now: its encoders may lack some of the values and have other codes."""
 
 import numpy as np
 import pandas as pd
 
 from ml.features.feature_map import FeatureMap
+from ml.features.tables import latest_month
 from ml.inference.catalogue import held_out_lists
 from ml.inference.scorer import Scorer
 
@@ -17,6 +18,17 @@ def score_known(scorer: Scorer, interactions: pd.DataFrame) -> tuple[np.ndarray,
     """
     known = scorer.bundle.feature_map.knows(interactions)
     return known, scorer.score_rows(interactions[known])
+
+
+def latest_known_month(encoders: FeatureMap, ratings: pd.DataFrame) -> tuple[int, int]:
+    """Year and month (1-12) of the latest rating whose year and month the model knows.
+
+    Args:
+        encoders: the model's.
+        ratings: rating_year, rating_month.
+    """
+    known = [ratings[name].isin(encoders[name].index) for name in ("rating_year", "rating_month")]
+    return latest_month(ratings[known[0] & known[1]])
 
 
 def held_out_lists_of(

@@ -8,7 +8,6 @@ import pandas as pd
 from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
-from ml.features.tables import latest_month
 from orchestration.assets.common import DOCUMENTS, MODELS, MONITORING, OWNERS, TRANSIENT, inputs_of
 from orchestration.checks import blocking, require, warning
 from orchestration.code_versions import code_version
@@ -28,17 +27,17 @@ class TopTenConfig(SearchConfig):
     """The moment to recommend for, and how lists are found."""
 
     year: int | None = Field(
-        default=None, description="Year of the imagined rating; default: the latest month in the data."
+        default=None,
+        description="Year of the imagined rating; default: the latest month in the data that the version knows.",
     )
     month: int | None = Field(default=None, ge=1, le=12, description="Month 1-12; goes with year.")
 
-    def moment(self, ratings: pd.DataFrame) -> tuple[int, int]:
-        """The year and month to recommend for."""
-        if self.year is None and self.month is None:
-            return latest_month(ratings)
-        if self.year is None or self.month is None:
+    @property
+    def moments(self) -> list[tuple[int, int]]:
+        """The year and month to recommend for; none for the latest. Raises dagster.Failure."""
+        if (self.year is None) != (self.month is None):
             raise dg.Failure("year and month go together: set both or neither", allow_retries=False)
-        return self.year, self.month
+        return [(self.year, self.month)] if self.year is not None and self.month is not None else []
 
 
 _COMMON: dict[str, Any] = {
@@ -111,9 +110,8 @@ def top10_recommendations(
     promotion: dict[str, Any],
 ) -> Iterator[Any]:
     """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it."""
-    year, month = config.moment(ratings)
-    ranking = config.ranking(ratings, (year, month))
-    metadata: dict[str, Any] = {"month": f"{year}-{month:02d}", SETTINGS: config.model_dump()}
+    ranking = config.ranking(ratings, *config.moments)
+    metadata: dict[str, Any] = {SETTINGS: config.model_dump()}
     choices = []
     for model in MODELS:
         choice = choose(context, tracking, Verdict.from_dict(promotion[model]), ranking)

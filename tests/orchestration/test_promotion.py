@@ -87,6 +87,24 @@ def test_tables_go_on_being_written_from_the_champion(refused: Nights, materiali
     assert all((a == b).all() for a, b in zip(first, published, strict=True))
 
 
+def test_a_champion_that_does_not_know_the_year_recommends_for_its_own_latest_month(
+    refused: Nights, materialized: Pipeline, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    home = copy_of(refused.pipeline, tmp_path)
+    path = home / "tables" / DATASET / "ratings.parquet"
+    ratings = pd.read_parquet(path)
+    ratings.loc[0, "rating_year"] = 2004
+    ratings.to_parquet(path, index=False)
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache, "MLFLOW_YAML": strict(tmp_path)}):
+        assert run_job(instance, {"resources": RUN_CONFIG["resources"]}, "top10_recommendations").success
+    table = pd.read_parquet(home / "tables" / DATASET / "top10_autoint.parquet")
+    latest = ratings.loc[1:, ["rating_year", "rating_month"]].max(axis=0)
+    first = materialized.table("top10_autoint")
+    assert table["rating_year"].unique().tolist() == [latest["rating_year"]]
+    assert table["rating_month"].unique().tolist() == first["rating_month"].unique().tolist()
+    assert set(table["model_version"]) == {"1"}
+
+
 def test_the_warning_names_the_gate_and_its_figures(refused: Nights) -> None:
     found = {check.check_name: check for check in refused.pipeline.result.get_asset_check_evaluations()}
     check = found["promoted_autoint"]

@@ -5,7 +5,7 @@ import pytest
 from ml.features.feature_map import FeatureMap
 from ml.inference.bundle import ModelBundle
 from ml.inference.catalogue import held_out_lists
-from ml.inference.earlier import held_out_lists_of, score_known
+from ml.inference.earlier import held_out_lists_of, latest_known_month, score_known
 from ml.inference.scorer import Scorer
 
 NEW_USER, GONE_USER = 9999, 1
@@ -46,6 +46,12 @@ def test_lists_are_the_models_own_in_the_present_codes(scorer: Scorer, present: 
     pd.testing.assert_frame_equal(with_ids(found, encoders), left[known_movies].reset_index(drop=True))
     assert not found.equals(expected)
     assert encoders["user_id"].values.index(NEW_USER) not in set(found["user_id"])
+
+
+def test_the_latest_month_is_one_that_the_model_knows(bundle: ModelBundle) -> None:
+    months = [(2000, 12), (2001, 3), (2004, 1), (2001, 2), (2003, 13)]  # the last by month and year unknown
+    ratings = pd.DataFrame(months, columns=["rating_year", "rating_month"])
+    assert latest_known_month(bundle.feature_map, ratings) == (2001, 3)
 
 
 def test_a_row_is_known_by_all_its_values(bundle: ModelBundle, small_interactions: pd.DataFrame) -> None:
