@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training bench-warm-start lint format clean
+.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-top10: $(READY) ## what top lists cost: exact scorer, shortlist, latency, 
 
 bench-training: $(READY) ## what training costs: rows a second, loss curves
 	@$(BIN)/python -m benchmarks.training
+
+bench-nights: $(READY) ## what a night costs as the data grows; in homes of its own
+	@$(BIN)/python -m benchmarks.nights
 
 bench-warm-start: $(READY) ## what a night costs that goes on from the champion, and what it is worth
 	@$(BIN)/python -m benchmarks.warm_start
