@@ -74,6 +74,6 @@ def test_changes_with_the_packages_that_are_reached(
 
 
 def test_the_training_reaches_models_and_not_the_lists() -> None:
-    reached = set(code_versions.sources("orchestration.training"))
+    reached = set(code_versions.sources("orchestration.training", "orchestration.warm_start"))
     assert {"ml.models.layers", "ml.training.trainer", "ml.features.signals"} <= reached
     assert not {"ml.inference.shortlist", "ml.data.synthetic"} & reached
