@@ -14,8 +14,9 @@ from tests.orchestration.conftest import DATASET, Pipeline
 
 UP_TO_SPLIT = (
     "raw_users", "raw_movies", "raw_ratings",
-    "deliveries", "delivered_users", "delivered_movies", "delivered_ratings", "users", "movies", "ratings", "interactions", "feature_map",
-    "encoded_interactions", "train_interactions", "test_interactions",
+    "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
+    "users", "movies", "ratings", "interactions", "feature_map", "encoded_interactions",
+    "train_interactions", "test_interactions",
 )  # fmt: skip
 
 
