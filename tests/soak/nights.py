@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, cycle, islice
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,17 @@ class Soak:
         self.arrivals[arrival] += 1
         try:
             fault(self.home, self._rng)
-        except AssertionError as error:
+        except (AssertionError, TimeoutExpired) as error:
             self._note("the fault itself", [str(error)])
         self.faults[kind] += 1
         self._note("after the fault", invariants.whole_tables(self.home))
         codes = self.home.codes()
         with self.home.start() as next_run, self.undisturbed.start() as other:
-            status, undisturbed = (process.wait(NIGHT_SECONDS) for process in (next_run, other))
+            try:
+                status, undisturbed = (process.wait(NIGHT_SECONDS) for process in (next_run, other))
+            except TimeoutExpired as error:
+                self._note("the next run", [str(error)])
+                return
         if status or undisturbed:
             self._note("the next run", [f"exit status {status}, undisturbed {undisturbed}"])
             return
