@@ -49,7 +49,11 @@ def random_codes(rows: int) -> np.ndarray:
     return np.stack([rng.integers(0, size, rows) for size in FIELD_DIMS], axis=1).astype(np.int32)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# Each shape is compiled anew, which takes seconds.
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "heads of six" else name for name in CONFIGS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_equals_the_network(name: str) -> None:
     network, codes = randomized(name), random_codes(500)
     forward = forward_of(network)
@@ -125,7 +129,7 @@ def grid_codes(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize("forward_class", [AutoIntForward, KerasForward])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_grid_equals_the_network_on_its_pairs(
     name: str, forward_class: type[AutoIntForward] | type[KerasForward]
 ) -> None:

@@ -226,10 +226,8 @@ def test_multivalued_rows_are_found_by_their_names(
     assert np.asarray(network.get_layer("genres_embedding").membership).copy().tolist() == membership.tolist()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["autoint_mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("autoint_catalogue", "paper_autoint"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["autoint_mlp", "autoint_catalogue", "paper_autoint"])
 def test_a_warm_start_is_ahead_of_one_from_scratch(
     name: str, then: Then, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
 ) -> None:
