@@ -27,6 +27,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files whi
 def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Do all below, for the run that begins; yields a line for each thing done."""
     yield from fail_dead_runs(instance, run_id)
+    yield from free_places(instance)
     yield from remove_temporary_files()
     if not _registry_exists():
         return
@@ -47,6 +48,20 @@ def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) 
                 run, "The run's process ended without a word: it was killed, or the machine stopped"
             )
             yield f"Run {run.run_id} is marked as failed: its process is gone"
+
+
+def free_places(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Free the places in pools that ended runs still hold: a killed run's own never would be, and trainings wait."""
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return
+    pools = [storage.get_concurrency_info(pool) for pool in storage.get_concurrency_keys()]
+    holding = {each.run_id for pool in pools for each in (*pool.claimed_slots, *pool.pending_steps)}
+    for run_id in sorted(holding):
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+            yield f"Run {run_id} has ended: its places in pools are free again"
 
 
 def remove_temporary_files() -> Iterator[str]:
