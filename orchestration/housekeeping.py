@@ -56,7 +56,8 @@ def free_places(instance: dg.DagsterInstance) -> Iterator[str]:
     if not storage.supports_global_concurrency_limits:
         return
     pools = [storage.get_concurrency_info(pool) for pool in storage.get_concurrency_keys()]
-    holding = {each.run_id for pool in pools for each in (*pool.claimed_slots, *pool.pending_steps)}
+    holding = {slot.run_id for pool in pools for slot in pool.claimed_slots}
+    holding |= {step.run_id for pool in pools for step in pool.pending_steps}
     for run_id in sorted(holding):
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
