@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune rollback ui test test-real test-slow soak bench bench-top10 bench-training bench-warm-start bench-nights lint format clean
+.PHONY: help run run-temporal paper tune rollback ui test app serve test-real test-slow test-browser soak bench bench-top10 bench-training bench-serve bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ tune: $(READY) ## try settings of a recipe, RECIPE=<name> [TRIALS=20]; the same 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
 	@$(BIN)/python -m orchestration.ui
 
+app: $(READY) ## look one user up, in the browser
+	@$(BIN)/python -m app.web
+
+serve: $(READY) ## recommendations over HTTP
+	@$(BIN)/python -m app.service
+
 test: $(READY) lint ## quick tests, linters and type checker
 	$(BIN)/python -m pytest
 
@@ -43,6 +49,9 @@ test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
 
 soak: $(READY) ## nights with faults in accelerated time, NIGHTS=20
 	@$(BIN)/python -m tests.soak '$(NIGHTS)'
+
+test-browser: $(READY) ## click through the app in Chromium
+	$(BIN)/python -m pytest -m browser
 
 test-slow: $(READY) ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -57,6 +66,9 @@ bench-training: $(READY) ## what training costs: rows a second, loss curves
 
 bench-nights: $(READY) ## what a night costs as the data grows; in homes of its own
 	@$(BIN)/python -m benchmarks.nights
+
+bench-serve: $(READY) ## requests a second and latencies of make serve, by wrk
+	@$(BIN)/python -m benchmarks.serve
 
 bench-warm-start: $(READY) ## what a night costs that goes on from the champion, and what it is worth
 	@$(BIN)/python -m benchmarks.warm_start

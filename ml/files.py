@@ -1,8 +1,15 @@
-"""Write files so that a reader sees the old one or the new one, also after a power failure."""
+"""Write files so that a reader sees the old one or the new one, also after a power failure; read tables."""
 
+import io
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
+from upath import UPath
+
+from ml.errors import DataError
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -28,3 +35,13 @@ def sync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_parquet(path: UPath, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of a file. Raises DataError where it is no Parquet table with them."""
+    try:
+        return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
+    except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
+        raise DataError(
+            f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew (make run)"
+        ) from error

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from ml.data.intake import QUARANTINE
+from ml.inference.locations import ARCHIVE
 from orchestration import run_lock
-from orchestration.publication import ARCHIVE, interrupted
+from orchestration.publication import interrupted
 from orchestration.resources.source import RECEIVED
 from orchestration.resources.tracking import client_of, configuration, publication
 from orchestration.settings import Settings

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.inference.locations import bundle_path, tables_directory
+from ml.inference.locations import ARCHIVE, ARCHIVED_BUNDLE, archive_directory, bundle_path, top_lists_path
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import write_atomically
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ARCHIVE = "archive"
 _JOURNAL, _CHAMPIONS = "publishing.json", "champions.json"
-_TABLE, _BUNDLE = "top10.parquet", "bundle.zip"
+_TABLE = "top10.parquet"
 
 
 class Publication:
@@ -40,10 +39,10 @@ class Publication:
     def __init__(
         self, home: UPath, dataset: str, model: str, registered_model: str, client: "MlflowClient", alias: str
     ) -> None:
-        self._folder = home / ARCHIVE / dataset / model
+        self._folder = archive_directory(home, dataset, model)
         self._live = {
-            _BUNDLE: bundle_path(home, dataset, model),
-            _TABLE: tables_directory(home, dataset) / f"top10_{model}.parquet",
+            ARCHIVED_BUNDLE: bundle_path(home, dataset, model),
+            _TABLE: top_lists_path(home, dataset, model),
         }
         self._registered_model, self._client, self._alias = registered_model, client, alias
 
@@ -71,7 +70,7 @@ class Publication:
     def publish(self, version: RegisteredVersion, table: bytes, bundle: bytes) -> None:
         """Make a version champion, with this table (Parquet) and bundle; also for a champion's new table."""
         folder = self._folder / version.version
-        write_atomically(folder / _BUNDLE, bundle)
+        write_atomically(folder / ARCHIVED_BUNDLE, bundle)
         write_atomically(folder / _TABLE, table)
         self._switch(version.version)
 

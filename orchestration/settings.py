@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     recipes_yaml: Path = Field(default=Path("recipes.yaml"), description="What is trained.")
     monitoring_yaml: Path = Field(default=Path("monitoring.yaml"), description="What runs warn of.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance; default: <pipeline_home>/dagster.")
+    serving_yaml: Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
     schedule_timezone: str = Field(default="UTC", description="Time zone of schedule_cron.")
     alert_webhook_url: SecretStr | None = Field(
@@ -41,6 +42,13 @@ class Settings(BaseSettings):
     )
     dagster_port: int = Field(default=3000, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(default=5000, description="Port of the MLflow UI on 127.0.0.1.")
+
+    app_port: int = Field(default=8501, description="Port of the web app on 127.0.0.1.")
+    serve_host: str = Field(default="127.0.0.1", description="Address that the REST service listens on.")
+    serve_port: int = Field(default=8000, description="Port of the REST service.")
+    serve_dataset: str | None = Field(
+        default=None, description="Data set that app and service serve; may be left out where only one is published."
+    )
 
     @property
     def home(self) -> UPath:
@@ -72,6 +80,11 @@ class Settings(BaseSettings):
     def monitoring_file(self) -> Path:
         """``monitoring_yaml`` as an absolute path."""
         return PROJECT_ROOT / self.monitoring_yaml
+
+    @property
+    def serving_file(self) -> Path:
+        """``serving_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.serving_yaml
 
     @property
     def cache(self) -> Path:

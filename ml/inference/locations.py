@@ -2,10 +2,30 @@
 
 from upath import UPath
 
+from ml.errors import NotFoundError
+
+ARCHIVE = "archive"
+ARCHIVED_BUNDLE = "bundle.zip"
+
 
 def tables_directory(home: UPath, dataset: str) -> UPath:
     """Directory of a data set's tables."""
     return home / "tables" / dataset
+
+
+def top_lists_path(home: UPath, dataset: str, model: str) -> UPath:
+    """The published top-10 table of a model; its rows name their version."""
+    return tables_directory(home, dataset) / f"top10_{model}.parquet"
+
+
+def archive_directory(home: UPath, dataset: str, model: str) -> UPath:
+    """Where published versions are kept, each in a directory of its number."""
+    return home / ARCHIVE / dataset / model
+
+
+def archived_bundle_path(home: UPath, dataset: str, model: str, version: str) -> UPath:
+    """The bundle of a version; written before the version's table is published."""
+    return archive_directory(home, dataset, model) / version / ARCHIVED_BUNDLE
 
 
 def bundle_path(home: UPath, dataset: str, model: str) -> UPath:
@@ -24,3 +44,19 @@ def published_models(home: UPath, dataset: str) -> list[str]:
     folder = home / "models" / dataset
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(name.removesuffix(".zip") for name in names if name.endswith(".zip") and not name.startswith("."))
+
+
+def chosen_dataset(home: UPath, dataset: str | None) -> str:
+    """The published data set of this name, or the only one.
+
+    Raises:
+        NotFoundError: nothing is published, not this one, or several are and none was named.
+    """
+    datasets = published_datasets(home)
+    if not datasets:
+        raise NotFoundError(f"no model is published under {home}; run the pipeline first (make run)")
+    if dataset is None and len(datasets) > 1:
+        raise NotFoundError(f"several data sets are published under {home}: {', '.join(datasets)}; choose one")
+    if dataset is not None and dataset not in datasets:
+        raise NotFoundError(f"no model of data set {dataset!r} is published; there are data sets {', '.join(datasets)}")
+    return dataset or datasets[0]

@@ -1,6 +1,6 @@
 """What a user should see next: the unseen movies that the model thinks likeliest to be liked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from upath import UPath
 
 from ml.errors import NotFoundError
 from ml.inference.bundle import ModelBundle
-from ml.inference.locations import bundle_path, published_datasets, published_models, tables_directory
+from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import SearchReport, search, search_by_brute_force
 from ml.inference.toplists import MISSING, TopLists, cut
@@ -44,12 +44,47 @@ class Recommender:
         shape = (len(scorer.user_ids), len(scorer.movie_ids))
         self._seen = sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=shape)
 
-    def recommend(self, user_id: int, year: int, month: int, top_k: int = 10) -> pd.DataFrame:
-        """The top list of one user; columns as in ``recommend_all``. Raises NotFoundError."""
+    def recommend(
+        self, user_id: int, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """The top list of one user; columns as in ``recommend_all``.
+
+        Args:
+            user_id: who.
+            year: of the imagined rating.
+            month: of the imagined rating, 1-12.
+            top_k: length of the list; shorter where the user has fewer unseen movies.
+            among: ids of the movies that may be listed; default: all.
+
+        Raises:
+            NotFoundError: an unknown user, or a year or month that the model was not trained on.
+        """
         user = np.array([self.scorer.user_position(user_id)])
         logits = self.scorer.catalogue(year, month).rows(user)
         logits[self._seen[user].toarray()] = -np.inf
+        self._keep(logits, among)
         return self._table(user, cut(logits, _positive(top_k)), year, month)
+
+    def ranked(
+        self,
+        logits: np.ndarray,
+        hidden: Collection[int],
+        year: int,
+        month: int,
+        top_k: int,
+        among: Collection[int] | None = None,
+    ) -> pd.DataFrame:
+        """The top list of somebody who is no known user, from logits float32 [1, movies], without ``hidden`` movies.
+
+        Columns as in ``recommend_all``, without user_id.
+        """
+        logits[:, pd.Index(self.scorer.movie_ids).isin(list(hidden))] = -np.inf
+        self._keep(logits, among)
+        return self._table(np.array([0]), cut(logits, _positive(top_k)), year, month).drop(columns="user_id")
+
+    def _keep(self, logits: np.ndarray, among: Collection[int] | None) -> None:
+        if among is not None:
+            logits[:, ~pd.Index(self.scorer.movie_ids).isin(list(among))] = -np.inf
 
     def recommend_all(
         self,
@@ -150,18 +185,10 @@ def get_recommendations(
 def load_recommender(home: str, model: str, dataset: str | None = None) -> Recommender:
     """A published model, ready to recommend; kept in memory. Arguments and errors as above."""
     place = UPath(home)
-    datasets = published_datasets(place)
-    if not datasets:
-        raise NotFoundError(f"no model is published under {place}; run the pipeline first (make run)")
-    if dataset is None and len(datasets) > 1:
-        raise NotFoundError(
-            f"several data sets are published under {place}: {', '.join(datasets)}; choose one (--dataset)"
-        )
-    dataset = dataset or datasets[0]
+    dataset = chosen_dataset(place, dataset)
     models = published_models(place, dataset)
     if model not in models:
-        known = ", ".join(models) if dataset in datasets else f"data sets {', '.join(datasets)}"
-        raise NotFoundError(f"no model {model!r} of data set {dataset!r} is published; there are {known}")
+        raise NotFoundError(f"no model {model!r} of data set {dataset!r} is published; there are {', '.join(models)}")
     bundle = ModelBundle.load(bundle_path(place, dataset, model))
     with (tables_directory(place, dataset) / "ratings.parquet").open("rb") as file:
         ratings = pd.read_parquet(file, columns=["user_id", "movie_id"])

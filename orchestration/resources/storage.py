@@ -13,7 +13,7 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from ml.errors import DataError
+from ml.files import read_parquet
 from ml.inference.locations import tables_directory
 from orchestration.digests import digest
 from orchestration.metadata import table_metadata
@@ -64,12 +64,7 @@ class Storage(dg.ConfigurableResource):
         path = self.tables / f"{name}.parquet"
         if not path.exists():
             return None
-        try:
-            return _from_parquet(path, list(columns))
-        except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
-            raise DataError(
-                f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew"
-            ) from error
+        return read_parquet(path, columns)
 
     def read_document(self, name: str) -> dict[str, Any]:
         """The document ``<name>.json``."""
@@ -102,8 +97,8 @@ def as_parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _from_parquet(path: UPath, columns: list[str] | None = None) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=columns)
+def _from_parquet(path: UPath) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def record_of(dataset: str, files: Mapping[str, str | None]) -> dict[str, Any]:

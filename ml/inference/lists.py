@@ -1,0 +1,64 @@
+"""Published top-10 tables in memory: one user's list without a network."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from upath import UPath
+
+from ml.errors import DataError, NotFoundError
+from ml.files import read_parquet
+
+_COLUMNS = ("user_id", "rank", "movie_id", "title", "genres", "score", "rating_year", "rating_month", "model_version")
+
+
+@dataclass(frozen=True)
+class PublishedLists:
+    """The lists of all users by one version of a model at one moment.
+
+    Attributes:
+        version: the version's number in the registry.
+        year: of the imagined ratings.
+        month: the same, 1-12.
+        table: user_id, rank, movie_id, title, genres, score; by user and rank.
+    """
+
+    version: str
+    year: int
+    month: int
+    table: pd.DataFrame
+
+    @classmethod
+    def load(cls, path: UPath) -> "PublishedLists":
+        """Read a published table.
+
+        Raises:
+            DataError: it is no such table, or it is of several versions or moments.
+        """
+        table = read_parquet(path, _COLUMNS)
+        about = table[["model_version", "rating_year", "rating_month"]].drop_duplicates()
+        if len(about) != 1:
+            raise DataError(f"{path}: expected lists of one version and one month, found {len(about)} of such pairs")
+        version, year, month = about.iloc[0]
+        lists = table.drop(columns=list(about)).sort_values(["user_id", "rank"], ignore_index=True)
+        return cls(str(version), int(year), int(month), lists)
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Year and month."""
+        return self.year, self.month
+
+    @property
+    def users(self) -> np.ndarray:
+        """Ids of users with a list, rising."""
+        return self.table["user_id"].unique()
+
+    def of(self, user_id: int) -> pd.DataFrame:
+        """The rows of one user. Raises NotFoundError."""
+        ids = self.table["user_id"].to_numpy()
+        first, last = np.searchsorted(ids, [user_id, user_id + 1])
+        if first == last:
+            raise NotFoundError(
+                f"unknown user_id {user_id}; there are lists of {len(self.users):,} users from {ids[0]} to {ids[-1]}"
+            )
+        return self.table.iloc[first:last]

@@ -1,0 +1,226 @@
+"""What a pipeline has published, kept in memory for those who serve it, and looked at again when they say so.
+
+Tables alone are quick to read; a network is loaded when it is first asked, or ahead of that by ``warm_up``.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from upath import UPath
+
+from ml.errors import DataError, NotFoundError
+from ml.files import read_parquet
+from ml.inference.lists import PublishedLists
+from ml.inference.locations import (
+    archived_bundle_path,
+    chosen_dataset,
+    published_models,
+    tables_directory,
+    top_lists_path,
+)
+from ml.inference.people import People
+
+if TYPE_CHECKING:
+    from ml.inference.reasons import Reasons
+    from ml.inference.recommend import Recommender
+    from ml.inference.visitors import VisitorRecommender
+
+CALIBRATED = 0.05  # largest expected calibration error of scores that may be shown as chances
+_Stamp = tuple[tuple[float, int], ...]  # time and size of files
+
+
+class LiveModel:
+    """A published version's network, loaded when it is first asked for. Threads may share it.
+
+    Args:
+        bundle: file of the version.
+        ratings: user_id, movie_id, rating.
+    """
+
+    def __init__(self, bundle: UPath, ratings: pd.DataFrame) -> None:
+        self._bundle, self._ratings = bundle, ratings
+        self._lock = threading.RLock()
+        self._recommender: Recommender | None = None
+        self._visitors: VisitorRecommender | None = None
+        self._reasons: Reasons | None = None
+
+    @property
+    def recommender(self) -> "Recommender":
+        """For known users. Raises DataError where the file cannot be used."""
+        from ml.inference.bundle import ModelBundle  # noqa: PLC0415 - Keras is slow to import
+        from ml.inference.recommend import Recommender  # noqa: PLC0415
+        from ml.inference.scorer import Scorer  # noqa: PLC0415
+
+        with self._lock:
+            if self._recommender is None:
+                self._recommender = Recommender(Scorer(ModelBundle.load(self._bundle)), self._ratings)
+            return self._recommender
+
+    @property
+    def visitors(self) -> "VisitorRecommender":
+        """For visitors without a history."""
+        from ml.inference.visitors import VisitorRecommender  # noqa: PLC0415
+
+        with self._lock:
+            if self._visitors is None:
+                self._visitors = VisitorRecommender(self.recommender, self._ratings)
+            return self._visitors
+
+    @property
+    def reasons(self) -> "Reasons":
+        """Which liked movies a recommended one is like."""
+        from ml.inference.reasons import Reasons  # noqa: PLC0415
+
+        with self._lock:
+            if self._reasons is None:
+                self._reasons = Reasons.of(self.recommender.scorer)
+            return self._reasons
+
+    def warm_up(self, moment: tuple[int, int]) -> None:
+        """Load and compute once all that the first answers would otherwise wait for."""
+        recommender, reasons = self.recommender, self.reasons
+        first = int(recommender.scorer.user_ids[0])
+        top = recommender.recommend(first, *moment)
+        reasons.nearest(top["movie_id"].tolist(), top["movie_id"].tolist())
+        _ = self.visitors
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model's published version.
+
+    Attributes:
+        name: of the model.
+        lists: its top-10 table.
+        live: its network.
+        calibration_error: expected calibration error on the test rows of the last run; None where it was not measured.
+        stamp: of the table's file.
+    """
+
+    name: str
+    lists: PublishedLists
+    live: LiveModel
+    calibration_error: float | None
+    stamp: _Stamp = field(repr=False)
+
+    @property
+    def version(self) -> str:
+        """The version's number in the registry."""
+        return self.lists.version
+
+    @property
+    def scores_are_chances(self) -> bool:
+        """Whether a score may be read as the chance of a like."""
+        return self.calibration_error is not None and self.calibration_error <= CALIBRATED
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is published of a data set at one time.
+
+    Attributes:
+        dataset: its name.
+        models: by name, sorted.
+        people: the users, movies and ratings.
+    """
+
+    dataset: str
+    models: Mapping[str, PublishedModel]
+    people: People
+    stamp: _Stamp = field(repr=False)
+
+    def model(self, name: str) -> PublishedModel:
+        """A model by its name. Raises NotFoundError."""
+        if name not in self.models:
+            raise NotFoundError(f"no model {name!r} of {self.dataset} is published; there are {', '.join(self.models)}")
+        return self.models[name]
+
+
+class Published:
+    """A data set's publications under a pipeline's home.
+
+    Args:
+        home: the pipeline's home.
+        dataset: the data set's name; may be left out where only one is published.
+
+    Raises:
+        NotFoundError: nothing is published there, or not this data set; the message says what to do.
+        DataError: a file cannot be used.
+    """
+
+    def __init__(self, home: UPath, dataset: str | None = None) -> None:
+        self._home = home
+        self.dataset = chosen_dataset(home, dataset)
+        self._lock = threading.Lock()
+        self.current = self._look(None)
+
+    def refresh(self) -> list[str]:
+        """Look again; what is new is warmed up before it takes the old one's place. Raises as the constructor does.
+
+        Returns:
+            Names of the models that were read anew; what was read before stays in use by whoever holds it.
+        """
+        with self._lock:
+            found = self._look(self.current)
+            if found is self.current:
+                return []
+            changed = [name for name, model in found.models.items() if model is not self.current.models.get(name)]
+            for name in changed:
+                found.models[name].live.warm_up(found.models[name].lists.moment)
+            self.current = found
+            return changed
+
+    def _look(self, before: Snapshot | None) -> Snapshot:
+        tables = tables_directory(self._home, self.dataset)
+        stamp = _stamp(*(tables / f"{name}.parquet" for name in ("users", "movies", "ratings")))
+        names = published_models(self._home, self.dataset)
+        stamps = {name: _stamp(top_lists_path(self._home, self.dataset, name)) for name in names}
+        if before and before.stamp == stamp and {name: m.stamp for name, m in before.models.items()} == stamps:
+            return before
+        people = before.people if before and before.stamp == stamp else _people(tables)
+        errors = _calibration_errors(tables)
+        models = {}
+        for name in names:
+            old = before.models.get(name) if before else None
+            if old and before and before.stamp == stamp and old.stamp == stamps[name]:
+                models[name] = old
+                continue
+            models[name] = self._read(name, people, errors.get(name), stamps[name])
+        return Snapshot(self.dataset, models, people, stamp)
+
+    def _read(self, name: str, people: People, error: float | None, stamp: _Stamp) -> PublishedModel:
+        lists = PublishedLists.load(top_lists_path(self._home, self.dataset, name))
+        bundle = archived_bundle_path(self._home, self.dataset, name, lists.version)
+        return PublishedModel(name, lists, LiveModel(bundle, people.ratings), error, stamp)
+
+
+def _stamp(*paths: UPath) -> _Stamp:
+    try:
+        stats = [path.stat() for path in paths]
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename}: there is no such file; run the pipeline (make run)") from error
+    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
+
+
+def _people(tables: UPath) -> People:
+    users, movies, ratings = (
+        read_parquet(tables / f"{name}.parquet", columns)
+        for name, columns in (
+            ("users", ["user_id", "gender", "age", "occupation", "zip"]),
+            ("movies", ["movie_id", "title", "movie_year", "genres"]),
+            ("ratings", ["user_id", "movie_id", "rating", "timestamp"]),
+        )
+    )
+    return People(users, movies, ratings)
+
+
+def _calibration_errors(tables: UPath) -> dict[str, float]:
+    """Of the models, as the last run measured them; none before the first evaluation."""
+    path = tables / "evaluation.parquet"
+    if not path.exists():
+        return {}
+    rows = read_parquet(path, ["model", "metric", "value"]).query("metric == 'expected_calibration_error'")
+    return dict(zip(rows["model"], rows["value"], strict=True))

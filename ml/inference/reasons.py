@@ -1,0 +1,82 @@
+"""Why a model lists a movie: the liked movie that it treats most alike.
+
+Two movies are alike for a model where it gives both high scores to the same users. So some users' logits of all movies
+are taken, each movie's mean (how good it is for everybody) and each user's mean (how content they are with everything)
+are subtracted, and the likeness of two movies is the correlation of what is left: the model's own personal part of both
+scores. A model whose personal part is small gives everybody much the same list; then nobody's likes are its reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ml.inference.scorer import Scorer
+
+SAMPLED_USERS = 256
+LEAST_PERSONAL_SHARE = 0.1  # of the variance of a user's logits; below it no reasons are given
+LEAST_LIKENESS = 0.5
+_LATEST = -1
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """The likeness of movies for a model.
+
+    Attributes:
+        movie_ids: [movies].
+        directions: float32 [sampled users, movies], columns of length 1, whose products are correlations.
+        personal_share: variance of the personal part over that of the scores less the users' means.
+    """
+
+    movie_ids: pd.Index
+    directions: np.ndarray
+    personal_share: float
+
+    @classmethod
+    def of(cls, scorer: Scorer, seed: int = 42) -> "Reasons":
+        """Measure at the model's latest known year and month, on users that ``seed`` draws."""
+        feature_map = scorer.bundle.feature_map
+        year, month = (int(feature_map[name].values[_LATEST]) for name in ("rating_year", "rating_month"))
+        users = len(scorer.user_ids)
+        drawn = np.random.default_rng(seed).choice(users, min(users, SAMPLED_USERS), replace=False)
+        logits = scorer.catalogue(year, month).rows(np.sort(drawn))
+        of_user = logits - logits.mean(axis=1, keepdims=True)
+        personal = of_user - of_user.mean(axis=0)
+        lengths = np.linalg.norm(personal, axis=0)
+        share = float(np.square(personal).sum() / max(np.square(of_user).sum(), np.finfo(np.float32).tiny))
+        return cls(pd.Index(scorer.movie_ids), personal / np.where(lengths > 0, lengths, 1), share)
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether the model's lists are personal enough for likes to be their reason."""
+        return self.personal_share >= LEAST_PERSONAL_SHARE
+
+    def nearest(self, movies: Sequence[int], liked: Sequence[int]) -> pd.DataFrame:
+        """Of each movie the liked one that is most like it.
+
+        Args:
+            movies: ids that the model knows.
+            liked: ids; those that the model does not know are left out.
+
+        Returns:
+            movie_id, because (id of a liked movie), likeness (correlation); without movies that have no liked one of at
+            least ``LEAST_LIKENESS``, and empty where the model cannot explain.
+        """
+        known = [movie for movie in liked if movie in self.movie_ids]
+        if not self.can_explain or not known or not len(movies):
+            return pd.DataFrame({"movie_id": [], "because": [], "likeness": []}).astype(
+                {"movie_id": int, "because": int}
+            )
+        own, others = self.movie_ids.get_indexer(pd.Index(movies)), self.movie_ids.get_indexer(pd.Index(known))
+        likeness = self.directions[:, own].T @ self.directions[:, others]  # [movies, liked]
+        nearest = likeness.argmax(axis=1)
+        found = pd.DataFrame(
+            {
+                "movie_id": list(movies),
+                "because": np.array(known)[nearest],
+                "likeness": likeness[np.arange(len(own)), nearest],
+            }
+        )
+        return found[found["likeness"] >= LEAST_LIKENESS].reset_index(drop=True)

@@ -1,0 +1,115 @@
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from upath import UPath
+
+from ml.errors import DataError, NotFoundError
+from ml.inference.bundle import ModelBundle
+from ml.inference.published import Published
+from tests.published_home import DATASET, MOMENT, evaluation, publish, write_tables
+
+
+@pytest.fixture(scope="module")
+def ratings(small_interactions: pd.DataFrame) -> pd.DataFrame:
+    return small_interactions[["user_id", "movie_id", "rating", "timestamp"]]
+
+
+@pytest.fixture
+def home(
+    bundle: ModelBundle,
+    ratings: pd.DataFrame,
+    small_users: pd.DataFrame,
+    small_movies: pd.DataFrame,
+    tmp_path: Path,
+) -> Path:
+    tables = {"users": small_users, "movies": small_movies, "ratings": ratings}
+    write_tables(tmp_path, {**tables, "evaluation": evaluation({"autoint": 0.01, "autoint_mlp": 0.2})})
+    for model, version in (("autoint", "3"), ("autoint_mlp", "1")):
+        publish(tmp_path, model, version, bundle, ratings)
+    return tmp_path
+
+
+def test_what_is_published(home: Path, ratings: pd.DataFrame) -> None:
+    snapshot = Published(UPath(home)).current
+    assert (snapshot.dataset, list(snapshot.models)) == (DATASET, ["autoint", "autoint_mlp"])
+    model = snapshot.model("autoint")
+    assert (model.version, model.lists.moment) == ("3", MOMENT)
+    liked = ratings[(ratings["user_id"] == 1) & (ratings["rating"] >= 4)]
+    assert snapshot.people.history(1)["liked"].sum() == len(liked)
+
+
+def test_live_list_is_the_tables(home: Path) -> None:
+    model = Published(UPath(home)).current.model("autoint")
+    live = model.live.recommender.recommend(1, *MOMENT)
+    assert live["movie_id"].tolist() == model.lists.of(1)["movie_id"].tolist()
+
+
+def test_scores_are_chances_only_where_the_last_run_found_them_calibrated(home: Path) -> None:
+    models = Published(UPath(home)).current.models
+    assert [model.scores_are_chances for model in models.values()] == [True, False]
+    (home / "tables" / DATASET / "evaluation.parquet").unlink()
+    assert not any(model.scores_are_chances for model in Published(UPath(home)).current.models.values())
+
+
+def test_nothing_new_leaves_all_as_it_is(home: Path) -> None:
+    published = Published(UPath(home))
+    before = published.current
+    assert published.refresh() == []
+    assert published.current is before
+
+
+def test_new_champion_is_taken_over_and_the_other_model_kept(
+    home: Path, bundle: ModelBundle, ratings: pd.DataFrame
+) -> None:
+    published = Published(UPath(home))
+    before = published.current
+    publish(home, "autoint", "4", bundle, ratings, (2002, 6))
+    assert published.refresh() == ["autoint"]
+    assert published.current.model("autoint").version == "4"
+    assert published.current.model("autoint").lists.moment == (2002, 6)
+    assert published.current.model("autoint_mlp") is before.model("autoint_mlp")
+    assert before.model("autoint").version == "3"  # whoever holds the old one goes on with it
+
+
+def test_new_ratings_are_seen(home: Path, ratings: pd.DataFrame) -> None:
+    published = Published(UPath(home))
+    before = published.current.model("autoint")
+    movie = int(before.lists.of(1)["movie_id"].iloc[0])
+    more = pd.DataFrame({"user_id": [1], "movie_id": [movie], "rating": [5], "timestamp": [ratings["timestamp"].max()]})
+    write_tables(home, {"ratings": pd.concat([ratings, more])})
+    assert published.refresh() == ["autoint", "autoint_mlp"]
+    model = published.current.model("autoint")
+    assert movie not in model.live.recommender.recommend(1, *MOMENT)["movie_id"].tolist()
+    assert published.current.people.history(1)["movie_id"].iloc[0] == movie
+
+
+def test_table_that_is_damaged_by_a_new_publication_leaves_the_old_one_in_use(home: Path) -> None:
+    published = Published(UPath(home))
+    before = published.current
+    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    path.write_bytes(b"nothing")
+    os.utime(path, (1, 1))
+    with pytest.raises(DataError, match=r"top10_autoint\.parquet"):
+        published.refresh()
+    assert published.current is before
+
+
+def test_unknown_model_is_refused_with_the_published_ones(home: Path) -> None:
+    with pytest.raises(NotFoundError, match="no model 'als' of small is published; there are autoint, autoint_mlp"):
+        Published(UPath(home)).current.model("als")
+
+
+def test_empty_home_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="run the pipeline first"):
+        Published(UPath(tmp_path))
+    (tmp_path / "models" / "other").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="no model of data set 'small' is published; there are data sets other"):
+        Published(UPath(tmp_path), DATASET)
+
+
+def test_models_without_their_tables_are_refused_with_what_is_missing(home: Path) -> None:
+    (home / "tables" / DATASET / "users.parquet").unlink()
+    with pytest.raises(DataError, match=r"users\.parquet.*make run"):
+        Published(UPath(home))

@@ -1,0 +1,46 @@
+"""A pipeline's home with published models, written without a pipeline: two networks with random weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ml.inference.bundle import ModelBundle
+from ml.inference.recommend import Recommender
+from ml.inference.scorer import Scorer
+
+DATASET = "small"
+MOMENT = (2003, 2)
+
+
+def publish(
+    home: Path, model: str, version: str, bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int, int] = MOMENT
+) -> None:
+    """As ``orchestration.publication`` leaves it: the archive first, the table last."""
+    archive = home / "archive" / DATASET / model / version
+    for folder in (archive, home / "models" / DATASET, home / "tables" / DATASET):
+        folder.mkdir(parents=True, exist_ok=True)
+    bundle.save(archive / "bundle.zip")
+    bundle.save(home / "models" / DATASET / f"{model}.zip")
+    [(lists, _)] = Recommender(Scorer(bundle), ratings).recommend_all([moment], 10)
+    table = lists.assign(model=model, model_version=version)
+    _replace(table, home / "tables" / DATASET / f"top10_{model}.parquet")
+
+
+def write_tables(home: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """``users``, ``movies``, ``ratings``, ``evaluation`` and whatever else."""
+    for name, table in tables.items():
+        (home / "tables" / DATASET).mkdir(parents=True, exist_ok=True)
+        _replace(table, home / "tables" / DATASET / f"{name}.parquet")
+
+
+def evaluation(errors: Mapping[str, float]) -> pd.DataFrame:
+    """Calibration errors by model, as evaluation.parquet has them."""
+    rows = [(model, "expected_calibration_error", error) for model, error in errors.items()]
+    return pd.DataFrame(rows, columns=["model", "metric", "value"])
+
+
+def _replace(table: pd.DataFrame, path: Path) -> None:
+    part = path.with_suffix(".part")
+    table.to_parquet(part, index=False)
+    part.rename(path)
