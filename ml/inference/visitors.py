@@ -1,6 +1,7 @@
 """Recommend to somebody without a history: a visitor is scored as the known users who are most like them.
 
-A network cannot embed an id that it was not trained on. So the rule for a cold start is: known users are ranked by
+A network cannot embed an id that it was not trained on. So the rule for a cold start is: known users who like any movie
+are ranked by
 
     cosine of the sets of liked movies + DEMOGRAPHIC_WEIGHT * share of the given gender, age group and occupation
     that they have too,
@@ -74,24 +75,24 @@ class VisitorRecommender:
         cells = [scorer.positions(name, liked.loc[known, name]) for name in ("user_id", "movie_id")]
         shape = (len(scorer.user_ids), len(scorer.movie_ids))
         self._likes = sparse.csr_array((np.ones(int(known.sum()), np.float32), cells), shape=shape)
-        self._lengths = np.sqrt(np.maximum(self._likes.sum(axis=1), 1))
+        self._lengths = np.sqrt(self._likes.sum(axis=1))
 
     def companions(self, visitor: Visitor, count: int = COMPANIONS) -> np.ndarray:
-        """Positions of the known users who are most like the visitor, the most alike first; equal ones by their id.
+        """Positions of the known users who are most like the visitor, the most alike first; equal ones in code order.
 
         Raises:
             NotFoundError: the visitor likes a movie that the model does not know.
         """
-        likeness = np.zeros(len(self._lengths))
+        likeness = np.where(self._lengths > 0, 0.0, -np.inf)
         if visitor.liked:
             movies = self._recommender.scorer.positions("movie_id", list(set(visitor.liked)))
             shared = self._likes[:, movies].sum(axis=1)
-            likeness += shared / (self._lengths * np.sqrt(len(movies)))
+            likeness += shared / (np.maximum(self._lengths, 1) * np.sqrt(len(movies)))
         if said := visitor.demographics:
             users = self._recommender.scorer.bundle.users
             same = sum((users[name] == value).to_numpy(np.float64) for name, value in said.items())
             likeness += DEMOGRAPHIC_WEIGHT * same / len(said)
-        return np.argsort(-likeness, kind="stable")[:count]
+        return np.argsort(-likeness, kind="stable")[: min(count, np.isfinite(likeness).sum())]
 
     def recommend(
         self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None

@@ -1,0 +1,101 @@
+"""What the rule for visitors without a history is worth, on the results of ``make run``: ``make bench-visitors``.
+
+Known users play visitors: a few of their liked movies, and their gender, age group and occupation, are told; the rule
+knows none of their other ratings and must find their other liked movies among all movies. Beside it: popularity, and
+the same model asked about the user whom it was trained on. The networks themselves have seen the players' ratings, and
+use them for nobody else. Leaves ``bench/visitors.json`` in the home.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.common import published_dataset, say, write_json
+from ml import schema
+from ml.evaluation.catalogue import catalogue_metrics_by_user
+from ml.inference.published import Published, PublishedModel
+from ml.inference.visitors import Visitor, VisitorRecommender
+
+_SEED = 42
+_PLAYERS, _TOLD, _LEAST_LIKES = 500, 5, 15
+_LENGTH = 10
+
+
+class Bench:
+    """Players drawn from a data set's users.
+
+    Args:
+        published: the data set.
+        seed: of the draw.
+    """
+
+    def __init__(self, published: Published, seed: int) -> None:
+        people = published.current.people
+        liked = people.ratings[people.ratings["rating"] >= schema.LIKED_RATING]
+        shuffled = liked.sample(frac=1, random_state=seed)
+        counts = shuffled.groupby("user_id").size()
+        busy = counts[counts >= _LEAST_LIKES].index.to_series()
+        self.players = busy.sample(min(_PLAYERS, len(busy)), random_state=seed).sort_values().tolist()
+        own = shuffled[shuffled["user_id"].isin(self.players)]
+        told = own.groupby("user_id").cumcount() < _TOLD
+        self._told = own[told].groupby("user_id")["movie_id"].agg(tuple)
+        self._hidden = own.loc[~told, ["user_id", "movie_id"]].assign(label=1)
+        self.others = people.ratings[~people.ratings["user_id"].isin(self.players)]
+        self._users = people.users
+        self.popular = liked[~liked["user_id"].isin(self.players)]["movie_id"].value_counts(sort=True).index.to_numpy()
+
+    def visitor(self, user: int, *said: str) -> Visitor:
+        """A player who says ``likes`` or ``demographics`` or both."""
+        row = self._users.loc[user]
+        fields = {"gender": str(row["gender"]), "age": int(row["age"]), "occupation": int(row["occupation"])}
+        visitor = Visitor(**fields) if "demographics" in said else Visitor()
+        return replace(visitor, liked=self._told[user]) if "likes" in said else visitor
+
+    def measure(self, lists_of: Callable[[int], np.ndarray]) -> dict[str, float]:
+        """Mean metrics over the players, of movie ids, best first, told ones left out."""
+        lists = []
+        for user in self.players:
+            movies = [movie for movie in lists_of(user) if movie not in self._told[user]][:_LENGTH]
+            lists.append(pd.DataFrame({"user_id": user, "movie_id": movies, "rank": np.arange(1, len(movies) + 1)}))
+        metrics = catalogue_metrics_by_user(self._hidden, pd.concat(lists, ignore_index=True))
+        return {name.removeprefix("catalogue_"): float(value) for name, value in metrics.mean().items()}
+
+    def of(self, model: PublishedModel) -> dict[str, dict[str, float]]:
+        """The rule and what it is compared with, by one model."""
+        year, month = model.lists.moment
+        recommender = model.live.recommender
+        visitors = VisitorRecommender(recommender, self.others)
+        known = type(recommender)(recommender.scorer, self.others)
+
+        def rule(*said: str) -> Callable[[int], np.ndarray]:
+            return lambda user: visitors.recommend(self.visitor(user, *said), year, month, _LENGTH + _TOLD)[
+                "movie_id"
+            ].to_numpy()
+
+        return {
+            "rule: demographics and likes": self.measure(rule("demographics", "likes")),
+            "rule: likes": self.measure(rule("likes")),
+            "rule: demographics": self.measure(rule("demographics")),
+            "the user as the model knows them": self.measure(
+                lambda user: known.recommend(user, year, month, _LENGTH + _TOLD)["movie_id"].to_numpy()
+            ),
+        }
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    home, dataset = published_dataset(arguments)
+    published = Published(home, dataset)
+    bench = Bench(published, _SEED)
+    found = {"popularity": {"popularity": bench.measure(lambda user: bench.popular)}}
+    found |= {name: bench.of(model) for name, model in published.current.models.items()}
+    rows = [{"model": model, "lists": kind, **figures} for model, own in found.items() for kind, figures in own.items()]
+    say(f"{dataset}: {len(bench.players)} users as visitors, {_TOLD} liked movies told", rows)
+    write_json(home / "bench" / "visitors.json", {"dataset": dataset, "players": len(bench.players), "lists": found})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
