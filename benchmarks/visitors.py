@@ -44,15 +44,14 @@ class Bench:
         self._told = own[told].groupby("user_id")["movie_id"].agg(tuple)
         self._hidden = own.loc[~told, ["user_id", "movie_id"]].assign(label=1)
         self.others = people.ratings[~people.ratings["user_id"].isin(self.players)]
-        self._users = people.users
+        self._people = people
         self.popular = liked[~liked["user_id"].isin(self.players)]["movie_id"].value_counts(sort=True).index.to_numpy()
 
     def visitor(self, user: int, *said: str) -> Visitor:
         """A player who says ``likes`` or ``demographics`` or both."""
-        row = self._users.loc[user]
-        fields = {"gender": str(row["gender"]), "age": int(row["age"]), "occupation": int(row["occupation"])}
-        visitor = Visitor(**fields) if "demographics" in said else Visitor()
-        return replace(visitor, liked=self._told[user]) if "likes" in said else visitor
+        profile = self._people.profile(user)
+        own = Visitor(profile.gender, profile.age, profile.occupation) if "demographics" in said else Visitor()
+        return replace(own, liked=self._told[user]) if "likes" in said else own
 
     def measure(self, lists_of: Callable[[int], np.ndarray]) -> dict[str, float]:
         """Mean metrics over the players, of movie ids, best first, told ones left out."""
@@ -61,7 +60,7 @@ class Bench:
             movies = [movie for movie in lists_of(user) if movie not in self._told[user]][:_LENGTH]
             lists.append(pd.DataFrame({"user_id": user, "movie_id": movies, "rank": np.arange(1, len(movies) + 1)}))
         metrics = catalogue_metrics_by_user(self._hidden, pd.concat(lists, ignore_index=True))
-        return {name.removeprefix("catalogue_"): float(value) for name, value in metrics.mean().items()}
+        return {str(name).removeprefix("catalogue_"): float(value) for name, value in metrics.mean().items()}
 
     def of(self, model: PublishedModel) -> dict[str, dict[str, float]]:
         """The rule and what it is compared with, by one model."""

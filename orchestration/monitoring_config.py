@@ -39,8 +39,8 @@ class TablesWindow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    warn_days: int = Field(ge=1)
-    fail_days: int = Field(ge=1)
+    warn_days: int = Field(ge=1, description="Days after which Dagster warns.")
+    fail_days: int = Field(ge=1, description="Days after which they count as overdue; more than warn_days.")
 
     @model_validator(mode="after")
     def _warns_first(self) -> "TablesWindow":

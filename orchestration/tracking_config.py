@@ -17,8 +17,8 @@ class Aliases(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    published: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version of the last run.")
+    published: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version whose top-10 table is published.")
 
 
 class Retention(BaseModel):
@@ -36,12 +36,14 @@ class TrackingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tracking_uri: str
-    artifact_location: str
-    experiment: str
-    registered_models: dict[str, str]
+    tracking_uri: str = Field(description="MLflow's server or database; may hold {home}.")
+    artifact_location: str = Field(description="Where the experiment's artifacts are kept; may hold {home}.")
+    experiment: str = Field(description="The experiment's name; must hold {dataset}.")
+    registered_models: dict[str, str] = Field(
+        description="Names in the registry by recipe; each must hold {dataset}, all must differ."
+    )
     aliases: Aliases
-    promotion: dict[str, Gates]
+    promotion: dict[str, Gates] = Field(description="What a challenger must hold to become champion, by recipe.")
     retention: Retention
 
     @field_validator("tracking_uri", "artifact_location", "experiment")

@@ -20,8 +20,8 @@ class CountRatio(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: float = Field(gt=0, le=1)
-    high: float = Field(ge=1)
+    low: float = Field(gt=0, le=1, description="The least.")
+    high: float = Field(ge=1, description="The most.")
 
 
 class DriftThresholds(BaseModel):

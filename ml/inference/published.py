@@ -42,7 +42,7 @@ class LiveModel:
 
     def __init__(self, bundle: UPath, ratings: pd.DataFrame) -> None:
         self._bundle, self._ratings = bundle, ratings
-        self._lock = threading.RLock()
+        self._loading, self._explaining = threading.RLock(), threading.Lock()
         self._recommender: Recommender | None = None
         self._visitors: VisitorRecommender | None = None
         self._reasons: Reasons | None = None
@@ -54,7 +54,7 @@ class LiveModel:
         from ml.inference.recommend import Recommender  # noqa: PLC0415
         from ml.inference.scorer import Scorer  # noqa: PLC0415
 
-        with self._lock:
+        with self._loading:
             if self._recommender is None:
                 self._recommender = Recommender(Scorer(ModelBundle.load(self._bundle)), self._ratings)
             return self._recommender
@@ -64,27 +64,35 @@ class LiveModel:
         """For visitors without a history."""
         from ml.inference.visitors import VisitorRecommender  # noqa: PLC0415
 
-        with self._lock:
+        with self._loading:
             if self._visitors is None:
                 self._visitors = VisitorRecommender(self.recommender, self._ratings)
             return self._visitors
 
     @property
     def reasons(self) -> "Reasons":
-        """Which liked movies a recommended one is like."""
+        """Which liked movies a recommended one is like; takes seconds the first time."""
         from ml.inference.reasons import Reasons  # noqa: PLC0415
 
-        with self._lock:
+        recommender = self.recommender
+        with self._explaining:
             if self._reasons is None:
-                self._reasons = Reasons.of(self.recommender.scorer)
+                self._reasons = Reasons.of(recommender.scorer)
             return self._reasons
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether lists can be made without waiting."""
+        return self._visitors is not None
+
+    @property
+    def can_give_reasons(self) -> bool:
+        """Whether reasons can be given without waiting."""
+        return self._reasons is not None
+
     def warm_up(self, moment: tuple[int, int]) -> None:
-        """Load and compute once all that the first answers would otherwise wait for."""
-        recommender, reasons = self.recommender, self.reasons
-        first = int(recommender.scorer.user_ids[0])
-        top = recommender.recommend(first, *moment)
-        reasons.nearest(top["movie_id"].tolist(), top["movie_id"].tolist())
+        """Load and compute once what the first lists would otherwise wait for."""
+        self.recommender.recommend(int(self.recommender.scorer.user_ids[0]), *moment)
         _ = self.visitors
 
 

@@ -23,7 +23,7 @@ from ml import schema
 from ml.errors import DataError
 from ml.inference.recommend import Recommender
 
-COMPANIONS = 50
+COMPANIONS = 15
 DEMOGRAPHIC_WEIGHT = 0.1
 
 

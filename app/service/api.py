@@ -1,0 +1,187 @@
+"""The REST service: recommendations, scores and models of what is published."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import orjson
+import pandas as pd
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+from upath import UPath
+
+from app.service import problems
+from app.service.arms import arm_of
+from app.service.config import ServingConfig
+from app.service.log import make_logger
+from app.service.metrics import Metrics
+from app.service.middleware import FACTS, Observed
+from app.service.schemas import (
+    Health,
+    Ids,
+    ModelAnswer,
+    Models,
+    Month,
+    Readiness,
+    Recommendations,
+    ScoreRequest,
+    Scores,
+    Year,
+)
+from app.service.state import PreparedModel, State, item_json
+
+_JSON = "application/json"
+_DESCRIPTION = """Top lists and scores of the recommender's published models. Errors are
+[RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents; every answer has an `X-Request-ID`, which is the
+request's where that is sent."""
+
+
+def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: Any = None) -> FastAPI:
+    """The service.
+
+    Args:
+        home: the pipeline's home.
+        dataset: the data set's name; None for the only one.
+        config: serving.yaml.
+        logger: default: JSON lines on standard output.
+    """
+    logger, metrics = logger or make_logger(), Metrics()
+    state = State(home, dataset, config, logger, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state.start()
+        yield
+        await asyncio.to_thread(state.stop)
+
+    app = FastAPI(title="Movie recommender", version="1", description=_DESCRIPTION, lifespan=lifespan)
+    app.state.recommender = state
+    app.add_middleware(Observed, logger=logger, metrics=metrics)
+    problems.install(app)
+    _add_recommendations(app, state, metrics)
+    _add_scores(app, state)
+    _add_operations(app, state, metrics)
+    return app
+
+
+def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
+    @app.get(
+        "/users/{user_id}/recommendations",
+        response_model=Recommendations,
+        responses=problems.documented(404, 422, 503),
+        summary="A user's list",
+    )
+    async def recommendations(
+        request: Request,
+        user_id: Annotated[Ids, Path(examples=[3])],
+        model: Annotated[
+            str | None, Query(description="Default: the user's arm of the experiment.", examples=["autoint"])
+        ] = None,
+        k: Annotated[int, Query(ge=1, le=state.config.max_k, description="Length of the list.")] = 10,
+        year: Annotated[Year | None, Query(description="Of the imagined rating; default: the table's.")] = None,
+        month: Annotated[Month | None, Query(description="Goes with year.")] = None,
+    ) -> Response:
+        """From the nightly table where it has the month and the length, else scored live."""
+        if (year is None) != (month is None):
+            raise RequestValidationError(
+                [{"loc": ("query", "month" if month is None else "year"), "msg": "year and month go together"}]
+            )
+        serving = state.serving
+        arm = arm_of(state.config.experiment, user_id) if model is None else None
+        chosen = serving.model(model) if model is not None else state.arm_model(arm.model, serving)  # type: ignore[union-attr]
+        lists = chosen.model.lists
+        moment = (year, month) if year is not None and month is not None else lists.moment
+        is_table = moment == lists.moment and k <= chosen.longest
+        items = chosen.items(user_id)[:k] if is_table else await _live(state, chosen, user_id, moment, k)
+        about = {
+            "user_id": user_id,
+            "model": chosen.model.name,
+            "model_version": chosen.model.version,
+            "score_is_chance": chosen.model.scores_are_chances,
+            "year": moment[0],
+            "month": moment[1],
+            "source": "table" if is_table else "live",
+            "arm": {"experiment": state.config.experiment.name, "model": arm.model} if arm else None,
+        }
+        facts = ("user_id", "model", "model_version", "source")
+        request.scope[FACTS].update({name: about[name] for name in facts}, arm=arm.model if arm else None, k=k)
+        if arm:
+            request.scope[FACTS]["experiment"] = state.config.experiment.name
+            metrics.assignments.labels(state.config.experiment.name, arm.model).inc()
+        return Response(b'%s,"items":[%s]}' % (orjson.dumps(about)[:-1], b",".join(items)), media_type=_JSON)
+
+
+async def _live(state: State, chosen: PreparedModel, user_id: int, moment: tuple[int, int], k: int) -> list[bytes]:
+    recommender = chosen.model.live.recommender
+    found = state.score_live(lambda: recommender.recommend(user_id, *moment, k))
+    return item_json(await asyncio.wrap_future(found))
+
+
+def _add_scores(app: FastAPI, state: State) -> None:
+    @app.post("/score", response_model=Scores, responses=problems.documented(404, 422, 503), summary="Scores of pairs")
+    async def score(request: Request, body: ScoreRequest) -> Response:
+        """Scores of users and movies at some month, in the order of the pairs."""
+        if len(body.pairs) > state.config.max_pairs:
+            message = f"expected at most {state.config.max_pairs} pairs, found {len(body.pairs)}"
+            raise RequestValidationError([{"loc": ("body", "pairs"), "msg": message}])
+        model = state.serving.model(body.model).model
+        pairs = pd.DataFrame([pair.model_dump() for pair in body.pairs])
+        scorer = model.live.recommender.scorer
+        scores = await asyncio.wrap_future(state.score_live(lambda: scorer.score_pairs(pairs)))
+        request.scope[FACTS].update(model=model.name, model_version=model.version, pairs=len(pairs), source="live")
+        answer = {
+            "model": model.name,
+            "model_version": model.version,
+            "score_is_chance": model.scores_are_chances,
+            "scores": scores.round(6).tolist(),
+        }
+        return Response(orjson.dumps(answer), media_type=_JSON)
+
+
+def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
+    @app.get("/models", responses=problems.documented(503), summary="What is published")
+    async def models() -> Models:
+        """The champions, with the version and month of their tables."""
+        snapshot = state.serving.snapshot
+        return Models(dataset=snapshot.dataset, models=[_described(each) for each in state.serving.models.values()])
+
+    @app.get("/healthz", summary="Whether the process lives")
+    async def health() -> Health:
+        """Always, while it answers at all."""
+        return Health(status="ok")
+
+    @app.get("/readyz", responses=problems.documented(503), summary="Whether it can answer")
+    async def ready() -> Readiness:
+        """Tables and networks are loaded, and all arms of the experiment are there."""
+        serving = state.serving
+        if missing := state.missing_arms(serving):
+            raise problems.UnavailableError(missing, 5)
+        versions = {name: model.model.version for name, model in serving.models.items()}
+        return Readiness(
+            status="ready", dataset=serving.snapshot.dataset, versions=versions, last_refresh_error=state.error or None
+        )
+
+    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    async def prometheus() -> Response:
+        """Requests, latencies, refreshes, versions and arms."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _described(prepared: PreparedModel) -> ModelAnswer:
+    model = prepared.model
+    bundle = model.live.recommender.scorer.bundle
+    return ModelAnswer(
+        model=model.name,
+        model_version=model.version,
+        year=model.lists.year,
+        month=model.lists.month,
+        users=len(model.lists.users),
+        movies=len(bundle.movies),
+        years=sorted(bundle.feature_map["rating_year"].values),
+        months=sorted(bundle.feature_map["rating_month"].values),
+        score_is_chance=model.scores_are_chances,
+        calibration_error=model.calibration_error,
+    )

@@ -1,0 +1,25 @@
+"""Structured log: JSON lines on standard output."""
+
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+
+def make_logger() -> Any:
+    """A logger of events with fields, each a line of JSON with its time in UTC."""
+    return structlog.wrap_logger(
+        structlog.BytesLogger(sys.stdout.buffer),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=_serialized),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+    )
+
+
+def _serialized(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)

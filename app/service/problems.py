@@ -1,0 +1,80 @@
+"""Errors as RFC 9457 problem documents."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.service.schemas import Problem
+from ml.errors import DataError, NotFoundError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class UnavailableError(Exception):
+    """The service cannot answer now.
+
+    Args:
+        detail: why, and what to do.
+        retry_after: seconds after which it may.
+    """
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation's description says of these statuses."""
+    schema = {"schema": Problem.model_json_schema()}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that a caller can act on a problem document; the middleware does so with all others."""
+
+    @app.exception_handler(NotFoundError)
+    async def not_found(request: Request, error: NotFoundError) -> Response:
+        return problem(request, 404, str(error.args[0]))
+
+    @app.exception_handler(DataError)
+    async def bad_data(request: Request, error: DataError) -> Response:
+        return problem(request, 422, str(error))
+
+    @app.exception_handler(UnavailableError)
+    async def unavailable(request: Request, error: UnavailableError) -> Response:
+        return problem(request, 503, str(error), headers={"Retry-After": str(error.retry_after)})
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [{"location": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
+        detail = "; ".join(f"{each['location']}: {each['message']}" for each in errors)
+        return problem(request, 422, detail, errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return problem(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The document."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+    }
+    body = orjson.dumps(document if errors is None else {**document, "errors": errors})
+    return Response(body, status, headers, MEDIA_TYPE)

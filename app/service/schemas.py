@@ -1,0 +1,165 @@
+"""What the service takes and answers; the source of its OpenAPI description."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Ids = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Year = Annotated[int, Field(ge=1900, le=2999)]
+Month = Annotated[int, Field(ge=1, le=12)]
+
+
+class ArmAnswer(BaseModel):
+    """The arm of an experiment that a user belongs to."""
+
+    experiment: str
+    model: str
+
+
+class Item(BaseModel):
+    """A recommended movie."""
+
+    rank: int = Field(description="From 1.")
+    movie_id: int
+    title: str
+    genres: list[str]
+    score: float = Field(description="The higher, the better; see score_is_chance.")
+
+
+class Recommendations(BaseModel):
+    """A user's list."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": 3,
+                    "model": "autoint_collaborative",
+                    "model_version": "7",
+                    "score_is_chance": True,
+                    "year": 2003,
+                    "month": 2,
+                    "source": "table",
+                    "arm": {"experiment": "like-or-find", "model": "autoint_collaborative"},
+                    "items": [
+                        {"rank": 1, "movie_id": 1, "title": "A Title", "genres": ["Drama", "War"], "score": 0.93}
+                    ],
+                }
+            ]
+        }
+    )
+
+    user_id: int
+    model: str
+    model_version: str = Field(description="Number in the model registry.")
+    score_is_chance: bool = Field(description="Whether scores may be read as chances of a like; else they only order.")
+    year: int = Field(description="Of the imagined rating.")
+    month: int
+    source: Literal["table", "live"] = Field(description="The nightly table, or scored for this request.")
+    arm: ArmAnswer | None = Field(description="None where the request named the model.")
+    items: list[Item]
+
+
+class Pair(BaseModel):
+    """What to score."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Ids
+    movie_id: Ids
+    year: Year
+    month: Month
+
+
+class ScoreRequest(BaseModel):
+    """A batch of pairs for one model."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"model": "autoint", "pairs": [{"user_id": 3, "movie_id": 1, "year": 2003, "month": 2}]},
+            ]
+        },
+    )
+
+    model: str
+    pairs: list[Pair] = Field(min_length=1)
+
+
+class Scores(BaseModel):
+    """Scores in the order of the pairs."""
+
+    model: str
+    model_version: str
+    score_is_chance: bool
+    scores: list[float]
+
+
+class ModelAnswer(BaseModel):
+    """A published model."""
+
+    model: str
+    model_version: str
+    year: int = Field(description="Of its table.")
+    month: int
+    users: int = Field(description="With a list in its table.")
+    movies: int = Field(description="That it can recommend.")
+    years: list[int] = Field(description="That it can be asked about.")
+    months: list[int]
+    score_is_chance: bool
+    calibration_error: float | None = Field(description="Expected calibration error on the last run's test rows.")
+
+
+class Models(BaseModel):
+    """All published models of the data set."""
+
+    dataset: str
+    models: list[ModelAnswer]
+
+
+class Health(BaseModel):
+    """The process lives."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Tables and networks are loaded."""
+
+    status: Literal["ready"]
+    dataset: str
+    versions: dict[str, str] = Field(description="By model.")
+    last_refresh_error: str | None
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    location: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "unknown user_id 99999; there are lists of 6,040 users from 1 to 6040",
+                    "instance": "/users/99999/recommendations",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldError] | None = None

@@ -1,0 +1,190 @@
+"""What the service answers from, kept up to date by a thread of its own."""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pandas as pd
+from upath import UPath
+
+from app.service.config import ServingConfig
+from app.service.metrics import Metrics
+from app.service.problems import UnavailableError
+from ml.errors import DataError, NotFoundError
+from ml.inference.published import Published, PublishedModel, Snapshot
+
+_RETRY_SECONDS = 5
+
+
+def item_json(rows: pd.DataFrame) -> list[bytes]:
+    """Each row of a list as the JSON of an item."""
+    columns = (rows[name].tolist() for name in ("rank", "movie_id", "title", "genres", "score"))
+    return [
+        orjson.dumps(
+            {"rank": rank, "movie_id": movie, "title": title, "genres": genres.split("|"), "score": round(score, 6)}
+        )
+        for rank, movie, title, genres, score in zip(*columns, strict=True)
+    ]
+
+
+class PreparedModel:
+    """A published model whose table is laid out for answering: each user's items as JSON.
+
+    Args:
+        model: what is published.
+    """
+
+    def __init__(self, model: PublishedModel) -> None:
+        self.model = model
+        table = model.lists.table
+        items = item_json(table)
+        users, starts = table["user_id"].to_numpy(), table["user_id"].drop_duplicates().index.tolist()
+        ends = [*starts[1:], len(items)]
+        self._items = {int(users[start]): items[start:end] for start, end in zip(starts, ends, strict=True)}
+        self.longest = int(table["rank"].max())
+
+    def items(self, user_id: int) -> list[bytes]:
+        """A user's items, best first. Raises NotFoundError."""
+        found = self._items.get(user_id)
+        if found is None:
+            self.model.lists.of(user_id)  # says what is wrong
+            raise AssertionError(f"user {user_id} has a list that was not prepared")
+        return found
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What requests are answered from; never changed, only replaced as a whole.
+
+    Attributes:
+        snapshot: all that is published.
+        models: the same, laid out, by name.
+    """
+
+    snapshot: Snapshot
+    models: Mapping[str, PreparedModel]
+
+    def model(self, name: str) -> PreparedModel:
+        """A model by its name. Raises NotFoundError."""
+        self.snapshot.model(name)
+        return self.models[name]
+
+
+class State:
+    """What is served now, and the thread that looks for what is new.
+
+    Args:
+        home: the pipeline's home.
+        dataset: the data set's name, or None for the only one.
+        config: of the service.
+        logger: hears of what is loaded and of what fails.
+        metrics: count the same.
+    """
+
+    def __init__(self, home: UPath, dataset: str | None, config: ServingConfig, logger: Any, metrics: Metrics) -> None:
+        self.config, self.error = config, "tables and models are being loaded"
+        self._home, self._dataset, self._logger, self._metrics = home, dataset, logger, metrics
+        self._published: Published | None = None
+        self._serving: Serving | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, name="refresh", daemon=True)
+        self._live = ThreadPoolExecutor(
+            1, "live"
+        )  # a list takes all processors; two at once would only disturb each other
+        self._waiting, self._lock = 0, threading.Lock()
+
+    @property
+    def serving(self) -> Serving:
+        """What to answer from; take it once a request. Raises UnavailableError."""
+        if self._serving is None:
+            raise UnavailableError(self.error, _RETRY_SECONDS)
+        return self._serving
+
+    def arm_model(self, name: str, serving: Serving) -> PreparedModel:
+        """The model of an arm. Raises UnavailableError where it is not published."""
+        if name not in serving.models:
+            raise UnavailableError(self._missing([name]), _RETRY_SECONDS)
+        return serving.models[name]
+
+    def missing_arms(self, serving: Serving) -> str | None:
+        """Which models of the experiment are not published; None where all are."""
+        missing = [arm.model for arm in self.config.experiment.arms if arm.model not in serving.models]
+        return self._missing(missing) if missing else None
+
+    def start(self) -> None:
+        """Begin to load, and to look for what is new."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the threads; what is being scored live is finished."""
+        self._stop.set()
+        self._thread.join()
+        self._live.shutdown()
+
+    def score_live(self, work: Callable[[], Any]) -> Any:
+        """A future of work that needs a network. Raises UnavailableError where too much waits already."""
+        if self._waiting >= self.config.max_queue:
+            raise UnavailableError(f"{self._waiting} requests wait to be scored live; come again", 1)
+        self._count(1)
+        future = self._live.submit(work)
+        future.add_done_callback(lambda _: self._count(-1))
+        return future
+
+    def refresh(self) -> None:
+        """Look once for what is new; what fails leaves in place what is served."""
+        try:
+            changed = self._look()
+        except (DataError, NotFoundError, OSError) as error:
+            self.error = str(error)
+            self._metrics.refreshes.labels("failed").inc()
+            self._logger.warning("refresh_failed", error=self.error, serving=self._serving is not None)
+        except Exception:  # the thread has to live on, and the log has to say why nothing new is served
+            self.error = "the last refresh failed; the log says why"
+            self._metrics.refreshes.labels("failed").inc()
+            self._logger.exception("refresh_failed", serving=self._serving is not None)
+        else:
+            self.error = ""
+            self._metrics.refreshes.labels("new" if changed else "same").inc()
+
+    def _look(self) -> bool:
+        if self._published is None:
+            published = Published(self._home, self._dataset)
+            for model in published.current.models.values():
+                model.live.warm_up(model.lists.moment)
+            self._published = published
+        else:
+            self._published.refresh()
+        snapshot = self._published.current
+        before = self._serving
+        if before and before.snapshot is snapshot:
+            return False
+        models = {
+            name: before.models[name]
+            if before and name in before.models and before.models[name].model is model
+            else PreparedModel(model)
+            for name, model in snapshot.models.items()
+        }
+        self._serving = Serving(snapshot, models)
+        self._metrics.versions.clear()
+        for name, model in snapshot.models.items():
+            self._metrics.versions.labels(name, model.version).set(1)
+        versions = {name: model.version for name, model in snapshot.models.items()}
+        self._logger.info("refreshed" if before else "ready", dataset=snapshot.dataset, versions=versions)
+        return True
+
+    def _keep_up(self) -> None:
+        self.refresh()
+        while not self._stop.wait(self.config.refresh_seconds):
+            self.refresh()
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._waiting += change
+            self._metrics.waiting.set(self._waiting)
+
+    @staticmethod
+    def _missing(models: list[str]) -> str:
+        return f"the experiment's {', '.join(models)} are not published; run make run, or change serving.yaml"
