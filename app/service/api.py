@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import orjson
 import pandas as pd
 from fastapi import FastAPI, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 from upath import UPath
@@ -22,14 +21,15 @@ from app.service.middleware import FACTS, Observed
 from app.service.schemas import (
     Health,
     Ids,
+    ListQuery,
     ModelAnswer,
     Models,
-    Month,
     Readiness,
     Recommendations,
     ScoreRequest,
     Scores,
-    Year,
+    list_query,
+    score_request,
 )
 from app.service.state import PreparedModel, State, item_json
 
@@ -68,6 +68,8 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
 
 
 def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
+    query_type = list_query(state.config.max_k)
+
     @app.get(
         "/users/{user_id}/recommendations",
         response_model=Recommendations,
@@ -77,25 +79,17 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
     async def recommendations(
         request: Request,
         user_id: Annotated[Ids, Path(examples=[3])],
-        model: Annotated[
-            str | None, Query(description="Default: the user's arm of the experiment.", examples=["autoint"])
-        ] = None,
-        k: Annotated[int, Query(ge=1, le=state.config.max_k, description="Length of the list.")] = 10,
-        year: Annotated[Year | None, Query(description="Of the imagined rating; default: the table's.")] = None,
-        month: Annotated[Month | None, Query(description="Goes with year.")] = None,
+        query: Annotated[query_type, Query()],  # type: ignore[valid-type]
     ) -> Response:
         """From the nightly table where it has the month and the length, else scored live."""
-        if (year is None) != (month is None):
-            raise RequestValidationError(
-                [{"loc": ("query", "month" if month is None else "year"), "msg": "year and month go together"}]
-            )
+        asked: ListQuery = query
         serving = state.serving
-        arm = arm_of(state.config.experiment, user_id) if model is None else None
-        chosen = serving.model(model) if model is not None else state.arm_model(arm.model, serving)  # type: ignore[union-attr]
+        arm = arm_of(state.config.experiment, user_id) if asked.model is None else None
+        chosen = state.arm_model(arm.model, serving) if arm else serving.model(str(asked.model))
         lists = chosen.model.lists
-        moment = (year, month) if year is not None and month is not None else lists.moment
-        is_table = moment == lists.moment and k <= chosen.longest
-        items = chosen.items(user_id)[:k] if is_table else await _live(state, chosen, user_id, moment, k)
+        moment = (asked.year, asked.month) if asked.year and asked.month else lists.moment
+        is_table = moment == lists.moment and asked.k <= chosen.longest
+        items = chosen.items(user_id)[: asked.k] if is_table else await _live(state, chosen, user_id, moment, asked.k)
         about = {
             "user_id": user_id,
             "model": chosen.model.name,
@@ -107,7 +101,7 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
             "arm": {"experiment": state.config.experiment.name, "model": arm.model} if arm else None,
         }
         facts = ("user_id", "model", "model_version", "source")
-        request.scope[FACTS].update({name: about[name] for name in facts}, arm=arm.model if arm else None, k=k)
+        request.scope[FACTS].update({name: about[name] for name in facts}, arm=arm.model if arm else None, k=asked.k)
         if arm:
             request.scope[FACTS]["experiment"] = state.config.experiment.name
             metrics.assignments.labels(state.config.experiment.name, arm.model).inc()
@@ -121,14 +115,14 @@ async def _live(state: State, chosen: PreparedModel, user_id: int, moment: tuple
 
 
 def _add_scores(app: FastAPI, state: State) -> None:
-    @app.post("/score", response_model=Scores, responses=problems.documented(404, 422, 503), summary="Scores of pairs")
-    async def score(request: Request, body: ScoreRequest) -> Response:
+    body_type = score_request(state.config.max_pairs)
+
+    @app.post("/score", response_model=Scores, responses=problems.documented(400, 404, 422, 503), summary="Scores of pairs")
+    async def score(request: Request, body: body_type) -> Response:  # type: ignore[valid-type]
         """Scores of users and movies at some month, in the order of the pairs."""
-        if len(body.pairs) > state.config.max_pairs:
-            message = f"expected at most {state.config.max_pairs} pairs, found {len(body.pairs)}"
-            raise RequestValidationError([{"loc": ("body", "pairs"), "msg": message}])
-        model = state.serving.model(body.model).model
-        pairs = pd.DataFrame([pair.model_dump() for pair in body.pairs])
+        asked: ScoreRequest = body
+        model = state.serving.model(asked.model).model
+        pairs = pd.DataFrame([pair.model_dump() for pair in asked.pairs])
         scorer = model.live.recommender.scorer
         scores = await asyncio.wrap_future(state.score_live(lambda: scorer.score_pairs(pairs)))
         request.scope[FACTS].update(model=model.name, model_version=model.version, pairs=len(pairs), source="live")

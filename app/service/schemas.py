@@ -1,12 +1,37 @@
 """What the service takes and answers; the source of its OpenAPI description."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 Ids = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Year = Annotated[int, Field(ge=1900, le=2999)]
 Month = Annotated[int, Field(ge=1, le=12)]
+
+
+class ListQuery(BaseModel):
+    """Which list is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None, description="Default: the user's arm of the experiment.", examples=["autoint"]
+    )
+    k: int = Field(default=10, ge=1, description="Length of the list.")
+    year: Year | None = Field(default=None, description="Of the imagined rating; default: the table's.")
+    month: Month | None = Field(default=None, description="Goes with year.")
+
+    @model_validator(mode="after")
+    def _year_and_month_go_together(self) -> Self:
+        if (self.year is None) != (self.month is None):
+            raise ValueError("year and month go together")
+        return self
+
+
+def list_query(max_k: int) -> type[ListQuery]:
+    """The same with a longest list."""
+    k = (int, Field(default=10, ge=1, le=max_k, description="Length of the list."))
+    return create_model("ListQuery", __base__=ListQuery, k=k)
 
 
 class ArmAnswer(BaseModel):
@@ -85,6 +110,12 @@ class ScoreRequest(BaseModel):
 
     model: str
     pairs: list[Pair] = Field(min_length=1)
+
+
+def score_request(max_pairs: int) -> type[ScoreRequest]:
+    """The same with a largest batch."""
+    pairs = (list[Pair], Field(min_length=1, max_length=max_pairs))
+    return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
 
 
 class Scores(BaseModel):

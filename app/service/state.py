@@ -90,10 +90,6 @@ class State:
         self._published: Published | None = None
         self._serving: Serving | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, name="refresh", daemon=True)
-        self._live = ThreadPoolExecutor(
-            1, "live"
-        )  # a list takes all processors; two at once would only disturb each other
         self._waiting, self._lock = 0, threading.Lock()
 
     @property
@@ -116,6 +112,11 @@ class State:
 
     def start(self) -> None:
         """Begin to load, and to look for what is new."""
+        self._stop.clear()
+        self._live = ThreadPoolExecutor(
+            1, "live"
+        )  # a list takes all processors already
+        self._thread = threading.Thread(target=self._keep_up, name="refresh", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

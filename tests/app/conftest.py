@@ -1,0 +1,61 @@
+"""A home with two published models, written once; and a place to write in."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.data.movielens import RawTables
+from ml.features.feature_map import FeatureMap
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.inference.bundle import ModelBundle
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import AutoIntConfig
+from tests.published_home import evaluation, publish, write_tables
+
+MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
+ERRORS = {"autoint": 0.01, "autoint_mlp": 0.2}  # of calibration: only the first one's scores are chances
+
+
+@pytest.fixture(scope="session")
+def tables(small_raw: RawTables) -> dict[str, pd.DataFrame]:
+    """Preprocessed, to be read only."""
+    users, movies = preprocess_users(small_raw.users), preprocess_movies(small_raw.movies)
+    return {"users": users, "movies": movies, "ratings": preprocess_ratings(small_raw.ratings)}
+
+
+@pytest.fixture(scope="session")
+def bundles(tables: dict[str, pd.DataFrame]) -> dict[str, ModelBundle]:
+    """Two networks with random weights that rank differently."""
+    feature_map = FeatureMap.fit(join_interactions(**tables))
+    made = {}
+    for seed, name in enumerate(MODELS):
+        network = build_model(
+            "autoint", Inputs(feature_map.field_dims), AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2), seed=seed
+        )
+        rng = np.random.default_rng(seed)
+        for weight in network.weights:
+            weight.assign(rng.normal(scale=0.5, size=weight.shape))
+        made[name] = ModelBundle.of(network, feature_map, tables["users"], tables["movies"])
+    return made
+
+
+@pytest.fixture(scope="session")
+def published_home(
+    tables: dict[str, pd.DataFrame], bundles: dict[str, ModelBundle], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """To be read only."""
+    home = tmp_path_factory.mktemp("published")
+    write_tables(home, {**tables, "evaluation": evaluation(ERRORS)})
+    for name, version in MODELS.items():
+        publish(home, name, version, bundles[name], tables["ratings"])
+    return home
+
+
+@pytest.fixture
+def own_home(published_home: Path, tmp_path: Path) -> Path:
+    """A copy to write in."""
+    shutil.copytree(published_home, tmp_path / "home")
+    return tmp_path / "home"
