@@ -1,8 +1,8 @@
 """What the REST service bears, by wrk from another process, on the results of ``make run``: ``make bench-serve``.
 
-Lookups come from the nightly table: as many as 32 connections can ask for. Live lists are asked for 20 times a second, at
-fixed times whatever the answers take (an open loop), and their latency counts from those times. Leaves ``bench/serve.json``
-in the home.
+Lookups come from the nightly table: as many as 32 connections can ask for. Live lists are asked for 20 times a second,
+at fixed times whatever the answers take (an open loop), and their latency counts from those times. Leaves
+``bench/serve.json`` in the home; its live figures are those of the slowest model.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     rows = [{"requests": "lookup", **lookup}, *({"requests": f"live {name}", **live} for name, live in lives.items())]
     say(f"{dataset}: requests a second and milliseconds", rows, 1)
     worst = max(lives.values(), key=lambda live: float(live["p99_ms"]))
-    errors = sum(int(row["errors"]) for row in rows)
+    errors = int(lookup["errors"] + sum(live["errors"] for live in lives.values()))
     figures = {"lookup": _short(lookup), "live": _short(worst), "errors": errors}
     write_json(
         home / "bench" / "serve.json",
@@ -79,7 +79,7 @@ def _service(dataset: str) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "SERVE_PORT": str(port), "SERVE_DATASET": dataset}
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [sys.executable, "-m", "app.service"], cwd=PROJECT_ROOT, env=environment, stdout=log, stderr=log
         )
         try:

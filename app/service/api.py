@@ -34,6 +34,7 @@ from app.service.schemas import (
 from app.service.state import PreparedModel, State, item_json
 
 _JSON = "application/json"
+_SCORE_ERRORS = problems.documented(400, 404, 422, 503)
 _DESCRIPTION = """Top lists and scores of the recommender's published models. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents; every answer has an `X-Request-ID`, which is the
 request's where that is sent."""
@@ -117,7 +118,7 @@ async def _live(state: State, chosen: PreparedModel, user_id: int, moment: tuple
 def _add_scores(app: FastAPI, state: State) -> None:
     body_type = score_request(state.config.max_pairs)
 
-    @app.post("/score", response_model=Scores, responses=problems.documented(400, 404, 422, 503), summary="Scores of pairs")
+    @app.post("/score", response_model=Scores, responses=_SCORE_ERRORS, summary="Scores of pairs")
     async def score(request: Request, body: body_type) -> Response:  # type: ignore[valid-type]
         """Scores of users and movies at some month, in the order of the pairs."""
         asked: ScoreRequest = body

@@ -113,9 +113,7 @@ class State:
     def start(self) -> None:
         """Begin to load, and to look for what is new."""
         self._stop.clear()
-        self._live = ThreadPoolExecutor(
-            1, "live"
-        )  # a list takes all processors already
+        self._live = ThreadPoolExecutor(1, "live")  # a list takes all processors already
         self._thread = threading.Thread(target=self._keep_up, name="refresh", daemon=True)
         self._thread.start()
 
