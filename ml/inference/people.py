@@ -1,6 +1,8 @@
 """Who the users are and what they rated: what a page about a user shows."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -30,6 +32,13 @@ class Profile:
 class People:
     """The preprocessed tables, one user at a time.
 
+    Attributes:
+        users: by user_id.
+        movies: title, movie_year, genres by movie_id.
+        ratings: by user and time.
+        years: in which somebody rated.
+        months: 1-12, in which somebody rated.
+
     Args:
         users: user_id, gender, age, occupation, zip.
         movies: movie_id, title, movie_year, genres.
@@ -42,8 +51,27 @@ class People:
         # A run writes its tables one after the other, so that ratings may be ahead of movies for a moment.
         known = ratings["movie_id"].isin(self.movies.index) & ratings["user_id"].isin(self.users.index)
         self.ratings = ratings[known].sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
+        when = pd.to_datetime(self.ratings["timestamp"], unit="s").dt
+        self.years, self.months = (sorted(map(int, part.unique())) for part in (when.year, when.month))
         self._starts = self.ratings["user_id"].searchsorted(self.users.index)
         self._ends = self.ratings["user_id"].searchsorted(self.users.index, side="right")
+
+    @property
+    def first_and_last(self) -> tuple[int, int]:
+        """The lowest and the highest user id."""
+        return int(self.users.index[0]), int(self.users.index[-1])
+
+    @property
+    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """When the first and the last rating were made, UTC."""
+        times = self.ratings["timestamp"]
+        return pd.Timestamp(times.min(), unit="s"), pd.Timestamp(times.max(), unit="s")
+
+    @cached_property
+    def titles_of_rated(self) -> pd.Series:
+        """Titles with their years, by movie_id, of movies that somebody rated; in the order of the titles."""
+        rated = self.movies[self.movies.index.isin(self.ratings["movie_id"])]
+        return (rated["title"] + " (" + rated["movie_year"].astype(str) + ")").sort_values()
 
     def profile(self, user_id: int) -> Profile:
         """Who a user is. Raises NotFoundError."""
@@ -70,6 +98,18 @@ class People:
     def genres(self) -> list[str]:
         """Every genre that a movie has, sorted."""
         return sorted(set(self.movies["genres"].str.split("|").explode()))
+
+    def matching(self, genres: Collection[str], released: tuple[int, int]) -> list[int]:
+        """Ids of movies.
+
+        Args:
+            genres: of which a movie has one at least; none: any movie.
+            released: first and last year.
+        """
+        fits = self.movies["movie_year"].between(*released)
+        if genres:
+            fits &= self.movies["genres"].str.split("|").map(lambda own: not set(own).isdisjoint(genres))
+        return [int(movie) for movie in self.movies.index[fits]]
 
     def _position(self, user_id: int) -> int:
         ids = self.users.index

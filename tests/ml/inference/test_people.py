@@ -42,5 +42,25 @@ def test_unknown_user_is_refused_with_the_known_ones(user: int, people: People) 
             ask(user)
 
 
+def test_years_months_and_ids(people: People) -> None:
+    assert (people.years, people.months, people.first_and_last) == ([2000], [3, 4], (1, 3))
+
+
 def test_genres_are_listed_once(people: People) -> None:
     assert people.genres() == ["Comedy", "Drama", "War"]
+
+
+@pytest.mark.parametrize(
+    ("genres", "released", "expected"),
+    [
+        ([], (1900, 2100), [8, 9]),
+        (["War", "Comedy"], (1900, 2100), [8, 9]),
+        (["War"], (1900, 2100), [8]),
+        (["War"], (1991, 2100), []),
+        ([], (1995, 1995), [9]),
+    ],
+)
+def test_movies_of_some_genre_and_years(
+    genres: list[str], released: tuple[int, int], expected: list[int], people: People
+) -> None:
+    assert people.matching(genres, released) == expected

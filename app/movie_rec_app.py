@@ -1,0 +1,35 @@
+"""The web app: ``streamlit run app/movie_rec_app.py`` (``make app``)."""
+
+import streamlit as st
+
+from app.web import pages, parts, sidebar, store
+from ml.errors import DataError, NotFoundError
+from ml.inference.locations import published_datasets
+from orchestration.settings import Settings
+
+
+def main() -> None:
+    """One run of the page."""
+    st.set_page_config(page_title="Movie recommender", page_icon="🎬", layout="wide")
+    parts.style()
+    texts = sidebar.choose_language()
+    settings = Settings()
+    datasets = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
+    try:
+        if not datasets:
+            raise NotFoundError(f"no model is published under {settings.home}")
+        opened = store.published(str(settings.home), sidebar.choose_dataset(texts, datasets))
+    except (DataError, NotFoundError) as error:
+        pages.nothing(texts, str(error.args[0]))
+        return
+    snapshot = opened.current
+    question = sidebar.ask(texts, snapshot)
+    if question.who == sidebar.VISITOR:
+        pages.visitor(texts, snapshot, question)
+    elif question.user_id:
+        pages.user(texts, snapshot, question)
+    else:
+        pages.landing(texts, snapshot)
+
+
+main()

@@ -1,0 +1,59 @@
+"""What a question is answered with."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ml.inference.people import People
+from ml.inference.published import PublishedModel
+from ml.inference.visitors import Visitor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's list.
+
+    Attributes:
+        model: that made it.
+        rows: rank, movie_id, title, movie_year, genres, score.
+        from_table: whether it is from the nightly table.
+    """
+
+    model: PublishedModel
+    rows: pd.DataFrame
+    from_table: bool
+
+    @property
+    def movies(self) -> list[int]:
+        """Ids of the listed movies, best first."""
+        return [int(movie) for movie in self.rows["movie_id"]]
+
+    def reasons(self, liked: Sequence[int]) -> dict[int, int]:
+        """Of listed movies the liked one that is their reason; needs the model's reasons, which may take a while."""
+        found = self.model.live.reasons.nearest(self.movies, liked)
+        return dict(zip(found["movie_id"], found["because"], strict=True))
+
+
+def answer_user(
+    model: PublishedModel, people: People, user_id: int, moment: tuple[int, int], among: Collection[int] | None
+) -> Answer:
+    """From the table where it has the month and all movies may be listed, else scored now. Raises NotFoundError."""
+    from_table = among is None and moment == model.lists.moment
+    if from_table:
+        return Answer(model, _with_years(model.lists.of(user_id), people), from_table)
+    return Answer(
+        model, _with_years(model.live.recommender.recommend(user_id, *moment, among=among), people), from_table
+    )
+
+
+def answer_visitor(
+    model: PublishedModel, people: People, visitor: Visitor, moment: tuple[int, int], among: Collection[int] | None
+) -> Answer:
+    """By the rule for a cold start, scored now. Raises NotFoundError."""
+    return Answer(model, _with_years(model.live.visitors.recommend(visitor, *moment, among=among), people), False)
+
+
+def _with_years(rows: pd.DataFrame, people: People) -> pd.DataFrame:
+    own = rows[["rank", "movie_id", "title", "genres", "score"]].reset_index(drop=True)
+    return own.join(people.movies["movie_year"], on="movie_id")

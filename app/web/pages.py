@@ -1,0 +1,196 @@
+"""The pages: before a search, a user's, a visitor's, and one for when there is nothing to show."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import streamlit as st
+
+from app.web import parts
+from app.web.answers import Answer, answer_user, answer_visitor
+from app.web.sidebar import Question
+from app.web.texts import Texts
+from ml import schema
+from ml.errors import NotFoundError
+from ml.inference.published import PublishedModel, Snapshot
+from ml.inference.visitors import COMPANIONS, Visitor
+
+Value = TypeVar("Value", int, str)
+_MOST_LIKED = 20
+_LOOK_AGAIN_SECONDS = 2.0
+
+
+def nothing(texts: Texts, reason: str) -> None:
+    """What is missing and what to run."""
+    st.title(texts("missing_title"))
+    st.warning(parts.plain(texts("missing", reason=reason)))
+    st.write(texts("missing_do"))
+    parts.command("make run")
+
+
+def landing(texts: Texts, snapshot: Snapshot) -> None:
+    """The data set's counts and what is published, before a search."""
+    st.title(texts("title"))
+    st.write(texts("tagline"))
+    people = snapshot.people
+    begun, ended = people.span
+    st.subheader(texts("counts_title"))
+    parts.facts(
+        {
+            texts("users"): f"{len(people.users):,}",
+            texts("movies"): f"{len(people.movies):,}",
+            texts("rated_movies"): f"{people.ratings['movie_id'].nunique():,}",
+            texts("ratings"): f"{len(people.ratings):,}",
+            texts("first_rating"): texts.moment(begun.year, begun.month),
+            texts("last_rating"): texts.moment(ended.year, ended.month),
+        }
+    )
+    st.subheader(texts("published_title"))
+    for model in snapshot.models.values():
+        facts = {"model": texts.model(model.name), "version": model.version, "month": texts.moment(*model.lists.moment)}
+        st.markdown(f"- {texts('published_line', **facts)}")
+    st.info(texts("begin"))
+
+
+def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
+    """A user's profile, lists and history."""
+    people = snapshot.people
+    first, last = people.first_and_last
+    if not (question.user_id.isascii() and question.user_id.isdecimal()):
+        st.error(parts.plain(texts("bad_id", given=question.user_id, first=first, last=last)))
+        return
+    user_id = int(question.user_id)
+    try:
+        profile, history = people.profile(user_id), people.history(user_id)
+    except NotFoundError:
+        st.error(texts("unknown_id", given=user_id, first=first, last=last))
+        return
+    liked = history[history["liked"]]
+    st.title(texts("profile", user_id=user_id))
+    parts.facts(
+        {
+            texts("gender"): texts.name("gender", profile.gender),
+            texts("age"): texts.name("age", profile.age),
+            texts("occupation"): texts.name("occupation", profile.occupation),
+            texts("zip"): profile.zip,
+            texts("liked_count"): texts("liked_of", liked=f"{len(liked):,}", count=f"{len(history):,}"),
+        }
+    )
+    st.subheader(texts("lists", month=texts.moment(*question.moment)))
+    _lists(
+        texts,
+        snapshot,
+        question.models,
+        lambda model: answer_user(model, people, user_id, question.moment, question.among),
+        [int(movie) for movie in liked["movie_id"]],
+        texts("no_list", given=user_id),
+        "because_user",
+    )
+    st.subheader(texts("history"))
+    if history.empty:
+        st.write(texts("no_history"))
+        return
+    shown = history if st.toggle(texts("all_ratings")) else liked
+    st.caption(texts("history_note"))
+    if shown.empty:
+        st.write(texts("no_likes"))
+    else:
+        parts.history(texts, shown)
+
+
+def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
+    """A list for somebody without a history."""
+    people = snapshot.people
+    st.title(texts("visitor_title"))
+    st.write(texts("visitor_rule", count=COMPANIONS))
+    age, gender, occupation = st.columns(3)
+    with age:
+        said_age = _optional(texts, "age", list(schema.AGE_GROUPS))
+    with gender:
+        said_gender = _optional(texts, "gender", list(schema.GENDERS))
+    with occupation:
+        said_occupation = _optional(texts, "occupation", list(range(len(schema.OCCUPATIONS))))
+    titles = people.titles_of_rated
+    liked = st.multiselect(
+        texts("visitor_liked"),
+        list(titles.index),
+        format_func=lambda movie: titles[movie],
+        placeholder=texts("visitor_pick"),
+        max_selections=_MOST_LIKED,
+    )
+    who = Visitor(said_gender, said_age, said_occupation, tuple(map(int, liked)))
+    if not who.liked and not who.demographics:
+        st.info(texts("visitor_nothing"))
+        return
+    st.subheader(texts("lists_visitor", month=texts.moment(*question.moment)))
+    _lists(
+        texts,
+        snapshot,
+        question.models,
+        lambda model: answer_visitor(model, people, who, question.moment, question.among),
+        list(who.liked),
+        texts("unknown_movie"),
+        "because",
+    )
+
+
+def _optional(texts: Texts, kind: str, values: Sequence[Value]) -> Value | None:
+    """A value or nothing."""
+    chosen: Value | None = st.selectbox(
+        texts(kind),
+        values,
+        index=None,
+        format_func=lambda value: texts.name(kind, value),
+        placeholder=texts("not_said"),
+    )
+    return chosen
+
+
+def _lists(
+    texts: Texts,
+    snapshot: Snapshot,
+    models: Sequence[PublishedModel],
+    ask: Callable[[PublishedModel], Answer],
+    liked: Sequence[int],
+    no_list: str,
+    because: str,
+) -> None:
+    """One list, or two side by side with what they share marked."""
+    try:
+        with st.spinner(texts("loading"), show_time=False):
+            answers = [ask(model) for model in models]
+    except NotFoundError as error:
+        st.warning(parts.plain(f"{no_list} ({error.args[0]})"))
+        return
+    shared = set.intersection(*(set(answer.movies) for answer in answers)) if len(answers) > 1 else set()
+    if len(answers) > 1:
+        longest = max(len(answer.movies) for answer in answers)
+        st.write(texts("common", count=len(shared), length=longest))
+    for place, answer in zip(parts.columns_for(len(answers)), answers, strict=True):
+        with place:
+            st.markdown(f"#### {texts.model(answer.model.name)}")
+            _one_list(texts, snapshot, answer, shared, liked, because)
+
+
+def _one_list(
+    texts: Texts, snapshot: Snapshot, answer: Answer, shared: set[int], liked: Sequence[int], because: str
+) -> None:
+    source = texts("from_table" if answer.from_table else "live", version=answer.model.version)
+    st.caption(f"{source} {texts('chance' if answer.model.scores_are_chances else 'order_only')}")
+    if not answer.movies:
+        st.write(texts("nothing_matches"))
+        return
+    wait = None if answer.model.live.can_give_reasons or not liked else _LOOK_AGAIN_SECONDS
+
+    @st.fragment(run_every=wait)
+    def with_reasons() -> None:
+        ready = answer.model.live.can_give_reasons
+        if ready and wait:
+            st.rerun()  # without the timer
+        reasons = answer.reasons(liked) if ready and liked else {}
+        parts.movie_list(texts, answer, shared, parts.reason_texts(texts, because, snapshot.people, reasons))
+        if liked and not ready:
+            st.caption(texts("reasons_later"))
+        elif liked and not answer.model.live.reasons.can_explain:
+            st.caption(texts("no_reasons"))
+
+    with_reasons()

@@ -1,0 +1,48 @@
+"""What the pages say, by language."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LANGUAGES = {"en": "English", "ko": "한국어"}
+_LOCALES = Path(__file__).with_name("locales")
+
+
+class Texts:
+    """The texts of one language.
+
+    Args:
+        language: a key of ``LANGUAGES``.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts: dict[str, Any] = yaml.safe_load((_LOCALES / f"{language}.yaml").read_text(encoding="utf-8"))
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """The text ``key``, its placeholders filled in."""
+        return str(self._texts[key]).format(**values)
+
+    def name(self, kind: str, value: Any) -> str:
+        """A value's readable name: ``kind`` is gender, age, occupation or genre; as it is where it has none."""
+        return str(self._texts[f"{kind}_names"].get(value, value))
+
+    def model(self, name: str) -> str:
+        """A model's readable name."""
+        return str(self._texts.get(name, name))
+
+    def month_name(self, month: int) -> str:
+        """Of a month 1-12."""
+        return str(self._texts["month_names"][month - 1])
+
+    def moment(self, year: int, month: int) -> str:
+        """A month of a year."""
+        return self("month_form", year=year, name=self.month_name(month))
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def texts_in(language: str) -> Texts:
+    """The texts of a language; those of the first one where the language is unknown."""
+    return Texts(language if language in LANGUAGES else next(iter(LANGUAGES)))

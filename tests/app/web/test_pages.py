@@ -1,0 +1,271 @@
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.web import store
+from ml.inference import reasons as reasons_module
+from ml.inference.bundle import ModelBundle
+from ml.inference.recommend import Recommender
+from ml.inference.scorer import Scorer
+from ml.inference.visitors import Visitor, VisitorRecommender
+from orchestration.settings import PROJECT_ROOT, Settings
+from tests.app.conftest import MODELS
+from tests.published_home import DATASET, MOMENT, write_tables
+
+USER = 7
+Page = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch, published_home: Path) -> Iterator[None]:
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    monkeypatch.delenv("SERVE_DATASET", raising=False)
+    monkeypatch.setenv("PIPELINE_HOME", str(published_home))
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def page() -> Page:
+    """Opens the app at an address, and waits for no network."""
+
+    def open_page(**query: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(PROJECT_ROOT / "app" / "movie_rec_app.py"), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    return open_page
+
+
+def html_of(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def movies_of(app: AppTest) -> list[list[int]]:
+    """Movie ids of the lists on the page."""
+    lists = re.findall(r'<ol class="rec-list">(.*?)</ol>', html_of(app), re.DOTALL)
+    return [[int(movie) for movie in re.findall(r" · (\d+)", own)] for own in lists]
+
+
+def facts_of(app: AppTest) -> dict[str, str]:
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html_of(app)))
+
+
+def table_of(home: Path, model: str, user: int) -> pd.DataFrame:
+    table = pd.read_parquet(home / "tables" / DATASET / f"top10_{model}.parquet")
+    return table[table["user_id"] == user].sort_values("rank")
+
+
+def said(app: AppTest) -> str:
+    """All texts of the page."""
+    boxes = [*app.markdown, *app.caption, *app.info, *app.error, *app.warning, *app.title, *app.subheader]
+    return "\n".join(box.value for box in boxes) + html_of(app)
+
+
+def test_before_a_search_the_page_counts_the_data(page: Page, tables: dict[str, pd.DataFrame]) -> None:
+    app = page()
+    ratings = tables["ratings"]
+    facts = facts_of(app)
+    assert facts["users"] == f"{len(tables['users']):,}"
+    assert facts["movies"] == f"{len(tables['movies']):,}"
+    assert facts["rated movies"] == f"{ratings['movie_id'].nunique():,}"
+    assert facts["ratings"] == f"{len(ratings):,}"
+    assert "AutoInt+MLP: version 1, lists for February 2003" in said(app)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_users_page_has_profile_history_and_the_tables_list(
+    model: str, page: Page, tables: dict[str, pd.DataFrame], published_home: Path
+) -> None:
+    app = page(user=str(USER), model=model)
+    own = tables["ratings"][tables["ratings"]["user_id"] == USER]
+    liked = own[own["rating"] >= 4].sort_values(["timestamp", "movie_id"], ascending=False)
+    profile = tables["users"].set_index("user_id").loc[USER]
+    assert facts_of(app)["Liked movies"] == f"{len(liked)} of {len(own)} rated"
+    assert facts_of(app)["Zip code"] == profile["zip"]
+    assert facts_of(app)["Gender"] == {"F": "female", "M": "male"}[profile["gender"]]
+    expected = table_of(published_home, model, USER)
+    assert movies_of(app) == [expected["movie_id"].tolist()]
+    assert f"From the nightly table of version {MODELS[model]}." in said(app)
+    history = app.dataframe[0].value
+    titles = tables["movies"].set_index("movie_id")
+    assert history["title"].tolist() == [
+        f"{titles['title'][movie]} ({titles['movie_year'][movie]})" for movie in liked["movie_id"]
+    ]
+    app.toggle[0].set_value(True).run()
+    assert len(app.dataframe[0].value) == len(own)
+
+
+def test_scores_are_shown_as_chances_only_where_they_are(page: Page, published_home: Path) -> None:
+    shown = re.findall(r'rec-chance">(\d+)%', html_of(page(user=str(USER), model="autoint")))
+    expected = table_of(published_home, "autoint", USER)["score"]
+    assert shown == [f"{score:.0%}".rstrip("%") for score in expected]
+    app = page(user=str(USER), model="autoint_mlp")
+    assert '"rec-chance"' not in html_of(app)
+    assert "only order movies; they are no chances" in said(app)
+
+
+def test_comparison_marks_what_both_lists_hold(page: Page, published_home: Path) -> None:
+    lists = {model: table_of(published_home, model, USER)["movie_id"].tolist() for model in MODELS}
+    shared = set.intersection(*map(set, lists.values()))
+    app = page(user=str(USER), model=list(MODELS))
+    assert movies_of(app) == list(lists.values())
+    assert f"{len(shared)} of 10 movies are in both lists." in said(app)
+    marked = re.findall(r" · (\d+) <b class=\"rec-mark\">", html_of(app))
+    assert sorted(map(int, marked)) == sorted([*shared, *shared])
+
+
+def test_choosing_to_compare_at_the_side(page: Page) -> None:
+    app = page(user=str(USER))
+    assert len(movies_of(app)) == 1
+    app.sidebar.selectbox[0].set_value("compare").run()
+    assert len(movies_of(app)) == 2
+
+
+def test_another_month_is_scored_live(
+    page: Page, bundles: dict[str, ModelBundle], tables: dict[str, pd.DataFrame]
+) -> None:
+    app = page(user=str(USER), model="autoint", year="2001", month="5")
+    expected = Recommender(Scorer(bundles["autoint"]), tables["ratings"]).recommend(USER, 2001, 5)
+    assert movies_of(app) == [expected["movie_id"].tolist()]
+    assert "Scored now by version 3." in said(app)
+    assert "for May 2001" in said(app)
+
+
+def test_filter_ranks_all_movies_that_match(
+    page: Page, bundles: dict[str, ModelBundle], tables: dict[str, pd.DataFrame]
+) -> None:
+    app = page(user=str(USER), model="autoint")
+    app.sidebar.multiselect[0].set_value(["Drama"]).run()
+    movies = tables["movies"]
+    dramas = movies.loc[movies["genres"].str.split("|").map(lambda own: "Drama" in own), "movie_id"].tolist()
+    recommender = Recommender(Scorer(bundles["autoint"]), tables["ratings"])
+    assert movies_of(app) == [recommender.recommend(USER, *MOMENT, among=dramas)["movie_id"].tolist()]
+
+
+@pytest.mark.parametrize("given", ["x7", "7.5", "-1", "**7**"])
+def test_bad_id_is_refused_with_the_good_ones(given: str, page: Page) -> None:
+    app = page(user=given)
+    assert "is no user id" in app.error[0].value
+    assert "from 1 to 300" in app.error[0].value.replace("\\", "")
+
+
+def test_unknown_id_is_refused_with_the_good_ones(page: Page) -> None:
+    assert page(user="99999").error[0].value == "There is no user 99999. Ids run from 1 to 300."
+
+
+def test_user_who_has_no_list_yet_is_told_why(
+    page: Page, own_home: Path, tables: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_HOME", str(own_home))
+    new = tables["users"].iloc[:1].assign(user_id=1000)
+    write_tables(own_home, {"users": pd.concat([tables["users"], new])})
+    app = page(user="1000")
+    assert "has no list yet" in app.warning[0].value
+    assert "This user has rated nothing." in said(app)
+
+
+def test_visitors_list_is_by_the_stated_rule(
+    page: Page, bundles: dict[str, ModelBundle], tables: dict[str, pd.DataFrame]
+) -> None:
+    app = page(who="visitor", model="autoint")
+    assert "Say something about yourself" in app.info[0].value
+    likes = tables["ratings"]["movie_id"].value_counts().index[:3].tolist()
+    app.main.selectbox[1].set_value("F").run()
+    app.main.multiselect[0].set_value(likes).run()
+    assert not app.exception
+    recommender = Recommender(Scorer(bundles["autoint"]), tables["ratings"])
+    visitors = VisitorRecommender(recommender, tables["ratings"])
+    expected = visitors.recommend(Visitor(gender="F", liked=tuple(likes)), *MOMENT)
+    assert movies_of(app) == [expected["movie_id"].tolist()]
+
+
+def test_reasons_name_liked_movies(
+    page: Page, tables: dict[str, pd.DataFrame], published_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasons_module, "LEAST_PERSONAL_SHARE", 0)  # networks of random weights are hardly personal
+    monkeypatch.setattr(reasons_module, "LEAST_LIKENESS", 0)
+    page(user=str(USER), model="autoint")
+    model = store.published(str(published_home), DATASET).current.model("autoint")
+    reasons = model.live.reasons  # waits until they are worked out
+    own = tables["ratings"][(tables["ratings"]["user_id"] == USER) & (tables["ratings"]["rating"] >= 4)]
+    listed = table_of(published_home, "autoint", USER)["movie_id"].tolist()
+    found = reasons.nearest(listed, own["movie_id"].tolist())
+    titles = tables["movies"].set_index("movie_id")["title"]
+    app = page(user=str(USER), model="autoint")
+    shown = re.findall(r'rec-why">Because of “(.*?)”, which the user liked<', html_of(app))
+    assert shown == [titles[movie] for movie in found["because"]]
+    assert len(shown) > 0
+
+
+def test_model_that_ranks_alike_for_everybody_is_said_to(
+    page: Page, published_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasons_module, "LEAST_PERSONAL_SHARE", 1.1)
+    page(user=str(USER), model="autoint")
+    _ = store.published(str(published_home), DATASET).current.model("autoint").live.reasons
+    app = page(user=str(USER), model="autoint")
+    assert "nobody's likes are its reason" in said(app)
+    assert '"rec-why"' not in html_of(app)
+
+
+def test_list_does_not_wait_for_reasons(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_keep_up", lambda opened: time.sleep(0))
+    app = page(user=str(USER), model="autoint")
+    assert len(movies_of(app)[0]) == 10
+    assert "Reasons are being worked out" in said(app)
+
+
+def test_korean(page: Page) -> None:
+    app = page(user=str(USER), model="autoint", lang="ko")
+    assert f"사용자 {USER}" in said(app)
+    assert "2003년 2월, 아직 보지 않은 영화 추천 열 편" in said(app)
+    assert facts_of(app)["성별"] in ("여성", "남성")
+
+
+def test_address_holds_the_question(page: Page) -> None:
+    app = page()
+    app.sidebar.text_input[0].set_value(" 12 ").run()
+    app.sidebar.selectbox[1].set_value(2001).run()
+    assert app.query_params["user"] == "12"
+    assert app.query_params["year"] == "2001"
+    assert "User 12" in said(app)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "table"])
+def test_without_tables_the_page_says_what_to_run(
+    damage: str, page: Page, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if damage == "nothing":
+        monkeypatch.setenv("PIPELINE_HOME", str(tmp_path / "empty"))
+    else:
+        (own_home / "tables" / DATASET / "top10_autoint.parquet").write_bytes(b"damaged")
+        monkeypatch.setenv("PIPELINE_HOME", str(own_home))
+    app = page()
+    assert app.title[0].value == "Nothing to show yet"
+    assert app.code[0].value == "make run"
+    assert ("no model is published" if damage == "nothing" else "top10_autoint") in app.warning[0].value.replace(
+        "\\", ""
+    )
+
+
+def test_titles_are_shown_as_they_are(
+    page: Page, own_home: Path, published_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_HOME", str(own_home))
+    path = own_home / "tables" / DATASET / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table["title"] = "<script>alert(1)</script> & *stars*"
+    table.to_parquet(path)
+    found = html_of(page(user=str(USER), model="autoint"))
+    assert "<script>" not in found
+    assert found.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; *stars*") == 10

@@ -1,0 +1,66 @@
+"""The README and the pages under docs/: their commands, links and pictures."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.settings import PROJECT_ROOT
+
+PAGES = (PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md")))
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"`(make [^`]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a page tells its reader to type.
+
+    Attributes:
+        page: the page's name.
+        language: ``sh`` or ``python``.
+        text: a line of shell without its comment, or a whole Python block.
+    """
+
+    page: str
+    language: str
+    text: str
+
+
+def commands() -> list[Command]:
+    """All commands, of fenced blocks and of make in the running text, each once a page."""
+    found = [command for page in PAGES for command in _commands_of(page)]
+    return list(dict.fromkeys(found))
+
+
+def links(page: Path) -> Iterator[str]:
+    """What a page links to or shows."""
+    yield from _LINK.findall(_without_blocks(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = _HEADING.findall(_without_blocks(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _without_blocks(page: Path) -> str:
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def _commands_of(page: Path) -> Iterator[Command]:
+    text = page.read_text(encoding="utf-8")
+    for language, block in _BLOCK.findall(text):
+        if language == "python":
+            yield Command(page.name, language, block)
+        elif language == "sh":
+            lines = block.replace("\\\n", " ").splitlines()
+            yield from (Command(page.name, language, line) for line in map(_without_comment, lines) if line)
+    for line in _INLINE.findall(_BLOCK.sub("", text)):
+        yield Command(page.name, "sh", line)
+
+
+def _without_comment(line: str) -> str:
+    return " ".join(re.sub(r"(^|\s)#.*$", "", line).split())

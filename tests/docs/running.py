@@ -1,0 +1,66 @@
+"""How each command of the pages is run to see that it works; on small data, in a home of its own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.docs.pages import Command
+
+
+class How(Enum):
+    """Who runs a command."""
+
+    HERE = "test_commands.py runs it and expects exit status 0"
+    SERVER = "test_commands.py starts it, waits until it answers, and ends it"
+    CI = "the continuous integration runs it, or what runs all tests does"
+    MINUTES = "test_commands.py asks make what it would do; it takes long, and tests run the same module"
+    NOT_HERE = "it installs or needs what not every machine has"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How commands of some form are run.
+
+    Attributes:
+        pattern: matches the whole command.
+        how: who runs it.
+    """
+
+    pattern: str
+    how: How
+
+
+_RULES = (
+    Rule(r"make (test|lint|test-real|test-slow|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?", How.CI),
+    Rule(r"make run( RETRAIN=1)?", How.HERE),
+    Rule(r"make run-temporal", How.HERE),
+    Rule(r"make (paper|tune RECIPE=\S+( TRIALS=\d+)?)", How.MINUTES),
+    Rule(r"make (bench(-[a-z0-9-]+)?|help)", How.MINUTES),
+    Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
+    Rule(r"make (ui|app|serve)", How.SERVER),
+    Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
+    Rule(r"\.venv/bin/python -m ml recommend .*", How.HERE),
+    Rule(r"DAGSTER_HOME=\S+ \.venv/bin/python -m dagster asset materialize .*", How.HERE),
+    Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
+    Rule(r"MLFLOW_TRACKING_URI=\S+ \.venv/bin/(python -m )?mlflow models serve .*", How.SERVER),
+    Rule(r"curl .*", How.HERE),
+    Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
+)
+PYTHON = Rule(r"[\s\S]*", How.HERE)
+_SMALL: Mapping[str, str] = {"ml-1m": "synthetic-small"}
+
+
+def rule_of(command: Command) -> Rule | None:
+    """How a command is run; None where nobody has said it."""
+    if command.language == "python":
+        return PYTHON
+    text = command.text.replace("<MovieLens-1M>", "DIR")
+    return next((rule for rule in _RULES if re.fullmatch(rule.pattern, text)), None)
+
+
+def on_small_data(text: str) -> str:
+    """A command about the small data set in place of the real one."""
+    for name, small in _SMALL.items():
+        text = text.replace(name, small)
+    return text

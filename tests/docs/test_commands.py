@@ -1,0 +1,173 @@
+"""Every command of the pages, for real, on small data in a home of its own (``make test-docs``)."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestration.settings import PROJECT_ROOT
+from tests.docs.pages import Command, commands
+from tests.docs.running import How, on_small_data, rule_of
+
+pytestmark = pytest.mark.docs
+
+PORTS = ("DAGSTER_PORT", "MLFLOW_PORT", "APP_PORT", "SERVE_PORT")
+FIRST = ("make run", "make run RETRAIN=1")  # what all others need
+COMMAND_SECONDS, START_SECONDS = 900, 180
+LENIENT = PROJECT_ROOT / "tests" / "orchestration" / "mlflow_lenient.yaml"
+
+
+def of(how: How) -> list[Command]:
+    return [command for command in commands() if (rule := rule_of(command)) and rule.how is how]
+
+
+def name_of(command: Command) -> str:
+    return f"{command.page}-{command.text.splitlines()[0]}"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a home in which the pipeline has run twice, so that there is an earlier champion."""
+    home = tmp_path_factory.mktemp("docs") / "home"
+    own = {
+        "PIPELINE_HOME": home,
+        "DAGSTER_HOME": home / "dagster",
+        "MOVIELENS_DIR": "synthetic-small",
+        "MLFLOW_YAML": LENIENT,  # on small data the models learn too little for the project's own gates
+        **{name: free_port() for name in PORTS},
+    }
+    variables = {**os.environ, **{name: str(value) for name, value in own.items()}}
+    for command in FIRST:
+        run(command, variables)
+    return variables
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for command in of(How.HERE) if command.text not in FIRST and "curl" not in command.text],
+    ids=name_of,
+)
+def test_command_ends_well(command: Command, environment: Mapping[str, str]) -> None:
+    if command.language == "python":
+        text = in_home(command.text, environment)
+        subprocess.run(
+            [sys.executable, "-c", text], cwd=PROJECT_ROOT, env=environment, check=True, timeout=COMMAND_SECONDS
+        )
+    else:
+        run(in_home(command.text, environment), environment)
+
+
+@pytest.mark.parametrize("command", of(How.SERVER), ids=name_of)
+def test_server_answers_and_ends(command: Command, environment: Mapping[str, str]) -> None:
+    with started(command, environment) as addresses:
+        for address in addresses:
+            assert answer(address) < 500
+
+
+@pytest.mark.parametrize("command", [c for c in of(How.HERE) if c.text.startswith("curl")], ids=name_of)
+def test_answer_to_curl(command: Command, environment: Mapping[str, str]) -> None:
+    [server] = [c for c in of(How.SERVER) if c.page == command.page and port_of(c.text) == port_of(command.text)]
+    with started(server, environment):
+        run(in_home(f"{command.text} --fail-with-body", environment), environment)
+
+
+@pytest.mark.parametrize("command", of(How.MINUTES), ids=name_of)
+def test_make_knows_what_to_do(command: Command) -> None:
+    done = run(command.text.replace("make ", "make --dry-run "), os.environ)
+    assert " -m " in done or "awk" in done
+
+
+def run(command: str, variables: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-ceu", command],
+        cwd=PROJECT_ROOT,
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def in_home(text: str, variables: Mapping[str, str]) -> str:
+    """The command about the small data set, the test's home and its ports."""
+    text = on_small_data(text).replace("$PWD/var", variables["PIPELINE_HOME"]).replace("VERSION=3", "VERSION=1")
+    text = text.replace("sqlite:///var/", f"sqlite:///{variables['PIPELINE_HOME']}/")
+    for documented, name in DOCUMENTED_PORTS.items():
+        text = text.replace(f":{documented}", f":{variables[name]}").replace(
+            f"--port {documented}", f"--port {variables[name]}"
+        )
+    return text
+
+
+DOCUMENTED_PORTS = {"8000": "SERVE_PORT", "5001": "MLFLOW_PORT"}
+_ADDRESSES = {
+    "make ui": ("DAGSTER_PORT", "MLFLOW_PORT"),
+    "make app": ("APP_PORT",),
+    "make serve": ("SERVE_PORT",),
+}
+
+
+def port_of(text: str) -> str:
+    if text == "make serve":
+        return "8000"
+    return next((port for port in DOCUMENTED_PORTS if port in text), "")
+
+
+@contextmanager
+def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
+    """The addresses of a server that answers; it is ended by the signal that Ctrl-C sends, and leaves nothing."""
+    names = _ADDRESSES.get(command.text) or (("MLFLOW_PORT",) if "models serve" in command.text else ("APP_PORT",))
+    addresses = [f"http://127.0.0.1:{variables[name]}/" for name in names]
+    text = in_home(command.text, variables)
+    if "streamlit" in text:
+        text += f" --server.port {variables['APP_PORT']}"
+    process = subprocess.Popen(
+        ["bash", "-ceu", f"exec {text}" if "=" not in text.split()[0] else text],
+        cwd=PROJECT_ROOT,
+        env=dict(variables),
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not all(map(answer, addresses)):
+            assert process.poll() is None, f"{command.text} ended"
+            assert time.monotonic() < deadline, f"{command.text} does not answer"
+            time.sleep(0.5)
+        yield addresses
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def answer(address: str) -> int:
+    """HTTP status; 0 where nothing answers."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

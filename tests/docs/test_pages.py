@@ -1,0 +1,55 @@
+"""The pages' commands exist, their links lead somewhere, and the configuration page is as the code is."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestration.settings import PROJECT_ROOT
+from tests.docs import configuration
+from tests.docs.pages import PAGES, Command, anchors, commands, links
+from tests.docs.running import rule_of
+
+COMMANDS = commands()
+
+
+def test_configuration_page_is_as_the_code_is() -> None:
+    assert configuration.PATH.read_text(encoding="utf-8") == configuration.document(), "run make docs"
+
+
+def test_every_setting_has_a_meaning() -> None:
+    rows = [line.split(" | ") for line in configuration.document().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    assert [row[0] for row in rows if not row[-1].strip(" |")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if not link.startswith(("https://", "http://")):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_pictures_are_shown_somewhere() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    pictures = {path.resolve() for path in (PROJECT_ROOT / "docs").rglob("*.png")}
+    assert pictures - shown == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}-{command.text.splitlines()[0]}")
+def test_command_is_one_that_is_run(command: Command) -> None:
+    assert rule_of(command), f"{command}: say in tests/docs/running.py how it is run"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    named = {name for command in COMMANDS for name in re.findall(r"(?:^|\s)make ([a-z][a-z0-9-]*)", command.text)}
+    assert named <= targets
+    assert "run" in named
+    listed = subprocess.run(["make", "help"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(f"make {name} " in listed for name in named)
