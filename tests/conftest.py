@@ -8,6 +8,16 @@ from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="where the browser tests keep their pictures")
+
+
+@pytest.fixture(scope="session")
+def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the browser tests keep their pictures."""
+    return request.config.getoption("--screenshots") or tmp_path_factory.mktemp("screenshots")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file, and all that share the materialized pipeline, go to one process, which makes it once."""
     for item in items:

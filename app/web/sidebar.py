@@ -1,6 +1,8 @@
 """The questions at the side; the address of the page holds them, so that it can be reloaded and shared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -33,28 +35,20 @@ class Question:
 
 def choose_language() -> Texts:
     """The language, from the address or from the choice at the side."""
-    given = str(st.query_params.get("lang", ""))
     codes = list(LANGUAGES)
+    _begin("lang", st.query_params.get("lang"), codes)
     with st.sidebar:
-        chosen = st.segmented_control(
-            "Language · 언어",
-            codes,
-            default=given if given in codes else codes[0],
-            format_func=LANGUAGES.__getitem__,
-            key="lang",
-        )
-    language = chosen or codes[0]
-    _remember(lang=language)
-    return texts_in(language)
+        st.segmented_control("Language · 언어", codes, format_func=LANGUAGES.__getitem__, key="lang", required=True)
+    _remember(lang=st.session_state.lang)
+    return texts_in(st.session_state.lang)
 
 
 def choose_dataset(texts: Texts, datasets: list[str]) -> str:
     """The data set, where there are several."""
     if len(datasets) == 1:
         return datasets[0]
-    given = st.query_params.get("dataset")
-    index = datasets.index(given) if given in datasets else 0
-    chosen = st.sidebar.selectbox(texts("dataset"), datasets, index=index)
+    _begin("dataset", st.query_params.get("dataset"), datasets)
+    chosen = st.sidebar.selectbox(texts("dataset"), datasets, key="dataset")
     _remember(dataset=chosen)
     return chosen
 
@@ -62,68 +56,59 @@ def choose_dataset(texts: Texts, datasets: list[str]) -> str:
 def ask(texts: Texts, snapshot: Snapshot) -> Question:
     """What the widgets at the side say."""
     with st.sidebar:
-        who = st.radio(
-            texts("who"),
-            [USER, VISITOR],
-            index=int(st.query_params.get("who") == VISITOR),
-            format_func=texts,
-            horizontal=True,
-        )
+        _begin("who", st.query_params.get("who"), [USER, VISITOR])
+        who = st.radio(texts("who"), [USER, VISITOR], format_func=texts, horizontal=True, key="who")
         user_id = _user_id(texts, snapshot) if who == USER else ""
         models = _models(texts, snapshot)
         moment = _moment(texts, snapshot, models)
         among = _among(texts, snapshot)
         if who == USER:
             st.button(texts("recommend"), type="primary", width="stretch")
-    _remember(who=who, user=user_id.strip(), year=str(moment[0]), month=str(moment[1]))
-    return Question(who, user_id.strip(), moment, models, among)
+    _remember(who=who, user=user_id, year=str(moment[0]), month=str(moment[1]))
+    return Question(who, user_id, moment, models, among)
 
 
 def _user_id(texts: Texts, snapshot: Snapshot) -> str:
     first, last = snapshot.people.first_and_last
-    return st.text_input(
-        texts("user_id"),
-        value=st.query_params.get("user", ""),
-        placeholder=texts("user_id_hint", first=first, last=last),
-    )
+    st.session_state.setdefault("user", st.query_params.get("user", ""))
+    st.text_input(texts("user_id"), placeholder=texts("user_id_hint", first=first, last=last), key="user")
+    return str(st.session_state.user).strip()
 
 
 def _models(texts: Texts, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
     names = sorted(snapshot.models, key=lambda name: (name not in _PREFERRED, name))
     options = [*names, *([_COMPARE] if len(names) > 1 else [])]
     given = st.query_params.get_all("model")
-    index = len(names) if len(given) > 1 and len(names) > 1 else _index(names, given[:1])
+    _begin("model", _COMPARE if len(given) > 1 else given[:1], options)
     chosen = st.selectbox(
         texts("models"),
         options,
-        index=index,
         format_func=lambda name: texts("compare") if name == _COMPARE else texts.model(name),
+        key="model",
     )
-    if chosen != _COMPARE:
-        picked = [chosen]
-    else:
-        pair = given if len(given) > 1 else names[:2]
-        first = st.selectbox(texts("first"), names, index=_index(names, pair[:1]), format_func=texts.model)
-        others = [name for name in names if name != first]
-        second = st.selectbox(texts("second"), others, index=_index(others, pair[1:]), format_func=texts.model)
-        picked = [first, second]
+    picked = [chosen] if chosen != _COMPARE else _pair(texts, names, given if len(given) > 1 else names[:2])
     st.query_params["model"] = picked
     return tuple(snapshot.model(name) for name in picked)
 
 
+def _pair(texts: Texts, names: list[str], given: list[str]) -> list[str]:
+    _begin("first", given[0], names)
+    first = st.selectbox(texts("first"), names, format_func=texts.model, key="first")
+    others = [name for name in names if name != first]
+    _begin("second", given[1], others)
+    return [first, st.selectbox(texts("second"), others, format_func=texts.model, key="second")]
+
+
 def _moment(texts: Texts, snapshot: Snapshot, models: tuple[PublishedModel, ...]) -> tuple[int, int]:
-    tables_year, tables_month = models[0].lists.moment
     years, months = snapshot.people.years, snapshot.people.months
+    tables = models[0].lists.moment
+    _begin("year", _number("year", tables[0]), years)
+    _begin("month", _number("month", tables[1]), months)
     left, right = st.columns(2)
     with left:
-        year = st.selectbox(texts("year"), years, index=_index(years, [_number("year", tables_year)]))
+        year = st.selectbox(texts("year"), years, key="year")
     with right:
-        month = st.selectbox(
-            texts("month"),
-            months,
-            index=_index(months, [_number("month", tables_month)]),
-            format_func=texts.month_name,
-        )
+        month = st.selectbox(texts("month"), months, format_func=texts.month_name, key="month")
     return year, month
 
 
@@ -144,8 +129,14 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
     return people.matching(genres, released)
 
 
-def _index(options: list, given: list) -> int:
-    return options.index(given[0]) if given and given[0] in options else 0
+def _begin(key: str, given: Any, options: Sequence[Any]) -> None:
+    """Give a widget its first value: what the address says, else the first option.
+
+    Widgets keep their values by their keys; with values as arguments they would be new ones when the address changes.
+    """
+    given = given[0] if isinstance(given, list) and given else given
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = given if given in options else options[0]
 
 
 def _number(name: str, default: int) -> int:

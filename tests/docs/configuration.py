@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from what validates the settings: ``python -m tests.docs.configuration`` (``make docs``).
+"""docs/configuration.md, written from what validates the settings (``make docs``).
 
 A test compares the file with what this would write.
 """
