@@ -13,6 +13,7 @@ from orchestration.assets import (
     operations,
     raw,
     recommendations,
+    report,
     tables,
 )
 from orchestration.executor import one_run_at_a_time
@@ -34,6 +35,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
                 raw,
                 deliveries,
                 tables,
+                report,
                 features,
                 models,
                 evaluation,

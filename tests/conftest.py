@@ -18,13 +18,6 @@ def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return request.config.getoption("--screenshots") or tmp_path_factory.mktemp("screenshots")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file, and all that share the materialized pipeline, go to one process, which makes it once."""
-    for item in items:
-        shared = "materialized" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("materialized" if shared else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def small_raw_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three raw files of the small synthetic data set, to be read only."""

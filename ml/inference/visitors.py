@@ -13,6 +13,7 @@ of ratings).
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ from scipy.special import expit, logit
 
 from ml import schema
 from ml.errors import DataError
-from ml.inference.recommend import Recommender
+
+if TYPE_CHECKING:  # Keras is slow to import, and a visitor can be described without it
+    from ml.inference.recommend import Recommender
 
 COMPANIONS = 15
 DEMOGRAPHIC_WEIGHT = 0.1
@@ -68,7 +71,7 @@ class VisitorRecommender:
         ratings: user_id, movie_id, rating of the known users.
     """
 
-    def __init__(self, recommender: Recommender, ratings: pd.DataFrame) -> None:
+    def __init__(self, recommender: "Recommender", ratings: pd.DataFrame) -> None:
         self._recommender, scorer = recommender, recommender.scorer
         liked = ratings[ratings["rating"] >= schema.LIKED_RATING]
         known = liked["user_id"].isin(scorer.user_ids) & liked["movie_id"].isin(scorer.movie_ids)

@@ -75,7 +75,9 @@ def _inner(annotation: Any) -> tuple[list[type[BaseModel]], str]:
         classes, inner_step = _inner(part)
         found += classes
         step = inner_step or step
-    return found, {dict: ".<name>", list: "[]", tuple: "[]"}.get(get_origin(annotation) or NoneType, "") + step
+    return found, {dict: ".<name>", Mapping: ".<name>", list: "[]", tuple: "[]"}.get(
+        get_origin(annotation) or NoneType, ""
+    ) + step
 
 
 def _described(field: FieldInfo, inner: Sequence[type[BaseModel]] = ()) -> tuple[str, str, str]:
@@ -121,7 +123,7 @@ def _kind(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "settings"
     names = {str: "text", int: "number", float: "number", bool: "`true` or `false`"}
-    if get_origin(annotation) is dict:
+    if get_origin(annotation) in (dict, Mapping):
         return "by name"
     if get_origin(annotation) in (list, tuple):
         return "list"

@@ -36,6 +36,7 @@ _RULES = (
     Rule(r"make run( RETRAIN=1)?", How.HERE),
     Rule(r"make run-temporal", How.HERE),
     Rule(r"make (paper|tune RECIPE=\S+( TRIALS=\d+)?)", How.MINUTES),
+    Rule(r"make rollback", How.MINUTES),
     Rule(r"make (bench(-[a-z0-9-]+)?|help)", How.MINUTES),
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make (ui|app|serve)", How.SERVER),

@@ -1,6 +1,8 @@
 """The figures that the specification gives for MovieLens-1M; `MOVIELENS_DIR` names the directory of its files."""
 
 import os
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from ml import schema
 from ml.data.movielens import RawTables, read_movielens
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.evaluation.report import evaluate
+from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
@@ -103,3 +106,23 @@ def test_metrics_of_the_perfect_order(split: tuple[pd.DataFrame, pd.DataFrame]) 
         "log_loss": 0,
     }
     assert_close(metrics(test, test["label"].to_numpy(np.float64)), expected, within=0.0005)
+
+
+def test_data_report_counts_the_lines_of_the_files(raw: RawTables) -> None:
+    folder = Path(os.environ["MOVIELENS_DIR"])
+    lines = {
+        name: (folder / f"{name}.dat").read_text("latin-1").splitlines() for name in ("users", "movies", "ratings")
+    }
+    rated = [line.split("::") for line in lines["ratings"]]
+    ratings, movies = preprocess_ratings(raw.ratings), preprocess_movies(raw.movies)
+    found = statistics.totals(raw.users, movies, ratings)
+    assert (found.users, found.movies, found.ratings) == (6040, 3883, 1_000_209)
+    assert found.rated_movies == len({movie for _, movie, _, _ in rated}) == 3706
+    assert found.mean_rating == pytest.approx(sum(int(rating) for _, _, rating, _ in rated) / len(rated))
+    genres = Counter(genre for line in lines["movies"] for genre in line.split("::")[2].split("|"))
+    assert statistics.movies_by_genre(movies).to_dict() == genres
+    assert len(genres) == 18
+    months = Counter(datetime.fromtimestamp(int(row[3]), UTC).strftime("%Y-%m") for row in rated)
+    by_month = statistics.ratings_by_month(ratings)["ratings"]
+    assert {month: count for month, count in by_month.items() if count} == months
+    assert len(by_month) == 35

@@ -16,6 +16,7 @@ GROUPS = {
         "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
     },
     "tables": {"users", "movies", "ratings", "interactions"},
+    "report": {"data_report"},
     "features": {"feature_map", "encoded_interactions", "train_interactions", "test_interactions"},
     "models": set(MODELS),
     "evaluation": {

@@ -55,6 +55,7 @@ def test_recipes_are_the_paper_s() -> None:
         assert recipe.training.patience
 
 
+@pytest.mark.slow
 def test_neutral_ratings_are_left_out_and_the_rest_is_split_8_1_1(home: Path) -> None:
     train, test, everything = (table(home, f"{part}_interactions") for part in ("train", "test", "encoded"))
     kept = everything[everything["rating"] != 3]
@@ -65,6 +66,7 @@ def test_neutral_ratings_are_left_out_and_the_rest_is_split_8_1_1(home: Path) ->
     assert validation == pytest.approx(len(kept) / 10, abs=2)
 
 
+@pytest.mark.slow
 def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path) -> None:
     evaluation = table(home, "evaluation")
     assert set(evaluation["model"]) == {*PAPER_MODELS, "random", "movie_mean", "matrix_factorization", "ceiling"}
@@ -72,6 +74,7 @@ def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path
     assert [path.name for path in (home / "tables").iterdir()] == [NAME]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", PAPER_MODELS)
 def test_the_registered_version_gives_the_measured_scores(home: Path, env: pytest.MonkeyPatch, model: str) -> None:
     env.setenv("PIPELINE_HOME", str(home))

@@ -364,3 +364,13 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     assert losses[0] == losses[1]
     assert len(losses[0]) == EPOCHS
     assert not list((own_home / "training").rglob("*.npz"))
+
+
+def test_data_report_is_a_page_of_the_tables(pipeline: Pipeline) -> None:
+    text = (pipeline.tables / "data_report.html").read_text("utf-8")
+    assert f"Data report: {DATASET}" in text
+    [made] = pipeline.result.asset_materializations_for_node("data_report")
+    assert made.metadata["ratings"].value == len(pipeline.table("ratings"))
+    assert made.metadata["rated_movies"].value == pipeline.table("ratings")["movie_id"].nunique()
+    for picture in ("ratings_picture", "months_picture", "tail_picture"):
+        assert "data:image/png;base64," in str(made.metadata[picture].value)

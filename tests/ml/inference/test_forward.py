@@ -50,7 +50,8 @@ def random_codes(rows: int) -> np.ndarray:
 
 
 # Each shape is compiled anew, which takes seconds.
-EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "heads of six" else name for name in CONFIGS]
+_LONG = ("heads of six", "scaled, no residual, three heads", "some fields")
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name for name in CONFIGS]
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -116,6 +116,7 @@ def test_penalties(setting: str, path: str) -> None:
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_models_predict_the_same_in_a_fresh_process(tmp_path: Path) -> None:
     models = {name: small_model(name) for name in ARCHITECTURES}
     for name, model in models.items():

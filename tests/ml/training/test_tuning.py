@@ -283,6 +283,7 @@ def test_a_study_is_of_its_rows_and_recipe(
     assert len({name(), *others}) == 6
 
 
+@pytest.mark.slow
 def test_the_better_of_two_learning_rates_is_found(
     rows: pd.DataFrame, small_feature_map: FeatureMap, small_movies: pd.DataFrame, study: optuna.Study
 ) -> None:

@@ -1,0 +1,93 @@
+"""Pictures of the data."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_COLOUR, _SECOND = "#2f5d73", "#a3341f"
+_WIDTH = 7.0  # inches
+_MOST_TICKS = 14
+
+
+def bars(counts: pd.Series, xlabel: str) -> Figure:
+    """Horizontal bars with their numbers, in the order from the top down."""
+    figure, axes = _figure(0.9 + 0.26 * len(counts))
+    drawn = axes.barh(counts.index.astype(str), counts.to_numpy(), color=_COLOUR)
+    axes.bar_label(drawn, labels=[f"{count:,}" for count in counts], padding=3, fontsize=8)
+    axes.set(xlabel=xlabel)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    return figure
+
+
+def columns(counts: pd.Series, xlabel: str, ylabel: str) -> Figure:
+    """Upright bars, one a value."""
+    figure, axes = _figure(3.2)
+    axes.bar(counts.index.to_numpy(), counts.to_numpy(), color=_COLOUR)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure
+
+
+def bars_and_means(table: pd.DataFrame) -> Figure:
+    """Number of ratings by genre, and beside it their mean; ``table`` has ratings and mean_rating."""
+    figure = Figure(figsize=(_WIDTH, 0.9 + 0.26 * len(table)), layout="constrained")
+    counts, means = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    counts.barh(table.index, table["ratings"], color=_COLOUR)
+    counts.set(xlabel="ratings")
+    counts.locator_params(axis="x", nbins=4)
+    counts.xaxis.set_major_formatter("{x:,.0f}")
+    means.plot(table["mean_rating"], table.index, "o", color=_SECOND)
+    means.set(xlabel="mean rating")
+    means.grid(axis="x", alpha=0.3)
+    counts.invert_yaxis()
+    for axes in (counts, means):
+        _tidy(axes)
+    return figure
+
+
+def counts_and_likes(table: pd.DataFrame, counts: list[str]) -> Figure:
+    """Counts by group, on a scale of powers of ten, and below them the share of likes.
+
+    Args:
+        table: like_share and the counts, by group in order.
+        counts: columns.
+    """
+    figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    places = np.arange(len(table))
+    for name, colour in zip(counts, (_COLOUR, _SECOND), strict=False):
+        upper.plot(places, table[name], marker=".", color=colour, label=name.replace("_", " "))
+    upper.set_yscale("symlog", linthresh=10)
+    upper.legend(frameon=False)
+    lower.plot(places, table["like_share"], marker=".", color=_COLOUR)
+    lower.set(ylabel="share of likes", ylim=(0, 1))
+    step = -(-len(table) // _MOST_TICKS)
+    lower.set_xticks(places[::step], table.index[::step], rotation=45, ha="right")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        _tidy(axes)
+    return figure
+
+
+def tails(of_movies: np.ndarray, of_users: np.ndarray) -> Figure:
+    """Ratings of movies and of users, the most first, both scales in powers of ten."""
+    figure, axes = _figure(3.4)
+    for counts, label, colour in ((of_movies, "movies", _COLOUR), (of_users, "users", _SECOND)):
+        axes.loglog(np.arange(1, len(counts) + 1), counts, color=colour, label=label)
+    axes.set(xlabel="place, the most rated first", ylabel="ratings")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    _tidy(axes)
+    return figure, axes
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)

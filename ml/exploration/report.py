@@ -1,0 +1,159 @@
+"""The data report: one page that needs no other file."""
+
+import base64
+import io
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from ml import schema
+from ml.exploration import plots, statistics
+from ml.exploration.statistics import FEW_RATINGS, Totals
+
+_DPI = 110
+
+
+@dataclass(frozen=True)
+class Section:
+    """A picture and what it says.
+
+    Attributes:
+        key: short name.
+        title: heading.
+        text: what is to be seen, in a sentence or two.
+        picture: PNG.
+    """
+
+    key: str
+    title: str
+    text: str
+    picture: bytes
+
+    @property
+    def source(self) -> Markup:
+        """The picture as the address of an image."""
+        return Markup("data:image/png;base64,") + base64.b64encode(self.picture).decode()
+
+
+def sections(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
+    """All pictures of the preprocessed tables."""
+    return [*_of_ratings(movies, ratings), *_of_movies(movies, ratings), *_of_users(users, ratings)]
+
+
+def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
+    """The page as HTML. The same tables give the same page."""
+    text = files("ml.exploration").joinpath("report.html").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    facts = {
+        "users": f"{totals.users:,}",
+        "movies": f"{totals.movies:,}",
+        "rated movies": f"{totals.rated_movies:,}",
+        "ratings": f"{totals.ratings:,}",
+        "mean rating": f"{totals.mean_rating:.3f}",
+        "share of likes (4 or 5)": f"{totals.like_share:.1%}",
+        "rated pairs of user and movie": f"{totals.density:.1%}",
+        "ratings of the middle user": f"{totals.median_of_user:,.0f}",
+        "ratings of the middle movie": f"{totals.median_of_movie:,.0f}",
+        f"movies with fewer than {FEW_RATINGS} ratings": f"{totals.rarely_rated:,}",
+    }
+    return template.render(dataset=dataset, facts=facts, sections=parts)
+
+
+def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
+    distribution = statistics.rating_distribution(ratings)
+    months = statistics.ratings_by_month(ratings)
+    busiest = months["ratings"].idxmax()
+    commonest = distribution.idxmax()
+    return [
+        Section(
+            "ratings",
+            "Ratings",
+            f"{commonest} is the commonest rating, {distribution.max() / len(ratings):.0%} of all. "
+            f"A like is a rating of {schema.LIKED_RATING} or more.",
+            _png(plots.bars(distribution, "ratings")),
+        ),
+        Section(
+            "months",
+            "Ratings by month",
+            f"The busiest month, {busiest}, has {months['ratings'].max() / len(ratings):.0%} of all ratings; "
+            f"{statistics.share_in_one_month(ratings):.0%} of the users who rated did so in a single month.",
+            _png(plots.counts_and_likes(months, ["ratings", "new_users"])),
+        ),
+        Section(
+            "tail",
+            "The long tail",
+            _tail_text(ratings),
+            _png(plots.tails(*(statistics.long_tail(ratings, name) for name in ("movie_id", "user_id")))),
+        ),
+    ]
+
+
+def _tail_text(ratings: pd.DataFrame) -> str:
+    movies, users = (statistics.top_shares(statistics.long_tail(ratings, name)) for name in ("movie_id", "user_id"))
+    said = ", ".join(f"the top {top:.0%} have {share:.0%}" for top, share in movies.items())
+    return f"Of the movies, {said} of all ratings. Of the users, the top 10% have {users[0.1]:.0%}."
+
+
+def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
+    genres, by_genre = statistics.movies_by_genre(movies), statistics.ratings_by_genre(movies, ratings)
+    years, decades = statistics.movies_by_year(movies), statistics.likes_by_decade(movies, ratings)
+    best, worst = by_genre["mean_rating"].idxmax(), by_genre["mean_rating"].idxmin()
+    liked = decades["like_share"].idxmax()
+    return [
+        Section(
+            "genres",
+            "Movies by genre",
+            f"A movie counts in each of its genres. {genres.index[0]} and {genres.index[1]} are the largest.",
+            _png(plots.bars(genres, "movies")),
+        ),
+        Section(
+            "genre-ratings",
+            "Ratings by genre",
+            f"{best} is rated best ({by_genre['mean_rating'].max():.2f} on average), {worst} worst "
+            f"({by_genre['mean_rating'].min():.2f}).",
+            _png(plots.bars_and_means(by_genre)),
+        ),
+        Section(
+            "years",
+            "Movies by release year",
+            f"Half of the movies were released in {_middle_year(years)} or later.",
+            _png(plots.columns(years, "release year", "movies")),
+        ),
+        Section(
+            "decades",
+            "Ratings by release decade",
+            f"Movies of the {liked} are liked most: {decades['like_share'].max():.0%} of their ratings are likes.",
+            _png(plots.counts_and_likes(decades, ["ratings"])),
+        ),
+    ]
+
+
+def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
+    found = []
+    for field, title in (
+        ("gender", "Users by gender"),
+        ("age", "Users by age group"),
+        ("occupation", "Users by occupation"),
+    ):
+        counts = statistics.users_by(users, field)
+        largest = counts.idxmax()
+        text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."
+        found.append(Section(field, title, text, _png(plots.bars(counts, "users"))))
+    return found
+
+
+def _middle_year(years: pd.Series) -> int:
+    """The latest year such that half of the movies are of it or later."""
+    from_the_end = years.to_numpy()[::-1].cumsum()
+    return int(years.index.to_numpy()[::-1][np.argmax(from_the_end >= years.sum() / 2)])
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()

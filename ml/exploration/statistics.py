@@ -1,0 +1,132 @@
+"""What the data looks like, in numbers: small frames that are drawn as they are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ml import schema
+
+FEW_RATINGS = 10
+_TOP_SHARES = (0.01, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts of the whole data set.
+
+    Attributes:
+        users, movies, ratings: rows of the tables.
+        rated_movies: movies with a rating.
+        mean_rating: of all ratings.
+        like_share: share of ratings that are likes.
+        density: ratings by users times rated movies.
+        median_of_user: ratings of the middle user.
+        median_of_movie: ratings of the middle rated movie.
+        rarely_rated: rated movies with fewer than ``FEW_RATINGS`` ratings.
+    """
+
+    users: int
+    movies: int
+    ratings: int
+    rated_movies: int
+    mean_rating: float
+    like_share: float
+    density: float
+    median_of_user: float
+    median_of_movie: float
+    rarely_rated: int
+
+
+def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Totals:
+    """Counts of the preprocessed tables; there has to be a rating."""
+    of_movie, of_user = (ratings[name].value_counts() for name in ("movie_id", "user_id"))
+    return Totals(
+        users=len(users),
+        movies=len(movies),
+        ratings=len(ratings),
+        rated_movies=len(of_movie),
+        mean_rating=float(ratings["rating"].mean()),
+        like_share=float((ratings["rating"] >= schema.LIKED_RATING).mean()),
+        density=len(ratings) / (len(users) * len(of_movie)),
+        median_of_user=float(of_user.median()),
+        median_of_movie=float(of_movie.median()),
+        rarely_rated=int((of_movie < FEW_RATINGS).sum()),
+    )
+
+
+def rating_distribution(ratings: pd.DataFrame) -> pd.Series:
+    """Number of ratings by rating."""
+    return ratings["rating"].value_counts().sort_index()
+
+
+def movies_by_genre(movies: pd.DataFrame) -> pd.Series:
+    """Number of movies by genre, the most first; a movie counts in each of its genres."""
+    return _genres(movies)["genre"].value_counts().sort_values(ascending=False, kind="stable")
+
+
+def movies_by_year(movies: pd.DataFrame) -> pd.Series:
+    """Number of movies by release year."""
+    return movies["movie_year"].value_counts().sort_index()
+
+
+def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Columns ratings and mean_rating by genre, the most rated first; a rating counts in each genre of its movie."""
+    joined = ratings[["movie_id", "rating"]].merge(_genres(movies), on="movie_id")
+    grouped = joined.groupby("genre")["rating"]
+    found = pd.DataFrame({"ratings": grouped.size(), "mean_rating": grouped.mean()})
+    return found.sort_values("ratings", ascending=False, kind="stable")
+
+
+def likes_by_decade(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Columns ratings and like_share by release decade."""
+    joined = ratings[["movie_id", "rating"]].merge(movies[["movie_id", "movie_decade"]], on="movie_id")
+    return _likes_by(joined, joined["movie_decade"])
+
+
+def ratings_by_month(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Columns ratings, like_share and new_users (whose first rating it has) by month, ``YYYY-MM``, without gaps."""
+    months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
+    found = _likes_by(ratings, months)
+    firsts = months.groupby(ratings["user_id"]).min().value_counts()
+    whole = pd.period_range(months.min(), months.max(), freq="M")
+    table = found.reindex(whole).assign(new_users=firsts.reindex(whole))
+    table[["ratings", "new_users"]] = table[["ratings", "new_users"]].fillna(0).astype(int)
+    return table.set_axis(whole.astype(str))
+
+
+def share_in_one_month(ratings: pd.DataFrame) -> float:
+    """Share of the users who rated whose ratings are all of one month."""
+    months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
+    of_user = months.groupby(ratings["user_id"])
+    return float((of_user.min() == of_user.max()).mean())
+
+
+def users_by(users: pd.DataFrame, field: str) -> pd.Series:
+    """Number of users by gender, age or occupation, under readable names."""
+    names = {"age": schema.AGE_GROUPS, "occupation": dict(enumerate(schema.OCCUPATIONS)), "gender": {}}[field]
+    counts = users[field].value_counts().sort_index()
+    return counts.set_axis([str(names.get(value, value)) for value in counts.index])
+
+
+def long_tail(ratings: pd.DataFrame, column: str) -> np.ndarray:
+    """Ratings of each movie or user, the most first, int [movies or users]."""
+    counts: np.ndarray = ratings[column].value_counts().to_numpy()
+    return counts
+
+
+def top_shares(counts: np.ndarray) -> dict[float, float]:
+    """Share of all ratings that the top 1, 10 and 20 % have; ``counts`` falling."""
+    return {share: float(counts[: max(round(share * len(counts)), 1)].sum() / counts.sum()) for share in _TOP_SHARES}
+
+
+def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+    liked = ratings["rating"] >= schema.LIKED_RATING
+    grouped = liked.groupby(group.to_numpy())
+    return pd.DataFrame({"ratings": grouped.size(), "like_share": grouped.mean()})
+
+
+def _genres(movies: pd.DataFrame) -> pd.DataFrame:
+    """movie_id and genre, a row for each genre of a movie."""
+    split = movies["genres"].str.split("|")
+    return movies[["movie_id"]].assign(genre=split).explode("genre", ignore_index=True)

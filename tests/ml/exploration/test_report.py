@@ -1,0 +1,85 @@
+import base64
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from ml.data.movielens import RawTables
+from ml.exploration.report import Section, page, sections
+from ml.exploration.statistics import Totals, totals
+from ml.features.tables import preprocess_ratings
+
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+class Document(HTMLParser):
+    """The parts of a page that a test looks at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def tables(small_users: pd.DataFrame, small_movies: pd.DataFrame, small_raw: RawTables) -> Tables:
+    return small_users, small_movies, preprocess_ratings(small_raw.ratings)
+
+
+@pytest.fixture(scope="module")
+def parts(tables: Tables) -> list[Section]:
+    return sections(*tables)
+
+
+@pytest.fixture(scope="module")
+def document(tables: Tables, parts: list[Section]) -> Document:
+    return Document(page("small", totals(*tables), parts))
+
+
+def test_page_needs_no_other_file(document: Document) -> None:
+    assert all(str(image["src"]).startswith("data:image/png;base64,") for image in document.of("img"))
+    assert document.of("script") == document.of("link") == []
+    assert all(str(link["href"]).startswith("#") for link in document.of("a"))
+
+
+def test_every_picture_is_whole_said_and_linked(document: Document, parts: list[Section]) -> None:
+    assert [part.key for part in parts] == [
+        "ratings", "months", "tail", "genres", "genre-ratings", "years", "decades", "gender", "age", "occupation",
+    ]  # fmt: skip
+    images = document.of("img")
+    for part, image in zip(parts, images, strict=True):
+        assert base64.b64decode(str(image["src"]).partition(",")[2]) == part.picture
+        assert part.picture.startswith(b"\x89PNG")
+        assert part.text in str(image["alt"])
+        assert part.text in document.text
+    assert [link["href"] for link in document.of("a")] == [f"#{part.key}" for part in parts]
+    assert {heading.get("id") for heading in document.of("h2")} == {part.key for part in parts}
+
+
+def test_counts_are_the_tables(document: Document, tables: Tables) -> None:
+    users, movies, ratings = tables
+    for count in (len(users), len(movies), len(ratings), ratings["movie_id"].nunique()):
+        assert f"{count:,}" in document.text
+    assert f"{(ratings['rating'] >= 4).mean():.1%}" in document.text
+
+
+def test_the_same_tables_give_the_same_page(tables: Tables, parts: list[Section]) -> None:
+    counts = totals(*tables)
+    assert page("small", counts, sections(*tables)) == page("small", counts, parts)
+
+
+def test_names_are_escaped() -> None:
+    part = Section("x", "<script>alert(1)</script>", "a & b", b"")
+    found = page("<b>", Totals(1, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1), [part])
+    assert "<script>" not in found
+    assert "&lt;b&gt;" in found
