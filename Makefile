@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune rollback ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-visitors bench-warm-start bench-nights lint format clean
+.PHONY: help run run-temporal paper tune rollback ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-nights: $(READY) ## what a night costs as the data grows; in homes of its 
 
 bench-serve: $(READY) ## requests a second and latencies of make serve, by wrk
 	@$(BIN)/python -m benchmarks.serve
+
+bench-app: $(READY) ## from the click to the answer in the web app, in Chromium
+	@$(BIN)/python -m benchmarks.web_app
 
 bench-visitors: $(READY) ## what the rule for visitors without a history is worth
 	@$(BIN)/python -m benchmarks.visitors

@@ -8,7 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from orchestration.settings import Settings
+from orchestration.settings import Settings, dagster_page
 
 _TIMEOUT = 10  # seconds
 _RETRIES = Retry(total=4, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
@@ -58,7 +58,7 @@ def tick_text(who: str, error: Exception) -> str:
     """That a schedule or sensor could not launch its run, and why."""
     return (
         f":red_circle: {who} launched no run: {type(error).__name__}: {error}\n"
-        f"Published tables stay as they were. http://127.0.0.1:{Settings().dagster_port}/automation"
+        f"Published tables stay as they were. {dagster_page('automation')}"
     )
 
 
@@ -77,4 +77,4 @@ def _name(run: dg.DagsterRun) -> str:
 
 
 def _page(run: dg.DagsterRun) -> str:
-    return f"http://127.0.0.1:{Settings().dagster_port}/runs/{run.run_id}"
+    return dagster_page(f"runs/{run.run_id}")

@@ -95,3 +95,8 @@ class Settings(BaseSettings):
     def instance_home(self) -> Path:
         """``dagster_home`` or its default, absolute."""
         return PROJECT_ROOT / (self.dagster_home or self.local_home / "dagster")
+
+
+def dagster_page(path: str) -> str:
+    """Address of a page of the Dagster UI."""
+    return f"http://127.0.0.1:{Settings().dagster_port}/{path}"

@@ -24,6 +24,12 @@ from orchestration.tracking_config import TrackingConfig
 
 BUNDLE_FILE = "bundle.zip"
 BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
+DAGSTER_URL = "dagster.url"  # tag of a run and a version: the page of the Dagster run that made it
+_NOTE = "mlflow.note.content"
+_USAGE = (
+    "Takes user_id, movie_id, year and month, or a full row of the 14 fields; gives a score, the higher the better. "
+    "The alias champion marks the version whose top-10 table is published, challenger that of the last run."
+)
 _TEXT_FIELDS = ("movie_decade", "rating_decade", "genre1", "genre2", "genre3", "gender", "zip")
 _REQUIREMENTS = (
     "keras",
@@ -51,6 +57,9 @@ class TrackedRun:
     def log_setup(self, recipe: Recipe, parameters: int, train: pd.DataFrame, feature_map: Mapping[str, Any]) -> None:
         """The recipe, as parameters and as a document, the data trained on, and the feature map."""
         document = recipe.model_dump(mode="json")
+        mlflow.set_tag(
+            _NOTE, f"{recipe.description} Trained on {len(train):,} rows of {self._tags['dataset']}. {self._origin}"
+        )
         settings = {**document["model"], **document["training"], "parameters": parameters}
         columns = {"fields": recipe.fields, "multivalued": recipe.multivalued, "numbers": recipe.numbers}
         inputs = {name: ", ".join(names) for name, names in columns.items() if names}
@@ -76,21 +85,30 @@ class TrackedRun:
         """A picture among the run's artifacts."""
         mlflow.log_figure(figure, name)
 
-    def register(self, bundle: ModelBundle, step: int) -> RegisteredVersion:
+    @property
+    def _origin(self) -> str:
+        """Where the run comes from, as Markdown."""
+        return f"[Dagster run]({self._tags[DAGSTER_URL]}) of the asset {self._tags['dagster.asset_key']}."
+
+    def register(self, bundle: ModelBundle, recipe: Recipe, step: int) -> RegisteredVersion:
         """Log the bundle as a model that anyone can load, and make it the newest version of its registered model.
 
         Args:
             bundle: the trained network with what it needs.
+            recipe: that it was trained by.
             step: the epoch that its weights are from.
         """
         model = self._tags["model"]
         info = self._log(model, bundle, step)
         name = self._config.registered_models[model]
-        kept = ("dataset", "model", "dagster.run_id", "git_commit", LAST_DELIVERY)
+        kept = ("dataset", "model", "dagster.run_id", DAGSTER_URL, "git_commit", LAST_DELIVERY)
         tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith((FINGERPRINT, WARM_START))}
         tags[EPOCH] = str(step)
         registered = mlflow.register_model(info.model_uri, name, tags=tags)
         self._client.set_registered_model_tag(name, "dataset", self._tags["dataset"])
+        self._client.update_registered_model(name, f"{recipe.description} {_USAGE}")
+        about = f"{recipe.description} Weights of epoch {step}. {self._origin}"
+        self._client.update_model_version(name, registered.version, about)
         self._client.set_registered_model_alias(name, self._config.aliases.trained, registered.version)
         return RegisteredVersion(model, name, str(registered.version), self.run_id, str(info.model_id))
 

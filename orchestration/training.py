@@ -76,7 +76,7 @@ def train_and_register(
         train_losses, val_losses = (curve[:best] for curve in losses)
         yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
         bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
-        version: RegisteredVersion = run.register(bundle, step=best)
+        version: RegisteredVersion = run.register(bundle, recipe, step=best)
         backup.remove()
     return version
 

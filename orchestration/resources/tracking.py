@@ -19,7 +19,7 @@ from orchestration.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.publication import Publication, found_in_registry
 from orchestration.registered_version import EPOCH, LAST_DELIVERY, PARENT, WARM_START, RegisteredVersion
 from orchestration.resources.source import RawData
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.settings import PROJECT_ROOT, Settings, dagster_page
 from orchestration.tracking_config import TrackingConfig, load_tracking_config
 
 if TYPE_CHECKING:
@@ -112,13 +112,14 @@ class Tracking(dg.ConfigurableResource):
         self, context: dg.AssetExecutionContext, name: str, own_tags: Mapping[str, str] = _NO_TAGS
     ) -> Iterator["TrackedRun"]:
         """Log one asset's work as one MLflow run. An exception ends it as failed, a cancellation as killed."""
-        from orchestration.tracked_run import TrackedRun  # noqa: PLC0415
+        from orchestration.tracked_run import DAGSTER_URL, TrackedRun  # noqa: PLC0415
 
         asset_key = context.asset_key.to_user_string()
         tags = {
             "dataset": self.dataset,
             "model": name,
             "dagster.run_id": context.run.run_id,
+            DAGSTER_URL: dagster_page(f"runs/{context.run.run_id}"),
             "dagster.job": context.job_name,
             "dagster.asset_key": asset_key,
             "dagster.retry_number": str(context.retry_number),
@@ -128,12 +129,17 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             experiment_id = self.experiment_id()
             self._close_earlier_attempts(experiment_id, context.run.run_id, asset_key)
-            with self.active_run(f"{name} ({self.dataset})", tags) as run_id:
+            with self.active_run(f"{name} ({self.dataset})", tags, watched=True) as run_id:
                 yield TrackedRun(self.client, run_id, self.config, tags)
 
     @contextmanager
     def active_run(
-        self, name: str, tags: Mapping[str, str], run_id: str | None = None, nested: bool = False
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        run_id: str | None = None,
+        nested: bool = False,
+        watched: bool = False,
     ) -> Iterator[str]:
         """Have an MLflow run inside a session. An exception ends it as failed, a cancellation as killed.
 
@@ -142,10 +148,16 @@ class Tracking(dg.ConfigurableResource):
             tags: of the run.
             run_id: of an earlier run to go on with.
             nested: whether it belongs to the run that is active.
+            watched: whether the machine's load is logged with it, every ten seconds.
         """
         import mlflow  # noqa: PLC0415
 
-        place = {"experiment_id": self.experiment_id(), "run_id": run_id, "nested": nested}
+        place = {
+            "experiment_id": self.experiment_id(),
+            "run_id": run_id,
+            "nested": nested,
+            "log_system_metrics": watched,
+        }
         with mlflow.start_run(run_name=name, tags=dict(tags), **place) as run:
             try:
                 yield run.info.run_id

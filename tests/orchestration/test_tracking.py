@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
 from orchestration.assets.common import MODELS, RECIPES
 from orchestration.assets.models import with_settings
+from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import PROJECT_ROOT
@@ -104,7 +106,7 @@ def test_losses_of_every_epoch(tracking: Tracking, pipeline: Pipeline, runs: dic
 def test_final_metrics_have_the_same_names(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     evaluation = pipeline.table("evaluation")
     expected = evaluation[evaluation["model"] == model].set_index("metric")["value"].to_dict()
-    found = dict(runs[model].data.metrics)
+    found = {name: value for name, value in runs[model].data.metrics.items() if not name.startswith("system/")}
     assert set(found) == METRICS | LIST_METRICS | {"train_loss", "val_loss"}
     assert {name: found[name] for name in METRICS | LIST_METRICS} == pytest.approx(expected)
 
@@ -146,6 +148,24 @@ def test_tags(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     assert (commit and commit.removesuffix("-dirty")) == git_commit()
 
 
+def test_descriptions_say_what_it_is_and_lead_back(
+    pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str
+) -> None:
+    page = f"http://127.0.0.1:3000/runs/{pipeline.run_id}"
+    description = RECIPES[model].description
+    rows = len(pipeline.table("train_interactions"))
+    note = runs[model].data.tags["mlflow.note.content"]
+    assert note.startswith(f"{description} Trained on {rows:,} rows of {DATASET}.")
+    assert f"[Dagster run]({page})" in note
+    version = RegisteredVersion(**pipeline.document(model))
+    registered = tracking.client.get_registered_model(version.registered_model)
+    assert registered.description.startswith(description)
+    assert "champion" in registered.description
+    found = tracking.client.get_model_version(version.registered_model, version.version)
+    assert found.description == f"{description} Weights of epoch {EPOCHS}. [Dagster run]({page}) of the asset {model}."
+    assert found.tags["dagster.url"] == page
+
+
 def test_data_set_is_logged_as_input(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     (logged,) = runs[model].inputs.dataset_inputs
     assert logged.dataset.name == DATASET
@@ -184,6 +204,7 @@ def test_registry_follows_mlflow_yaml(pipeline: Pipeline, tracking: Tracking, mo
 def test_version_tags(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str) -> None:
     version = tracking.client.get_model_version(NAMES[model], "1")
     expected = {"dataset": DATASET, "model": model, "dagster.run_id": pipeline.run_id, "last_delivery": "0"}
+    expected["dagster.url"] = f"http://127.0.0.1:3000/runs/{pipeline.run_id}"
     if "git_commit" in runs[model].data.tags:
         expected["git_commit"] = runs[model].data.tags["git_commit"]
     fingerprints = {f"fingerprint{part}" for part in ("", ".data", ".code", ".recipe")}
@@ -289,6 +310,13 @@ def track(
 
 def statuses(tracking: Tracking) -> Iterator[str]:
     return (run.info.status for run in tracking.client.search_runs([tracking.experiment_id()]))
+
+
+def test_the_machine_s_load_is_logged(films: Tracking, instance: dg.DagsterInstance, env: pytest.MonkeyPatch) -> None:
+    env.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    assert track(films, instance, lambda context: None, lambda: time.sleep(0.5)).success
+    [run] = films.client.search_runs([films.experiment_id()])
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(run.data.metrics)
 
 
 def test_run_that_raises_ends_failed(films: Tracking, instance: dg.DagsterInstance) -> None:
