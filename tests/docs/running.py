@@ -44,7 +44,7 @@ _RULES = (
     Rule(r"\.venv/bin/python -m ml recommend .*", How.HERE),
     Rule(r"DAGSTER_HOME=\S+ \.venv/bin/python -m dagster asset materialize .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
-    Rule(r"MLFLOW_TRACKING_URI=\S+ \.venv/bin/(python -m )?mlflow models serve .*", How.SERVER),
+    Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
     Rule(r"curl .*", How.HERE),
     Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
 )

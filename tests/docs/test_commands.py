@@ -10,12 +10,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestration.settings import PROJECT_ROOT
 from tests.docs.pages import Command, commands
 from tests.docs.running import How, on_small_data, rule_of
+from tests.orchestration.conftest import ARCHITECTURE, TRAINING
 
 pytestmark = pytest.mark.docs
 
@@ -26,7 +29,9 @@ LENIENT = PROJECT_ROOT / "tests" / "orchestration" / "mlflow_lenient.yaml"
 
 
 def of(how: How) -> list[Command]:
-    return [command for command in commands() if (rule := rule_of(command)) and rule.how is how]
+    """The commands that are run so, each once, whatever pages it is on."""
+    found = {command.text: command for command in commands() if (rule := rule_of(command)) and rule.how is how}
+    return list(found.values())
 
 
 def name_of(command: Command) -> str:
@@ -41,13 +46,26 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "PIPELINE_HOME": home,
         "DAGSTER_HOME": home / "dagster",
         "MOVIELENS_DIR": "synthetic-small",
-        "MLFLOW_YAML": LENIENT,  # on small data the models learn too little for the project's own gates
+        # On small data the recipes, with their own settings, learn too little for the checks and gates.
+        "RECIPES_YAML": quick_recipes(tmp_path_factory.mktemp("recipes")),
+        "MLFLOW_YAML": LENIENT,
         **{name: free_port() for name in PORTS},
     }
     variables = {**os.environ, **{name: str(value) for name, value in own.items()}}
     for command in FIRST:
         run(command, variables)
     return variables
+
+
+def quick_recipes(folder: Path) -> Path:
+    """The project's recipes, small and quick."""
+    book = yaml.safe_load((PROJECT_ROOT / "recipes.yaml").read_text(encoding="utf-8"))
+    for recipe in book["recipes"].values():
+        recipe["model"] = {**recipe.get("model", {}), **ARCHITECTURE}
+        recipe["training"] = {**recipe.get("training", {}), **TRAINING}
+    path = folder / "recipes.yaml"
+    path.write_text(yaml.safe_dump(book), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -103,6 +121,8 @@ def run(command: str, variables: Mapping[str, str]) -> str:
 def in_home(text: str, variables: Mapping[str, str]) -> str:
     """The command about the small data set, the test's home and its ports."""
     text = on_small_data(text).replace("$PWD/var", variables["PIPELINE_HOME"]).replace("VERSION=3", "VERSION=1")
+    text = text.replace("-m ml recommend", f"-m ml recommend --home {variables['PIPELINE_HOME']}")
+    text = text.replace("top_k=10)", f"top_k=10, home={variables['PIPELINE_HOME']!r})")
     text = text.replace("sqlite:///var/", f"sqlite:///{variables['PIPELINE_HOME']}/")
     for documented, name in DOCUMENTED_PORTS.items():
         text = text.replace(f":{documented}", f":{variables[name]}").replace(
