@@ -56,7 +56,7 @@ test-browser: $(READY) ## click through the app in Chromium
 test-slow: $(READY) ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: bench-top10 bench-training bench-warm-start ## all benchmarks, on the results of make run
+bench: bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start ## all benchmarks, on the results of make run
 
 bench-top10: $(READY) ## what top lists cost: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.web import pages, parts, sidebar, store
 from ml.errors import DataError, NotFoundError
-from ml.inference.locations import published_datasets
+from ml.inference.locations import chosen_dataset, published_datasets
 from orchestration.settings import Settings
 
 
@@ -14,10 +14,9 @@ def main() -> None:
     parts.style()
     texts = sidebar.choose_language()
     settings = Settings()
-    datasets = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
+    published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
     try:
-        if not datasets:
-            raise NotFoundError(f"no model is published under {settings.home}")
+        datasets = published or [chosen_dataset(settings.home, None)]  # which says what is missing
         opened = store.published(str(settings.home), sidebar.choose_dataset(texts, datasets))
     except (DataError, NotFoundError) as error:
         pages.nothing(texts, str(error.args[0]))

@@ -17,6 +17,7 @@ from benchmarks.common import published_dataset, say, write_json
 from ml import schema
 from ml.evaluation.catalogue import catalogue_metrics_by_user
 from ml.inference.published import Published, PublishedModel
+from ml.inference.recommend import Recommender
 from ml.inference.scorer import ScoredCatalogue
 from ml.inference.visitors import Visitor, VisitorRecommender
 
@@ -84,7 +85,7 @@ class Bench:
         remembered = _Remembered(recommender.scorer.catalogue(year, month))
         recommender.scorer.catalogue = lambda *_: remembered  # type: ignore[assignment,method-assign]
         visitors = VisitorRecommender(recommender, self.others)
-        known = type(recommender)(recommender.scorer, self.others)
+        known = Recommender(recommender.scorer, self.others)
 
         def rule(*said: str) -> Callable[[int], np.ndarray]:
             return lambda user: visitors.recommend(self.visitor(user, *said), year, month, _LENGTH + _TOLD)[
@@ -106,11 +107,16 @@ def main(arguments: list[str]) -> None:
     home, dataset = published_dataset(arguments)
     published = Published(home, dataset)
     bench = Bench(published, _SEED)
+    shares = {name: model.live.reasons.personal_share for name, model in published.current.models.items()}
+    say(f"{dataset}: personal share of the scores' variance", [shares])
     found = {"popularity": {"popularity": bench.measure(lambda user: bench.popular)}}
     found |= {name: bench.of(model) for name, model in published.current.models.items()}
     rows = [{"model": model, "lists": kind, **figures} for model, own in found.items() for kind, figures in own.items()]
     say(f"{dataset}: {len(bench.players)} users as visitors, {_TOLD} liked movies told", rows)
-    write_json(home / "bench" / "visitors.json", {"dataset": dataset, "players": len(bench.players), "lists": found})
+    write_json(
+        home / "bench" / "visitors.json",
+        {"dataset": dataset, "players": len(bench.players), "personal_shares": shares, "lists": found},
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from benchmarks.common import published_dataset, say, write_json
-from tests.browser import chromium, free_port, open_page, server
+from tests.browser import chromium, open_page, server
+from tests.waiting import free_port
 
 _CLICKS, _SEED = 15, 42
 _WAIT = 180_000  # ms, for the networks to be loaded

@@ -11,8 +11,8 @@ from ml.data.intake import QUARANTINE
 from ml.inference.locations import ARCHIVE
 from orchestration import run_lock
 from orchestration.publication import interrupted
+from orchestration.registry import client_of, configuration, publication
 from orchestration.resources.source import RECEIVED
-from orchestration.resources.tracking import client_of, configuration, publication
 from orchestration.settings import Settings
 
 _AT_WORK = [

@@ -11,7 +11,7 @@ from ml.inference.locations import published_datasets
 from orchestration import run_lock
 from orchestration.assets.common import MODELS
 from orchestration.registered_version import ROLLED_BACK
-from orchestration.resources.tracking import client_of, configuration, publication
+from orchestration.registry import client_of, configuration, publication
 from orchestration.settings import Settings
 
 

@@ -10,7 +10,8 @@ from mlflow.exceptions import MlflowException
 
 from ml.training.reports import EpochReport
 from ml.training.tuning import TrialObserver, TrialResult
-from orchestration.resources.tracking import Tracking, git_tags
+from orchestration.registry import git_tags
+from orchestration.resources.tracking import Tracking
 
 
 class TrialRun(TrialObserver):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml.errors import DataError
 from orchestration.instance import use_instance
+from orchestration.ports import require_free
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tracking_config import load_tracking_config
 
@@ -27,7 +28,7 @@ def main() -> int:
     servers: list[subprocess.Popen[bytes]] = []
     try:
         for name, port in (("DAGSTER_PORT", settings.dagster_port), ("MLFLOW_PORT", settings.mlflow_port)):
-            _require_free(name, port)
+            require_free(_HOST, port, name)
         home = use_instance()
         _say("Starting ...")
         logs = settings.local_home / "logs"
@@ -76,15 +77,6 @@ def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
-
-
-def _require_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError as error:
-            raise DataError(f"port {port} is in use; stop what uses it or set {name}") from error
 
 
 def _wait_until_ready(servers: Sequence["subprocess.Popen[bytes]"], ports: Sequence[int], logs: Path) -> None:

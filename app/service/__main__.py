@@ -1,6 +1,5 @@
 """Serve recommendations over HTTP: ``python -m app.service`` (``make serve``)."""
 
-import socket
 import sys
 
 import uvicorn
@@ -8,6 +7,7 @@ import uvicorn
 from app.service.api import create_app
 from app.service.config import load_serving_config
 from ml.errors import DataError
+from orchestration.ports import listen
 from orchestration.settings import Settings
 
 
@@ -16,7 +16,7 @@ def main() -> int:
     settings = Settings()
     try:
         config = load_serving_config()
-        listening = _listen(settings.serve_host, settings.serve_port)
+        listening = listen(settings.serve_host, settings.serve_port, "SERVE_PORT")
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -25,18 +25,6 @@ def main() -> int:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
     server.run([listening])
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        raise DataError(
-            f"{host}:{port} cannot be listened on ({error}); stop what uses it or set SERVE_PORT"
-        ) from error
-    return listening
 
 
 if __name__ == "__main__":

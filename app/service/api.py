@@ -152,8 +152,7 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
     async def ready() -> Readiness:
         """Tables and networks are loaded, and all arms of the experiment are there."""
         serving = state.serving
-        if missing := state.missing_arms(serving):
-            raise problems.UnavailableError(missing, 5)
+        state.require_arms(serving)
         versions = {name: model.model.version for name, model in serving.models.items()}
         return Readiness(
             status="ready", dataset=serving.snapshot.dataset, versions=versions, last_refresh_error=state.error or None

@@ -102,13 +102,15 @@ class State:
     def arm_model(self, name: str, serving: Serving) -> PreparedModel:
         """The model of an arm. Raises UnavailableError where it is not published."""
         if name not in serving.models:
-            raise UnavailableError(self._missing([name]), _RETRY_SECONDS)
+            raise UnavailableError(
+                f"the experiment's {name} is not published; run make run, or change serving.yaml", _RETRY_SECONDS
+            )
         return serving.models[name]
 
-    def missing_arms(self, serving: Serving) -> str | None:
-        """Which models of the experiment are not published; None where all are."""
-        missing = [arm.model for arm in self.config.experiment.arms if arm.model not in serving.models]
-        return self._missing(missing) if missing else None
+    def require_arms(self, serving: Serving) -> None:
+        """Raises UnavailableError where a model of the experiment is not published."""
+        for arm in self.config.experiment.arms:
+            self.arm_model(arm.model, serving)
 
     def start(self) -> None:
         """Begin to load, and to look for what is new."""
@@ -183,7 +185,3 @@ class State:
         with self._lock:
             self._waiting += change
             self._metrics.waiting.set(self._waiting)
-
-    @staticmethod
-    def _missing(models: list[str]) -> str:
-        return f"the experiment's {', '.join(models)} are not published; run make run, or change serving.yaml"

@@ -39,19 +39,18 @@ def answer_user(
     model: PublishedModel, people: People, user_id: int, moment: tuple[int, int], among: Collection[int] | None
 ) -> Answer:
     """From the table where it has the month and all movies may be listed, else scored now. Raises NotFoundError."""
-    from_table = among is None and moment == model.lists.moment
-    if from_table:
-        return Answer(model, _with_years(model.lists.of(user_id), people), from_table)
-    return Answer(
-        model, _with_years(model.live.recommender.recommend(user_id, *moment, among=among), people), from_table
-    )
+    if among is None and moment == model.lists.moment:
+        return Answer(model, _with_years(model.lists.of(user_id), people), from_table=True)
+    rows = model.live.recommender.recommend(user_id, *moment, among=among)
+    return Answer(model, _with_years(rows, people), from_table=False)
 
 
 def answer_visitor(
     model: PublishedModel, people: People, visitor: Visitor, moment: tuple[int, int], among: Collection[int] | None
 ) -> Answer:
     """By the rule for a cold start, scored now. Raises NotFoundError."""
-    return Answer(model, _with_years(model.live.visitors.recommend(visitor, *moment, among=among), people), False)
+    rows = model.live.visitors.recommend(visitor, *moment, among=among)
+    return Answer(model, _with_years(rows, people), from_table=False)
 
 
 def _with_years(rows: pd.DataFrame, people: People) -> pd.DataFrame:

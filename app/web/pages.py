@@ -24,7 +24,7 @@ def nothing(texts: Texts, reason: str) -> None:
     st.title(texts("missing_title"))
     st.warning(parts.plain(texts("missing", reason=reason)))
     st.write(texts("missing_do"))
-    parts.command("make run")
+    st.code("make run", language="sh")
 
 
 def landing(texts: Texts, snapshot: Snapshot) -> None:
@@ -165,7 +165,7 @@ def _lists(
     if len(answers) > 1:
         longest = max(len(answer.movies) for answer in answers)
         st.write(texts("common", count=len(shared), length=longest))
-    for place, answer in zip(parts.columns_for(len(answers)), answers, strict=True):
+    for place, answer in zip(st.columns(len(answers), gap="large"), answers, strict=True):
         with place:
             st.markdown(f"#### {texts.model(answer.model.name)}")
             _one_list(texts, snapshot, answer, shared, liked, because)

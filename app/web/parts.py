@@ -1,7 +1,7 @@
 """Pieces of pages. Whatever comes from data is escaped: a title may hold anything."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,3 @@ def history(texts: Texts, rows: pd.DataFrame) -> None:
 def plain(text: str) -> str:
     """Text for a box that would read Markdown: every mark of it is shown as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!$~|<>:])", r"\\\1", text)
-
-
-def command(line: str) -> None:
-    """Something to type."""
-    st.code(line, language="sh")
-
-
-def columns_for(count: int) -> Sequence[Any]:
-    """Places side by side, which a narrow window stacks."""
-    return st.columns(count, gap="large")

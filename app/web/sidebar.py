@@ -118,7 +118,7 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
     with st.expander(texts("filters")):
         genres = st.multiselect(
             texts("genres"),
-            people.genres(),
+            people.genres,
             format_func=lambda genre: texts.name("genre", genre),
             placeholder=texts("any_genre"),
         )

@@ -69,6 +69,7 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     months = statistics.ratings_by_month(ratings)
     busiest = months["ratings"].idxmax()
     commonest = distribution.idxmax()
+    tails = [statistics.long_tail(ratings, name) for name in ("movie_id", "user_id")]
     return [
         Section(
             "ratings",
@@ -87,14 +88,14 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "tail",
             "The long tail",
-            _tail_text(ratings),
-            _png(plots.tails(*(statistics.long_tail(ratings, name) for name in ("movie_id", "user_id")))),
+            _tail_text(*tails),
+            _png(plots.tails(*tails)),
         ),
     ]
 
 
-def _tail_text(ratings: pd.DataFrame) -> str:
-    movies, users = (statistics.top_shares(statistics.long_tail(ratings, name)) for name in ("movie_id", "user_id"))
+def _tail_text(of_movies: np.ndarray, of_users: np.ndarray) -> str:
+    movies, users = map(statistics.top_shares, (of_movies, of_users))
     said = ", ".join(f"the top {top:.0%} have {share:.0%}" for top, share in movies.items())
     return f"Of the movies, {said} of all ratings. Of the users, the top 10% have {users[0.1]:.0%}."
 

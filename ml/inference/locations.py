@@ -56,7 +56,9 @@ def chosen_dataset(home: UPath, dataset: str | None) -> str:
     if not datasets:
         raise NotFoundError(f"no model is published under {home}; run the pipeline first (make run)")
     if dataset is None and len(datasets) > 1:
-        raise NotFoundError(f"several data sets are published under {home}: {', '.join(datasets)}; choose one")
+        raise NotFoundError(
+            f"several data sets are published under {home}: {', '.join(datasets)}; choose one (--dataset)"
+        )
     if dataset is not None and dataset not in datasets:
         raise NotFoundError(f"no model of data set {dataset!r} is published; there are data sets {', '.join(datasets)}")
     return dataset or datasets[0]

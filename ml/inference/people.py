@@ -95,6 +95,7 @@ class People:
             liked=rows["rating"] >= schema.LIKED_RATING,
         ).reset_index(drop=True)[["movie_id", "title", "movie_year", "genres", "rating", "when", "liked"]]
 
+    @cached_property
     def genres(self) -> list[str]:
         """Every genre that a movie has, sorted."""
         return sorted(set(self.movies["genres"].str.split("|").explode()))

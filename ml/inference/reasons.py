@@ -17,7 +17,6 @@ from ml.inference.scorer import Scorer
 SAMPLED_USERS = 256
 LEAST_PERSONAL_SHARE = 0.1  # of the variance of a user's logits; below it no reasons are given
 LEAST_LIKENESS = 0.5
-_LATEST = -1
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Reasons:
 
     @classmethod
     def of(cls, scorer: Scorer, seed: int = 42) -> "Reasons":
-        """Measure at the model's latest known year and month, on users that ``seed`` draws."""
+        """Measure at the last year and month of the model's encoders, on users that ``seed`` draws."""
         feature_map = scorer.bundle.feature_map
-        year, month = (int(feature_map[name].values[_LATEST]) for name in ("rating_year", "rating_month"))
+        year, month = (int(feature_map[name].values[-1]) for name in ("rating_year", "rating_month"))
         users = len(scorer.user_ids)
         drawn = np.random.default_rng(seed).choice(users, min(users, SAMPLED_USERS), replace=False)
         logits = scorer.catalogue(year, month).rows(np.sort(drawn))

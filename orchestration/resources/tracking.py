@@ -2,25 +2,23 @@
 
 import json
 import os
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import dagster as dg
-from filelock import FileLock
 
 from ml.errors import DataError
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.publication import Publication, found_in_registry
 from orchestration.registered_version import EPOCH, LAST_DELIVERY, PARENT, WARM_START, RegisteredVersion
+from orchestration.registry import client_of, configuration, git_tags, lock, publication
 from orchestration.resources.source import RawData
-from orchestration.settings import PROJECT_ROOT, Settings, dagster_page
-from orchestration.tracking_config import TrackingConfig, load_tracking_config
+from orchestration.settings import Settings, dagster_page
+from orchestration.tracking_config import TrackingConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +28,9 @@ if TYPE_CHECKING:
     from ml.inference.bundle import ModelBundle
     from orchestration.tracked_run import TrackedRun
 
-_SQLITE = "sqlite:///"
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _NO_FIGURES: Mapping[str, "Figure"] = {}
 _NO_TAGS: Mapping[str, str] = {}
-_LOCK_TIMEOUT = 120  # seconds for another process to create the database
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ class Tracking(dg.ConfigurableResource):
     def experiment_id(self) -> str:
         """The data set's experiment, made where it is missing."""
         client = self.client
-        with _lock():
+        with lock():
             experiment = client.get_experiment_by_name(self.config.experiment)
             if experiment:
                 return str(experiment.experiment_id)
@@ -272,55 +268,3 @@ class Tracking(dg.ConfigurableResource):
         mine = f"tags.`dagster.run_id` = '{dagster_run_id}' and tags.`dagster.asset_key` = '{asset_key}'"
         for run in self.client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and {mine}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
-
-
-def configuration(dataset: str) -> TrackingConfig:
-    """mlflow.yaml, filled in for a data set. Raises DataError."""
-    settings = Settings()
-    return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, dataset)
-
-
-def client_of(config: TrackingConfig) -> "MlflowClient":
-    """A client of the tracking server and its registry; a database file that is not there yet is made."""
-    from mlflow import MlflowClient  # noqa: PLC0415 - slow to import
-
-    uri = config.tracking_uri
-    path = Path(uri.removeprefix(_SQLITE))
-    if uri.startswith(_SQLITE) and not path.exists():
-        with _lock():
-            if not path.exists():
-                _make_database(path)
-    return MlflowClient(uri, uri)
-
-
-def _make_database(path: Path) -> None:
-    """Under another name, then renamed: one whose making was cut off could never be used."""
-    from mlflow import MlflowClient  # noqa: PLC0415
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
-        made = Path(folder) / path.name
-        MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}").search_experiments(max_results=1)
-        made.rename(path)
-
-
-def _lock() -> FileLock:
-    """Two processes that create something in MLflow's database at once break each other."""
-    Settings().local_home.mkdir(parents=True, exist_ok=True)
-    return FileLock(Settings().local_home / "mlflow.lock", timeout=_LOCK_TIMEOUT)
-
-
-def publication(config: TrackingConfig, dataset: str, model: str) -> Publication:
-    """The published versions of a data set's model."""
-    name, alias = config.registered_models[model], config.aliases.published
-    return Publication(Settings().home, dataset, model, name, client_of(config), alias)
-
-
-def git_tags() -> dict[str, Any]:
-    """The commit of the code, where it is a git checkout and git is there."""
-    command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"git_commit": commit}

@@ -1,7 +1,6 @@
 """How each command of the pages is run to see that it works; on small data, in a home of its own."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,20 +47,12 @@ _RULES = (
     Rule(r"curl .*", How.HERE),
     Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
 )
-PYTHON = Rule(r"[\s\S]*", How.HERE)
-_SMALL: Mapping[str, str] = {"ml-1m": "synthetic-small"}
+_PYTHON = Rule(".*", How.HERE)
 
 
 def rule_of(command: Command) -> Rule | None:
     """How a command is run; None where nobody has said it."""
     if command.language == "python":
-        return PYTHON
+        return _PYTHON
     text = command.text.replace("<MovieLens-1M>", "DIR")
     return next((rule for rule in _RULES if re.fullmatch(rule.pattern, text)), None)
-
-
-def on_small_data(text: str) -> str:
-    """A command about the small data set in place of the real one."""
-    for name, small in _SMALL.items():
-        text = text.replace(name, small)
-    return text

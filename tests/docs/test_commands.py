@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,8 +16,9 @@ import yaml
 
 from orchestration.settings import PROJECT_ROOT
 from tests.docs.pages import Command, commands
-from tests.docs.running import How, on_small_data, rule_of
+from tests.docs.running import How, rule_of
 from tests.orchestration.conftest import ARCHITECTURE, TRAINING
+from tests.waiting import free_port
 
 pytestmark = pytest.mark.docs
 
@@ -120,7 +120,11 @@ def run(command: str, variables: Mapping[str, str]) -> str:
 
 def in_home(text: str, variables: Mapping[str, str]) -> str:
     """The command about the small data set, the test's home and its ports."""
-    text = on_small_data(text).replace("$PWD/var", variables["PIPELINE_HOME"]).replace("VERSION=3", "VERSION=1")
+    text = (
+        text.replace("ml-1m", "synthetic-small")
+        .replace("$PWD/var", variables["PIPELINE_HOME"])
+        .replace("VERSION=3", "VERSION=1")
+    )
     text = text.replace("-m ml recommend", f"-m ml recommend --home {variables['PIPELINE_HOME']}")
     text = text.replace("top_k=10)", f"top_k=10, home={variables['PIPELINE_HOME']!r})")
     text = text.replace("sqlite:///var/", f"sqlite:///{variables['PIPELINE_HOME']}/")
@@ -184,9 +188,3 @@ def answer(address: str) -> int:
         return error.code
     except OSError:
         return 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -121,14 +121,14 @@ def night(history: dg.DagsterInstance, *, fails: bool = False, warns: bool = Fal
 
 def tell_of_failure(history: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> Any:
     event = next(event for event in result.all_events if event.is_failure and not event.is_step_event)
-    context = dg.build_run_status_sensor_context("alert_on_failure", event, history, result.dagster_run)
-    return alert_on_failure(context.for_run_failure())
+    with dg.build_run_status_sensor_context("alert_on_failure", event, history, result.dagster_run) as context:
+        return alert_on_failure(context.for_run_failure())
 
 
 def tell_of_success(history: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> Any:
     event = next(event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_SUCCESS)
-    context = dg.build_run_status_sensor_context("alert_on_recovery", event, history, result.dagster_run)
-    return alert_on_recovery(context)
+    with dg.build_run_status_sensor_context("alert_on_recovery", event, history, result.dagster_run) as context:
+        return alert_on_recovery(context)
 
 
 def test_failure_and_recovery_reach_a_person(webhook: Webhook, history: dg.DagsterInstance) -> None:
@@ -152,10 +152,13 @@ def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
 
     definitions = build_definitions()
     env.setattr(Planner, "plan", plan)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        context = dg.build_schedule_context(instance=instance, repository_def=definitions.get_repository_def())
-        with pytest.raises(dg.DagsterError) as raised:
-            definitions.resolve_schedule_def("nightly").evaluate_tick(context)
+    repository = definitions.get_repository_def()
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        pytest.raises(dg.DagsterError) as raised,
+    ):
+        definitions.resolve_schedule_def("nightly").evaluate_tick(context)
     assert isinstance(raised.value.__cause__, OSError)  # the tick fails as well, for the UI to show
     [message] = webhook.taken
     assert message["text"].startswith(":red_circle: The schedule nightly launched no run: OSError: the disk is gone")

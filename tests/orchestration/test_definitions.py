@@ -119,8 +119,10 @@ def test_schedule_runs_every_night_by_default(definitions: dg.Definitions) -> No
 
 def test_schedule_asks_for_what_is_to_be_made_and_says_why(definitions: dg.Definitions, tmp_path: Path) -> None:
     repository = definitions.get_repository_def()
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        context = dg.build_schedule_context(instance=instance, repository_def=repository)
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+    ):
         [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]

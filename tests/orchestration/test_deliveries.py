@@ -180,8 +180,10 @@ def test_sensor_asks_for_one_run_when_files_have_arrived(
 ) -> None:
     env.setenv("MOVIELENS_DIR", DATASET)
     repository = build_definitions().get_repository_def()
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        context = dg.build_sensor_context(instance, repository_def=repository)
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_sensor_context(instance, repository_def=repository) as context,
+    ):
         skipped = arrivals(context)
         assert isinstance(skipped, dg.SkipReason)
         assert str(incoming) in (skipped.skip_message or "")

@@ -12,16 +12,11 @@ from pathlib import Path
 import pytest
 
 from orchestration.settings import PROJECT_ROOT
+from tests.waiting import free_port
 
 pytestmark = pytest.mark.slow
 
 START_SECONDS, STOP_SECONDS = 180, 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Ui:

@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from ml.inference.locations import published_models
 from orchestration.settings import Settings
-from tests.browser import PHONE, chromium, fits_width, free_port, keep, open_page, server
+from tests.browser import PHONE, chromium, fits_width, keep, open_page, server
 from tests.published_home import DATASET
-from tests.waiting import until
+from tests.waiting import free_port, until
 
 pytestmark = pytest.mark.browser
 

@@ -9,14 +9,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
+from schemathesis.specs.openapi import checks
 from upath import UPath
 
 from app.service.api import create_app
@@ -25,12 +18,12 @@ from tests.app.service.conftest import CONFIG, Log
 # Not among them: that what fits the description is accepted. It cannot say that year and month go together.
 CHECKS = [
     not_a_server_error,
-    content_type_conformance,
-    negative_data_rejection,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
+    checks.content_type_conformance,
+    checks.negative_data_rejection,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.status_code_conformance,
+    checks.unsupported_method,
 ]
 
 

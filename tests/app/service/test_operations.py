@@ -65,7 +65,7 @@ def test_arm_without_its_model_is_not_ready(published_home: Path, problem: Probl
     config = CONFIG.model_validate({**CONFIG.model_dump(), "experiment": experiment})
     with serving(published_home, config) as client:
         until(lambda: client.get("/models").status_code == 200)
-        assert "the experiment's als are not published" in problem(client.get("/readyz"), 503)["detail"]
+        assert "the experiment's als is not published" in problem(client.get("/readyz"), 503)["detail"]
         answers = {client.get(f"/users/{user}/recommendations").status_code for user in range(1, 30)}
         assert answers == {200, 503}
         assert client.get("/users/7/recommendations?model=autoint").status_code == 200

@@ -47,7 +47,7 @@ def test_years_months_and_ids(people: People) -> None:
 
 
 def test_genres_are_listed_once(people: People) -> None:
-    assert people.genres() == ["Comedy", "Drama", "War"]
+    assert people.genres == ["Comedy", "Drama", "War"]
 
 
 @pytest.mark.parametrize(
