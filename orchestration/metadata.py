@@ -1,16 +1,24 @@
 """What a person sees of a value in the Dagster UI."""
 
-import base64
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pandas as pd
 
+from orchestration.columns import MEANINGS
+
+_PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
+_RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
+_SAFE_IN_ADDRESS = " ='/:;,.()-"
+
 
 def table_metadata(table: pd.DataFrame) -> dict[str, Any]:
     """Row count, column schema and the first five rows."""
-    columns = [dg.TableColumn(str(name), str(dtype)) for name, dtype in table.dtypes.items()]
+    columns = [dg.TableColumn(str(name), str(dtype), MEANINGS.get(str(name))) for name, dtype in table.dtypes.items()]
     return {
         "dagster/row_count": len(table),
         "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -19,8 +27,10 @@ def table_metadata(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
-    """A small frame as a Markdown table."""
-    return dg.MetadataValue.md(gaps_as_none(table).to_markdown(index=index, floatfmt=".5g", missingval="–"))
+    """A small frame as a Markdown table, without padding, since the UI hides what is long."""
+    cells = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
+    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–")
+    return dg.MetadataValue.md(_RULE.sub("-", _PADDED_BAR.sub("|", padded)))
 
 
 def gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
@@ -41,6 +51,16 @@ def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.item() if hasattr(value, "item") else value for key, value in facts.items()}
 
 
-def inline_picture(alt: str, png: bytes) -> dg.MarkdownMetadataValue:
-    """A small PNG that the UI shows in place; it is stored in Dagster's database, so keep it below 60 kB."""
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+def drawing(alt: str, svg: str) -> dg.MarkdownMetadataValue:
+    """A small chart. The UI shows Markdown of up to 999 characters in place, and more behind a button."""
+    return dg.MetadataValue.md(f"![{alt}](<data:image/svg+xml,{quote(svg, safe=_SAFE_IN_ADDRESS)}>)")
+
+
+def figures(values: Mapping[str, float]) -> dict[str, float]:
+    """Numbers that the UI plots over time, to five digits; those that are not known are left out."""
+    return {name: float(f"{value:.5g}") for name, value in values.items() if not math.isnan(value)}
+
+
+def figures_by_model(table: pd.DataFrame) -> dict[str, float]:
+    """The same of a frame of numbers, a row a model: ``<model>.<metric>``."""
+    return figures({f"{model}.{metric}": value for metric in table for model, value in table[metric].items()})

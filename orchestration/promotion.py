@@ -129,6 +129,16 @@ def gates_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "challenger", "gate", "holds", "figures"])
 
 
+def verdicts_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """One row a model, for a person: whether its challenger holds all gates, and else which it misses."""
+    rows = []
+    for model, verdict in verdicts.items():
+        missed = ", ".join(finding.name for finding in verdict.findings if not finding.passed)
+        told = f"misses {missed}" if missed else "holds all gates" if verdict.findings else "is champion"
+        rows.append((model, verdict.challenger.version, told))
+    return pd.DataFrame(rows, columns=["model", "challenger", "verdict"])
+
+
 def _figures(facts: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()

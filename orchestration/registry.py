@@ -44,7 +44,9 @@ def _make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
         made = Path(folder) / path.name
-        MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}").search_experiments(max_results=1)
+        client = MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}")
+        for empty in client.search_experiments():  # MLflow's own, in which nothing is ever logged here
+            client.delete_experiment(empty.experiment_id)
         made.rename(path)
 
 

@@ -138,7 +138,7 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
     say(
         out,
         f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
-        f"http://127.0.0.1:{settings.mlflow_port}",
+        f"http://127.0.0.1:{settings.mlflow_port}/#/experiments",
     )
 
 

@@ -83,24 +83,32 @@ class Lists:
     seconds: float
     facts: dict[str, Any]
 
+    @property
+    def overview(self) -> dict[str, Any]:
+        """What is looked at first."""
+        year, month = self.table[["rating_year", "rating_month"]].iloc[0]
+        return {
+            "version": self.version.version,
+            "month": f"{year}-{month:02d}",
+            "distinct_movies": int(self.table["movie_id"].nunique()),
+            "share_of_pairs_scored": float(f"{self.facts['pairs_scored'] / self.facts['pairs_total']:.3g}"),
+        }
+
     def described(self, path: UPath, **more: Any) -> dict[str, Any]:
-        """What an asset shows of them, under names that begin with the model's.
+        """What an asset shows of them, as ``<model>.<name>``.
 
         Args:
             path: of the file that holds them.
             more: further facts.
         """
-        year, month = self.table[["rating_year", "rating_month"]].iloc[0]
         facts = {
-            "version": self.version.version,
-            "month": f"{year}-{month:02d}",
-            "distinct_movies": self.table["movie_id"].nunique(),
+            **self.overview,
             **more,
             **self.facts,
             "path": dg.MetadataValue.path(str(path)),
             "preview": table_metadata(self.table)["preview"],
         }
-        return {f"{self.version.model}_{name}": value for name, value in facts.items()}
+        return {f"{self.version.model}.{name}": value for name, value in facts.items()}
 
 
 @dataclass(frozen=True)
@@ -178,12 +186,21 @@ def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Fi
 def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     """Publish a choice's lists; gives what the asset shows of them."""
     model, lists = choice.model, choice.lists
-    metadata: dict[str, Any] = {f"{model}_promotion": choice.summary}
+    metadata: dict[str, Any] = {f"{model}.promotion": choice.summary}
     if lists is None:
         return metadata
     publication = tracking.publication(model)
     publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle))
-    return metadata | lists.described(publication.table, seconds=lists.seconds)
+    return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
+
+
+def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
+    """One row a model, for a person: whose lists are published, for when, and how many movies are in them."""
+    rows = [{"model": choice.model, **(choice.lists.overview if choice.lists else {})} for choice in choices]
+    table = pd.DataFrame(rows).rename(columns={"distinct_movies": "movies"})
+    if "month" in table:
+        table["month"] = table["month"].str.replace("-", "\N{NON-BREAKING HYPHEN}")  # the column is narrow
+    return table.reindex(columns=["model", "version", "month", "movies"])
 
 
 def rank(

@@ -36,7 +36,8 @@ def main() -> int:
         servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
         _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
         _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon; instance {home})")
-        _say(f"MLflow   http://{_HOST}:{settings.mlflow_port}")
+        # MLflow's own first page is about language models.
+        _say(f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
@@ -74,7 +75,11 @@ def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
             stderr=subprocess.STDOUT,
             cwd=PROJECT_ROOT,
             # MLflow's workers for evaluation jobs have nothing to do here, and would outlive their server by seconds.
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={
+                **os.environ,
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
             start_new_session=True,
         )
 

@@ -1,6 +1,5 @@
 """Pictures of what training and evaluation found."""
 
-import io
 from collections.abc import Sequence
 
 import pandas as pd
@@ -17,6 +16,24 @@ def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[f
     axes.set(title=title, xlabel="epoch", ylabel="binary cross-entropy", xticks=list(epochs))
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def comparison_plot(title: str, table: pd.DataFrame) -> Figure:
+    """A bar chart a metric, the models below each other; a model without the metric has no bar.
+
+    Args:
+        title: of the figure.
+        table: numbers, a row a model and a column a metric.
+    """
+    figure = Figure(figsize=(4 * table.shape[1], 0.4 * len(table) + 1.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, metric in zip(figure.subplots(1, table.shape[1], sharey=True, squeeze=False)[0], table, strict=True):
+        values = table[metric].dropna()
+        bars = axes.barh([str(model) for model in table.index], table[metric].fillna(0))
+        axes.bar_label(bars, ["" if pd.isna(value) else f"{value:.4f}" for value in table[metric]], padding=3)
+        axes.set(xlabel=metric, xlim=(0, 1.2 * values.max() if len(values) and values.max() > 0 else 1))
+    figure.axes[0].invert_yaxis()
     return figure
 
 
@@ -37,10 +54,3 @@ def reliability_plot(title: str, table: pd.DataFrame) -> Figure:
     rows.bar(table["low"], table["rows"], width=table["high"] - table["low"], align="edge", edgecolor="white")
     rows.set(xlabel="predicted probability", ylabel="rows")
     return figure
-
-
-def png(figure: Figure, dpi: int = 80) -> bytes:
-    """The figure as a PNG; the default resolution keeps it below 60 kB."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()

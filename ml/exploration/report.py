@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from ml import schema
 from ml.exploration import plots, statistics
 from ml.exploration.statistics import FEW_RATINGS, Totals
+from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
+_GENRES_DRAWN = 8  # in the small picture
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ class Section:
 def sections(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     """All pictures of the preprocessed tables."""
     return [*_of_ratings(movies, ratings), *_of_movies(movies, ratings), *_of_users(users, ratings)]
+
+
+def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
+    """Small copies of what is looked at first, SVG by name."""
+    months = statistics.ratings_by_month(ratings)
+    span = f"{months.index[0]} to {months.index[-1]}"
+    shares = statistics.shares_of_the_top(statistics.long_tail(ratings, "movie_id"))
+    return {
+        "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
+        "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
+        "ratings_by_month": line_chart(months.reset_index()[["ratings"]].set_axis([f"ratings, {span}"], axis=1)),
+        "long_tail": line_chart(shares.to_frame("share of the ratings by share of the movies")),
+    }
 
 
 def page(dataset: str, totals: Totals, parts: list[Section]) -> str:

@@ -120,6 +120,12 @@ def top_shares(counts: np.ndarray) -> dict[float, float]:
     return {share: float(counts[: max(round(share * len(counts)), 1)].sum() / counts.sum()) for share in _TOP_SHARES}
 
 
+def shares_of_the_top(counts: np.ndarray) -> pd.Series:
+    """Share of all ratings by the share of the movies or users that have them, from 0 to 1; ``counts`` falling."""
+    found = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+    return pd.Series(found, index=np.linspace(0, 1, len(found)))
+
+
 def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     liked = ratings["rating"] >= schema.LIKED_RATING
     grouped = liked.groupby(group.to_numpy())

@@ -10,7 +10,7 @@ import pandas as pd
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.code_versions import code_version
-from orchestration.metadata import markdown_table
+from orchestration.metadata import figures, figures_by_model, markdown_table
 from orchestration.progress import progress_reporter
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.tracking import Tracking
@@ -23,8 +23,16 @@ _COMMON: dict[str, Any] = {"group_name": "catalogue", "owners": OWNERS, "code_ve
     outs={
         name: dg.AssetOut(description=text, kinds={"numpy", "parquet"}, **_COMMON)
         for name, text in (
-            ("baseline_lists", "Every user's ten best movies without a training row, by each baseline."),
-            ("baseline_list_metrics", "Metrics of those lists."),
+            (
+                "baseline_lists",
+                "Every user's ten best movies without a training row, by each baseline: popularity, movie mean, matrix "
+                "factorisation, implicit ALS, EASE.",
+            ),
+            (
+                "baseline_list_metrics",
+                "Metrics of the baselines' lists over the whole catalogue: how many of the liked test rows are in "
+                "them, and how diverse they are.",
+            ),
         )
     },
 )
@@ -38,11 +46,12 @@ def rank_catalogue_by_baselines(
     users, movies = (len(encoders[name].values) for name in ("user_id", "movie_id"))
     lists = baseline_lists(train_interactions, users, movies)
     found = evaluate_baseline_lists(train_interactions, test_interactions, lists, movies)
+    table = comparison_table([found]).rename(columns=lambda name: name.removeprefix("catalogue_"))
     yield dg.MaterializeResult(asset_key="baseline_lists", value=lists)
     yield dg.MaterializeResult(
         asset_key="baseline_list_metrics",
         value=found,
-        metadata={"metrics": markdown_table(comparison_table([found]), index=True)},
+        metadata={"metrics": markdown_table(table, index=True), **figures_by_model(table)},
     )
 
 
@@ -54,12 +63,18 @@ def catalogue_assets(model: str) -> dg.AssetsDefinition:
         name=f"rank_catalogue_by_{model}",
         outs={
             lists_name: dg.AssetOut(
-                description=f"Every user's ten best movies without a training row, by {model}.",
+                description=(
+                    f"Every user's ten best movies without a training row, by {model}. Searched by an audited "
+                    "shortlist: the lists are those of brute force."
+                ),
                 kinds={"keras", "parquet"},
                 **_COMMON,
             ),
             metrics_name: dg.AssetOut(
-                description=f"Metrics of the lists of {model} over the whole catalogue.",
+                description=(
+                    f"Metrics of the lists of {model} over the whole catalogue: how many of the liked test rows are in "
+                    "them, and how diverse they are. The same values are in MLflow."
+                ),
                 kinds={"mlflow", "parquet"},
                 **_COMMON,
             ),
@@ -85,8 +100,11 @@ def catalogue_assets(model: str) -> dg.AssetsDefinition:
         values = dict(zip(found["metric"], found["value"].astype(float), strict=True))
         tracking.log_evaluation(version, values)
         yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata=asdict(search))
-        shown = {"mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id))}
-        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**values, **shown})
+        shown = {
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
+            "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
+        }
+        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**figures(values), **shown})
 
     return rank_catalogue
 

@@ -1,6 +1,6 @@
 """How good the models are, beside what needs no network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,7 @@ from ml.training.recipes import PAPER
 from orchestration.assets.common import MODELS, MONITORING, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
 from orchestration.checks import blocking, require, warning
 from orchestration.code_versions import code_version
-from orchestration.metadata import inline_picture, markdown_table, table_metadata
+from orchestration.metadata import drawing, figures, figures_by_model, markdown_table, table_metadata
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
@@ -21,13 +21,18 @@ from orchestration.resources.tracking import Tracking
 _VERSIONED: dict[str, Any] = {"owners": OWNERS, "code_version": code_version(__name__)}
 _COMMON: dict[str, Any] = {"group_name": "evaluation", **_VERSIONED}
 _PAPER: dict[str, Any] = {"group_name": PAPER, **_VERSIONED}
+_HEADLINES = ("ndcg_at_10", "auc", "log_loss")  # few, since the place for a table is narrow
+_CATALOGUE_HEADLINES = tuple(f"catalogue_{name}_at_10" for name in ("ndcg", "coverage"))
 _COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
 _NO_DROPS = "No model's metric is worse than in the last evaluation by more than monitoring.yaml accepts."
 
 
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame) -> pd.DataFrame:
-    """Scores of the test rows by the random order, the movie mean, a matrix factorisation and the perfect order."""
+    """Scores of the test rows by the random order, the movie mean, a matrix factorisation and the perfect order.
+
+    What needs no network; a model that is not ahead of them has learned nothing of its users.
+    """
     from ml.evaluation.report import baseline_scores  # noqa: PLC0415 - slow to import
 
     return baseline_scores(train_interactions, test_interactions)
@@ -35,13 +40,16 @@ def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.Data
 
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
 def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFrame) -> dg.MaterializeResult[Any]:
-    """Metrics of the baselines."""
+    """Metrics of the baselines on the test interactions: the ground that the models have to be ahead of.
+
+    Each user's own test rows are ranked. Random order is the floor, the perfect order the ceiling.
+    """
     from ml.evaluation.report import comparison_table, evaluate_baselines  # noqa: PLC0415 - slow to import
 
     metrics = evaluate_baselines(test_interactions, baseline_scores)
-    return dg.MaterializeResult(
-        value=metrics, metadata={"metrics": markdown_table(comparison_table([metrics]), index=True)}
-    )
+    table = comparison_table([metrics])
+    shown: dict[str, Any] = {"metrics": markdown_table(table, index=True), **figures_by_model(table[list(_HEADLINES)])}
+    return dg.MaterializeResult(value=metrics, metadata=shown)
 
 
 def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
@@ -52,12 +60,15 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         name=f"evaluate_{model}",
         outs={
             scores_name: dg.AssetOut(
-                description=f"Probabilities of {model} for the test interactions.",
+                description=f"Probabilities of {model} for the test interactions, one a row and in their order.",
                 kinds={"keras", "parquet"},
                 **common,
             ),
             metrics_name: dg.AssetOut(
-                description=f"Metrics of {model} on the test interactions.",
+                description=(
+                    f"Metrics of {model} on the test interactions, beside the baselines. Each user's own test rows are "
+                    "ranked. The same values are in MLflow, at the run and at the registered version."
+                ),
                 kinds={"keras", "mlflow", "parquet"},
                 **common,
             ),
@@ -74,22 +85,31 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         from ml.evaluation import plots  # noqa: PLC0415 - slow to import
         from ml.evaluation.calibration import reliability  # noqa: PLC0415
-        from ml.evaluation.report import evaluate  # noqa: PLC0415
+        from ml.evaluation.report import comparison_table, evaluate  # noqa: PLC0415
         from ml.inference.scorer import Scorer  # noqa: PLC0415
+        from ml.small_charts import line_chart  # noqa: PLC0415
 
         version = RegisteredVersion(**trained)
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
         found = evaluate(model, test_interactions, scores)
         values = dict(zip(found["metric"], found["value"].astype(float), strict=True))
-        plot = plots.reliability_plot(model, reliability(test_interactions[schema.LABEL].to_numpy(), scores))
-        tracking.log_evaluation(version, values, {"reliability.png": plot})
+        bins = reliability(test_interactions[schema.LABEL].to_numpy(), scores)
+        plot = plots.reliability_plot(model, bins)
+        tracking.log_evaluation(version, values)
+        tracking.log_pictures(version, {"reliability.png": plot})
         yield from require(metrics_name, checks.not_below_random(found, baseline_metrics))
         yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
+        filled = bins.dropna().set_index("mean_probability", drop=False)
+        curves = filled[["share_positive", "mean_probability"]].set_axis(["share positive", "perfect"], axis=1)
         shown = {
+            "beside_baselines": markdown_table(
+                comparison_table([found, baseline_metrics])[list(_HEADLINES)], index=True
+            ),
+            "reliability": drawing("share of positives by probability", line_chart(curves)),
             "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
-            "reliability": inline_picture("reliability", plots.png(plot)),
+            "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
         }
-        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**values, **shown})
+        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**figures(values), **shown})
 
     return evaluate_model
 
@@ -113,7 +133,8 @@ def model_comparison(
 ) -> Iterator[Any]:
     """Models and baselines side by side, by pair with intervals, and by how active users are.
 
-    Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet.
+    Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens the
+    models' runs in MLflow, curves over each other and metrics side by side.
     """
     from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
     from ml.evaluation.intervals import compare_lists, compare_models  # noqa: PLC0415
@@ -135,18 +156,55 @@ def model_comparison(
     tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
     paths = {name: storage.write_table(name, table) for name, table in tables.items()}
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
+    _log_comparison(tracking, versions, evaluation)
     yield dg.MaterializeResult(
         metadata={
-            **table_metadata(evaluation),
-            **storage.stored(*(path.name for path in paths.values())),
-            "comparison": markdown_table(comparison_table([evaluation]), index=True),
-            "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
-            "differences_with_95_percent_intervals": markdown_table(comparison),
-            "by_activity": markdown_table(activity),
-            **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
+            **_headlines(evaluation),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+            "all_metrics": markdown_table(comparison_table([evaluation]), index=True),
+            "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
+            "differences": markdown_table(comparison),  # with their 95 % intervals
+            "by_activity": markdown_table(activity),
+            **table_metadata(evaluation),
+            **_over_time(evaluation, MODELS),
+            **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
+            **storage.stored(*(path.name for path in paths.values())),
         }
     )
+
+
+def _headlines(evaluation: pd.DataFrame) -> dict[str, Any]:
+    """The metrics that are looked at first, as tables that are small enough to be shown in place."""
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - as the modules beside it
+
+    table = comparison_table([evaluation])
+    parts = {"on_own_test_rows": _HEADLINES, "over_the_catalogue": _CATALOGUE_HEADLINES}
+    found = {part: table.reindex(columns=list(names)).dropna(how="all") for part, names in parts.items()}
+    return {
+        part: markdown_table(own.rename(columns=lambda name: name.removeprefix("catalogue_")), index=True)
+        for part, own in found.items()
+        if len(own)  # the paper's protocol has no lists over the catalogue
+    }
+
+
+def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], evaluation: pd.DataFrame) -> None:
+    """The picture of all models and baselines, among the artifacts of each version's run."""
+    from ml.evaluation.plots import comparison_plot  # noqa: PLC0415 - as the modules beside it
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415
+
+    table = comparison_table([evaluation])
+    shown = table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]]
+    plot = comparison_plot(f"models and baselines on {tracking.dataset}", shown)
+    for version in versions:
+        tracking.log_pictures(version, {"comparison.png": plot})
+
+
+def _over_time(evaluation: pd.DataFrame, models: Sequence[str]) -> dict[str, float]:
+    """The same metrics of the models, as numbers that are plotted over time."""
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415
+
+    table = comparison_table([evaluation]).loc[list(models)]
+    return figures_by_model(table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]])
 
 
 def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
@@ -169,20 +227,20 @@ def paper_comparison(
     storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
 ) -> dg.MaterializeResult[Any]:
     """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - slow to import
-
     evaluation = pd.concat(
         [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True
     )
     path = storage.write_table("evaluation", evaluation)
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in PAPER_MODELS]
+    _log_comparison(tracking, versions, evaluation)
     return dg.MaterializeResult(
         metadata={
-            **table_metadata(evaluation),
-            **storage.stored(path.name),
-            "comparison": markdown_table(comparison_table([evaluation]), index=True),
-            "evaluation_path": dg.MetadataValue.path(str(path)),
+            **_headlines(evaluation),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+            **table_metadata(evaluation),
+            **_over_time(evaluation, PAPER_MODELS),
+            "evaluation_path": dg.MetadataValue.path(str(path)),
+            **storage.stored(path.name),
         }
     )
 

@@ -38,7 +38,10 @@ def feature_map(
     delivered_movies: pd.DataFrame,
     delivered_ratings: pd.DataFrame,
 ) -> Iterator[Any]:
-    """The encoders: every field's vocabulary, one JSON document; what was delivered has codes behind the others."""
+    """The encoders: every field's vocabulary, one JSON document; what was delivered has codes behind the others.
+
+    Fitted once and stored with every model; everything else only transforms. No code ever changes.
+    """
     users = tables.preprocess_users(history(raw_users, delivered_users))
     movies = tables.preprocess_movies(history(raw_movies, delivered_movies))
     ratings = tables.preprocess_ratings(history(raw_ratings, delivered_ratings))
@@ -51,7 +54,13 @@ def feature_map(
         checks.codes_kept(fitted.values, grown.values),
     )
     sizes = {"field": grown.names, "size": grown.field_dims, "of base files": fitted.field_dims}
-    yield dg.MaterializeResult(value=grown.to_dict(), metadata={"field_dims": markdown_table(pd.DataFrame(sizes))})
+    metadata: dict[str, Any] = {
+        "embedded_values": sum(grown.field_dims),
+        "values_of_deliveries": sum(grown.field_dims) - sum(fitted.field_dims),
+        **{f"{name}_values": size for name, size in zip(grown.names, grown.field_dims, strict=True)},
+        "field_dims": markdown_table(pd.DataFrame(sizes)),
+    }
+    yield dg.MaterializeResult(value=grown.to_dict(), metadata=metadata)
 
 
 @dg.asset(
@@ -60,7 +69,7 @@ def feature_map(
     check_specs=blocking("encoded_interactions", "row_count", "complete", "codes_in_range"),
 )
 def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]) -> Iterator[Any]:
-    """Every interaction as codes, with label, rating and timestamp."""
+    """Every interaction as codes by the feature map, with label, rating and timestamp, in the same order."""
     encoders = FeatureMap.from_dict(feature_map)
     encoded = encode_interactions(interactions, encoders)
     yield from require(
@@ -94,8 +103,8 @@ class SplitConfig(dg.Config):
             **_COMMON,
         )
         for name, text in (
-            ("train_interactions", "Interactions to learn from, shuffled."),
-            ("test_interactions", "Interactions to measure on; never learned from."),
+            ("train_interactions", "Interactions to learn from, shuffled; their end is kept for the validation loss."),
+            ("test_interactions", "Interactions to measure on; no model, signal or baseline learns from them."),
         )
     },
     check_specs=blocking("train_interactions", "whole_split"),

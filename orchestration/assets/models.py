@@ -18,7 +18,7 @@ from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.fingerprint import NOT_LEARNED_BY, training_fingerprint
 from orchestration.freshness import SETTINGS
-from orchestration.metadata import inline_picture
+from orchestration.metadata import drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 from orchestration.training import TrainingTables, train_and_register
@@ -65,13 +65,24 @@ def _built_by(recipe: Recipe) -> str:
     return digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY | {"model", "training"}).encode())
 
 
+def _about(recipe: Recipe) -> str:
+    """What the asset's page says of it."""
+    signals = "what the training ratings say of user and movie, and " if recipe.signals else ""
+    return (
+        f"{recipe.description}\n\nLearns from {signals}{', '.join((*recipe.fields, *recipe.multivalued))}. "
+        "Gives one MLflow run and one version of the registered model, with the alias challenger; where a version of "
+        "the same fingerprint (data, code, recipe, seed) is registered, that one is reused. `retrain: true` in the "
+        "Launchpad trains all the same."
+    )
+
+
 def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     """The asset that trains, logs and registers one model; its value says which version that was."""
     config_type = launch_settings(name, recipe)
 
     @dg.asset(
         name=name,
-        description=recipe.description,
+        description=_about(recipe),
         group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
@@ -92,7 +103,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         users: pd.DataFrame,
         movies: pd.DataFrame,
     ) -> Generator[Any, None, None]:
-        from ml.evaluation import plots  # noqa: PLC0415 - slow to import
+        from ml.small_charts import line_chart  # noqa: PLC0415 - as the modules beside it
 
         settings = config.model_dump(exclude={RETRAIN})  # type: ignore[attr-defined]
         followed = with_settings(recipe, settings)
@@ -115,24 +126,25 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         if reused:
             context.log.info(f"{name}: {version.uri} has the same fingerprint, {fingerprint.whole}, and is reused")
             yield from require(name, checks.losses_fall(*losses, record.is_warm))
-        curve = plots.loss_curve(f"{name} on {tracking.dataset}", *losses)
+        curves = pd.DataFrame({"train_loss": record.train_losses, "val_loss": record.val_losses})
+        curves.index += 1  # epochs
         yield dg.MaterializeResult(
             value=version.to_dict(),
             # A forced retraining makes other weights of the same fingerprint.
             data_version=dg.DataVersion(f"{fingerprint.whole}-{version.version}"),
             metadata={
-                SETTINGS: settings,
-                "reused": reused,
-                **fingerprint.tags,
-                **record.beginning,
-                "loss_curve": inline_picture("loss curve", plots.png(curve)),
-                "train_loss": record.train_losses[-1],
-                "val_loss": record.val_losses[-1],
+                "loss_curve": drawing("loss by epoch", line_chart(curves)),
+                **figures({str(loss): float(curve.iloc[-1]) for loss, curve in curves.items()}),
                 "epoch": len(record.train_losses),
                 "parameters": record.parameters,
-                "model_version": version.version,
+                "training_rows": len(train_interactions),
+                "model_version": int(version.version),
+                "reused": reused,
                 "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
                 "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
+                **record.beginning,
+                SETTINGS: settings,
+                **fingerprint.tags,
             },
         )
 

@@ -73,7 +73,7 @@ def monthly_top10(
             tables.append(own)
         else:
             audit = Finding("top_lists", True, {"champion": "none"})
-            metadata[f"{model}_skipped"] = "it has no champion, hence no table"
+            metadata[f"{model}.skipped"] = "it has no champion, hence no table"
         yield from require(MONTHLY, audit.named(f"top_lists_{model}"))
     for month, *of_month in zip(months, *tables, strict=True):
         context.add_asset_metadata(_written(storage, of_month), partition_key=month)

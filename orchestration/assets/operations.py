@@ -33,7 +33,10 @@ _EVERY_NIGHT = MONITORING.freshness.nightly.policy(Settings().schedule_timezone)
     freshness_policy=_EVERY_NIGHT,
 )
 def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
-    """What the run makes anew and why, and what stays as it is, since nothing that it comes from has changed."""
+    """What the run makes anew and why, and what stays as it is, since nothing that it comes from has changed.
+
+    Part of every run that was planned: by the schedule, by the sensor of arrivals, by make run.
+    """
     anew, total = len(config.reasons), len(config.reasons) + len(config.fresh)
     if not total:
         summary = "Launched by hand: all assets that were selected are made anew."

@@ -14,13 +14,13 @@ from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
 from orchestration.metadata import markdown_table
-from orchestration.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge
+from orchestration.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge, verdicts_table
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
 from orchestration.settings import Settings
-from orchestration.toplists import SearchConfig, choose, compare_with_published, publish
+from orchestration.toplists import SearchConfig, choose, compare_with_published, publish, published_table
 
 
 class TopTenConfig(SearchConfig):
@@ -72,7 +72,10 @@ def promotion(
     baseline_list_metrics: pd.DataFrame,
     **inputs: Any,
 ) -> dg.MaterializeResult[Any]:
-    """What the gates of mlflow.yaml say of each challenger, with the figures."""
+    """What the gates of mlflow.yaml say of each challenger, with the figures.
+
+    A version that is champion already has nothing to prove. top10_recommendations acts on the verdicts.
+    """
     rows = Rows(interactions, train_interactions, test_interactions, FeatureMap.from_dict(feature_map))
     baselines = pd.concat([baseline_metrics, baseline_list_metrics])
     movie_mean = baselines[baselines["model"] == MOVIE_MEAN].set_index("metric")["value"]
@@ -82,7 +85,12 @@ def promotion(
         verdicts[model] = judge(tracking, RegisteredVersion(**inputs[f"{model}_version"]), rows, own, movie_mean)
     return dg.MaterializeResult(
         value={model: verdict.to_dict() for model, verdict in verdicts.items()},
-        metadata={"gates": markdown_table(gates_table(verdicts))},
+        metadata={
+            "verdicts": markdown_table(verdicts_table(verdicts)),
+            "gates": markdown_table(gates_table(verdicts)),
+            "gates_that_hold": sum(finding.passed for verdict in verdicts.values() for finding in verdict.findings),
+            "gates_missed": sum(not finding.passed for verdict in verdicts.values() for finding in verdict.findings),
+        },
     )
 
 
@@ -109,9 +117,12 @@ def top10_recommendations(
     ratings: pd.DataFrame,
     promotion: dict[str, Any],
 ) -> Iterator[Any]:
-    """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it."""
+    """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it.
+
+    One file a model, `top10_<model>.parquet`, and the network that made it, changed together.
+    """
     ranking = config.ranking(ratings, *config.moments)
-    metadata: dict[str, Any] = {SETTINGS: config.model_dump()}
+    metadata: dict[str, Any] = {}
     choices = []
     for model in MODELS:
         choice = choose(context, tracking, Verdict.from_dict(promotion[model]), ranking)
@@ -127,11 +138,12 @@ def top10_recommendations(
         stable = compare_with_published(storage, choice, MONITORING.slots_changed)
         yield warning("top10_recommendations", stable)
         if "slots_changed" in stable.facts:
-            metadata[f"{model}_slots_changed"] = stable.facts["slots_changed"]
+            metadata[f"{model}.slots_changed"] = stable.facts["slots_changed"]
     for choice in choices:
         metadata |= publish(tracking, choice)
     files = [f"top10_{choice.model}.parquet" for choice in choices if choice.lists]
-    yield dg.MaterializeResult(metadata={**metadata, **storage.stored(*files)})
+    overview: dict[str, Any] = {"published": markdown_table(published_table(choices)), SETTINGS: config.model_dump()}
+    yield dg.MaterializeResult(metadata={**overview, **metadata, **storage.stored(*files)})
 
 
 @dg.asset(
@@ -146,4 +158,8 @@ def pruned_versions(storage: Storage, tracking: Tracking) -> dg.MaterializeResul
     table = pd.DataFrame(
         {"model": model, "versions": ", ".join(own.versions), "runs": len(own.runs)} for model, own in found.items()
     )
-    return dg.MaterializeResult(metadata={"deleted": markdown_table(table), **storage.stored()})
+    counts: dict[str, Any] = {
+        "versions_deleted": sum(len(own.versions) for own in found.values()),
+        "runs_deleted": sum(len(own.runs) for own in found.values()),
+    }
+    return dg.MaterializeResult(metadata={**counts, "deleted": markdown_table(table), **storage.stored()})

@@ -8,11 +8,10 @@ import pandas as pd
 
 from orchestration.assets.common import OWNERS
 from orchestration.code_versions import code_version
-from orchestration.metadata import inline_picture
+from orchestration.metadata import drawing, figures
 from orchestration.resources.storage import Storage, write_atomically
 
 _FILE = "data_report.html"
-_SHOWN = ("ratings", "months", "tail", "genres")
 
 
 @dg.asset(group_name="report", kinds={"matplotlib", "html"}, owners=OWNERS, code_version=code_version(__name__))
@@ -20,13 +19,17 @@ def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """The data in pictures, one page: ratings, months, the long tail, movies by genre and year, users."""
-    from ml.exploration.report import page, sections  # noqa: PLC0415 - Matplotlib is slow to import
+    from ml.exploration.report import key_pictures, page, sections  # noqa: PLC0415 - Matplotlib is slow to import
     from ml.exploration.statistics import totals  # noqa: PLC0415
 
     counts, parts = totals(users, movies, ratings), sections(users, movies, ratings)
     path = storage.tables / _FILE
     write_atomically(path, page(storage.raw_data.dataset, counts, parts).encode())
-    pictures = {f"{part.key}_picture": inline_picture(part.title, part.picture) for part in parts if part.key in _SHOWN}
     return dg.MaterializeResult(
-        metadata={**asdict(counts), **pictures, **storage.stored(_FILE), "path": dg.MetadataValue.path(str(path))}
+        metadata={
+            "path": dg.MetadataValue.path(str(path)),
+            **{name: drawing(name.replace("_", " "), svg) for name, svg in key_pictures(movies, ratings).items()},
+            **figures(asdict(counts)),
+            **storage.stored(_FILE),
+        }
     )

@@ -24,7 +24,10 @@ _COMMON: dict[str, Any] = {
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
 def users(raw_users: pd.DataFrame, delivered_users: pd.DataFrame) -> Iterator[Any]:
-    """Users with gender, age group, occupation and zip code; delivered rows in place of earlier ones."""
+    """Users with gender, age group, occupation and zip code; delivered rows in place of earlier ones.
+
+    The zip code stays a string, since it can begin with zeros.
+    """
     rows = present(history(raw_users, delivered_users), ["user_id"])
     table = tables.preprocess_users(rows[list(schema.RAW_USERS)])
     yield from require("users", checks.complete(table))
@@ -34,7 +37,10 @@ def users(raw_users: pd.DataFrame, delivered_users: pd.DataFrame) -> Iterator[An
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
 def movies(raw_movies: pd.DataFrame, delivered_movies: pd.DataFrame) -> Iterator[Any]:
-    """Movies with their year, decade and up to three genres; delivered rows in place of earlier ones."""
+    """Movies with their year, decade and up to three genres; delivered rows in place of earlier ones.
+
+    The year is taken from the title's last parentheses; where there are fewer than three genres, the others are "no".
+    """
     rows = present(history(raw_movies, delivered_movies), ["movie_id"])
     table = tables.preprocess_movies(rows[list(schema.RAW_MOVIES)])
     yield from require("movies", checks.complete(table))
@@ -47,7 +53,10 @@ def movies(raw_movies: pd.DataFrame, delivered_movies: pd.DataFrame) -> Iterator
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
 def ratings(raw_ratings: pd.DataFrame, delivered_ratings: pd.DataFrame) -> Iterator[Any]:
-    """Ratings with their year, month and decade; of a movie that was rated again, the latest one."""
+    """Ratings with their year, month and decade (UTC); of a movie that was rated again, the latest one.
+
+    Base files and deliveries together, one row a user and movie.
+    """
     rows = present(history(raw_ratings, delivered_ratings), ["user_id", "movie_id"], ["timestamp"])
     table = tables.preprocess_ratings(rows)
     yield from require("ratings", checks.complete(table))
@@ -59,7 +68,10 @@ def ratings(raw_ratings: pd.DataFrame, delivered_ratings: pd.DataFrame) -> Itera
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete"))
 def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
-    """Every rating with its user and its movie, labelled: liked or not."""
+    """Every rating with its user and its movie, labelled: 1 for a rating of 4 or more, else 0.
+
+    All that models learn from and are measured on; everything downstream refers to its rows.
+    """
     table = tables.join_interactions(users, movies, ratings)
     yield from require(
         "interactions",

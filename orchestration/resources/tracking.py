@@ -1,6 +1,5 @@
 """MLflow: runs, models and the registry, as mlflow.yaml sets them up."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from orchestration.tracked_run import TrackedRun
 
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
-_NO_FIGURES: Mapping[str, "Figure"] = {}
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -172,14 +170,16 @@ class Tracking(dg.ConfigurableResource):
             tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
 
-    def log_evaluation(
-        self, version: RegisteredVersion, metrics: Mapping[str, float], figures: Mapping[str, "Figure"] = _NO_FIGURES
-    ) -> None:
-        """Add final metrics to the run, and to the logged model, of a registered version, and pictures to the run."""
+    def log_evaluation(self, version: RegisteredVersion, metrics: Mapping[str, float]) -> None:
+        """Add final metrics to the run, and to the logged model, of a registered version."""
         import mlflow  # noqa: PLC0415
 
         with self.session():
             mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
+
+    def log_pictures(self, version: RegisteredVersion, figures: Mapping[str, "Figure"]) -> None:
+        """Add pictures, by file name, to the artifacts of a registered version's run."""
+        with self.session():
             for name, figure in figures.items():
                 self.client.log_figure(version.run_id, figure, name)
 
@@ -254,9 +254,10 @@ class Tracking(dg.ConfigurableResource):
         return self._url(f"models/{version.registered_model}/versions/{version.version}")
 
     def comparison_url(self, versions: Sequence[RegisteredVersion]) -> str:
-        """The page of the MLflow UI that compares the versions' runs."""
-        runs = json.dumps([version.run_id for version in versions])
-        return self._url(f"compare-runs?runs={quote(runs)}&experiments={quote(json.dumps([self.experiment_id()]))}")
+        """The page of the MLflow UI in which the curves of the versions' runs, and no others, lie over each other."""
+        runs = ", ".join(f"'{version.run_id}'" for version in versions)
+        chosen = quote(f"attributes.run_id IN ({runs})")
+        return self._url(f"experiments/{self.experiment_id()}/runs?compareRunsMode=CHART&searchFilter={chosen}")
 
     def _url(self, page: str) -> str:
         uri = self.config.tracking_uri

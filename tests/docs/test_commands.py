@@ -9,23 +9,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-import yaml
 
 from orchestration.settings import PROJECT_ROOT
 from tests.docs.pages import Command, commands
 from tests.docs.running import How, rule_of
-from tests.orchestration.conftest import ARCHITECTURE, TRAINING
-from tests.waiting import free_port
+from tests.small_home import small_home
 
 pytestmark = pytest.mark.docs
 
-PORTS = ("DAGSTER_PORT", "MLFLOW_PORT", "APP_PORT", "SERVE_PORT")
 FIRST = ("make run", "make run RETRAIN=1")  # what all others need
 COMMAND_SECONDS, START_SECONDS = 900, 180
-LENIENT = PROJECT_ROOT / "tests" / "orchestration" / "mlflow_lenient.yaml"
 
 
 def of(how: How) -> list[Command]:
@@ -41,31 +36,10 @@ def name_of(command: Command) -> str:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of a home in which the pipeline has run twice, so that there is an earlier champion."""
-    home = tmp_path_factory.mktemp("docs") / "home"
-    own = {
-        "PIPELINE_HOME": home,
-        "DAGSTER_HOME": home / "dagster",
-        "MOVIELENS_DIR": "synthetic-small",
-        # On small data the recipes, with their own settings, learn too little for the checks and gates.
-        "RECIPES_YAML": quick_recipes(tmp_path_factory.mktemp("recipes")),
-        "MLFLOW_YAML": LENIENT,
-        **{name: free_port() for name in PORTS},
-    }
-    variables = {**os.environ, **{name: str(value) for name, value in own.items()}}
+    variables = {**os.environ, **small_home(tmp_path_factory.mktemp("docs"))}
     for command in FIRST:
         run(command, variables)
     return variables
-
-
-def quick_recipes(folder: Path) -> Path:
-    """The project's recipes, small and quick."""
-    book = yaml.safe_load((PROJECT_ROOT / "recipes.yaml").read_text(encoding="utf-8"))
-    for recipe in book["recipes"].values():
-        recipe["model"] = {**recipe.get("model", {}), **ARCHITECTURE}
-        recipe["training"] = {**recipe.get("training", {}), **TRAINING}
-    path = folder / "recipes.yaml"
-    path.write_text(yaml.safe_dump(book), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(

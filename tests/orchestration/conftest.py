@@ -72,6 +72,13 @@ class Pipeline:
         return self.result.run_id
 
     @property
+    def shown(self) -> dict[tuple[str, str], dg.MetadataValue[Any]]:
+        """Metadata of all assets by asset and name."""
+        events = (event for event in self.result.all_events if event.is_step_materialization)
+        made = [event.step_materialization_data.materialization for event in events]
+        return {(one.asset_key.to_user_string(), name): value for one in made for name, value in one.metadata.items()}
+
+    @property
     def tables(self) -> Path:
         return self.home / "tables" / DATASET
 

@@ -83,9 +83,9 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
     assert shown["ratings"].value == ROWS
     assert shown["stability_index_genre1"].value == 0
     assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
-    for name in ("intakes", "stability"):
+    for name in ("likes_by_intake", "least_stable_fields"):
         assert str(shown[name].value).startswith("![")
-    assert "| genre1" in str(shown["by_field"].value)
+    assert "|genre1|" in str(shown["by_field"].value)
     assert len(drift_table()) == 3 * 4 + 3 * 14
 
 
@@ -153,7 +153,7 @@ def test_lists_are_compared_with_those_they_replace(
     told = f"autoint: 30.0% of the slots of {users:,} users hold a movie that was not in the user's list before"
     assert str(checks["stable_autoint"].description).startswith(told)
     [made] = result.asset_materializations_for_node("top10_recommendations")
-    changed = {model: made.metadata[f"{model}_slots_changed"].value for model in MODELS}
+    changed = {model: made.metadata[f"{model}.slots_changed"].value for model in MODELS}
     assert changed == {**dict.fromkeys(MODELS, 0), "autoint": pytest.approx(0.3)}
     assert pd.read_parquet(other_lists)["movie_id"].min() > 0  # the new table has taken its place
 
@@ -189,4 +189,4 @@ def test_metrics_are_compared_with_those_they_replace(
         if fails:
             told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "
             assert checks["metric_drops"].description == f"{told}(accepted 0.09)."
-            assert "| autoint" in str(checks["metric_drops"].metadata["changes"].value)
+            assert "|autoint|" in str(checks["metric_drops"].metadata["changes"].value)

@@ -136,24 +136,24 @@ def test_each_partition_shows_its_own_month(backfilled: Pipeline) -> None:
         assert metadata["months_of_run"] == "2001-12 to 2002-02"
         for model, file in zip(MODELS, files, strict=True):
             table = pd.read_parquet(file)
-            assert metadata[f"{model}_version"] == "1"
-            assert metadata[f"{model}_distinct_movies"] == len(set(table["movie_id"]))
-            assert metadata[f"{model}_path"] == str(file)
+            assert metadata[f"{model}.version"] == "1"
+            assert metadata[f"{model}.distinct_movies"] == len(set(table["movie_id"]))
+            assert metadata[f"{model}.path"] == str(file)
             # Each month is audited itself, the first on more users; by brute force there would be none.
-            assert metadata[f"{model}_audited_users"] >= (48 if month == RANGE[0] else 24)
-            assert metadata[f"{model}_seconds_of_run"] == shown[RANGE[0]][f"{model}_seconds_of_run"] > 0
-            assert table["title"].iloc[0] in metadata[f"{model}_preview"]
+            assert metadata[f"{model}.audited_users"] >= (48 if month == RANGE[0] else 24)
+            assert metadata[f"{model}.seconds_of_run"] == shown[RANGE[0]][f"{model}.seconds_of_run"] > 0
+            assert table["title"].iloc[0] in metadata[f"{model}.preview"]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_changes_are_counted_from_the_month_before(backfilled: Pipeline, model: str) -> None:
     shown = metadata_of(backfilled.result)
-    assert f"{model}_slots_changed" not in shown[RANGE[0]]
+    assert f"{model}.slots_changed" not in shown[RANGE[0]]
     tables = [pd.read_parquet(file_of(backfilled.home, model, month)) for month in RANGE]
     for month, before, after in zip(RANGE[1:], tables, tables[1:], strict=False):
         known = set(zip(before["user_id"], before["movie_id"], strict=True))
         new = [pair not in known for pair in zip(after["user_id"], after["movie_id"], strict=True)]
-        assert shown[month][f"{model}_slots_changed"] == pytest.approx(sum(new) / len(new))
+        assert shown[month][f"{model}.slots_changed"] == pytest.approx(sum(new) / len(new))
 
 
 def test_nothing_else_is_touched(backfilled: Pipeline, materialized: Pipeline, tracking: Tracking) -> None:
@@ -178,9 +178,9 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
     result = make_months(instance, "2000-04", "2000-04", method="brute_force")
     [(month, metadata)] = metadata_of(result).items()
     assert month == "2000-04"
-    assert metadata["autoint_skipped"] == "it has no champion, hence no table"
-    assert "autoint_version" not in metadata
-    assert metadata["autoint_mlp_method"] == "brute_force"
+    assert metadata["autoint.skipped"] == "it has no champion, hence no table"
+    assert "autoint.version" not in metadata
+    assert metadata["autoint_mlp.method"] == "brute_force"
     assert all(checks_of(result).values())
     written = {path.name for path in file_of(own_home, "autoint", month).parent.iterdir()}
     assert written == {f"top10_{model}_2000-04.parquet" for model in MODELS if model != "autoint"}

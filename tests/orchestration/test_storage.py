@@ -129,8 +129,8 @@ def test_table_metadata() -> None:
     assert [(column.name, column.type) for column in schema.columns] == [("movie", "int32"), ("title", "str")]
     preview = metadata["preview"]
     assert isinstance(preview, dg.MarkdownMetadataValue)
-    assert all(f"| {letter} " in preview.value for letter in "abcde")
-    assert not any(f"| {letter} " in preview.value for letter in "fg")
+    assert all(f"|{letter}|" in preview.value for letter in "abcde")
+    assert not any(f"|{letter}|" in preview.value for letter in "fg")
 
 
 def test_materialized_tables_show_metadata(pipeline: Pipeline) -> None:

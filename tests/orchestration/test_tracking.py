@@ -176,14 +176,21 @@ def test_data_set_is_logged_as_input(pipeline: Pipeline, runs: dict[str, Run], m
 def test_artifacts(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str, tmp_path: Path) -> None:
     run_id = runs[model].info.run_id
     names = {artifact.path for artifact in tracking.client.list_artifacts(run_id)}
-    assert names == {"feature_map.json", "loss_curve.png", "recipe.yaml", "reliability.png"}
+    assert names == {"comparison.png", "feature_map.json", "loss_curve.png", "recipe.yaml", "reliability.png"}
     paths = {name: Path(tracking.client.download_artifacts(run_id, name, str(tmp_path))) for name in names}
     assert json.loads(paths["feature_map.json"].read_text("utf-8")) == pipeline.document("feature_map")
-    for picture in ("loss_curve.png", "reliability.png"):
+    for picture in ("comparison.png", "loss_curve.png", "reliability.png"):
         assert paths[picture].read_bytes().startswith(b"\x89PNG\r\n")
     followed = Recipe(**yaml.safe_load(paths["recipe.yaml"].read_text("utf-8")))
     assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING})
     assert pipeline.home in Path(runs[model].info.artifact_uri.removeprefix("file://")).parents
+
+
+def test_lists_hold_nothing_empty_and_nothing_twice(
+    pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run]
+) -> None:
+    assert [experiment.name for experiment in tracking.client.search_experiments()] == [f"movie-recommender-{DATASET}"]
+    assert {run.info.run_name for run in runs.values()} == {f"{name} version 1 ({DATASET})" for name in MODELS}
 
 
 def test_registry_follows_mlflow_yaml(pipeline: Pipeline, tracking: Tracking, model: str) -> None:

@@ -129,7 +129,7 @@ def test_night_after_night(nights: Nights) -> None:
         np.testing.assert_allclose(begun, weight, atol=1e-7)
 
     again = metadata(nights.night())  # nothing came since
-    assert (again["reused"], said(again), again["model_version"]) == (True, expected, "3")
+    assert (again["reused"], said(again), again["model_version"]) == (True, expected, 3)
     assert len(nights.begun_with) == 2
 
     nights.arrive(5)  # version 3 was not promoted: its rows count as new once more

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from ml.evaluation.calibration import reliability
-from ml.evaluation.plots import png, reliability_plot
+from ml.evaluation.plots import comparison_plot, reliability_plot
 
 
 @pytest.fixture
@@ -23,7 +23,13 @@ def test_reliability_plot_shows_the_table(table: pd.DataFrame) -> None:
     assert labels == ("a title", "share of positives", "predicted probability", "rows")
 
 
-def test_reliability_plot_is_a_small_png(table: pd.DataFrame) -> None:
-    picture = png(reliability_plot("a title", table))
-    assert picture.startswith(b"\x89PNG\r\n")
-    assert len(picture) < 60_000
+def test_comparison_plot_shows_the_table_from_the_top_down() -> None:
+    table = pd.DataFrame({"auc": [0.8, 0.7], "log_loss": [0.5, np.nan]}, index=["autoint", "movie_mean"])
+    figure = comparison_plot("a title", table)
+    auc, log_loss = figure.axes
+    assert [bar.get_width() for bar in auc.patches] == [0.8, 0.7]
+    assert [text.get_text() for text in log_loss.texts] == ["0.5000", ""]
+    assert (auc.get_xlabel(), log_loss.get_xlabel()) == ("auc", "log_loss")
+    assert [label.get_text() for label in auc.get_yticklabels()] == ["autoint", "movie_mean"]
+    assert auc.yaxis_inverted()
+    assert auc.get_xlim()[1] > 0.8

@@ -81,3 +81,9 @@ def test_long_tail() -> None:
     counts = statistics.long_tail(ratings, "movie_id")
     assert counts.tolist() == [6, 3, 1]
     assert statistics.top_shares(np.array([50] + [10] * 4 + [2] * 5)) == {0.01: 0.5, 0.1: 0.5, 0.2: 0.6}
+
+
+def test_shares_of_the_top() -> None:
+    found = statistics.shares_of_the_top(np.array([6, 3, 1, 0]))
+    assert found.index.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert found.tolist() == pytest.approx([0, 0.6, 0.9, 1, 1])
