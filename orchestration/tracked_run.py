@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import mlflow
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
@@ -26,6 +27,7 @@ BUNDLE_FILE = "bundle.zip"
 BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
 DAGSTER_URL = "dagster.url"  # tag of a run and a version: the page of the Dagster run that made it
 _NOTE = "mlflow.note.content"
+_COLOUR = "mlflow.runColor"
 _USAGE = (
     "Takes user_id, movie_id, year and month, or a full row of the 14 fields; gives a score, the higher the better. "
     "The alias champion marks the version whose top-10 table is published, challenger that of the last run."
@@ -60,6 +62,8 @@ class TrackedRun:
         mlflow.set_tag(
             _NOTE, f"{recipe.description} Trained on {len(train):,} rows of {self._tags['dataset']}. {self._origin}"
         )
+        # The UI's own colours come from the run's id, and two of them may be much the same.
+        mlflow.set_tag(_COLOUR, to_hex(f"C{[*self._config.registered_models].index(self._tags['model'])}"))
         settings = {**document["model"], **document["training"], "parameters": parameters}
         columns = {"fields": recipe.fields, "multivalued": recipe.multivalued, "numbers": recipe.numbers}
         inputs = {name: ", ".join(names) for name, names in columns.items() if names}

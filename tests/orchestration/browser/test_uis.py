@@ -24,6 +24,11 @@ def kept(page: Page, name: str) -> None:
     keep(page, IMAGES, name)
 
 
+def only_the_page(page: Page) -> None:
+    """MLflow's assistant, which has nothing to do here, leaves the page its width."""
+    page.get_by_role("button", name="Close", exact=True).click()
+
+
 def test_materialize_by_clicking(page: Page, uis: Uis) -> None:
     page.goto(f"{uis.dagster}/assets/data_report")
     page.get_by_text("Latest materialization").wait_for()
@@ -51,6 +56,7 @@ def test_tables_of_the_comparison_are_shown_in_place(page: Page, uis: Uis) -> No
     for name in ("on_own_test_rows", "over_the_catalogue"):
         row = page.locator("tr", has=page.get_by_text(name, exact=True)).first
         expect(row.get_by_text("autoint_mlp")).to_be_visible()
+    page.get_by_text("on_own_test_rows", exact=True).first.evaluate("cell => cell.scrollIntoView()")
     kept(page, "asset-model-comparison")
 
 
@@ -60,6 +66,7 @@ def test_curves_of_both_models_lie_over_each_other(page: Page, uis: Uis) -> None
     page.goto(str(link.get_attribute("href")))
     for model in ("autoint", "autoint_mlp"):
         expect(page.get_by_role("link", name=f"{model} version 1 ({DATASET})")).to_be_visible()
+    only_the_page(page)
     page.get_by_placeholder("Search metric charts").fill("_loss")
     for loss in ("train_loss", "val_loss"):
         chart = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=loss)
@@ -76,4 +83,5 @@ def test_registered_model_and_its_versions(page: Page, uis: Uis) -> None:
     for alias in ("champion", "challenger"):
         expect(page.get_by_text(alias).first).to_be_visible()
     expect(page.get_by_role("link", name="Dagster run")).to_have_attribute("href", re.compile("/runs/"))
+    only_the_page(page)
     kept(page, "mlflow-version")
