@@ -6,9 +6,8 @@ import sys
 import pandas as pd
 
 from ml.errors import DataError
-from ml.training.recipes import PAPER
 from orchestration.assets.common import PAPER_MODELS, required
-from orchestration.resources.source import RawData
+from orchestration.resources.source import PAPER, RawData
 from orchestration.resources.storage import write_atomically
 from orchestration.run import announce, read_evaluation, run_job, say
 from orchestration.settings import Settings

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import TextIO
+from typing import Any, TextIO
 
 import dagster as dg
 import pandas as pd
@@ -21,7 +21,7 @@ from orchestration.console import Console
 from orchestration.execute import START_TAG
 from orchestration.instance import use_instance
 from orchestration.metadata import gaps_as_none
-from orchestration.resources.source import RANDOM, RawData
+from orchestration.resources.source import RANDOM, RawData, Split
 from orchestration.resources.storage import Storage
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -29,7 +29,7 @@ _OFFLINE_STAND_IN = "synthetic"
 _POLL_SECONDS = 0.5
 
 
-def main(split: str = RANDOM, *arguments: str) -> int:
+def main(split: Split = RANDOM, *arguments: str) -> int:
     """Choose the data, run the split's job, follow it, summarize; gives the exit status.
 
     Args:
@@ -49,7 +49,7 @@ def main(split: str = RANDOM, *arguments: str) -> int:
     return status
 
 
-def announce(split: str) -> tuple[str, str]:
+def announce(split: Split) -> tuple[str, str]:
     """Choose the source, print which data that is, and give both. Raises DataError."""
     source, note = choose_source()
     line = f"Data set: {RawData(source=source, split=split).dataset} (source {source}{note}, {split} split)"
@@ -143,4 +143,5 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    given: list[Any] = sys.argv[1:]  # RawData checks the split
+    sys.exit(main(*given))

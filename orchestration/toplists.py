@@ -16,6 +16,8 @@ from ml import checks
 from ml.checks import Finding
 from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
+from ml.inference.shortlist import Method
+from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import table_metadata
 from orchestration.progress import progress_reporter
 from orchestration.promotion import Verdict
@@ -30,12 +32,11 @@ if TYPE_CHECKING:
 LIST_LENGTH = 10
 
 
-class SearchConfig(dg.Config):
+class SearchConfig(LaunchConfig):
     """How lists are found."""
 
-    method: str = Field(
+    method: Method = Field(
         default="shortlist",
-        pattern="^(shortlist|brute_force)$",
         description="shortlist scores a small, audited share of the pairs; brute_force scores all of them.",
     )
     seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
@@ -61,7 +62,7 @@ class Ranking:
     ratings: pd.DataFrame
     moments: Sequence[tuple[int, int]]
     length: int
-    method: str
+    method: Method
     seed: int
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,10 @@ from ml.errors import NotFoundError
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
 from ml.inference.scorer import Scorer
-from ml.inference.shortlist import SearchReport, search, search_by_brute_force
+from ml.inference.shortlist import Method, SearchReport, search, search_by_brute_force
 from ml.inference.toplists import MISSING, TopLists, cut
 
-METHODS = ("shortlist", "brute_force")
+METHODS = get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Recommender:
         self,
         moments: Sequence[tuple[int, int]],
         top_k: int = 10,
-        method: str = "shortlist",
+        method: Method = "shortlist",
         seed: int = 42,
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> list[tuple[pd.DataFrame, SearchReport]]:

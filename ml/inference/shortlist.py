@@ -17,13 +17,15 @@ At a second moment the first one's probes serve again: a user's taste is known f
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy.linalg import qr
 from scipy.sparse import csr_array
 
 from ml.inference.toplists import MISSING, TopLists, cut
+
+Method = Literal["shortlist", "brute_force"]
 
 AUDITED = 256  # users scored in full at the first moment, at least
 AUDITED_FURTHER = 128  # at each further moment, at least

@@ -16,6 +16,7 @@ from orchestration.checks import blocking, require
 from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
+from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import counts_metadata, markdown_table
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import as_parquet
@@ -81,7 +82,7 @@ def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]
     yield dg.MaterializeResult(value=encoded)
 
 
-class SplitConfig(dg.Config):
+class SplitConfig(LaunchConfig):
     """Details of the split; which one it is, the raw data's settings say."""
 
     test_share: float | None = Field(

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
@@ -18,6 +18,7 @@ from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.fingerprint import NOT_LEARNED_BY, training_fingerprint
 from orchestration.freshness import SETTINGS
+from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
@@ -25,12 +26,6 @@ from orchestration.training import TrainingTables, train_and_register
 
 _CODE_VERSION = code_version("orchestration.training", "orchestration.warm_start")
 RETRAIN = "retrain"  # the launch setting that is no part of a recipe
-
-
-class LaunchConfig(dg.Config):
-    """A launch configuration in which an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def settings_type(name: str, of: BaseModel) -> type[LaunchConfig]:
@@ -45,8 +40,11 @@ def settings_type(name: str, of: BaseModel) -> type[LaunchConfig]:
 
 def launch_settings(name: str, recipe: Recipe) -> type[LaunchConfig]:
     """What can be set at launch in place of the recipe's own values: those of the model and of the training."""
-    parts = {part: settings_type(f"{name}_{part}", getattr(recipe, part)) for part in ("model", "training")}
-    fields: dict[str, Any] = {part: (kind, kind()) for part, kind in parts.items()}
+    fields: dict[str, Any] = {}
+    for part in ("model", "training"):
+        kind = settings_type(f"{name}_{part}", getattr(recipe, part))
+        about = type(recipe).model_fields[part].description
+        fields[part] = (kind, Field(default=kind(), description=f"{about} Defaults: the recipe's."))
     retrain = Field(
         default=False, description="Train from scratch, even where a version of the same fingerprint is registered."
     )

@@ -8,11 +8,12 @@ from pydantic import Field
 
 from orchestration.assets.common import MONITORING, OWNERS
 from orchestration.freshness import RUN_PLAN
+from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import markdown_table
 from orchestration.settings import Settings
 
 
-class RunPlanConfig(dg.Config):
+class RunPlanConfig(LaunchConfig):
     """What the run makes, as it was planned before the launch."""
 
     reasons: dict[str, str] = Field(default={}, description="Assets that the run makes anew, and why.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, Literal, get_args
 
 import dagster as dg
 from pydantic import Field
@@ -16,8 +17,11 @@ from orchestration.digests import digest
 from orchestration.settings import PROJECT_ROOT, Settings
 
 RECEIVED = "received"  # under the home: the files that were taken in
-RANDOM, TEMPORAL, PAPER = "random", "temporal", "paper"
-SPLITS = (RANDOM, "sequential", TEMPORAL, PAPER)
+Split = Literal["random", "sequential", "temporal", "paper"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+RANDOM: Final = "random"
+TEMPORAL: Final = "temporal"
+PAPER: Final = "paper"
 
 
 class RawData(dg.ConfigurableResource):
@@ -29,9 +33,8 @@ class RawData(dg.ConfigurableResource):
         "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else ml-1m.",
     )
 
-    split: str = Field(
+    split: Split = Field(
         default=RANDOM,
-        pattern=f"^({'|'.join(SPLITS)})$",
         description="How interactions are split to training and test rows: random, sequential (file order), "
         "temporal (by time) or paper (random, without ratings of 3).",
     )

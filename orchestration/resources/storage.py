@@ -82,7 +82,7 @@ class Storage(dg.ConfigurableResource):
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
         """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
-        found = {}
+        found: dict[str, pd.DataFrame] = {}
         for split in (split for split in SPLITS if split != PAPER):
             path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
