@@ -50,7 +50,7 @@ test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
 soak: $(READY) ## nights with faults in accelerated time, NIGHTS=20
 	@$(BIN)/python -m tests.soak '$(NIGHTS)'
 
-test-browser: $(READY) ## click through the app in Chromium
+test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 	$(BIN)/python -m pytest -m browser
 
 test-slow: $(READY) ## tests that take minutes

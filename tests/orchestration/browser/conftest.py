@@ -48,7 +48,7 @@ def uis(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """The UIs' own scripts are not this project's: their messages are not looked at."""
-    opened = browser.new_page(viewport={"width": 1500, "height": 1000})
+    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
     opened.set_default_timeout(SECONDS * 1000)
     yield opened
     opened.close()
