@@ -42,14 +42,14 @@ def data_drift(interactions: pd.DataFrame, deliveries: dict[str, Any]) -> Iterat
     for finding in drift_findings(found, MONITORING.drift):
         yield warning("data_drift", finding)
     likes = found.totals[["positive_share"]]
-    metadata: dict[str, Any] = {"by_intake": markdown_table(found.totals.reset_index())}
-    if len(likes) > 1:
-        metadata["likes_by_intake"] = drawing("share of positive labels by intake", line_chart(likes))
+    metadata: dict[str, Any] = {}  # what is looked at first comes first
     if len(found.fields):
         fields = with_limits(found.fields, MONITORING.drift)
         indices = fields.set_index("field")["stability_index"].nlargest(_FIELDS_DRAWN)
-        metadata |= {
-            "least_stable_fields": drawing("population stability index by field", bar_chart(indices)),
-            "by_field": markdown_table(fields),
-        }
-    yield dg.MaterializeResult(value=found.table, metadata={**found.figures, **metadata})
+        metadata["least_stable_fields"] = drawing("population stability index by field", bar_chart(indices))
+    if len(likes) > 1:
+        metadata["likes_by_intake"] = drawing("share of positive labels by intake", line_chart(likes))
+    metadata["by_intake"] = markdown_table(found.totals.reset_index())
+    if len(found.fields):
+        metadata["by_field"] = markdown_table(fields)
+    yield dg.MaterializeResult(value=found.table, metadata={**metadata, **found.figures})
