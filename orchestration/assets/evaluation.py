@@ -101,10 +101,8 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
         filled = bins.dropna().set_index("mean_probability", drop=False)
         curves = filled[["share_positive", "mean_probability"]].set_axis(["share positive", "perfect"], axis=1)
-        shown = {
-            "beside_baselines": markdown_table(
-                comparison_table([found, baseline_metrics])[list(_HEADLINES)], index=True
-            ),
+        shown: dict[str, Any] = {
+            "beside_baselines": _shortened(comparison_table([found, baseline_metrics])[list(_HEADLINES)]),
             "reliability": drawing("share of positives by probability", line_chart(curves)),
             "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
             "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
@@ -181,10 +179,14 @@ def _headlines(evaluation: pd.DataFrame) -> dict[str, Any]:
     parts = {"on_own_test_rows": _HEADLINES, "over_the_catalogue": _CATALOGUE_HEADLINES}
     found = {part: table.reindex(columns=list(names)).dropna(how="all") for part, names in parts.items()}
     return {
-        part: markdown_table(own.rename(columns=lambda name: name.removeprefix("catalogue_")), index=True)
+        part: _shortened(own.rename(columns=lambda name: name.removeprefix("catalogue_")))
         for part, own in found.items()
         if len(own)  # the paper's protocol has no lists over the catalogue
     }
+
+
+def _shortened(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    return markdown_table(table.round(4), index=True)  # the place is narrow
 
 
 def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], evaluation: pd.DataFrame) -> None:
