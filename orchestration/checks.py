@@ -4,18 +4,34 @@ A failed check that blocks stops the asset before its value is written, so that 
 that warns stops nothing.
 """
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from ml import checks
 from ml.checks import Finding
 from orchestration.metadata import plain
 
 
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks."""
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
+    """Specs of an asset's checks, by the names of the library's functions."""
+    return [dg.AssetCheckSpec(name, asset=asset, description=_about(name), blocking=True) for name in names]
+
+
+def blocking_by_model(asset: str, name: str, models: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """The same of one function that looks at each model: ``<name>_<model>``."""
+    about = _about(name)
+    return [
+        dg.AssetCheckSpec(f"{name}_{model}", asset=asset, description=f"{model}: {about}", blocking=True)
+        for model in models
+    ]
+
+
+def _about(name: str) -> str:
+    """The first paragraph of what the library says of a check."""
+    return " ".join(str(inspect.getdoc(getattr(checks, name))).split("\n\n")[0].replace("``", "`").split())
 
 
 def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:

@@ -11,7 +11,7 @@ import dagster as dg
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.checks import blocking, require, together
+from orchestration.checks import blocking_by_model, require, together
 from orchestration.code_versions import code_version
 from orchestration.freshness import SETTINGS
 from orchestration.registered_version import RegisteredVersion
@@ -56,7 +56,7 @@ class _Table:
     backfill_policy=dg.BackfillPolicy.single_run(),
     # The ratings are read when it is known that there are champions to rank by.
     deps=["ratings", "top10_recommendations"],
-    check_specs=blocking(MONTHLY, *(f"top_lists_{model}" for model in MODELS)),
+    check_specs=blocking_by_model(MONTHLY, "top_lists", MODELS),
 )
 def monthly_top10(
     context: dg.AssetExecutionContext, config: SearchConfig, storage: Storage, tracking: Tracking

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import DOCUMENTS, MODELS, MONITORING, OWNERS, TRANSIENT, inputs_of
-from orchestration.checks import blocking, require, warning
+from orchestration.checks import blocking_by_model, require, warning
 from orchestration.code_versions import code_version
 from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
@@ -100,7 +100,7 @@ def promotion(
     kinds={"keras", "mlflow", "parquet"},
     metadata={SETTINGS: TopTenConfig().model_dump()},
     check_specs=[
-        *blocking("top10_recommendations", *(f"top_lists_{model}" for model in MODELS)),
+        *blocking_by_model("top10_recommendations", "top_lists", MODELS),
         *(
             dg.AssetCheckSpec(f"{check}_{model}", asset="top10_recommendations", description=text)
             for check, text in (("promoted", _PROMOTED), ("stable", _STABLE))

@@ -80,6 +80,14 @@ def test_every_asset_has_owner_and_description(definitions: dg.Definitions) -> N
         assert node.kinds, node.key
 
 
+def test_every_check_says_what_holds(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    said = {key.name: graph.get_check_spec(key).description or "" for key in graph.asset_check_keys}
+    assert said["unique_keys"] == "No two rows share a key."
+    assert said["top_lists_autoint"].startswith("autoint: Every user has one whole list")
+    assert [name for name, text in said.items() if not text.endswith(".")] == []
+
+
 def test_checks_block_but_for_those_that_warn(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     checks: dict[str, set[str]] = {}
