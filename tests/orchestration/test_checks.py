@@ -92,10 +92,10 @@ def test_all_findings_are_reported_before_the_failure() -> None:
 def test_failed_check_stops_all_and_keeps_the_last_table(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     values: list[Any] = [1, 2]
 
-    @dg.asset(check_specs=blocking("numbers", "all_positive"), retry_policy=TRANSIENT)
+    @dg.asset(check_specs=blocking("numbers", "complete"), retry_policy=TRANSIENT)
     def numbers() -> Iterator[Any]:
         table = pd.DataFrame({"number": values})
-        yield from require("numbers", Finding("all_positive", bool((table["number"] > 0).all()), {"rows": len(table)}))
+        yield from require("numbers", Finding("complete", bool((table["number"] > 0).all()), {"rows": len(table)}))
         yield dg.MaterializeResult(value=table)
 
     @dg.asset
@@ -110,15 +110,15 @@ def test_failed_check_stops_all_and_keeps_the_last_table(tmp_path: Path, instanc
 
     good = materialize()
     assert good.success
-    assert outcomes(good) == {("numbers", "all_positive", True)}
+    assert outcomes(good) == {("numbers", "complete", True)}
     before = contents(tmp_path / "home" / "tables" / DATASET)
     assert set(before) == {"numbers.parquet", "doubled.parquet"}
 
     values.append(-3)
     bad = materialize()
     assert not bad.success
-    assert outcomes(bad) == {("numbers", "all_positive", False)}
-    assert "all_positive: {'rows': 3}" in failure_text(bad, "numbers")
+    assert outcomes(bad) == {("numbers", "complete", False)}
+    assert "complete: {'rows': 3}" in failure_text(bad, "numbers")
     assert attempts(bad) == 1  # no second attempt, and no downstream asset
     assert contents(tmp_path / "home" / "tables" / DATASET) == before
 
