@@ -115,8 +115,7 @@ class TrackedRun:
         self._client.update_model_version(name, registered.version, about)
         self._client.set_registered_model_alias(name, self._config.aliases.trained, registered.version)
         # Runs of one model are told apart in lists.
-        title = f"{model} version {registered.version} ({self._tags['dataset']})"
-        self._client.update_run(self.run_id, name=title)
+        self._client.update_run(self.run_id, name=f"{model} version {registered.version}")
         return RegisteredVersion(model, name, str(registered.version), self.run_id, str(info.model_id))
 
     def _log(self, name: str, bundle: ModelBundle, step: int) -> Any:

@@ -70,7 +70,7 @@ def tuning_run(tracking: Tracking, model: str, run_id: str | None) -> Iterator[T
         earlier = _existing(tracking, run_id)
         if earlier:
             _close_trials(tracking, earlier)
-        with tracking.active_run(f"tune {model} ({tracking.dataset})", tags, earlier) as active:
+        with tracking.active_run(f"tune {model}", tags, earlier) as active:
             yield TuningRun(tracking, active, tags)
 
 

@@ -36,8 +36,10 @@ def main() -> int:
         servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
         _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
         _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon; instance {home})")
-        # MLflow's own first page is about language models.
-        _say(f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments")
+        # MLflow's own first page is about language models, and so are an experiment's in its first mode.
+        _say(
+            f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments  (switch to Model training at the top left)"
+        )
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)

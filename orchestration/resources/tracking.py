@@ -123,7 +123,7 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             experiment_id = self.experiment_id()
             self._close_earlier_attempts(experiment_id, context.run.run_id, asset_key)
-            with self.active_run(f"{name} ({self.dataset})", tags, watched=True) as run_id:
+            with self.active_run(name, tags, watched=True) as run_id:
                 yield TrackedRun(self.client, run_id, self.config, tags)
 
     @contextmanager
@@ -262,7 +262,8 @@ class Tracking(dg.ConfigurableResource):
     def _url(self, page: str) -> str:
         uri = self.config.tracking_uri
         base = uri if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
-        return f"{base}/#/{page}"
+        # Without this the UI begins among pages on language models.
+        return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
 
     def _close_earlier_attempts(self, experiment_id: str, dagster_run_id: str, asset_key: str) -> None:
         """End runs that a killed attempt of this very step left running."""

@@ -190,7 +190,7 @@ def test_lists_hold_nothing_empty_and_nothing_twice(
     pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run]
 ) -> None:
     assert [experiment.name for experiment in tracking.client.search_experiments()] == [f"movie-recommender-{DATASET}"]
-    assert {run.info.run_name for run in runs.values()} == {f"{name} version 1 ({DATASET})" for name in MODELS}
+    assert {run.info.run_name for run in runs.values()} == {f"{name} version 1" for name in MODELS}
 
 
 def test_registry_follows_mlflow_yaml(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
@@ -373,4 +373,7 @@ def test_data_sets_have_experiments_of_their_own(films: Tracking, tracking: Trac
 def test_links_lead_to_the_ui(pipeline: Pipeline, tracking: Tracking, env: pytest.MonkeyPatch) -> None:
     env.setenv("MLFLOW_PORT", "5055")
     experiment = tracking.experiment_id()
-    assert tracking.run_url("abc") == f"http://127.0.0.1:5055/#/experiments/{experiment}/runs/abc"
+    assert (
+        tracking.run_url("abc")
+        == f"http://127.0.0.1:5055/#/experiments/{experiment}/runs/abc?workflowType=machine_learning"
+    )

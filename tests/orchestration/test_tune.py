@@ -186,7 +186,7 @@ def test_what_is_logged(home_of: Callable[..., Path], cheap: None) -> None:
     home_of("home")
     assert tune.main("searched", "2") == 0
     parent, trials = runs_of()
-    assert parent.info.run_name == f"tune searched ({DATASET})"
+    assert parent.info.run_name == "tune searched"
     assert (parent.data.tags["dataset"], parent.data.tags["model"]) == (DATASET, "searched")
     assert [run.info.run_name for run in trials] == ["trial 1", "trial 2"]
     assert params(trials[0]) == (1e-9, 1)
