@@ -42,7 +42,7 @@ serve: $(READY) ## recommendations over HTTP
 	@$(BIN)/python -m app.service
 
 test: $(READY) lint ## quick tests, linters and type checker
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4
 
 test-real: $(READY) ## tests on MovieLens-1M in MOVIELENS_DIR
 	$(BIN)/python -m pytest -m real_data

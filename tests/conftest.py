@@ -1,23 +1,31 @@
 """Fixtures that all tests share."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
+
+_PIPELINE = "tests/orchestration/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="where the browser tests keep their pictures")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share a process, and so do all that look at the one materialized pipeline, in their order."""
-    for item in items:
-        shared = "materialized" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("pipeline" if shared else item.location[0]))
+class _OnePipeline(LoadFileScheduling):
+    """A file's tests share a process, and so do all that may look at the one materialized pipeline."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _PIPELINE if nodeid.startswith(_PIPELINE) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OnePipeline:
+    return _OnePipeline(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def test_night_after_night(nights: Nights) -> None:
     assert (last["warm_start.generation"], last["epoch"]) == ("0", 3)
 
 
+@pytest.mark.slow
 def test_without_new_rows_it_begins_from_scratch(nights: Nights) -> None:
     nights.arrive(3)
     nights.night()
@@ -153,6 +154,7 @@ def test_without_new_rows_it_begins_from_scratch(nights: Nights) -> None:
     assert metadata(nights.night())["warm_start"] == "from scratch: no row to learn from came after delivery 3"
 
 
+@pytest.mark.slow
 def test_asked_to_retrain_it_begins_from_scratch(nights: Nights) -> None:
     nights.arrive(0)
     nights.night()

@@ -107,6 +107,7 @@ def test_the_seed_repeats_the_training(fit: Callable[[Recipe], Fitting], fitted:
         assert first.tolist() == second.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"seed": 2}, {"schedule": "constant"}, {"reshuffle": False}])
 def test_every_training_setting_matters(
     fit: Callable[[Recipe], Fitting], fitted: Fitting, recipe: Recipe, change: dict[str, Any]

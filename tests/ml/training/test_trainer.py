@@ -289,7 +289,9 @@ class TestEarlyStopping:
         assert run.reports[1].val_loss < run.reports[0].val_loss
         assert_equal_weights(run.model, trained.model)
 
-    @pytest.mark.parametrize("interrupted_after", [1, 2, 3])
+    @pytest.mark.parametrize(
+        "interrupted_after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+    )
     def test_ends_as_without_interruption(
         self,
         interrupted_after: int,
