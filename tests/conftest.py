@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
-
-_PIPELINE = "tests/orchestration/"
+from orchestration.settings import PROJECT_ROOT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,10 +17,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class _OnePipeline(LoadFileScheduling):
-    """A file's tests share a process, and so do all that may look at the one materialized pipeline."""
+    """A file's tests share a process, and so do all files that look at the one materialized pipeline."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _PIPELINE if nodeid.startswith(_PIPELINE) else str(super()._split_scope(nodeid))
+        file = str(super()._split_scope(nodeid))
+        return "pipeline" if _looks_at_the_pipeline(file) else file
+
+
+@cache
+def _looks_at_the_pipeline(file: str) -> bool:
+    # Fixtures are not known to the process that hands out the tests.
+    text = (PROJECT_ROOT / file).read_text(encoding="utf-8")
+    return "Pipeline" in text or "materialized" in text
 
 
 @pytest.hookimpl(optionalhook=True)
