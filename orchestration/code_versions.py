@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestration.settings import PROJECT_ROOT
 
@@ -30,26 +31,39 @@ def code_version(*modules: str) -> str:
     Args:
         modules: dotted names of modules of this project.
     """
-    trees = sources(*modules)
-    parts = [f"{name} {ast.dump(tree)}" for name, tree in sorted(trees.items())]
-    imported = {found.split(".")[0] for tree in trees.values() for found in _imports(tree)}
+    found = sources(*modules)
+    parts = [f"{name} {source.syntax}" for name, source in sorted(found.items())]
+    imported = {name.split(".")[0] for source in found.values() for name in source.imports}
     for package in sorted(imported & set(_DECISIVE)):
         parts += [f"{name} {_installed(name)}" for name in _DECISIVE[package]]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def sources(*modules: str) -> dict[str, ast.Module]:
-    """By name, the syntax trees of modules and of all modules of the library that they reach."""
-    found: dict[str, ast.Module] = {}
+class Source(NamedTuple):
+    """A module's syntax, as text, and the dotted names that it may import."""
+
+    syntax: str
+    imports: frozenset[str]
+
+
+def sources(*modules: str) -> dict[str, Source]:
+    """By name, modules and all modules of the library that they reach."""
+    found: dict[str, Source] = {}
     waiting = [*modules]
     while waiting:
         name = waiting.pop()
         path = _path(name)
         if name in found or path is None:
             continue
-        found[name] = ast.parse(path.read_text("utf-8"))
-        waiting += [other for other in _imports(found[name]) if other.split(".")[0] == _LIBRARY]
+        found[name] = _parsed(path.read_text("utf-8"))
+        waiting += [other for other in found[name].imports if other.split(".")[0] == _LIBRARY]
     return found
+
+
+@cache  # every asset asks, and many reach the same modules
+def _parsed(text: str) -> Source:
+    tree = ast.parse(text)
+    return Source(ast.dump(tree), frozenset(_imports(tree)))
 
 
 def _path(module: str) -> Path | None:
