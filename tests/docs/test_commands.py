@@ -127,7 +127,8 @@ def port_of(text: str) -> str:
 def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
     """The addresses of a server that answers; it is ended by the signal that Ctrl-C sends, and leaves nothing."""
     names = _ADDRESSES.get(command.text) or (("MLFLOW_PORT",) if "models serve" in command.text else ("APP_PORT",))
-    addresses = [f"http://127.0.0.1:{variables[name]}/" for name in names]
+    page = "readyz" if command.text == "make serve" else ""  # it answers before its tables are there
+    addresses = [f"http://127.0.0.1:{variables[name]}/{page}" for name in names]
     text = in_home(command.text, variables)
     if "streamlit" in text:
         text += f" --server.port {variables['APP_PORT']}"
@@ -139,7 +140,7 @@ def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str
     )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not all(map(answer, addresses)):
+        while not all(0 < answer(address) < 500 for address in addresses):
             assert process.poll() is None, f"{command.text} ended"
             assert time.monotonic() < deadline, f"{command.text} does not answer"
             time.sleep(0.5)
