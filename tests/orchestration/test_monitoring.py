@@ -158,6 +158,7 @@ def test_lists_are_compared_with_those_they_replace(
     assert pd.read_parquet(other_lists)["movie_id"].min() > 0  # the new table has taken its place
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_told_of_and_replaced(own_home: Path, instance: dg.DagsterInstance) -> None:
     tables = own_home / "tables" / DATASET
     for name in ("top10_autoint", "evaluation"):

@@ -336,6 +336,7 @@ def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
             assert sorted(network.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
 
 
+@pytest.mark.slow
 def test_a_training_that_could_not_be_registered_is_not_repeated(
     materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, own_home: Path
 ) -> None:

@@ -163,6 +163,7 @@ def test_asked_to_retrain_it_begins_from_scratch(nights: Nights) -> None:
     assert metadata(nights.night(retraining(RUN_CONFIG)))["warm_start"] == "from scratch: retrain was asked for"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("registered", [True, False])
 def test_without_a_champion_it_begins_from_scratch(nights: Nights, registered: bool) -> None:
     if registered:

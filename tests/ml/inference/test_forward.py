@@ -129,7 +129,7 @@ def grid_codes(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return row_codes, column_codes, np.array(pairs, np.int32).reshape(-1, len(FIELD_DIMS))
 
 
-@pytest.mark.parametrize("forward_class", [AutoIntForward, KerasForward])
+@pytest.mark.parametrize("forward_class", [AutoIntForward, pytest.param(KerasForward, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", EACH)
 def test_a_grid_equals_the_network_on_its_pairs(
     name: str, forward_class: type[AutoIntForward] | type[KerasForward]

@@ -117,6 +117,7 @@ def test_every_training_setting_matters(
     assert any(not np.allclose(first, second) for first, second in pairs)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_as_without_interruption(
     fitted: Fitting, recipe: Recipe, data_of: Callable[[Recipe], TrainingData], tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ class TestResuming:
         ]
         assert received == reports
 
+    @pytest.mark.slow
     def test_a_finished_training_is_not_repeated(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
@@ -196,6 +197,7 @@ class TestResuming:
         for weight, other in zip(again.get_weights(), first.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, other)
 
+    @pytest.mark.slow
     def test_a_removed_backup_starts_afresh(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
@@ -277,6 +279,7 @@ class TestEarlyStopping:
         one_epoch = fit(rows_with_other_tail, SETTINGS.model_copy(update={"epochs": 1}))
         assert_equal_weights(stopped_early.model, one_epoch.model)
 
+    @pytest.mark.slow
     def test_all_epochs_end_with_the_best_weights_too(
         self, stopped_early: Run, fit: Fit, rows_with_other_tail: pd.DataFrame
     ) -> None:
@@ -284,6 +287,7 @@ class TestEarlyStopping:
         assert len(run.reports) == 2
         assert_equal_weights(run.model, stopped_early.model)
 
+    @pytest.mark.slow
     def test_goes_on_while_the_loss_falls(self, trained: Run, fit: Fit) -> None:
         run = fit(settings=SETTINGS.model_copy(update={"patience": 1}))
         assert run.reports[1].val_loss < run.reports[0].val_loss
