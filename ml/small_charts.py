@@ -1,4 +1,4 @@
-"""Charts as SVG of a few hundred bytes, for places that take no more; plotting libraries write ten thousand.
+"""Charts as SVG of a few hundred bytes, for places that take no more; those of plotting libraries are far larger.
 
 Grey is read on a light and on a dark background. Coordinates are whole pixels.
 """

@@ -26,7 +26,7 @@ MEANINGS: dict[str, str] = {
     "date": "Day in the name of the delivered file.",
     "row": "Position of the row in interactions.",
     # scores and lists
-    "score": "The model's chance that the user likes the movie, 0 to 1.",
+    "score": "The model's probability of a like, 0 to 1; that of a model that learned from drawn movies only orders.",
     "rank": "Place in the user's list, from 1.",
     "model_version": "Registered version that made the list.",
     "random": "Score by a seeded random order.",

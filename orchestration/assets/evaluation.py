@@ -9,6 +9,7 @@ import pandas as pd
 from ml import checks, schema
 from ml.checks import Finding
 from ml.errors import DataError
+from ml.small_charts import line_chart
 from ml.training.recipes import PAPER
 from orchestration.assets.common import MODELS, MONITORING, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
 from orchestration.checks import blocking, require, warning
@@ -87,7 +88,6 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         from ml.evaluation.calibration import reliability  # noqa: PLC0415
         from ml.evaluation.report import comparison_table, evaluate  # noqa: PLC0415
         from ml.inference.scorer import Scorer  # noqa: PLC0415
-        from ml.small_charts import line_chart  # noqa: PLC0415
 
         version = RegisteredVersion(**trained)
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
@@ -96,7 +96,7 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         bins = reliability(test_interactions[schema.LABEL].to_numpy(), scores)
         plot = plots.reliability_plot(model, bins)
         tracking.log_evaluation(version, values)
-        tracking.log_pictures(version, {"reliability.png": plot})
+        tracking.log_picture([version], plot, "reliability.png")
         yield from require(metrics_name, checks.not_below_random(found, baseline_metrics))
         yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
         filled = bins.dropna().set_index("mean_probability", drop=False)
@@ -154,28 +154,26 @@ def model_comparison(
     tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
     paths = {name: storage.write_table(name, table) for name, table in tables.items()}
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
-    _log_comparison(tracking, versions, evaluation)
+    by_model = comparison_table([evaluation])
+    _log_comparison(tracking, versions, by_model)
     yield dg.MaterializeResult(
         metadata={
-            **_headlines(evaluation),
+            **_headlines(by_model),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-            "all_metrics": markdown_table(comparison_table([evaluation]), index=True),
+            "all_metrics": markdown_table(by_model, index=True),
             "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
             "differences": markdown_table(comparison),  # with their 95 % intervals
             "by_activity": markdown_table(activity),
             **table_metadata(evaluation),
-            **_over_time(evaluation, MODELS),
+            **figures_by_model(_looked_at(by_model).loc[list(MODELS)]),
             **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
             **storage.stored(*(path.name for path in paths.values())),
         }
     )
 
 
-def _headlines(evaluation: pd.DataFrame) -> dict[str, Any]:
+def _headlines(table: pd.DataFrame) -> dict[str, Any]:
     """The metrics that are looked at first, as tables that are small enough to be shown in place."""
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - as the modules beside it
-
-    table = comparison_table([evaluation])
     parts = {"on_own_test_rows": _HEADLINES, "over_the_catalogue": _CATALOGUE_HEADLINES}
     found = {part: table.reindex(columns=list(names)).dropna(how="all") for part, names in parts.items()}
     return {
@@ -189,24 +187,16 @@ def _shortened(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return markdown_table(table.round(4), index=True)  # the place is narrow
 
 
-def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], evaluation: pd.DataFrame) -> None:
+def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], table: pd.DataFrame) -> None:
     """The picture of all models and baselines, among the artifacts of each version's run."""
     from ml.evaluation.plots import comparison_plot  # noqa: PLC0415 - as the modules beside it
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415
 
-    table = comparison_table([evaluation])
-    shown = table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]]
-    plot = comparison_plot(f"models and baselines on {tracking.dataset}", shown)
-    for version in versions:
-        tracking.log_pictures(version, {"comparison.png": plot})
+    plot = comparison_plot(f"models and baselines on {tracking.dataset}", _looked_at(table))
+    tracking.log_picture(versions, plot, "comparison.png")
 
 
-def _over_time(evaluation: pd.DataFrame, models: Sequence[str]) -> dict[str, float]:
-    """The same metrics of the models, as numbers that are plotted over time."""
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415
-
-    table = comparison_table([evaluation]).loc[list(models)]
-    return figures_by_model(table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]])
+def _looked_at(table: pd.DataFrame) -> pd.DataFrame:
+    return table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]]
 
 
 def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
@@ -229,18 +219,21 @@ def paper_comparison(
     storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
 ) -> dg.MaterializeResult[Any]:
     """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
+    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - slow to import
+
     evaluation = pd.concat(
         [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True
     )
     path = storage.write_table("evaluation", evaluation)
     versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in PAPER_MODELS]
-    _log_comparison(tracking, versions, evaluation)
+    by_model = comparison_table([evaluation])
+    _log_comparison(tracking, versions, by_model)
     return dg.MaterializeResult(
         metadata={
-            **_headlines(evaluation),
+            **_headlines(by_model),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
             **table_metadata(evaluation),
-            **_over_time(evaluation, PAPER_MODELS),
+            **figures_by_model(_looked_at(by_model).loc[list(PAPER_MODELS)]),
             "evaluation_path": dg.MetadataValue.path(str(path)),
             **storage.stored(path.name),
         }

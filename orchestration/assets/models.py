@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
+from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
 from ml.training.search import with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
@@ -101,8 +102,6 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         users: pd.DataFrame,
         movies: pd.DataFrame,
     ) -> Generator[Any, None, None]:
-        from ml.small_charts import line_chart  # noqa: PLC0415 - as the modules beside it
-
         settings = config.model_dump(exclude={RETRAIN})  # type: ignore[attr-defined]
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)

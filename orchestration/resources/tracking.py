@@ -1,6 +1,7 @@
 """MLflow: runs, models and the registry, as mlflow.yaml sets them up."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,11 +178,13 @@ class Tracking(dg.ConfigurableResource):
         with self.session():
             mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
 
-    def log_pictures(self, version: RegisteredVersion, figures: Mapping[str, "Figure"]) -> None:
-        """Add pictures, by file name, to the artifacts of a registered version's run."""
-        with self.session():
-            for name, figure in figures.items():
-                self.client.log_figure(version.run_id, figure, name)
+    def log_picture(self, versions: Sequence[RegisteredVersion], figure: "Figure", name: str) -> None:
+        """Add a picture, drawn once, to the artifacts of registered versions' runs."""
+        with self.session(), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            figure.savefig(path)
+            for version in versions:
+                self.client.log_artifact(version.run_id, str(path))
 
     def find(self, model: str, fingerprint: Fingerprint) -> RegisteredVersion | None:
         """The newest registered version of a model that has this fingerprint, made the challenger; None without one."""
