@@ -4,7 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-Ids = Annotated[int, Field(ge=1, le=2**31 - 1)]
+from ml import schema
+
+Ids = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
 Year = Annotated[int, Field(ge=1900, le=2999)]
 Month = Annotated[int, Field(ge=1, le=12)]
 
