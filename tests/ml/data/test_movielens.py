@@ -122,7 +122,7 @@ MALFORMED = {
     "user_id: too long": ("users.dat", [b"9999999999::F::1::0::1"], 1, "'9999999999'", "from 0 to 2147483647"),
     "user_id: past int32": ("users.dat", [b"2147483648::F::1::0::1"], 1, "'2147483648'", "from 0 to 2147483647"),
     "rating: too long": ("ratings.dat", [b"1::3::260::1"], 1, "'260'", "from 0 to 127"),
-    "timestamp: too long": ("ratings.dat", [b"1::3::1::" + b"9" * 19], 1, f"'{'9' * 19}'", "timestamp as a whole number"),
+    "timestamp: too long": ("ratings.dat", [b"1::3::1::" + b"9" * 19], 1, f"'{'9' * 19}'", "a whole number"),
     "gender": ("users.dat", [USERS[0], b"2::X::1::0::1"], 2, "'X'", "gender one of F, M"),
     "gender: lower case": ("users.dat", [b"2::f::1::0::1"], 1, "'f'", "gender one of F, M"),
     "age": ("users.dat", [USERS[0], b"2::M::17::0::1"], 2, "'17'", "age one of 1, 18, 25, 35, 45, 50, 56"),
