@@ -17,7 +17,9 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
-        default=None, description="Default: the user's arm of the experiment.", examples=["autoint"]
+        default=None,
+        description="Default: the user's arm of the experiment; without one, the default of /models.",
+        examples=["autoint"],
     )
     k: int = Field(default=10, ge=1, description="Length of the list.")
     year: Year | None = Field(default=None, description="Of the imagined rating; default: the table's.")
@@ -83,7 +85,7 @@ class Recommendations(BaseModel):
     year: int = Field(description="Of the imagined rating.")
     month: int
     source: Literal["table", "live"] = Field(description="The nightly table, or scored for this request.")
-    arm: ArmAnswer | None = Field(description="None where the request named the model.")
+    arm: ArmAnswer | None = Field(description="None where the request named the model, or without experiment.")
     items: list[Item]
 
 
@@ -133,6 +135,7 @@ class ModelAnswer(BaseModel):
     """A published model."""
 
     model: str
+    purpose: str = Field(description="What it is best for, among those that are published.")
     model_version: str
     year: int = Field(description="Of its table.")
     month: int
@@ -148,6 +151,7 @@ class Models(BaseModel):
     """All published models of the data set."""
 
     dataset: str
+    default: str = Field(description="The model that answers when neither request nor experiment names one.")
     models: list[ModelAnswer]
 
 

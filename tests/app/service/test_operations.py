@@ -16,6 +16,7 @@ from app.service.config import load_serving_config
 from app.service.state import State
 from ml.errors import DataError
 from ml.inference.bundle import ModelBundle
+from ml.inference.purposes import SENTENCES, Purpose
 from tests.app.service.conftest import CONFIG, Log, Problem, serving
 from tests.published_home import DATASET, publish
 from tests.waiting import until
@@ -207,3 +208,33 @@ def test_bad_configuration_is_refused_with_the_field(old: str, new: str, error: 
     path.write_text(text.replace(old, new))
     with pytest.raises(DataError, match=rf"serving\.yaml, ({error})"):
         load_serving_config(path)
+
+
+def test_models_say_what_they_are_for_and_which_one_is_the_default(client: TestClient) -> None:
+    found = client.get("/models").json()
+    assert found["default"] == "autoint_mlp"
+    assert {model["model"]: model["purpose"] for model in found["models"]} == {
+        "autoint": SENTENCES[Purpose.LIKES],
+        "autoint_mlp": SENTENCES[Purpose.NEXT],
+    }
+
+
+def test_without_an_experiment_the_default_model_answers(published_home: Path) -> None:
+    config = CONFIG.model_validate({**CONFIG.model_dump(), "experiment": None})
+    with serving(published_home, config) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        found = client.get("/users/7/recommendations").json()
+        assert (found["model"], found["arm"]) == ("autoint_mlp", None)
+
+
+def test_front_door_leads_to_a_description_that_needs_no_internet(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.url.path == "/docs"
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)|url: '([^']+)'""", page.text)
+    addresses = [first or second for first, second in loaded]
+    assert len(addresses) >= 4  # script, style sheet, icon and description
+    for address in addresses:
+        assert address.startswith("/"), address
+        assert client.get(address).status_code == 200
+    assert re.findall(r"https?://", page.text) == []
+    assert client.get("/redoc").status_code == 404  # which would fetch a picture from elsewhere
