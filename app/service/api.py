@@ -16,6 +16,7 @@ from upath import UPath
 from app.service import problems
 from app.service.arms import arm_of
 from app.service.config import ServingConfig
+from app.service.limits import BoundedBody, max_body_bytes
 from app.service.log import make_logger
 from app.service.metrics import Metrics
 from app.service.middleware import FACTS, Observed
@@ -37,7 +38,7 @@ from ml.inference.purposes import SENTENCES, Purpose
 
 _JSON = "application/json"
 _DOCS = "/docs"
-_SCORE_ERRORS = problems.documented(400, 404, 422, 503)
+_SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
 _DESCRIPTION = """Top lists and scores of the recommender's published models. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents; every answer has an `X-Request-ID`, which is the
 request's where that is sent."""
@@ -72,6 +73,7 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         lifespan=lifespan,
     )
     app.state.recommender = state
+    app.add_middleware(BoundedBody, max_bytes=max_body_bytes(config.max_pairs))
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     problems.install(app)
     _add_recommendations(app, state, metrics)

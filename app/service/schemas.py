@@ -9,6 +9,7 @@ from ml import schema
 Ids = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
 Year = Annotated[int, Field(ge=1900, le=2999)]
 Month = Annotated[int, Field(ge=1, le=12)]
+ModelName = Annotated[str, Field(max_length=100)]
 
 
 class ListQuery(BaseModel):
@@ -16,7 +17,7 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(
+    model: ModelName | None = Field(
         default=None,
         description="Default: the user's arm of the experiment; without one, the default of /models.",
         examples=["autoint"],
@@ -112,7 +113,7 @@ class ScoreRequest(BaseModel):
         },
     )
 
-    model: str
+    model: ModelName
     pairs: list[Pair] = Field(min_length=1)
 
 

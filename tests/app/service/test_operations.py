@@ -2,9 +2,11 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -134,23 +136,47 @@ def test_requests_are_logged_and_counted(client: TestClient, log: Log) -> None:
     assert metric(client, "recommender_request_seconds_count", route=route) >= 1
 
 
-def test_request_id_that_could_break_a_log_is_replaced(client: TestClient) -> None:
-    found = client.get("/healthz", headers={"X-Request-ID": 'a"b c'}).headers["X-Request-ID"]
+@pytest.mark.parametrize("given", ['a"b c', "a\n", "x" * 65, "\x1b[31m", "é"])
+def test_request_id_that_could_break_a_log_is_replaced(given: str, client: TestClient) -> None:
+    found = client.get("/healthz", headers={"X-Request-ID": given.encode()}).headers["X-Request-ID"]
     assert re.fullmatch("[0-9a-f]{32}", found)
 
 
-def test_log_lines_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_cannot_forge_a_line_of_the_log_nor_fill_it(client: TestClient, log: Log) -> None:
+    evil = '\n{"event": "request"}\r\x1b[31m\x7f\x9b\x85\u2028\u202e' + "x" * 5000
+    client.get(f"/{quote(evil)}", headers={"User-Agent": "\x1b[31mforged"})
+    written = lines_of(lambda logger: logger.info(**log.of("request")[-1]))
+    [line] = written.decode("ascii").splitlines()
+    assert json.loads(line)["path"] == f"/{evil}"[:256]
+    assert all(" " <= character <= "~" for character in line)
+    assert "forged" not in line
+
+
+def test_text_that_is_no_unicode_is_logged(log: Log) -> None:
+    assert json.loads(lines_of(lambda logger: logger.info("request", path="\ud800")))["path"] == "\ud800"
+
+
+def lines_of(write: Callable[[Any], None]) -> bytes:
+    """What is written to standard output by whoever uses the service's logger."""
+
     class Out:
         buffer = BytesIO()
 
-    monkeypatch.setattr(service_log.sys, "stdout", Out)
-    logger = service_log.make_logger()
-    logger.info("request", status=200)
-    try:
-        raise ValueError("told")
-    except ValueError:
-        logger.exception("failed")
-    first, second = map(json.loads, Out.buffer.getvalue().splitlines())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service_log.sys, "stdout", Out)
+        write(service_log.make_logger())
+    return Out.buffer.getvalue()
+
+
+def test_log_lines_are_json() -> None:
+    def write(logger: Any) -> None:
+        logger.info("request", status=200)
+        try:
+            raise ValueError("told")
+        except ValueError:
+            logger.exception("failed")
+
+    first, second = map(json.loads, lines_of(write).splitlines())
     assert (first["event"], first["status"], first["level"]) == ("request", 200, "info")
     assert second["exception"][0]["exc_value"] == "told"
 
