@@ -3,6 +3,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, tzinfo=UTC), repository_def=repository) as context,
         pytest.raises(dg.DagsterError) as raised,
     ):
         definitions.resolve_schedule_def("nightly").evaluate_tick(context)
