@@ -7,7 +7,7 @@ number types, epsilon, image format or backend decides nothing. ``KERAS_BACKEND`
 import os
 import sys
 
-# Nothing can be there, so that Keras neither reads nor writes a keras.json, nor do processes that are started from here.
+# Nothing can be there: Keras, here and in processes that are started from here, neither reads nor writes a keras.json.
 os.environ["KERAS_HOME"] = os.devnull
 
 if _keras := sys.modules.get("keras"):  # was imported before, perhaps with such a file
