@@ -37,10 +37,12 @@ class Plan:
     Attributes:
         reasons: by asset that is made anew, why; in the order of the graph.
         fresh: assets that stay as they are.
+        checks: names of the checks of assets that stay, by asset.
     """
 
     reasons: Mapping[str, str]
     fresh: tuple[str, ...]
+    checks: Mapping[str, list[str]]
 
     @property
     def selection(self) -> list[AssetKey]:
@@ -50,7 +52,8 @@ class Plan:
     @property
     def ops(self) -> dict[str, Any]:
         """Configuration by which a run shows the plan."""
-        return {RUN_PLAN: {"config": {"reasons": dict(self.reasons), "fresh": list(self.fresh)}}}
+        config = {"reasons": dict(self.reasons), "fresh": list(self.fresh), "checks": dict(self.checks)}
+        return {RUN_PLAN: {"config": config}}
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,11 @@ class Planner:
         Args:
             selection: the assets of a job.
             forced: assets to make anew in any case.
+
+        Raises:
+            DataError: the raw files are not there: no run could make anything of them.
         """
+        self._raw_data.checked()
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
         stale: dict[AssetKey, str] = {}
         ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
@@ -96,7 +103,11 @@ class Planner:
             if reason:
                 stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
         fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
-        return Plan({key.to_user_string(): reason for key, reason in stale.items()}, fresh)
+        reasons = {key.to_user_string(): reason for key, reason in stale.items()}
+        return Plan(reasons, fresh, {name: checks for name in fresh if (checks := self._checks(name))})
+
+    def _checks(self, asset: str) -> list[str]:
+        return sorted(check.name for check in self._graph.get(AssetKey(asset)).check_keys)
 
     def _reasons(
         self, definition: AssetsDefinition, stale: Collection[AssetKey], forced: Collection[str]
@@ -136,15 +147,12 @@ class Planner:
         yield from self._arrival_reasons(key)
 
     def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
-        try:
-            if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
-                yield f"{file} has changed"
-        except (DataError, OSError) as error:  # the asset itself will say so
-            yield f"{file} cannot be read: {error}"
+        if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
+            yield f"{file} has changed"
 
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:
-        return self._raw_data.digests(self._raw_data.prepare())
+        return self._raw_data.digests(self._raw_data.checked())
 
     def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
         if key != AssetKey(DELIVERIES) or not self._raw_data.takes_deliveries:

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml.errors import DataError
 from orchestration import freshness
 from orchestration.assets.common import MODELS
 from orchestration.definitions import build_definitions
@@ -85,7 +86,9 @@ def test_nothing_is_made_again_without_a_change(ledger: dg.DagsterInstance, raw_
     assert found.reasons == {}
     assert found.fresh == ("numbers", "doubled", "halved")
     assert [key.to_user_string() for key in found.selection] == ["run_plan"]
-    assert found.ops == {"run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"]}}}
+    assert found.ops == {
+        "run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"], "checks": {}}}
+    }
 
 
 def test_a_forced_asset_takes_those_after_it_along(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
@@ -138,10 +141,16 @@ def test_another_data_set_in_between_is_noticed(ledger: dg.DagsterInstance, raw_
     assert plan(ledger, raw_data).reasons["numbers"] == "last made for data set shows"
 
 
-def test_unreadable_raw_data_is_left_to_the_asset(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(ledger, small_definitions(raw_data))
+@pytest.mark.parametrize("made", [False, True])
+def test_nothing_is_planned_without_the_raw_data(ledger: dg.DagsterInstance, raw_data: RawData, made: bool) -> None:
+    if made:
+        make(ledger, small_definitions(raw_data))
+    (Path(raw_data.source) / "movies.dat").unlink()
+    with pytest.raises(DataError, match=r"films: lacks movies\.dat"):
+        plan(ledger, raw_data)
     shutil.rmtree(raw_data.source)
-    assert plan(ledger, raw_data).reasons["numbers"].startswith("ratings.dat cannot be read")
+    with pytest.raises(DataError, match="films: no such directory"):
+        plan(ledger, raw_data)
 
 
 def test_the_pipelines_own_assets(

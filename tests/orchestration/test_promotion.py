@@ -12,6 +12,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from orchestration import rollback
+from orchestration.__main__ import main as command
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
@@ -163,7 +164,7 @@ def test_the_way_back_and_no_way_forth(
 ) -> None:
     nights = two_champions
     assert nights.versions() == {"challenger": "2", "champion": "2"}
-    assert rollback.main(["autoint", "1"]) == 0
+    assert rollback.main("autoint", "1") == 0
     assert "version 1 is champion again" in capsys.readouterr().out
     assert nights.versions() == {"challenger": "2", "champion": "1"}
     pd.testing.assert_frame_equal(nights.pipeline.table("top10_autoint"), materialized.table("top10_autoint"))
@@ -175,7 +176,7 @@ def test_the_way_back_and_no_way_forth(
     assert check.description
     assert "not_rolled_back" in check.description
     # A person may change their mind.
-    assert rollback.main(["autoint", "2"]) == 0
+    assert rollback.main("autoint", "2") == 0
     assert nights.versions()["champion"] == "2"
 
 
@@ -192,7 +193,7 @@ def test_the_way_back_and_no_way_forth(
 def test_a_way_back_that_there_is_not(
     pipeline: Pipeline, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rollback.main(arguments) == 1
+    assert command(["rollback", *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
