@@ -12,8 +12,8 @@ from pathlib import Path
 from ml.errors import DataError
 from orchestration.instance import use_instance
 from orchestration.ports import require_free
+from orchestration.registry import runs_page, server_command
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.tracking_config import load_tracking_config
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
@@ -36,10 +36,7 @@ def main() -> int:
         servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
         _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
         _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon; instance {home})")
-        # MLflow's own first page is about language models, and so are an experiment's in its first mode.
-        _say(
-            f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments  (switch to Model training at the top left)"
-        )
+        _say(f"MLflow   {runs_page()}")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
@@ -61,10 +58,7 @@ def _dagster(settings: Settings) -> list[str]:
 
 
 def _mlflow(settings: Settings) -> list[str]:
-    # The data set's name does not matter to the server: it shows all of them.
-    config = load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, "any")
-    address = ["--host", _HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", config.tracking_uri, *address]
+    return server_command("--host", _HOST, "--port", str(settings.mlflow_port))
 
 
 def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
