@@ -59,7 +59,7 @@ class Home:
             "RECIPES_YAML": self._folder / "recipes.yaml",
             "MLFLOW_YAML": self._folder / "mlflow.yaml",
         }
-        command = [sys.executable, "-m", "orchestration.execute", str(self._data), "random", "bench"]
+        command = [sys.executable, "-m", "orchestration", "execute", str(self._data), "random", "bench"]
         environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
         log = self._folder / "run.log"
         with log.open("wb") as output:

@@ -83,7 +83,11 @@ class Planner:
         Args:
             selection: the assets of a job.
             forced: assets to make anew in any case.
+
+        Raises:
+            DataError: the raw files are not there: no run could make anything of them.
         """
+        self._raw_data.checked()
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
         stale: dict[AssetKey, str] = {}
         ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
@@ -138,15 +142,12 @@ class Planner:
         yield from self._arrival_reasons(key)
 
     def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
-        try:
-            if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
-                yield f"{file} has changed"
-        except (DataError, OSError) as error:  # the asset itself will say so
-            yield f"{file} cannot be read: {error}"
+        if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
+            yield f"{file} has changed"
 
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:
-        return self._raw_data.digests(self._raw_data.prepare())
+        return self._raw_data.digests(self._raw_data.checked())
 
     def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
         if key != AssetKey(DELIVERIES) or not self._raw_data.takes_deliveries:

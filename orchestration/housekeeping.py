@@ -24,14 +24,16 @@ _AT_WORK = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-START_SECONDS = 120  # a run is known as alive long before
+START_SECONDS = 120  # a run's process is there long before
+_BEGUN_SECONDS = 20  # a process that has begun is known as alive long before
+_BEGUN = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files while it writes them
 
 
 def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Do all below, for the run that begins; yields a line for each thing done."""
     yield from fail_dead_runs(instance, run_id)
-    yield from free_places(instance)
+    yield from free_places(instance, run_id)
     remove_locks(instance)
     yield from remove_temporary_files()
     yield from remove_checkpoints()
@@ -49,24 +51,28 @@ def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) 
             continue
         living = run_lock.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        if living is False or (living is None and age > START_SECONDS):
+        limit = _BEGUN_SECONDS if run.status in _BEGUN else START_SECONDS
+        if living is False or (living is None and age > limit):
             instance.report_run_failed(
                 run, "The run's process ended without a word: it was killed, or the machine stopped"
             )
             yield f"Run {run.run_id} is marked as failed: its process is gone"
 
 
-def free_places(instance: dg.DagsterInstance) -> Iterator[str]:
-    """Free the places in pools that ended runs still hold: a killed run's own never would be, and trainings wait."""
+def free_places(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
+    """Free the places in pools that other runs still hold, however they ended: else trainings wait for them for ever.
+
+    A run that lives waits for its turn and holds none yet. One whose end could not be recorded, as on a full disk,
+    counts as running for Dagster.
+    """
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
         return
     pools = [storage.get_concurrency_info(pool) for pool in storage.get_concurrency_keys()]
     holding = {slot.run_id for pool in pools for slot in pool.claimed_slots}
     holding |= {step.run_id for pool in pools for step in pool.pending_steps}
-    for run_id in sorted(holding):
-        run = instance.get_run_by_id(run_id)
-        if run is None or run.is_finished:
+    for run_id in sorted(holding - {own_run_id}):
+        if not run_lock.is_living(run_id):
             storage.free_concurrency_slots_for_run(run_id)
             yield f"Run {run_id} has ended: its places in pools are free again"
 

@@ -1,12 +1,12 @@
-"""Go back to an earlier champion and its tables: ``python -m orchestration.rollback MODEL VERSION [DATASET]``.
+"""Go back to an earlier champion and its tables: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
 
-``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``. The version that is left is not promoted again.
+The version that is left is not promoted again.
 """
 
 import sys
 from collections.abc import Sequence
 
-from ml.errors import DataError, NotFoundError
+from ml.errors import DataError
 from ml.inference.locations import published_datasets
 from orchestration import run_lock
 from orchestration.assets.common import MODELS
@@ -16,17 +16,13 @@ from orchestration.registry import client_of, configuration, publication
 from orchestration.settings import Settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Go back; gives the exit status."""
-    try:
-        model, version, dataset = _parsed(arguments)
-        with run_lock.turn() as turn:
-            for _ in turn:
-                raise DataError("a run is at work; try again when it has ended (make ui shows it)")
-            left = roll_back(model, version, dataset)
-    except (DataError, NotFoundError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+def main(*arguments: str) -> int:
+    """Go back; gives the exit status. Raises DataError and NotFoundError."""
+    model, version, dataset = _parsed(arguments)
+    with run_lock.turn() as turn:
+        for _ in turn:
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+        left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
     )
@@ -67,7 +63,3 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
             f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none yet: nothing is published'}"
         )
     return model, version, dataset
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from orchestration.assets.common import MONITORING, OWNERS
+from orchestration.confirmation import confirm
 from orchestration.freshness import RUN_PLAN
 from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import markdown_table
@@ -46,8 +47,17 @@ def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.Mat
     else:
         summary = f"Nothing has changed: all {total} assets stay as they are."
     context.log.info(summary)
+    graph = context.repository_def.asset_graph
+    confirmed = confirm(context.instance, map(dg.AssetKey, config.fresh), graph.asset_check_keys)
+    if confirmed:
+        context.log.info(f"Confirmed, since a run failed before it got there: {', '.join(confirmed)}")
     rows = pd.DataFrame({"asset": list(config.reasons), "made anew because": list(config.reasons.values())})
-    facts: dict[str, Any] = {"summary": summary, "assets_made_anew": anew, "assets_unchanged": len(config.fresh)}
+    facts: dict[str, Any] = {
+        "summary": summary,
+        "assets_made_anew": anew,
+        "assets_unchanged": len(config.fresh),
+        "assets_confirmed": len(confirmed),
+    }
     return dg.MaterializeResult(
         metadata={**facts, "reasons": markdown_table(rows), "unchanged": dg.MetadataValue.json(config.fresh)}
     )

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml.errors import DataError
 from orchestration import freshness
 from orchestration.assets.common import MODELS
 from orchestration.definitions import build_definitions
@@ -138,10 +139,16 @@ def test_another_data_set_in_between_is_noticed(ledger: dg.DagsterInstance, raw_
     assert plan(ledger, raw_data).reasons["numbers"] == "last made for data set shows"
 
 
-def test_unreadable_raw_data_is_left_to_the_asset(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(ledger, small_definitions(raw_data))
+@pytest.mark.parametrize("made", [False, True])
+def test_nothing_is_planned_without_the_raw_data(ledger: dg.DagsterInstance, raw_data: RawData, made: bool) -> None:
+    if made:
+        make(ledger, small_definitions(raw_data))
+    (Path(raw_data.source) / "movies.dat").unlink()
+    with pytest.raises(DataError, match=r"films: lacks movies\.dat"):
+        plan(ledger, raw_data)
     shutil.rmtree(raw_data.source)
-    assert plan(ledger, raw_data).reasons["numbers"].startswith("ratings.dat cannot be read")
+    with pytest.raises(DataError, match="films: no such directory"):
+        plan(ledger, raw_data)
 
 
 def test_the_pipelines_own_assets(

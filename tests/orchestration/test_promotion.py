@@ -13,6 +13,7 @@ from upath import UPath
 
 from ml.inference.published import Published
 from orchestration import rollback
+from orchestration.__main__ import main as command
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.retention import prune
@@ -169,7 +170,7 @@ def test_the_way_back_and_no_way_forth(
         return Published(UPath(nights.pipeline.home)).current.model("autoint").calibration_error
 
     assert calibration_error() is None  # version 2 was not evaluated; what is known of version 1 says nothing of it
-    assert rollback.main(["autoint", "1"]) == 0
+    assert rollback.main("autoint", "1") == 0
     evaluation = materialized.table("evaluation").set_index(["model", "metric"])["value"]
     assert calibration_error() == pytest.approx(evaluation["autoint", "expected_calibration_error"])
     assert "version 1 is champion again" in capsys.readouterr().out
@@ -183,7 +184,7 @@ def test_the_way_back_and_no_way_forth(
     assert check.description
     assert "not_rolled_back" in check.description
     # A person may change their mind.
-    assert rollback.main(["autoint", "2"]) == 0
+    assert rollback.main("autoint", "2") == 0
     assert nights.versions()["champion"] == "2"
 
 
@@ -200,7 +201,7 @@ def test_the_way_back_and_no_way_forth(
 def test_a_way_back_that_there_is_not(
     pipeline: Pipeline, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rollback.main(arguments) == 1
+    assert command(["rollback", *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
