@@ -6,7 +6,7 @@ The version that is left is not promoted again.
 import sys
 from collections.abc import Sequence
 
-from ml.errors import DataError
+from ml.errors import DataError, NotFoundError
 from ml.inference.locations import published_datasets
 from orchestration import run_lock
 from orchestration.assets.common import MODELS
