@@ -11,6 +11,7 @@ from dagster import AssetKey, AssetMaterialization, AssetsDefinition
 from ml.data.intake import Known
 from ml.data.ledger import KINDS, MOVIES, USERS
 from ml.errors import DataError
+from orchestration.assets.common import MODELS
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 DELIVERIES = "deliveries"  # the asset that takes in what has arrived
+PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
 RUN_PLAN = "run_plan"  # the asset that shows a plan; part of every run
 SETTINGS = "settings"  # metadata: of an asset its default launch settings, of a materialization those that it followed
 SOURCE_FILE = "source_file"  # metadata of an asset: the raw file that it is read from
@@ -177,17 +179,31 @@ class Planner:
             _counted(refused, "cannot be taken in", "cannot be taken in"),
         )
 
-    def _registry_reasons(self, model: str) -> Iterator[str]:
-        if model not in self._tracking.config.registered_models:
+    def _registry_reasons(self, name: str) -> Iterator[str]:
+        if name not in (PROMOTION, TOP_LISTS, *self._tracking.config.registered_models):
             return
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
 
-        version = RegisteredVersion(**self._storage.read_document(model))
         try:
-            if not self._tracking.is_registered(version):
-                yield f"version {version.version} is not in the registry"
+            yield from self._champion_reasons(name) if name in (PROMOTION, TOP_LISTS) else self._version_reasons(name)
         except MlflowException as error:  # the asset itself will say so
             yield f"the registry does not answer: {error}"
+
+    def _version_reasons(self, model: str) -> Iterator[str]:
+        if problem := self._tracking.problem_of(RegisteredVersion(**self._storage.read_document(model))):
+            yield problem
+
+    def _champion_reasons(self, name: str) -> Iterator[str]:
+        """What is published and the registry's record of it do not agree, of any model."""
+        for model in MODELS:
+            publication = self._tracking.publication(model)
+            if (number := publication.champion()) is None:
+                continue
+            if self._tracking.champion(model) is None:
+                yield f"version {number} of {model}, whose table is published, is not in the registry"
+            elif name == TOP_LISTS and (alias := publication.aliased()) != number:
+                at = f"is at version {alias}" if alias else "is missing"
+                yield f"the alias of {model}'s champion {at}; it is set to version {number}, whose table is published"
 
     def _tag(self, key: AssetKey, name: str) -> str | None:
         record = self._record(key)

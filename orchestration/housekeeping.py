@@ -1,19 +1,22 @@
 """Put in order what runs that died have left, before a run begins: no other one is at work then."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 
 from ml.data.intake import QUARANTINE
 from ml.inference.locations import ARCHIVE
 from orchestration import run_lock
+from orchestration.assets.common import RECIPES
 from orchestration.publication import interrupted
 from orchestration.registry import client_of, configuration, publication
 from orchestration.resources.source import RECEIVED
 from orchestration.settings import Settings
+from orchestration.tracking_config import SQLITE, database_file
+from orchestration.training import checkpoints
 
 _AT_WORK = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -31,7 +34,9 @@ def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Do all below, for the run that begins; yields a line for each thing done."""
     yield from fail_dead_runs(instance, run_id)
     yield from free_places(instance, run_id)
+    remove_locks(instance)
     yield from remove_temporary_files()
+    yield from remove_checkpoints()
     if not _registry_exists():
         return
     yield from finish_publications()
@@ -72,6 +77,24 @@ def free_places(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
             yield f"Run {run_id} has ended: its places in pools are free again"
 
 
+def remove_locks(instance: dg.DagsterInstance) -> None:
+    """Remove the lock files of runs that died."""
+
+    def ended(run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
+
+    run_lock.remove_dead(ended)
+
+
+def remove_checkpoints() -> Iterator[str]:
+    """Remove the states of interrupted trainings of recipes that there are no more."""
+    for folder in checkpoints().glob("*/*/"):
+        if folder.name not in RECIPES:
+            shutil.rmtree(folder)
+            yield f"{folder} is removed: no recipe of this name is enabled"
+
+
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that were being written when their process died."""
     home = Settings().local_home
@@ -105,4 +128,4 @@ def close_tracked_runs(instance: dg.DagsterInstance, own_run_id: str) -> Iterato
 def _registry_exists() -> bool:
     """Whether there is anything to put in order: asking a database that is not there would make it."""
     uri = configuration("any").tracking_uri
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+    return not uri.startswith(SQLITE) or database_file(uri).exists()

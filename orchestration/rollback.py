@@ -6,10 +6,11 @@ The version that is left is not promoted again.
 import sys
 from collections.abc import Sequence
 
-from ml.errors import DataError
+from ml.errors import DataError, NotFoundError
 from ml.inference.locations import published_datasets
 from orchestration import run_lock
 from orchestration.assets.common import MODELS
+from orchestration.publication import found_in_registry
 from orchestration.registered_version import ROLLED_BACK
 from orchestration.registry import client_of, configuration, publication
 from orchestration.settings import Settings
@@ -38,10 +39,13 @@ def roll_back(model: str, version: str, dataset: str) -> str:
         raise DataError(f"{model} of {dataset} has no champion")
     if left == version:
         raise DataError(f"version {version} is the champion of {model} already")
+    client, name = client_of(config), config.registered_models[model]
+    kept = version in published.archived()
+    if kept and found_in_registry(lambda: client.get_model_version(name, version)) is None:
+        raise NotFoundError(f"version {version} of {name} is not in the registry; somebody has deleted it")
     published.go_back(version)
-    name = config.registered_models[model]
-    client_of(config).set_model_version_tag(name, left, ROLLED_BACK, "true")
-    client_of(config).delete_model_version_tag(name, version, ROLLED_BACK)
+    found_in_registry(lambda: client.set_model_version_tag(name, left, ROLLED_BACK, "true"))
+    client.delete_model_version_tag(name, version, ROLLED_BACK)
     return left
 
 

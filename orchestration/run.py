@@ -21,6 +21,7 @@ from orchestration.console import Console
 from orchestration.execute import START_TAG
 from orchestration.instance import use_instance
 from orchestration.metadata import gaps_as_none
+from orchestration.registry import runs_page
 from orchestration.resources.source import RANDOM, LastSource, RawData, Split, last_source
 from orchestration.resources.storage import Storage
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -153,5 +154,5 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
     say(
         out,
         f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
-        f"http://127.0.0.1:{settings.mlflow_port}/#/experiments",
+        f"{runs_page(raw_data.dataset)}",
     )

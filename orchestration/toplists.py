@@ -191,7 +191,8 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     if lists is None:
         return metadata
     publication = tracking.publication(model)
-    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle))
+    metrics = tracking.metrics_of(lists.version)
+    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle), metrics)
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 

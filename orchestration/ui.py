@@ -14,9 +14,9 @@ from pathlib import Path
 from ml.errors import DataError
 from orchestration.instance import use_instance
 from orchestration.ports import require_free
+from orchestration.registry import runs_page, server_command
 from orchestration.resources.source import RawData, last_source
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.tracking_config import load_tracking_config
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
@@ -84,10 +84,7 @@ def _serve(settings: Settings, lock: int) -> int:
         _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
         _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon)")
         _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings.instance_home}")
-        # MLflow's own first page is about language models, and so are an experiment's in its first mode.
-        _say(
-            f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments  (switch to Model training at the top left)"
-        )
+        _say(f"MLflow   {runs_page()}")
         _say(f"Data set {_data_set()}")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
@@ -107,10 +104,7 @@ def _dagster(settings: Settings) -> list[str]:
 
 
 def _mlflow(settings: Settings) -> list[str]:
-    # The data set's name does not matter to the server: it shows all of them.
-    config = load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, "any")
-    address = ["--host", _HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", config.tracking_uri, *address]
+    return server_command("--host", _HOST, "--port", str(settings.mlflow_port))
 
 
 def _start(command: Sequence[str], log: Path, *inherited: int) -> "subprocess.Popen[bytes]":

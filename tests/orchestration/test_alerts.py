@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,7 @@ def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, tzinfo=UTC), repository_def=repository) as context,
         pytest.raises(dg.DagsterError) as raised,
     ):
         definitions.resolve_schedule_def("nightly").evaluate_tick(context)

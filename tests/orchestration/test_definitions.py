@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from ml.errors import DataError
 from orchestration.assets.common import MODELS, PAPER_MODELS
 from orchestration.definitions import build_definitions
 from orchestration.settings import PROJECT_ROOT
@@ -146,9 +148,10 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, 3, tzinfo=UTC), repository_def=repository) as context,
     ):
         [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
+    assert request.run_key == "2003-03-01T03:00:00+00:00"  # hence one run, however many daemons evaluate the tick
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
     assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": [], "checks": {}}
@@ -159,6 +162,12 @@ def test_sensors_watch_by_default_but_for_that_of_arrivals(definitions: dg.Defin
     sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or ()}
     running = dict.fromkeys(("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING)
     assert sensors == {**running, "arrivals": dg.DefaultSensorStatus.STOPPED}
+
+
+def test_a_schedule_that_is_none_is_told_by_its_variable(env: pytest.MonkeyPatch) -> None:
+    env.setenv("SCHEDULE_CRON", "nightly")
+    with pytest.raises(DataError, match="SCHEDULE_CRON='nightly': expected five cron fields"):
+        build_definitions()
 
 
 def test_schedule_is_set_by_the_environment(env: pytest.MonkeyPatch) -> None:

@@ -169,5 +169,30 @@ def test_the_pipelines_own_assets(
         patch.setattr(freshness, "SETTINGS", "none")
         assert planned().reasons == {}
         assert sorted(planned().fresh) == names
-        Tracking(raw_data=RawData(source=DATASET)).client.delete_model_version(f"{DATASET}-autoint", "1")
-        assert planned().reasons == {"autoint": "version 1 is not in the registry"}
+        tracking = Tracking(raw_data=RawData(source=DATASET))
+        tracking.client.delete_experiment(tracking.experiment_id())
+        assert planned().reasons == {}  # it is restored as soon as something is logged
+        tracking.experiment_id()
+        tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
+        tracking.client.delete_run(materialized.document("autoint_mlp")["run_id"])
+        assert planned().reasons == {
+            "autoint": "version 1 is not in the registry",
+            "autoint_mlp": "the MLflow run of version 1 was deleted",
+        }
+
+
+def test_what_a_person_changed_of_the_champions(
+    materialized: Pipeline, instance: dg.DagsterInstance, own_home: Path, tracking: Tracking
+) -> None:
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+
+    def reasons(asset: str) -> list[str]:
+        return list(planner._registry_reasons(asset))
+
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [])
+    tracking.client.delete_registered_model_alias(f"{DATASET}-autoint", "champion")
+    told = "the alias of autoint's champion is missing; it is set to version 1, whose table is published"
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [told])
+    tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
+    told = "version 1 of autoint, whose table is published, is not in the registry"
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([told], [told])

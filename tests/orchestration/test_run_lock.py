@@ -9,7 +9,13 @@ import dagster as dg
 import pytest
 
 from orchestration import run_lock
-from orchestration.housekeeping import fail_dead_runs, free_places, remove_temporary_files
+from orchestration.housekeeping import (
+    fail_dead_runs,
+    free_places,
+    remove_checkpoints,
+    remove_locks,
+    remove_temporary_files,
+)
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -126,6 +132,30 @@ def test_places_in_pools_are_freed_however_their_run_ended(
         assert {step.run_id for step in after.pending_steps} == {working.run_id}
         assert pool.claim_concurrency_slot("training", working.run_id, "autoint_mlp").is_claimed
         assert list(free_places(instance, "own")) == []
+
+
+def test_lock_files_of_runs_that_died_are_removed_and_no_others() -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    folder = Settings().local_home / "locks"
+    folder.mkdir(parents=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        statuses = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.NOT_STARTED)
+        dead, beginning = (instance.create_run_for_job(nothing, status=status).run_id for status in statuses)
+        for run_id in (dead, beginning, "of-another-instance"):
+            (folder / f"run-{run_id}").touch()
+        remove_locks(instance)
+    assert {path.name for path in folder.iterdir()} == {f"run-{beginning}", "run-of-another-instance"}
+
+
+def test_states_of_trainings_that_no_recipe_asks_for_are_removed() -> None:
+    folder = Settings().local_home / "training" / "films"
+    for name in ("autoint", "renamed"):
+        (folder / name / "0123456789abcdef").mkdir(parents=True)
+    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no recipe of this name is enabled"]
+    assert [path.name for path in folder.iterdir()] == ["autoint"]
 
 
 def test_unfinished_files_are_removed_and_no_others() -> None:
