@@ -44,6 +44,7 @@ _RULES = (
     Rule(r"DAGSTER_HOME=\S+ \.venv/bin/python -m dagster asset materialize .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
+    Rule(r"cp var/mlflow\.db .*|\.venv/bin/mlflow db upgrade .*", How.NOT_HERE),
     Rule(r"curl .*", How.HERE),
     Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
 )
