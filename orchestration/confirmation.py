@@ -4,7 +4,7 @@ Dagster shows an asset and its checks as failed from a run that planned and did 
 again. So what the last good run recorded is recorded once more, as events of no run.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 
 import dagster as dg
 from dagster import AssetCheckKey, AssetKey
@@ -15,22 +15,20 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 _EVALUATED = {Status.SUCCEEDED, Status.FAILED}
 
 
-def confirm(instance: dg.DagsterInstance, assets: Iterable[AssetKey], checks: Collection[AssetCheckKey]) -> list[str]:
+def confirm(instance: dg.DagsterInstance, assets: Sequence[AssetKey], checks: Sequence[AssetCheckKey]) -> list[str]:
     """Record again what holds of up-to-date assets, where Dagster shows a later run's failure in its place.
 
     Args:
         instance: where it is recorded.
         assets: found up to date; materialized at least once.
-        checks: all that there are.
+        checks: of these assets.
 
     Returns:
         Names of the assets that were confirmed.
     """
-    keys = list(assets)
-    confirmed = {key for key in keys if _confirm_materialization(instance, key)}
-    of_assets = [check for check in checks if check.asset_key in set(keys)]
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(of_assets)
-    for check in of_assets:
+    confirmed = {key for key in assets if _confirm_materialization(instance, key)}
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    for check in checks:
         record = latest.get(check)
         if record and record.status is Status.PLANNED and _confirm_check(instance, check):
             confirmed.add(check.asset_key)

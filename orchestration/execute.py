@@ -12,7 +12,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from orchestration.assets.common import MODELS, PAPER_MODELS
-from orchestration.definitions import build_definitions
+from orchestration.definitions import build_definitions, definitions_of
 from orchestration.freshness import Planner
 from orchestration.instance import use_instance
 from orchestration.jobs import JOB_OF_SPLIT, SELECTIONS
@@ -25,7 +25,7 @@ CODE_LOCATION, _REPOSITORY = "movie_recommender", "__repository__"
 
 def pipeline_job(name: str) -> dg.JobDefinition:
     """A job, as child processes load it again."""
-    return build_definitions().resolve_job_def(name)
+    return definitions_of(name).resolve_job_def(name)
 
 
 def main(*arguments: str) -> int:

@@ -39,10 +39,12 @@ class Plan:
     Attributes:
         reasons: by asset that is made anew, why; in the order of the graph.
         fresh: assets that stay as they are.
+        checks: names of the checks of assets that stay, by asset.
     """
 
     reasons: Mapping[str, str]
     fresh: tuple[str, ...]
+    checks: Mapping[str, list[str]]
 
     @property
     def selection(self) -> list[AssetKey]:
@@ -52,7 +54,8 @@ class Plan:
     @property
     def ops(self) -> dict[str, Any]:
         """Configuration by which a run shows the plan."""
-        return {RUN_PLAN: {"config": {"reasons": dict(self.reasons), "fresh": list(self.fresh)}}}
+        config = {"reasons": dict(self.reasons), "fresh": list(self.fresh), "checks": dict(self.checks)}
+        return {RUN_PLAN: {"config": config}}
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,11 @@ class Planner:
             if reason:
                 stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
         fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
-        return Plan({key.to_user_string(): reason for key, reason in stale.items()}, fresh)
+        reasons = {key.to_user_string(): reason for key, reason in stale.items()}
+        return Plan(reasons, fresh, {name: checks for name in fresh if (checks := self._checks(name))})
+
+    def _checks(self, asset: str) -> list[str]:
+        return sorted(check.name for check in self._graph.get(AssetKey(asset)).check_keys)
 
     def _reasons(
         self, definition: AssetsDefinition, stale: Collection[AssetKey], forced: Collection[str]

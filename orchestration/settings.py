@@ -25,14 +25,6 @@ def _plain_home(value: str) -> str:
     return value
 
 
-def _cron(value: str) -> str:
-    from dagster._utils.schedules import is_valid_cron_string  # noqa: PLC0415 - only here, and not public
-
-    if not is_valid_cron_string(value):
-        raise ValueError("expected five cron fields, such as '0 3 * * *'")
-    return value
-
-
 def _timezone(value: str) -> str:
     if value not in available_timezones():
         raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
@@ -77,9 +69,7 @@ class Settings(BaseSettings):
         default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
     )
     serving_yaml: _Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
-    schedule_cron: Annotated[str, AfterValidator(_cron)] = Field(
-        default="0 3 * * *", description="When the nightly run starts."
-    )
+    schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
     schedule_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="Time zone of schedule_cron."
     )

@@ -12,8 +12,10 @@ from scipy import sparse
 from upath import UPath
 
 from ml.errors import NotFoundError
+from ml.files import read_parquet
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
+from ml.inference.purposes import default_model
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import Method, SearchReport, search, search_by_brute_force
 from ml.inference.toplists import MISSING, TopLists, cut
@@ -159,7 +161,7 @@ def get_recommendations(
     user_id: int,
     year: int,
     month: int,
-    model: str,
+    model: str | None = None,
     top_k: int = 10,
     *,
     home: str | Path = "var",
@@ -171,7 +173,8 @@ def get_recommendations(
         user_id: who.
         year: of the imagined rating.
         month: of the imagined rating, 1-12.
-        model: name of a published model, such as ``autoint``.
+        model: name of a published model, such as ``autoint``; default: the one that finds best what a user will watch
+            next (``ml.inference.purposes``).
         top_k: how many movies.
         home: the pipeline's home, a directory or fsspec URL.
         dataset: the data set's name; may be left out where only one is published.
@@ -179,18 +182,31 @@ def get_recommendations(
     Raises:
         NotFoundError: an unknown user, year, month, model or data set; the message says which are known.
     """
+    if model is None:
+        place = UPath(home)
+        model = default_model(place, chosen_dataset(place, dataset))
     return load_recommender(str(home), model, dataset).recommend(user_id, year, month, top_k)
 
 
-@lru_cache(maxsize=8)
 def load_recommender(home: str, model: str, dataset: str | None = None) -> Recommender:
-    """A published model, ready to recommend; kept in memory. Arguments and errors as above."""
+    """A published model, ready to recommend; in memory until another is published. Arguments and errors as above."""
     place = UPath(home)
     dataset = chosen_dataset(place, dataset)
     models = published_models(place, dataset)
     if model not in models:
         raise NotFoundError(f"no model {model!r} of data set {dataset!r} is published; there are {', '.join(models)}")
-    bundle = ModelBundle.load(bundle_path(place, dataset, model))
-    with (tables_directory(place, dataset) / "ratings.parquet").open("rb") as file:
-        ratings = pd.read_parquet(file, columns=["user_id", "movie_id"])
-    return Recommender(Scorer(bundle), ratings)
+    files = bundle_path(place, dataset, model), tables_directory(place, dataset) / "ratings.parquet"
+    return _loaded(*files, *(_stamp(file) for file in files))
+
+
+def _stamp(file: UPath) -> tuple[float, int]:
+    """Changes whenever the file is replaced."""
+    stat = file.stat()
+    return stat.st_mtime, stat.st_size
+
+
+@lru_cache(maxsize=8)
+def _loaded(bundle: UPath, ratings: UPath, *stamps: tuple[float, int]) -> Recommender:
+    """What the files hold; the stamps tell their versions apart."""
+    table = read_parquet(ratings, ["user_id", "movie_id"])
+    return Recommender(Scorer(ModelBundle.load(bundle)), table)

@@ -19,6 +19,7 @@ class RunPlanConfig(LaunchConfig):
 
     reasons: dict[str, str] = Field(default={}, description="Assets that the run makes anew, and why.")
     fresh: list[str] = Field(default=[], description="Assets that stay as they are.")
+    checks: dict[str, list[str]] = Field(default={}, description="Names of the checks of assets that stay, by asset.")
 
 
 _FIRST = {"dagster/priority": "1"}  # shown before anything else happens
@@ -47,8 +48,8 @@ def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.Mat
     else:
         summary = f"Nothing has changed: all {total} assets stay as they are."
     context.log.info(summary)
-    graph = context.repository_def.asset_graph
-    confirmed = confirm(context.instance, map(dg.AssetKey, config.fresh), graph.asset_check_keys)
+    checks = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, names in config.checks.items() for name in names]
+    confirmed = confirm(context.instance, [dg.AssetKey(asset) for asset in config.fresh], checks)
     if confirmed:
         context.log.info(f"Confirmed, since a run failed before it got there: {', '.join(confirmed)}")
     rows = pd.DataFrame({"asset": list(config.reasons), "made anew because": list(config.reasons.values())})

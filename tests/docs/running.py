@@ -40,7 +40,7 @@ _RULES = (
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make (ui|app|serve)", How.SERVER),
     Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
-    Rule(r"\.venv/bin/python -m ml recommend .*", How.HERE),
+    Rule(r"\.venv/bin/python -m (app|ml) recommend .*", How.HERE),
     Rule(r"DAGSTER_HOME=\S+ \.venv/bin/python -m dagster asset materialize .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),

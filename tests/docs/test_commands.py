@@ -100,7 +100,6 @@ def in_home(text: str, variables: Mapping[str, str]) -> str:
         .replace("$PWD/var", variables["PIPELINE_HOME"])
         .replace("VERSION=3", "VERSION=1")
     )
-    text = text.replace("-m ml recommend", f"-m ml recommend --home {variables['PIPELINE_HOME']}")
     text = text.replace("top_k=10)", f"top_k=10, home={variables['PIPELINE_HOME']!r})")
     for documented, name in DOCUMENTED_PORTS.items():
         text = text.replace(f":{documented}", f":{variables[name]}").replace(

@@ -86,7 +86,9 @@ def test_nothing_is_made_again_without_a_change(ledger: dg.DagsterInstance, raw_
     assert found.reasons == {}
     assert found.fresh == ("numbers", "doubled", "halved")
     assert [key.to_user_string() for key in found.selection] == ["run_plan"]
-    assert found.ops == {"run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"]}}}
+    assert found.ops == {
+        "run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"], "checks": {}}}
+    }
 
 
 def test_a_forced_asset_takes_those_after_it_along(ledger: dg.DagsterInstance, raw_data: RawData) -> None:

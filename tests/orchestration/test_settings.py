@@ -135,7 +135,6 @@ def test_the_users_directory_is_expanded_where_no_shell_does(
         ("SERVE_PORT", "70000", "less than or equal to 65535"),
         ("DAGSTER_PORT", "0", "greater than or equal to 1"),
         ("SCHEDULE_TIMEZONE", "UTC+2", "such as UTC or Europe/Berlin"),
-        ("SCHEDULE_CRON", "nightly", "five cron fields"),
         ("PIPELINE_HOME", "/tmp/what?", "without '?'"),
     ],
 )

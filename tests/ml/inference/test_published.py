@@ -1,6 +1,8 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import pandas as pd
 import pytest
 from upath import UPath
@@ -9,6 +11,8 @@ from ml.errors import DataError, NotFoundError
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import archived_bundle_path, bundle_path, tables_directory, top_lists_path
 from ml.inference.published import Published
+from ml.inference.recommend import get_recommendations, load_recommender
+from tests.ml.models.reference import randomize
 from tests.published_home import DATASET, MOMENT, publish, write_tables
 
 
@@ -154,3 +158,19 @@ def test_models_without_their_tables_are_refused_with_what_is_missing(home: Path
     (home / "tables" / DATASET / "users.parquet").unlink()
     with pytest.raises(DataError, match=r"users\.parquet.*make run"):
         Published(UPath(home))
+
+
+def test_a_recommendation_is_by_the_champion_of_the_moment(
+    home: Path, ratings: pd.DataFrame, bundle: ModelBundle
+) -> None:
+    first = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert load_recommender(str(home), "autoint") is load_recommender(str(home), "autoint")
+    network = keras.models.clone_model(bundle.network)
+    randomize(network, scale=0.4)
+    publish(home, "autoint", "4", replace(bundle, network=network), ratings)
+    second = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert first["score"].tolist() != second["score"].tolist()
+    rated = pd.DataFrame({"user_id": 1, "movie_id": second["movie_id"], "rating": 5, "timestamp": 0})
+    write_tables(home, {"ratings": pd.concat([ratings, rated])})
+    third = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert not set(third["movie_id"]) & set(second["movie_id"])
