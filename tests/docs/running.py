@@ -45,6 +45,7 @@ _RULES = (
     Rule(r"\.venv/bin/python -m (app|ml) recommend .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
+    Rule(r"cp var/mlflow\.db .*|\.venv/bin/mlflow db upgrade .*", How.NOT_HERE),
     Rule(r"curl .*", How.HERE),
     Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
 )
