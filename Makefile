@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-temporal paper tune rollback ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
+.PHONY: help run run-temporal paper tune rollback withdraw ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ paper: $(READY) ## AutoInt as its paper trains and measures it, three seeds
 
 rollback: $(READY) ## go back to an earlier champion and its tables, MODEL=<name> VERSION=<number> [DATASET=<name>]
 	@$(BIN)/python -m orchestration.rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
+
+withdraw: $(READY) ## undo a delivery, DELIVERY=<number> [DATASET=<name>]; without a number, list them
+	@$(BIN)/python -m orchestration.withdraw '$(DELIVERY)' '$(DATASET)'
 
 tune: $(READY) ## try settings of a recipe, RECIPE=<name> [TRIALS=20]; the same command goes on
 	@$(BIN)/python -m orchestration.tune '$(RECIPE)' '$(TRIALS)'

@@ -19,7 +19,7 @@ from ml.training.search import PARTS, SearchRange, Space, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
-_NAME = r"^[a-z][a-z0-9_]*$"
+_NAME = r"[a-z][a-z0-9_]{,63}"  # names files
 _COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "numbers": schema.NUMBERS}
 
 
@@ -103,8 +103,8 @@ class RecipeBook(BaseModel):
     @classmethod
     def _some_are_enabled(cls, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
         for name in recipes:
-            if not re.match(_NAME, name):
-                raise ValueError(f"recipe name {name!r}; expected small letters, digits and underscores")
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"recipe name {name!r}; expected small letters, digits and underscores, 64 at most")
         if not any(recipe.enabled for recipe in recipes.values()):
             raise ValueError("at least one recipe must be enabled")
         return recipes

@@ -14,6 +14,7 @@ from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.checks import blocking_by_model, require, together
 from orchestration.code_versions import code_version
 from orchestration.freshness import SETTINGS
+from orchestration.metadata import figures
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from orchestration.resources.tracking import Tracking
@@ -61,7 +62,7 @@ class _Table:
 def monthly_top10(
     context: dg.AssetExecutionContext, config: SearchConfig, storage: Storage, tracking: Tracking
 ) -> Iterator[Any]:
-    """Ten unseen movies for every user in each chosen month, by each model's champion; publishes nothing."""
+    """Up to ten unseen movies for every user in each chosen month, by each model's champion; publishes nothing."""
     months = context.partition_keys
     champions = _champions(tracking)
     ranking = config.ranking(storage.read_table("ratings"), *map(_moment, months))
@@ -107,7 +108,7 @@ def _tables(
     before: Lists | None = None
     for month, (lists, _) in zip(months, ranked, strict=True):
         file = f"{_FOLDER}/top10_{lists.version.model}_{month}.parquet"
-        changes = {"slots_changed": slots_changed(before.table, lists.table)} if before else {}
+        changes = figures({"slots_changed": slots_changed(before.table, lists.table)} if before else {})
         shown = lists.described(storage.tables / file, seconds_of_run=lists.seconds, **changes)
         tables.append(_Table(file, as_parquet(lists.table), shown))
         before = lists

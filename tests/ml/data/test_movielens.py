@@ -162,16 +162,16 @@ MALFORMED = {
     "control byte": ("movies.dat", [MOVIES[0], b"2::Br\x07ss (1995)::War"], 2, "'byte 0x07'", "Latin-1 or UTF-8 text"),
     "null byte": ("ratings.dat", [*RATINGS, b"\x001::1::1::1"], 4, "'byte 0x00'", "Latin-1 or UTF-8 text"),
     "tab": ("users.dat", [USERS[0], b"2::M::1::0::\t"], 2, "'byte 0x09'", "Latin-1 or UTF-8 text"),
-    "byte without a letter": ("movies.dat", [MOVIES[0], b"2::Br\x85ss (1995)::War"], 2, "'byte 0x85'", "Latin-1 or UTF-8"),
-    "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 or UTF-8 text"),
+    "byte without a letter": ("movies.dat", [MOVIES[0], b"2::Br\x85ss (1995)::War"], 2, "0x85'", "Latin-1 or UTF-8"),
+    "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 or UTF-8"),
     "byte order mark, not at the start": ("users.dat", [USERS[0], b"\xef\xbb\xbf" + USERS[1]], 2, "2'", "user_id as a"),
-    "byte order mark before Latin-1": ("movies.dat", [b"\xef\xbb\xbf" + MOVIES[0], MOVIES[1]], 2, "0xe9'", "UTF-8 text"),
+    "byte order mark before Latin-1": ("movies.dat", [b"\xef\xbb\xbf" + MOVIES[0], MOVIES[1]], 2, "0xe9'", "UTF-8"),
     "both encodings": ("movies.dat", [*MOVIES, FOREST], 4, "'4::Forêt (1931)::War'", "Latin-1 as in other lines"),
     "control character in UTF-8": ("movies.dat", [FOREST, b"2::B\xc2\x85 (1931)::War"], 2, "0xc2'", "without control"),
     "replacement character": ("movies.dat", ["1::For\ufffdt (1931)::War".encode()], 1, "0xef'", "without control"),
-    "line past all bounds": ("movies.dat", [MOVIES[0], b"2::" + b"x" * 2_000_000 + b" (1995)::War"], 2, "xx…'", "65,536"),
+    "line past all bounds": ("movies.dat", [MOVIES[0], b"2::" + 2_000_000 * b"x" + b" (1995)::"], 2, "xx…'", "65,536"),
     "title: year alone": ("movies.dat", [MOVIES[0], b"2:: (1995)::War"], 2, "' (1995)'", "ends in its year"),
-    "title: other digits": ("movies.dat", ["2::Brass (\u0661\u0669\u0669\u0665)::War".encode()], 1, ")'", "ends in its"),
+    "title: other digits": ("movies.dat", ["2::Brass (\u0661\u0669\u0669\u0665)::War".encode()], 1, ")'", "ends in"),
 }  # fmt: skip
 
 
