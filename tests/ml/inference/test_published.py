@@ -46,6 +46,18 @@ def test_live_list_is_the_tables(home: Path) -> None:
     assert live["movie_id"].tolist() == model.lists.of(1)["movie_id"].tolist()
 
 
+def test_who_has_rated_every_movie_has_an_empty_list(home: Path) -> None:
+    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table[table["user_id"] != 1].to_parquet(path, index=False)
+    model = Published(UPath(home)).current.model("autoint")
+    assert model.list_of(1).empty
+    assert list(model.list_of(1).columns) == list(model.list_of(2).columns)
+    assert len(model.list_of(2)) == 10
+    with pytest.raises(NotFoundError, match="unknown user_id 99999; there are lists of"):
+        model.list_of(99_999)
+
+
 def test_scores_are_chances_only_where_the_last_run_found_them_calibrated(home: Path) -> None:
     models = Published(UPath(home)).current.models
     assert [model.scores_are_chances for model in models.values()] == [True, False]
