@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .PHONY: help run run-temporal paper tune rollback withdraw ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,25 +18,25 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 run: $(READY) ## raw ratings to top-10 tables: all that has changed; RETRAIN=1 trains every model anew
-	@$(BIN)/python -m orchestration.run random $(if $(RETRAIN),--retrain)
+	@$(BIN)/python -m orchestration run random $(if $(RETRAIN),--retrain)
 
 run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
-	@$(BIN)/python -m orchestration.run temporal
+	@$(BIN)/python -m orchestration run temporal
 
 paper: $(READY) ## AutoInt as its paper trains and measures it, three seeds
-	@$(BIN)/python -m orchestration.paper
+	@$(BIN)/python -m orchestration paper
 
 rollback: $(READY) ## go back to an earlier champion and its tables, MODEL=<name> VERSION=<number> [DATASET=<name>]
-	@$(BIN)/python -m orchestration.rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
+	@$(BIN)/python -m orchestration rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
 
 withdraw: $(READY) ## undo a delivery, DELIVERY=<number> [DATASET=<name>]; without a number, list them
-	@$(BIN)/python -m orchestration.withdraw '$(DELIVERY)' '$(DATASET)'
+	@$(BIN)/python -m orchestration withdraw '$(DELIVERY)' '$(DATASET)'
 
 tune: $(READY) ## try settings of a recipe, RECIPE=<name> [TRIALS=20]; the same command goes on
-	@$(BIN)/python -m orchestration.tune '$(RECIPE)' '$(TRIALS)'
+	@$(BIN)/python -m orchestration tune '$(RECIPE)' '$(TRIALS)'
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both
-	@$(BIN)/python -m orchestration.ui
+	@$(BIN)/python -m orchestration ui
 
 app: $(READY) ## look one user up, in the browser
 	@$(BIN)/python -m app.web

@@ -19,7 +19,7 @@ from ml.evaluation import stability
 from ml.inference.shortlist import Method
 from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import preview
-from orchestration.progress import progress_reporter
+from orchestration.progress import StepContext, progress_reporter
 from orchestration.promotion import Verdict
 from orchestration.registered_version import ROLLED_BACK, RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet
@@ -193,7 +193,8 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     if lists is None:
         return metadata
     publication = tracking.publication(model)
-    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle))
+    metrics = tracking.metrics_of(lists.version)
+    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle), metrics)
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 
@@ -207,7 +208,10 @@ def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
 
 
 def rank(
-    context: dg.AssetExecutionContext, tracking: Tracking, version: RegisteredVersion, ranking: Ranking
+    context: StepContext,
+    tracking: Tracking,
+    version: RegisteredVersion,
+    ranking: Ranking,
 ) -> list[tuple[Lists, Finding]]:
     """Rank by a version: its lists at each moment, with their audit.
 

@@ -1,15 +1,13 @@
-"""Undo a delivery that was taken in: ``python -m orchestration.withdraw [NUMBER [DATASET]]``.
+"""Undo a delivery that was taken in: ``make withdraw DELIVERY=3 [DATASET=ml-1m]``; without a number it lists them.
 
-``make withdraw DELIVERY=3 [DATASET=ml-1m]``; without a number it lists the deliveries. The next run makes everything
-from the rest.
+The next run makes everything from the rest.
 """
 
 import sys
-from collections.abc import Sequence
 
 from ml.data.intake import Intake, Known
 from ml.data.ledger import Ledger
-from ml.errors import DataError, NotFoundError
+from ml.errors import DataError
 from ml.files import read_parquet
 from ml.inference.locations import tables_directory
 from orchestration import run_lock
@@ -17,24 +15,19 @@ from orchestration.resources.source import RECEIVED
 from orchestration.settings import Settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Withdraw, or list; gives the exit status."""
-    number, dataset = [*arguments, "", ""][:2]
-    try:
-        dataset = _chosen(dataset)
-        intake = Intake(Settings().incoming / dataset, Settings().local_home / RECEIVED / dataset)
-        if not number:
-            sys.stdout.write(listing(intake.ledger))
-            return 0
-        if not (number.isascii() and number.isdecimal()):
-            raise DataError(f"DELIVERY={number!r}; expected a number as make withdraw lists them")
-        with run_lock.turn() as turn:
-            for _ in turn:
-                raise DataError("a run is at work; try again when it has ended (make ui shows it)")
-            ledger = intake.withdraw(int(number), _known(dataset))
-    except (DataError, NotFoundError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+def main(number: str = "", dataset: str = "") -> int:
+    """Withdraw, or list; gives the exit status. Raises DataError and NotFoundError."""
+    dataset = _chosen(dataset)
+    intake = Intake(Settings().incoming / dataset, Settings().local_home / RECEIVED / dataset)
+    if not number:
+        sys.stdout.write(listing(intake.ledger))
+        return 0
+    if not (number.isascii() and number.isdecimal()):
+        raise DataError(f"DELIVERY={number!r}; expected a number as make withdraw lists them")
+    with run_lock.turn() as turn:
+        for _ in turn:
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+        ledger = intake.withdraw(int(number), _known(dataset))
     file = ledger.entries[int(number) - 1].file
     sys.stdout.write(f"{dataset}: {file} counts no more; make run RETRAIN=1 makes everything from the rest\n")
     return 0
@@ -68,7 +61,3 @@ def _known(dataset: str) -> Known:
         for kind, column in (("users", "user_id"), ("movies", "movie_id"))
     )
     return Known(users, movies)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from ml.data.synthetic import SMALL, write_synthetic
-from orchestration import run_lock, withdraw
+from orchestration import run_lock
+from orchestration.__main__ import main
 from orchestration.definitions import build_definitions
 from orchestration.freshness import DELIVERIES, Planner
 from orchestration.resources.source import RawData
@@ -47,9 +48,9 @@ def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[st
         deliver(data, "ratings-2020-05-01.dat", f"{user}::{movie}::1::1588291200")  # meant for 2002
         night(instance, data)
         assert table(data, "interactions")["rating_year"].max() == 2020
-        assert withdraw.main([]) == 0
+        assert main(["withdraw"]) == 0
         assert capsys.readouterr().out == "     1  intake    1  ratings  2020-05-01          1 rows\n"
-        assert withdraw.main(["1"]) == 0
+        assert main(["withdraw", "1"]) == 0
         assert "make run RETRAIN=1" in capsys.readouterr().out
         planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=str(data)))
         up_to_tables = dg.AssetSelection.assets("interactions").upstream().required_multi_asset_neighbors()
@@ -57,7 +58,7 @@ def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[st
         night(instance, data)
         for name, expected in before.items():
             pd.testing.assert_frame_equal(table(data, name), expected)
-        assert withdraw.main([]) == 0
+        assert main(["withdraw"]) == 0
         assert capsys.readouterr().out.endswith("1 rows  withdrawn\n")
 
 
@@ -69,17 +70,17 @@ def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_nothing_to_withdraw(data: Path, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert withdraw.main(arguments) == 1
+    assert main(["withdraw", *arguments]) == 1
     assert text in capsys.readouterr().err
 
 
 def test_wrong_numbers_and_a_run_at_work_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data.parent / "home" / "received" / NAME).mkdir(parents=True)
-    assert withdraw.main([]) == 0
+    assert main(["withdraw"]) == 0
     assert capsys.readouterr().out == "nothing was delivered\n"
     for number in ("x", "-1", "²"):
-        assert withdraw.main([number]) == 1
+        assert main(["withdraw", number]) == 1
         assert f"DELIVERY={number!r}; expected a number" in capsys.readouterr().err
     with run_lock.step():
-        assert withdraw.main(["1"]) == 1
+        assert main(["withdraw", "1"]) == 1
     assert "a run is at work" in capsys.readouterr().err

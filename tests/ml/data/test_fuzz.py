@@ -17,7 +17,7 @@ from ml.data.synthetic import SMALL, write_synthetic
 from ml.errors import DataError
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 
-QUICK, MANY = 60, 3000  # mutations of each file
+QUICK, MANY = 60, 1500  # mutations of each file
 LINES = 12
 DAY = dt.date(2003, 4, 30)
 FILES = ("users.dat", "movies.dat", "ratings.dat")
