@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ml.errors import DataError
+
 Side = Literal["user", "movie", "context"]
 
 
@@ -41,6 +43,7 @@ NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions
 LABEL = "label"
 DELIVERY = "delivery"  # of an interaction: number of the delivery that its rating came with; 0 for the base files
 ORIGIN: tuple[str, ...] = (DELIVERY, "first_delivery")  # the latter of its user's first rating of the movie
+LARGEST_ID = 2**31 - 1  # of a user or a movie: a whole number from 0 to this, since tables keep ids as int32
 LIKED_RATING = 4  # a rating of at least this is a positive label
 
 # Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
@@ -92,6 +95,14 @@ NO_GENRE = "no"
 def decade_of(year: int) -> str:
     """The decade's name, e.g. ``"1990s"`` for 1995."""
     return f"{year // 10 * 10}s"
+
+
+def parse_id(text: str) -> int:
+    """The id of a user or a movie that somebody typed. Raises DataError."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))
+    if not is_number or int(text) > LARGEST_ID:
+        raise DataError(f"{text!r} is no id; expected a whole number from 0 to {LARGEST_ID}")
+    return int(text)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Execute a job once in this process and its children.
 
-``python -m orchestration execute SOURCE SPLIT RUN_TAG [--retrain] [--seed SEED]``. What has not changed since it was
+``python -m orchestration execute SOURCE SPLIT RUN_TAG`` with options. What has not changed since it was
 last made is left as it is, except on the paper's split, whose job runs whole.
 """
 
@@ -12,6 +12,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from orchestration.assets.common import MODELS, PAPER_MODELS
+from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.definitions import build_definitions, definitions_of
 from orchestration.freshness import Planner
 from orchestration.instance import use_instance
@@ -33,11 +34,13 @@ def main(*arguments: str) -> int:
     given = _parser().parse_args(arguments)
     use_instance()
     raw_data = RawData(source=given.source, split=given.split)
-    job = JOB_OF_SPLIT[given.split]
+    job = MONTHLY_RECOMMENDATIONS if given.months else JOB_OF_SPLIT[given.split]
     settings: dict[str, Any] = {"retrain": True} if given.retrain else {}
     if given.seed is not None:
         settings["training"] = {"seed": given.seed}
     selection, ops = None, {model: {"config": settings} for model in _models(given.split) if settings}
+    if given.months:
+        ops = {RANK_MONTHS: {"config": dict(zip(("first", "last"), given.months, strict=True))}}
     with dg.DagsterInstance.get() as instance:
         if job in SELECTIONS:
             graph = build_definitions().resolve_asset_graph()
@@ -81,5 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("source", "split", "start_tag"):
         parser.add_argument(name)
     parser.add_argument("--retrain", action="store_true", help="train every model even if nothing has changed")
+    parser.add_argument("--months", nargs=2, help="rank for this first to this last month instead")
     parser.add_argument("--seed", type=int, help="of the trainings, in place of the recipes' own")
     return parser

@@ -1,19 +1,27 @@
 """Ports that servers listen on."""
 
+import errno
 import socket
 
 from ml.errors import DataError
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A socket bound to an address. Raises DataError naming the setting where the address cannot be had."""
-    bound = socket.socket()
+    """A socket bound to an address, of IPv4 or IPv6. Raises DataError naming the setting where it cannot be had."""
+    try:
+        # Without the port, of which it would take the last 16 bits.
+        family, kind, protocol, _, (address, _, *scope) = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise DataError(f"{host} port {port} is no address ({error}); set {setting}") from error
+    bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
-    except OSError as error:
+        bound.bind((address, port, *scope))
+    except (OSError, OverflowError) as error:
         bound.close()
-        raise DataError(f"port {port} is in use; stop what uses it or set {setting} ({error})") from error
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise DataError(f"port {port} is in use; stop what uses it or set {setting} ({error})") from error
+        raise DataError(f"{host} port {port} cannot be listened on ({error}); set {setting}") from error
     return bound
 
 

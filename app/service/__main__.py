@@ -3,9 +3,11 @@
 import sys
 
 import uvicorn
+from fastapi import FastAPI
 
 from app.service.api import create_app
 from app.service.config import load_serving_config
+from app.service.limits import CONNECTIONS, BoundedProtocol
 from ml.errors import DataError
 from orchestration.ports import listen
 from orchestration.settings import Settings
@@ -13,18 +15,33 @@ from orchestration.settings import Settings
 
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM; gives the exit status."""
-    settings = Settings()
     try:
+        settings = Settings()
         config = load_serving_config()
-        listening = listen(settings.serve_host, settings.serve_port, "SERVE_PORT")
+        listening = listen(settings.serve_host, settings.serve_port, "SERVE_HOST or SERVE_PORT")
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     app = create_app(settings.home, settings.serve_dataset, config)
-    sys.stderr.write(f"REST service  http://{settings.serve_host}:{settings.serve_port}  (its description: /docs)\n")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-    server.run([listening])
+    host = f"[{settings.serve_host}]" if ":" in settings.serve_host else settings.serve_host
+    sys.stderr.write(f"REST service  http://{host}:{settings.serve_port}  (its description: /docs)\n")
+    server_of(app).run([listening])
     return 0
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """A server that no client can keep busy for long."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            limit_concurrency=CONNECTIONS,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import orjson
 import pandas as pd
 from fastapi import FastAPI, Path, Query, Request
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from upath import UPath
 
 from app.service import problems
 from app.service.arms import arm_of
 from app.service.config import ServingConfig
+from app.service.limits import BoundedBody, max_body_bytes
 from app.service.log import make_logger
 from app.service.metrics import Metrics
 from app.service.middleware import FACTS, Observed
@@ -32,9 +34,11 @@ from app.service.schemas import (
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
+from ml.inference.purposes import SENTENCES, Purpose
 
 _JSON = "application/json"
-_SCORE_ERRORS = problems.documented(400, 404, 422, 503)
+_DOCS = "/docs"
+_SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
 _DESCRIPTION = """Top lists and scores of the recommender's published models. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents; every answer has an `X-Request-ID`, which is the
 request's where that is sent."""
@@ -58,8 +62,18 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         yield
         await asyncio.to_thread(state.stop)
 
-    app = FastAPI(title="Movie recommender", version="1", description=_DESCRIPTION, lifespan=lifespan)
+    # Swagger UI from the package, not from a CDN; Redoc would still fetch a picture from one.
+    app = FastAPIOffline(
+        docs_url=_DOCS,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # which would send the description to swagger.io
+        title="Movie recommender",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+    )
     app.state.recommender = state
+    app.add_middleware(BoundedBody, max_bytes=max_body_bytes(config.max_pairs))
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     problems.install(app)
     _add_recommendations(app, state, metrics)
@@ -85,8 +99,10 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
         """From the nightly table where it has the month and the length, else scored live."""
         asked: ListQuery = query
         serving = state.serving
-        arm = arm_of(state.config.experiment, user_id) if asked.model is None else None
-        chosen = state.arm_model(arm.model, serving) if arm else serving.model(str(asked.model))
+        experiment = state.config.experiment if asked.model is None else None
+        arm = arm_of(experiment, user_id) if experiment else None
+        name = asked.model or serving.snapshot.default
+        chosen = state.arm_model(arm.model, serving) if arm else serving.model(name)
         lists = chosen.model.lists
         moment = (asked.year, asked.month) if asked.year and asked.month else lists.moment
         is_table = moment == lists.moment and asked.k <= chosen.longest
@@ -99,13 +115,13 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
             "year": moment[0],
             "month": moment[1],
             "source": "table" if is_table else "live",
-            "arm": {"experiment": state.config.experiment.name, "model": arm.model} if arm else None,
+            "arm": {"experiment": experiment.name, "model": arm.model} if experiment and arm else None,
         }
         facts = ("user_id", "model", "model_version", "source")
         request.scope[FACTS].update({name: about[name] for name in facts}, arm=arm.model if arm else None, k=asked.k)
-        if arm:
-            request.scope[FACTS]["experiment"] = state.config.experiment.name
-            metrics.assignments.labels(state.config.experiment.name, arm.model).inc()
+        if experiment and arm:
+            request.scope[FACTS]["experiment"] = experiment.name
+            metrics.assignments.labels(experiment.name, arm.model).inc()
         return Response(b'%s,"items":[%s]}' % (orjson.dumps(about)[:-1], b",".join(items)), media_type=_JSON)
 
 
@@ -139,9 +155,16 @@ def _add_scores(app: FastAPI, state: State) -> None:
 def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
     @app.get("/models", responses=problems.documented(503), summary="What is published")
     async def models() -> Models:
-        """The champions, with the version and month of their tables."""
-        snapshot = state.serving.snapshot
-        return Models(dataset=snapshot.dataset, models=[_described(each) for each in state.serving.models.values()])
+        """The champions, with what each is for, and the version and month of its table."""
+        serving = state.serving
+        snapshot = serving.snapshot
+        described = [_described(each, snapshot.purposes[name]) for name, each in serving.models.items()]
+        return Models(dataset=snapshot.dataset, default=snapshot.default, models=described)
+
+    @app.get("/", include_in_schema=False)
+    async def root(request: Request) -> Response:
+        """Whoever looks first finds the description."""
+        return RedirectResponse(request.scope.get("root_path", "") + _DOCS)
 
     @app.get("/healthz", summary="Whether the process lives")
     async def health() -> Health:
@@ -164,11 +187,12 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _described(prepared: PreparedModel) -> ModelAnswer:
+def _described(prepared: PreparedModel, purpose: Purpose) -> ModelAnswer:
     model = prepared.model
     bundle = model.live.recommender.scorer.bundle
     return ModelAnswer(
         model=model.name,
+        purpose=SENTENCES[purpose],
         model_version=model.version,
         year=model.lists.year,
         month=model.lists.month,

@@ -45,7 +45,11 @@ class ServingConfig(BaseModel):
     max_k: int = Field(ge=1, description="Longest list.")
     max_pairs: int = Field(ge=1, description="Pairs in one request to /score.")
     max_queue: int = Field(ge=1, description="Requests that may wait to be scored live; further ones get status 503.")
-    experiment: Experiment
+    experiment: Experiment | None = Field(
+        default=None,
+        description="Which model answers a user when the request names none; without it, the published one that is "
+        "best for finding what a user will watch next.",
+    )
 
 
 def load_serving_config(path: Path | None = None) -> ServingConfig:

@@ -1,5 +1,6 @@
 """Structured log: JSON lines on standard output."""
 
+import json
 import sys
 from typing import Any
 
@@ -22,4 +23,11 @@ def make_logger() -> Any:
 
 
 def _serialized(event: Any, **_: Any) -> bytes:
-    return orjson.dumps(event, default=str)
+    """In ASCII, for what comes from outside may hold what a terminal obeys or a reader takes for the end of a line."""
+    try:
+        line = orjson.dumps(event, default=str)
+    except TypeError:  # half a surrogate pair, which is no Unicode text
+        line = b""
+    if not line or not line.isascii():
+        line = json.dumps(event, default=str).encode("ascii")
+    return line.replace(b"\x7f", rb"\u007f")

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.service.metrics import Metrics
 from app.service.problems import problem
 
-_ID = re.compile(rb"^[\w.-]{1,64}$")
+_ID = re.compile(rb"[\w.-]{1,64}")
+_LONGEST_PATH = 256  # in the log
 _FAILED = "the service failed; its log has the error under this answer's X-Request-ID"
 FACTS = "recommender.facts"  # in the scope: what an endpoint says of its answer
 
@@ -48,7 +49,7 @@ class Observed:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            self._logger.exception("failed", request_id=request_id.decode(), path=scope["path"])
+            self._logger.exception("failed", request_id=request_id.decode(), path=scope["path"][:_LONGEST_PATH])
             if not begun:
                 await problem(Request(scope), 500, _FAILED)(scope, receive, send_with_id)
         finally:
@@ -61,7 +62,7 @@ class Observed:
                 request_id=request_id.decode(),
                 method=scope["method"],
                 route=route,
-                path=scope["path"],
+                path=scope["path"][:_LONGEST_PATH],
                 status=status,
                 ms=round(seconds * 1000, 3),
                 **facts,
@@ -70,6 +71,6 @@ class Observed:
 
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _ID.match(value):
+        if name == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
     return uuid.uuid4().hex.encode()

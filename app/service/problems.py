@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from app.service.schemas import Problem
 from ml.errors import DataError, NotFoundError
 
 MEDIA_TYPE = "application/problem+json"
+_MOST_ERRORS, _LONGEST_LOCATION = 20, 200  # an answer is not much longer than what was asked
 
 
 class UnavailableError(Exception):
@@ -52,9 +54,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [{"location": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
+        found = error.errors()
+        errors = [
+            {"location": ".".join(map(str, each["loc"]))[:_LONGEST_LOCATION], "message": each["msg"]}
+            for each in found[:_MOST_ERRORS]
+        ]
         detail = "; ".join(f"{each['location']}: {each['message']}" for each in errors)
-        return problem(request, 422, detail, errors=errors)
+        more = f"; and {len(found) - len(errors)} more" if len(found) > len(errors) else ""
+        return problem(request, 422, detail + more, errors=errors)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -74,7 +81,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": quote(request.scope["path"]),
     }
     body = orjson.dumps(document if errors is None else {**document, "errors": errors})
     return Response(body, status, headers, MEDIA_TYPE)

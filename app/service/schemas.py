@@ -4,9 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-Ids = Annotated[int, Field(ge=1, le=2**31 - 1)]
+from ml import schema
+
+Ids = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
 Year = Annotated[int, Field(ge=1900, le=2999)]
 Month = Annotated[int, Field(ge=1, le=12)]
+ModelName = Annotated[str, Field(max_length=100)]
 
 
 class ListQuery(BaseModel):
@@ -14,8 +17,10 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(
-        default=None, description="Default: the user's arm of the experiment.", examples=["autoint"]
+    model: ModelName | None = Field(
+        default=None,
+        description="Default: the user's arm of the experiment; without one, the default of /models.",
+        examples=["autoint"],
     )
     k: int = Field(default=10, ge=1, description="Length of the list.")
     year: Year | None = Field(default=None, description="Of the imagined rating; default: the table's.")
@@ -81,7 +86,7 @@ class Recommendations(BaseModel):
     year: int = Field(description="Of the imagined rating.")
     month: int
     source: Literal["table", "live"] = Field(description="The nightly table, or scored for this request.")
-    arm: ArmAnswer | None = Field(description="None where the request named the model.")
+    arm: ArmAnswer | None = Field(description="None where the request named the model, or without experiment.")
     items: list[Item]
 
 
@@ -108,7 +113,7 @@ class ScoreRequest(BaseModel):
         },
     )
 
-    model: str
+    model: ModelName
     pairs: list[Pair] = Field(min_length=1)
 
 
@@ -131,6 +136,7 @@ class ModelAnswer(BaseModel):
     """A published model."""
 
     model: str
+    purpose: str = Field(description="What it is best for, among those that are published.")
     model_version: str
     year: int = Field(description="Of its table.")
     month: int
@@ -146,6 +152,7 @@ class Models(BaseModel):
     """All published models of the data set."""
 
     dataset: str
+    default: str = Field(description="The model that answers when neither request nor experiment names one.")
     models: list[ModelAnswer]
 
 

@@ -108,7 +108,7 @@ class State:
 
     def require_arms(self, serving: Serving) -> None:
         """Raises UnavailableError where a model of the experiment is not published."""
-        for arm in self.config.experiment.arms:
+        for arm in self.config.experiment.arms if self.config.experiment else ():
             self.arm_model(arm.model, serving)
 
     def start(self) -> None:

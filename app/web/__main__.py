@@ -13,8 +13,8 @@ _HOST = "127.0.0.1"
 
 def main() -> int:
     """Serve until Ctrl-C; gives the exit status."""
-    port = Settings().app_port
     try:
+        port = Settings().app_port
         require_free(_HOST, port, "APP_PORT")
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")

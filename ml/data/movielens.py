@@ -38,6 +38,7 @@ DTYPES: dict[str, dict[str, str]] = {
 }
 _YEAR_3000 = 32_503_680_000
 _DAY = dt.timedelta(days=1)
+_INT64_DIGITS = 18  # that surely fit
 _TITLE_AND_YEAR = r"\S.*\([0-9]{4}\)$"
 
 
@@ -253,10 +254,15 @@ def _fail_at(path: Path, data: bytes, position: int, expected: str) -> NoReturn:
 
 def _integers(path: Path, table: pa.Table, column: str, dtype: type[np.integer]) -> np.ndarray:
     texts = table[column]
-    limit = len(str(np.iinfo(dtype).max)) - 1  # digits that surely fit
-    valid = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.utf8_length(texts), limit))
-    require(path, valid.to_pandas(), texts.to_pandas(), f"{column} as a whole number of at most {limit} digits")
-    return texts.cast(pa.int64()).to_numpy().astype(dtype)
+    largest = min(int(np.iinfo(dtype).max), 10**_INT64_DIGITS - 1)
+    if column.endswith("_id"):
+        largest = schema.LARGEST_ID
+    expected = f"{column} as a whole number from 0 to {largest}"
+    readable = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.utf8_length(texts), _INT64_DIGITS))
+    require(path, readable.to_pandas(), texts.to_pandas(), expected)
+    numbers = texts.cast(pa.int64())
+    require(path, pc.less_equal(numbers, largest).to_pandas(), texts.to_pandas(), expected)
+    return numbers.to_numpy().astype(dtype)
 
 
 def _require_unique(path: Path, frame: pd.DataFrame, key: list[str]) -> None:

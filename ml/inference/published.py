@@ -24,6 +24,7 @@ from ml.inference.locations import (
     top_lists_path,
 )
 from ml.inference.people import People
+from ml.inference.purposes import Purpose, purposes_of, read_evaluation
 
 if TYPE_CHECKING:
     from ml.inference.reasons import Reasons
@@ -144,11 +145,13 @@ class Snapshot:
     Attributes:
         dataset: its name.
         models: by name, sorted.
+        purposes: what each model is for; the one that answers when none is named comes first.
         people: the users, movies and ratings.
     """
 
     dataset: str
     models: Mapping[str, PublishedModel]
+    purposes: Mapping[str, Purpose]
     people: People
     stamp: _Stamp = field(repr=False)
 
@@ -157,6 +160,11 @@ class Snapshot:
         if name not in self.models:
             raise NotFoundError(f"no model {name!r} of {self.dataset} is published; there are {', '.join(self.models)}")
         return self.models[name]
+
+    @property
+    def default(self) -> str:
+        """Name of the model that answers when none is named."""
+        return next(iter(self.purposes))
 
 
 class Published:
@@ -197,6 +205,10 @@ class Published:
         tables = tables_directory(self._home, self.dataset)
         stamp = _stamp(*(tables / f"{name}.parquet" for name in ("users", "movies", "ratings")))
         names = published_models(self._home, self.dataset)
+        if not names:
+            raise NotFoundError(
+                f"no model of {self.dataset} is published under {self._home}; run the pipeline (make run)"
+            )
         stamps = {name: _stamp(top_lists_path(self._home, self.dataset, name)) for name in names}
         if before and before.stamp == stamp and {name: m.stamp for name, m in before.models.items()} == stamps:
             return before
@@ -208,7 +220,8 @@ class Published:
                 models[name] = old
                 continue
             models[name] = self._read(name, people, stamps[name])
-        return Snapshot(self.dataset, models, people, stamp)
+        purposes = purposes_of(names, read_evaluation(self._home, self.dataset))
+        return Snapshot(self.dataset, models, purposes, people, stamp)
 
     def _read(self, name: str, people: People, stamp: _Stamp) -> PublishedModel:
         lists = PublishedLists.load(top_lists_path(self._home, self.dataset, name))

@@ -15,6 +15,7 @@ from ml.errors import NotFoundError
 from ml.files import read_parquet
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
+from ml.inference.purposes import default_model
 from ml.inference.scorer import Scorer
 from ml.inference.shortlist import Method, SearchReport, search, search_by_brute_force
 from ml.inference.toplists import MISSING, TopLists, cut
@@ -160,7 +161,7 @@ def get_recommendations(
     user_id: int,
     year: int,
     month: int,
-    model: str,
+    model: str | None = None,
     top_k: int = 10,
     *,
     home: str | Path = "var",
@@ -172,7 +173,8 @@ def get_recommendations(
         user_id: who.
         year: of the imagined rating.
         month: of the imagined rating, 1-12.
-        model: name of a published model, such as ``autoint``.
+        model: name of a published model, such as ``autoint``; default: the one that finds best what a user will watch
+            next (``ml.inference.purposes``).
         top_k: how many movies.
         home: the pipeline's home, a directory or fsspec URL.
         dataset: the data set's name; may be left out where only one is published.
@@ -180,6 +182,9 @@ def get_recommendations(
     Raises:
         NotFoundError: an unknown user, year, month, model or data set; the message says which are known.
     """
+    if model is None:
+        place = UPath(home)
+        model = default_model(place, chosen_dataset(place, dataset))
     return load_recommender(str(home), model, dataset).recommend(user_id, year, month, top_k)
 
 

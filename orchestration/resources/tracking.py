@@ -1,5 +1,6 @@
 """MLflow: runs, models and the registry, as mlflow.yaml sets them up."""
 
+import json
 import math
 import os
 import tempfile
@@ -323,10 +324,15 @@ class Tracking(dg.ConfigurableResource):
         return self._url(f"models/{version.registered_model}/versions/{version.version}")
 
     def comparison_url(self, versions: Sequence[RegisteredVersion]) -> str:
-        """The page of the MLflow UI in which the curves of the versions' runs, and no others, lie over each other."""
-        runs = ", ".join(f"'{version.run_id}'" for version in versions)
-        chosen = quote(f"attributes.run_id IN ({runs})")
-        return self._url(f"experiments/{self.experiment_id()}/runs?compareRunsMode=CHART&searchFilter={chosen}")
+        """The page of the MLflow UI in which the loss curves of the versions' runs lie over each other."""
+        chosen = {
+            "runs": [version.run_id for version in versions],
+            "metric": "train_loss",
+            "experiments": [self.experiment_id()],
+            "plot_metric_keys": ["train_loss", "val_loss"],
+        }
+        query = "&".join(f"{name}={quote(json.dumps(value))}" for name, value in chosen.items())
+        return self._url(f"metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true")
 
     def _url(self, page: str) -> str:
         return mlflow_page(self.config, page)

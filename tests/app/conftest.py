@@ -13,10 +13,20 @@ from ml.features.tables import join_interactions, preprocess_movies, preprocess_
 from ml.inference.bundle import ModelBundle
 from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntConfig
+from orchestration.settings import Settings
 from tests.published_home import publish, write_tables
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
 ERRORS = {"autoint": 0.01, "autoint_mlp": 0.2}  # of calibration: only the first one's scores are chances
+FIGURES = pd.DataFrame(  # the second finds best what comes next, and so answers when none is named
+    [
+        ("autoint", "catalogue_ndcg_at_10", 0.1),
+        ("autoint", "auc", 0.8),
+        ("autoint_mlp", "catalogue_ndcg_at_10", 0.3),
+        ("autoint_mlp", "auc", 0.7),
+    ],
+    columns=["model", "metric", "value"],
+)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +58,20 @@ def published_home(
 ) -> Path:
     """To be read only."""
     home = tmp_path_factory.mktemp("published")
-    write_tables(home, tables)
+    write_tables(home, {**tables, "evaluation": FIGURES})
     for name, version in MODELS.items():
         publish(home, name, version, bundles[name], tables["ratings"], calibration_error=ERRORS[name])
     return home
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, published_home: Path) -> pytest.MonkeyPatch:
+    """The environment says where the published home is, and nothing else."""
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PIPELINE_HOME", str(published_home))
+    return monkeypatch
 
 
 @pytest.fixture

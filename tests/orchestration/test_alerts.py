@@ -168,7 +168,7 @@ def test_the_address_is_in_no_event_of_a_sensor_that_failed(webhook: Webhook, tm
 
 def test_the_address_is_in_no_complaint_about_another_setting(webhook: Webhook, env: pytest.MonkeyPatch) -> None:
     env.setenv("DAGSTER_PORT", "no port")
-    with pytest.raises(ValueError, match="dagster_port") as raised:
+    with pytest.raises(ValueError, match="DAGSTER_PORT") as raised:
         Settings()
     assert "not-to-be-told" not in str(raised.value)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml.__main__ import main
+from app.__main__ import main
 from ml.inference.recommend import get_recommendations
 from orchestration.assets.common import MODELS
 from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 import mlflow
@@ -402,3 +403,10 @@ def test_links_lead_to_the_ui(pipeline: Pipeline, tracking: Tracking, env: pytes
         tracking.run_url("abc")
         == f"http://127.0.0.1:5055/#/experiments/{experiment}/runs/abc?workflowType=machine_learning"
     )
+    versions = [RegisteredVersion(**pipeline.document(model)) for model in MODELS[:2]]
+    address = urlsplit(tracking.comparison_url(versions).replace("/#/", "/"))
+    asked = parse_qs(address.query)
+    assert address.path == "/metric"
+    assert json.loads(asked["runs"][0]) == [version.run_id for version in versions]
+    assert json.loads(asked["plot_metric_keys"][0]) == ["train_loss", "val_loss"]
+    assert asked["workflowType"] == ["machine_learning"]

@@ -2,9 +2,11 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from app.service.config import load_serving_config
 from app.service.state import State
 from ml.errors import DataError
 from ml.inference.bundle import ModelBundle
+from ml.inference.purposes import SENTENCES, Purpose
 from tests.app.service.conftest import CONFIG, Log, Problem, serving
 from tests.published_home import DATASET, publish
 from tests.waiting import until
@@ -133,23 +136,47 @@ def test_requests_are_logged_and_counted(client: TestClient, log: Log) -> None:
     assert metric(client, "recommender_request_seconds_count", route=route) >= 1
 
 
-def test_request_id_that_could_break_a_log_is_replaced(client: TestClient) -> None:
-    found = client.get("/healthz", headers={"X-Request-ID": 'a"b c'}).headers["X-Request-ID"]
+@pytest.mark.parametrize("given", ['a"b c', "a\n", "x" * 65, "\x1b[31m", "é"])
+def test_request_id_that_could_break_a_log_is_replaced(given: str, client: TestClient) -> None:
+    found = client.get("/healthz", headers={"X-Request-ID": given.encode()}).headers["X-Request-ID"]
     assert re.fullmatch("[0-9a-f]{32}", found)
 
 
-def test_log_lines_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_cannot_forge_a_line_of_the_log_nor_fill_it(client: TestClient, log: Log) -> None:
+    evil = '\n{"event": "request"}\r\x1b[31m\x7f\x9b\x85\u2028\u202e' + "x" * 5000
+    client.get(f"/{quote(evil)}", headers={"User-Agent": "\x1b[31mforged"})
+    written = lines_of(lambda logger: logger.info(**log.of("request")[-1]))
+    [line] = written.decode("ascii").splitlines()
+    assert json.loads(line)["path"] == f"/{evil}"[:256]
+    assert all(" " <= character <= "~" for character in line)
+    assert "forged" not in line
+
+
+def test_text_that_is_no_unicode_is_logged(log: Log) -> None:
+    assert json.loads(lines_of(lambda logger: logger.info("request", path="\ud800")))["path"] == "\ud800"
+
+
+def lines_of(write: Callable[[Any], None]) -> bytes:
+    """What is written to standard output by whoever uses the service's logger."""
+
     class Out:
         buffer = BytesIO()
 
-    monkeypatch.setattr(service_log.sys, "stdout", Out)
-    logger = service_log.make_logger()
-    logger.info("request", status=200)
-    try:
-        raise ValueError("told")
-    except ValueError:
-        logger.exception("failed")
-    first, second = map(json.loads, Out.buffer.getvalue().splitlines())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service_log.sys, "stdout", Out)
+        write(service_log.make_logger())
+    return Out.buffer.getvalue()
+
+
+def test_log_lines_are_json() -> None:
+    def write(logger: Any) -> None:
+        logger.info("request", status=200)
+        try:
+            raise ValueError("told")
+        except ValueError:
+            logger.exception("failed")
+
+    first, second = map(json.loads, lines_of(write).splitlines())
     assert (first["event"], first["status"], first["level"]) == ("request", 200, "info")
     assert second["exception"][0]["exc_value"] == "told"
 
@@ -207,3 +234,33 @@ def test_bad_configuration_is_refused_with_the_field(old: str, new: str, error: 
     path.write_text(text.replace(old, new))
     with pytest.raises(DataError, match=rf"serving\.yaml, ({error})"):
         load_serving_config(path)
+
+
+def test_models_say_what_they_are_for_and_which_one_is_the_default(client: TestClient) -> None:
+    found = client.get("/models").json()
+    assert found["default"] == "autoint_mlp"
+    assert {model["model"]: model["purpose"] for model in found["models"]} == {
+        "autoint": SENTENCES[Purpose.LIKES],
+        "autoint_mlp": SENTENCES[Purpose.NEXT],
+    }
+
+
+def test_without_an_experiment_the_default_model_answers(published_home: Path) -> None:
+    config = CONFIG.model_validate({**CONFIG.model_dump(), "experiment": None})
+    with serving(published_home, config) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        found = client.get("/users/7/recommendations").json()
+        assert (found["model"], found["arm"]) == ("autoint_mlp", None)
+
+
+def test_front_door_leads_to_a_description_that_needs_no_internet(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.url.path == "/docs"
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)|url: '([^']+)'""", page.text)
+    addresses = [first or second for first, second in loaded]
+    assert len(addresses) >= 4  # script, style sheet, icon and description
+    for address in addresses:
+        assert address.startswith("/"), address
+        assert client.get(address).status_code == 200
+    assert re.findall(r"https?://", page.text) == []
+    assert client.get("/redoc").status_code == 404  # which would fetch a picture from elsewhere

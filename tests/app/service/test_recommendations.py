@@ -112,7 +112,8 @@ def test_unknown_user_model_and_month_are_not_found(client: TestClient, problem:
     ("path", "location"),
     [
         ("/users/x/recommendations", "path.user_id"),
-        ("/users/0/recommendations", "path.user_id"),
+        ("/users/-1/recommendations", "path.user_id"),
+        ("/users/2147483648/recommendations", "path.user_id"),
         ("/users/7/recommendations?k=0", "query.k"),
         ("/users/7/recommendations?k=51", "query.k"),
         ("/users/7/recommendations?year=2001", "query"),

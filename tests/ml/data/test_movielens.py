@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml import schema
 from ml.data.movielens import read_movielens, read_movies, read_ratings, read_users, split_title
 from ml.errors import DataError
 
@@ -95,6 +96,13 @@ def test_columns_have_the_declared_types(tmp_path: Path) -> None:
     ]
 
 
+def test_ids_go_from_0_to_the_largest_that_tables_can_keep(tmp_path: Path) -> None:
+    ids = [0, 7, schema.LARGEST_ID]
+    users = read_users(write(tmp_path, users=[b"%d::F::1::0::1" % user for user in ids]) / "users.dat")
+    movies = read_movies(write(tmp_path, movies=[b"%d::A (1990)::War" % movie for movie in ids]) / "movies.dat")
+    assert users["user_id"].tolist() == movies["movie_id"].tolist() == ids
+
+
 def test_last_line_may_lack_its_end(tmp_path: Path) -> None:
     path = write(tmp_path) / "ratings.dat"
     path.write_bytes(b"\n".join(RATINGS))
@@ -143,9 +151,10 @@ MALFORMED = {
     "rating: 6": ("ratings.dat", [RATINGS[0], b"1::1::6::1"], 2, "'6'", "a rating from 1 to 5"),
     "rating: 4.5": ("ratings.dat", [RATINGS[0], b"1::1::4.5::1"], 2, "'4.5'", "rating as a whole number"),
     "rating: -1": ("ratings.dat", [RATINGS[0], b"1::1::-1::1"], 2, "'-1'", "rating as a whole number"),
-    "user_id: too long": ("users.dat", [b"9999999999::F::1::0::1"], 1, "'9999999999'", "at most 9 digits"),
-    "rating: too long": ("ratings.dat", [b"1::3::260::1"], 1, "'260'", "at most 2 digits"),
-    "timestamp: too long": ("ratings.dat", [b"1::3::1::" + b"9" * 19], 1, f"'{'9' * 19}'", "at most 18 digits"),
+    "user_id: too long": ("users.dat", [b"9999999999::F::1::0::1"], 1, "'9999999999'", "from 0 to 2147483647"),
+    "user_id: past int32": ("users.dat", [b"2147483648::F::1::0::1"], 1, "'2147483648'", "from 0 to 2147483647"),
+    "rating: too long": ("ratings.dat", [b"1::3::260::1"], 1, "'260'", "from 0 to 127"),
+    "timestamp: too long": ("ratings.dat", [b"1::3::1::" + b"9" * 19], 1, f"'{'9' * 19}'", "a whole number"),
     "gender": ("users.dat", [USERS[0], b"2::X::1::0::1"], 2, "'X'", "gender one of F, M"),
     "gender: lower case": ("users.dat", [b"2::f::1::0::1"], 1, "'f'", "gender one of F, M"),
     "age": ("users.dat", [USERS[0], b"2::M::17::0::1"], 2, "'17'", "age one of 1, 18, 25, 35, 45, 50, 56"),

@@ -1,0 +1,84 @@
+"""The command line: ``python -m app recommend --user 3 --year 2001 --month 5``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ml.errors import DataError, NotFoundError
+from ml.schema import parse_id
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; gives the exit status."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would drown the answer
+    try:
+        _recommend(options)
+    except (NotFoundError, DataError) as error:
+        sys.stderr.write(f"error: {error.args[0]}\n")
+        return 1
+    return 0
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    """The list on standard output; which model made it, and what that is for, on standard error."""
+    from upath import UPath  # noqa: PLC0415 - --help must not wait for Keras
+
+    from ml.inference.locations import chosen_dataset, published_models  # noqa: PLC0415
+    from ml.inference.purposes import SENTENCES, purposes_of, read_evaluation  # noqa: PLC0415
+    from ml.inference.recommend import get_recommendations  # noqa: PLC0415
+    from orchestration.settings import Settings  # noqa: PLC0415
+
+    settings = Settings()
+    home = UPath(options.home) if options.home else settings.home
+    dataset = chosen_dataset(home, options.dataset or settings.serve_dataset)
+    purposes = purposes_of(published_models(home, dataset), read_evaluation(home, dataset))
+    model = options.model or next(iter(purposes), "")
+    top = get_recommendations(
+        options.user, options.year, options.month, model, options.k, home=str(home), dataset=dataset
+    )
+    columns = top[["rank", "movie_id", "title", "genres", "score"]]
+    text = (
+        columns.to_json(orient="records", force_ascii=False, indent=2)
+        if options.json
+        else columns.to_markdown(index=False, tablefmt="simple", floatfmt=".4f")
+    )
+    sys.stderr.write(f"{model}: {SENTENCES[purposes[model]]}\n")
+    sys.stdout.write(f"{text}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Ask the published models.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    recommend = commands.add_parser("recommend", help="the top movies for one user")
+    recommend.add_argument("--user", type=_id, required=True, help="user id")
+    recommend.add_argument("--year", type=int, required=True, help="year of the imagined rating")
+    recommend.add_argument("--month", type=int, required=True, help="month of the imagined rating, 1-12")
+    recommend.add_argument(
+        "--model",
+        help="name of a recipe (default: the published model that is best for finding what a user will watch next)",
+    )
+    recommend.add_argument("--k", type=_positive, default=10, help="how many movies (default: 10)")
+    recommend.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    recommend.add_argument("--home", help="the pipeline's home (default: PIPELINE_HOME, else var)")
+    recommend.add_argument("--dataset", help="data set (default: SERVE_DATASET, else the only one that is published)")
+    return parser
+
+
+def _id(text: str) -> int:
+    try:
+        return parse_id(text)
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What clients that mean harm can cost, over real connections to this machine."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from upath import UPath
+
+from app.service.__main__ import server_of
+from app.service.api import create_app
+from app.service.limits import BoundedBody, BoundedProtocol, max_body_bytes
+from orchestration.ports import listen
+from tests.app.service.conftest import CONFIG, Log, Problem
+from tests.waiting import until
+
+LONGEST = max_body_bytes(CONFIG.max_pairs)
+JSON = {"Content-Type": "application/json"}
+PAIR = {"user_id": 2147483647, "movie_id": 2147483647, "year": 2001, "month": 12}
+SECONDS = 0.2
+POST = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of the service as it is run, over a home without tables, with little patience."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoundedProtocol, "head_seconds", SECONDS)
+        patch.setattr(BoundedProtocol, "answer_seconds", SECONDS)
+        app = create_app(UPath(tmp_path_factory.mktemp("empty")), None, CONFIG, Log().logger)
+        for middleware in app.user_middleware:
+            if middleware.cls is BoundedBody:
+                middleware.kwargs["seconds"] = SECONDS
+        listening = listen("127.0.0.1", 0, "")
+        server = server_of(app)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        until(lambda: server.started)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def connection(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as found:
+        yield found
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    found = b""
+    try:
+        while part := connection.recv(1 << 16):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def is_cut_off(connection: socket.socket, parts: Iterable[bytes], pause: float = SECONDS / 10) -> bool:
+    """Whether the server ends the connection before it has got all parts, sent with pauses."""
+    try:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(pause)
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost:"], ids=["nothing", "half a head"])
+def test_connection_without_a_whole_head_is_closed(sent: bytes, connection: socket.socket) -> None:
+    connection.sendall(sent)
+    assert answer(connection) == b""
+
+
+def test_head_that_comes_slowly_is_not_waited_for(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+    assert is_cut_off(connection, [b"x: 1\r\n"] * 50)
+
+
+def test_further_head_on_a_connection_is_waited_for_as_briefly(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+    assert answer(connection) == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "answered"),
+    [
+        (b"GET /healthz?%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 300_000), 0),
+        (b"GET /healthz HTTP/1.1\r\nx: %s\r\n\r\n" % (b"x" * 300_000), 0),
+        (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 1000 + b"\r\n", 0),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000, BoundedProtocol.pipelined + 1),
+    ],
+    ids=["path", "header", "headers", "pipeline"],
+)
+def test_head_without_end_is_cut_off(head: bytes, answered: int, connection: socket.socket) -> None:
+    if not is_cut_off(connection, [head], 0):
+        assert answer(connection).count(b"HTTP/1.1 200") <= answered
+
+
+def test_body_that_comes_slowly_is_not_waited_for(connection: socket.socket) -> None:
+    connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    is_cut_off(connection, [b"1\r\n[\r\n"] * 12)
+    found = answer(connection)
+    assert found.startswith(b"HTTP/1.1 408")
+    assert b"application/problem+json" in found
+
+
+def test_chunked_body_is_refused_where_it_becomes_too_long(connection: socket.socket) -> None:
+    connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    connection.sendall((b"1000\r\n" + b" " * 4096 + b"\r\n") * (LONGEST // 4096 + 1))  # and the last one never comes
+    assert answer(connection).startswith(b"HTTP/1.1 413")
+
+
+def test_body_without_end_is_not_taken(connection: socket.socket) -> None:
+    connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    assert is_cut_off(connection, [chunk] * 1000, 0)
+
+
+def test_body_that_nobody_reads_does_not_hold_a_connection(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert is_cut_off(connection, [b"1\r\n[\r\n"] * 50)
+
+
+def test_client_that_does_not_read_does_not_hold_a_connection(port: int) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert is_cut_off(connection, [b"GET /", *[b"x"] * 50], SECONDS / 4)
+
+
+def test_body_with_its_length_declared_is_refused_too(client: TestClient, problem: Problem) -> None:
+    document = problem(client.post("/score", content=b" " * (LONGEST + 1), headers=JSON), 413)
+    assert f"more than {LONGEST} bytes" in document["detail"]
+
+
+def test_largest_batch_is_short_enough(client: TestClient, problem: Problem) -> None:
+    import json  # noqa: PLC0415
+
+    batch = {"model": "autoint", "pairs": [PAIR] * CONFIG.max_pairs}
+    assert (
+        "unknown user_id"
+        in problem(client.post("/score", content=json.dumps(batch, indent=8), headers=JSON), 404)["detail"]
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 3000,
+        b'{"model":"autoint","pairs":' + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"a":' * 1500 + b"1" + b"}" * 1500,
+    ],
+    ids=["open", "pairs", "objects"],
+)
+def test_deep_json_is_a_bad_request(body: bytes, client: TestClient) -> None:
+    response = client.post("/score", content=body, headers=JSON)
+    assert response.status_code in (400, 422)
+    assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"autoint","pairs":[' + b",".join([b"{}"] * 20) + b"]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(1000)) + b"}",
+        b'{"%s":1}' % (b"x" * 8000),
+        b'{"model":"%s","pairs":[]}' % (b"x" * 8000),
+        b'{"model":"autoint","pairs":[{"user_id":%s}]}' % (b"9" * 5000),
+        b'{"\\ud800":1}',
+        b'{"\xff":1}',
+    ],
+    ids=["pairs", "fields", "field", "model", "number", "half a surrogate pair", "no UTF-8"],
+)
+def test_answer_to_a_bad_body_is_short(body: bytes, client: TestClient) -> None:
+    response = client.post("/score", content=body, headers=JSON)
+    assert response.status_code in (400, 404, 422)
+    assert len(response.content) < 5000
+    if body.count(b"{}") == 20:
+        assert "and 60 more" in response.json()["detail"]

@@ -1,0 +1,60 @@
+"""What ``make app`` and ``make serve`` listen on, and what they say of an address that they cannot have."""
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.service import __main__ as service
+from app.web import __main__ as web
+from tests.browser import server
+from tests.published_home import DATASET
+from tests.waiting import free_port
+
+
+@pytest.mark.parametrize(
+    ("main", "variables", "reason"),
+    [
+        (service.main, {"SERVE_HOST": "no such host"}, "set SERVE_HOST or SERVE_PORT"),
+        (service.main, {"SERVE_HOST": "192.0.2.1", "SERVE_PORT": "8000"}, "set SERVE_HOST or SERVE_PORT"),
+        (service.main, {"SERVE_PORT": "70000"}, "SERVE_PORT"),
+        (web.main, {"APP_PORT": "70000"}, "APP_PORT"),
+    ],
+)
+def test_address_that_cannot_be_had_is_one_line(
+    main: Callable[[], int],
+    variables: dict[str, str],
+    reason: str,
+    settings: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        settings.setenv(name, value)
+    assert main() == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "setting", "page"), [("app.service", "SERVE_PORT", "healthz"), ("app.web", "APP_PORT", "_stcore/health")]
+)
+def test_servers_listen_on_this_machine_alone(module: str, setting: str, page: str, published_home: Path) -> None:
+    port = free_port()
+    variables = {"PIPELINE_HOME": published_home, "SERVE_DATASET": DATASET, setting: port}
+    with server(module, f"http://127.0.0.1:{port}/{page}", variables):
+        processes = psutil.Process().children(recursive=True)
+        found = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
+    assert port in {each.laddr.port for each in found}
+    assert all(ip_address(each.laddr.ip).is_loopback for each in found)
+
+
+@pytest.mark.slow
+def test_service_answers_on_ipv6(published_home: Path) -> None:
+    port = free_port()
+    variables = {"PIPELINE_HOME": published_home, "SERVE_HOST": "::1", "SERVE_PORT": port}
+    with server("app.service", f"http://[::1]:{port}/healthz", variables):
+        pass
