@@ -14,7 +14,7 @@ export RECIPES_YAML := docs/try/recipes.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> says where everything is kept (default: var); docs/configuration.md has all variables."}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ months: $(READY) ## top-10 tables for a range of months, by the champions: FIRST
 
 rollback: $(READY) ## go back to an earlier champion and its tables: MODEL=<name> VERSION=<number> [DATASET=<name>]
 	@$(BIN)/python -m orchestration rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
+
+withdraw: $(READY) ## undo a delivery: DELIVERY=<number> [DATASET=<name>]; without a number, list them
+	@$(BIN)/python -m orchestration withdraw '$(DELIVERY)' '$(DATASET)'
 
 run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
 	@$(BIN)/python -m orchestration run temporal

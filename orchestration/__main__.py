@@ -1,4 +1,4 @@
-"""The project's commands: ``python -m orchestration run|paper|tune|months|rollback|ui ...`` (``make`` calls them)."""
+"""The project's commands: ``python -m orchestration <one of COMMANDS> ...`` (``make`` calls them)."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ import dagster as dg
 
 from ml.errors import DataError, NotFoundError
 
-COMMANDS = ("run", "paper", "tune", "months", "rollback", "ui", "execute")
+COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "execute")
 
 
 def main(arguments: Sequence[str]) -> int:

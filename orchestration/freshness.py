@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 DELIVERIES = "deliveries"  # the asset that takes in what has arrived
+LEFT = "files_left"  # metadata of that asset: how many files stayed where they were, waiting or not to be taken
 PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
 RUN_PLAN = "run_plan"  # the asset that shows a plan; part of every run
 SETTINGS = "settings"  # metadata: of an asset its default launch settings, of a materialization those that it followed
@@ -100,7 +101,7 @@ class Planner:
             definition = self._graph.get(key).assets_def
             reason = next(self._reasons(definition, set(stale) - ending, forced), None)
             if reason is None and key == AssetKey(DELIVERIES):
-                reason = self._arrivals.refused
+                reason = self._arrivals.refused or self._gone(key)
                 ending |= definition.keys
             if reason:
                 stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
@@ -161,7 +162,7 @@ class Planner:
             return
         try:
             if self._raw_data.intake.ledger.version(*KINDS) != self._tag(key, _DATA_VERSION):
-                yield "files were taken in since"
+                yield "files were taken in or withdrawn since"
             if self._arrivals.good:
                 yield self._arrivals.good
         except (DataError, OSError) as error:  # the asset itself will say so
@@ -173,11 +174,17 @@ class Planner:
             return _Arrivals()
         known = Known(*(self._storage.read_table(f"raw_{kind}")[f"{kind[:-1]}_id"] for kind in (USERS, MOVIES)))
         sorting = self._raw_data.intake.sort(known)
-        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated)
+        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
         return _Arrivals(
             _counted(len(sorting.good), "has arrived", "have arrived"),
             _counted(refused, "cannot be taken in", "cannot be taken in"),
         )
+
+    def _gone(self, key: AssetKey) -> str | None:
+        """Why to look again where nothing has arrived: the check still warns of files that somebody has removed."""
+        record = self._record(key)
+        left: Any = record.metadata.get(LEFT) if record else None
+        return "files that stayed where they arrived are gone" if left and left.value else None
 
     def _registry_reasons(self, name: str) -> Iterator[str]:
         if name not in (PROMOTION, TOP_LISTS, *self._tracking.config.registered_models):

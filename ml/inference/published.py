@@ -123,6 +123,15 @@ class PublishedModel:
         """The version's number in the registry."""
         return self.lists.version
 
+    def list_of(self, user_id: int) -> pd.DataFrame:
+        """A user's rows of the table; none where the user has rated every movie. Raises NotFoundError."""
+        try:
+            return self.lists.of(user_id)
+        except NotFoundError:
+            if user_id not in self.live.recommender.scorer.user_ids:
+                raise
+            return self.lists.table.iloc[:0]
+
     @property
     def scores_are_chances(self) -> bool:
         """Whether a score may be read as the chance of a like."""

@@ -164,7 +164,7 @@ def model_comparison(
             "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
             "differences": markdown_table(comparison),  # with their 95 % intervals
             "by_activity": markdown_table(activity),
-            **table_metadata(evaluation),
+            **table_metadata(evaluation, "model_comparison"),
             **figures_by_model(_looked_at(by_model).loc[list(MODELS)]),
             **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
             **storage.stored(*(path.name for path in paths.values())),
@@ -232,7 +232,7 @@ def paper_comparison(
         metadata={
             **_headlines(by_model),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-            **table_metadata(evaluation),
+            **table_metadata(evaluation, "paper_comparison"),
             **figures_by_model(_looked_at(by_model).loc[list(PAPER_MODELS)]),
             "evaluation_path": dg.MetadataValue.path(str(path)),
             **storage.stored(path.name),

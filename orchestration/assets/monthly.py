@@ -17,6 +17,7 @@ from ml.evaluation.stability import slots_changed
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.checks import refuse, together
 from orchestration.freshness import SETTINGS
+from orchestration.metadata import figures
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from orchestration.resources.tracking import Tracking
@@ -48,7 +49,7 @@ class _Table:
 
 monthly_top10 = dg.AssetSpec(
     MONTHLY,
-    description="Ten unseen movies for every user in a month, by each model's champion. Launch the job "
+    description="Up to ten unseen movies for every user in a month, by each model's champion. Launch the job "
     f"`{MONTHLY_RECOMMENDATIONS}` with the first and the last month; it publishes nothing.",
     group_name="recommendations",
     owners=OWNERS,
@@ -146,7 +147,7 @@ def _tables(
     before: Lists | None = None
     for month, (lists, _) in zip(months, ranked, strict=True):
         file = f"{_FOLDER}/top10_{lists.version.model}_{month}.parquet"
-        changes = {"slots_changed": slots_changed(before.table, lists.table)} if before else {}
+        changes = figures({"slots_changed": slots_changed(before.table, lists.table)} if before else {})
         shown = lists.described(storage.tables / file, seconds_of_run=lists.seconds, **changes)
         tables.append(_Table(file, as_parquet(lists.table), shown))
         before = lists

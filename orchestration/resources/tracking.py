@@ -201,12 +201,13 @@ class Tracking(dg.ConfigurableResource):
             return str(experiment.experiment_id)
 
     def log_evaluation(self, version: RegisteredVersion, metrics: Mapping[str, float]) -> None:
-        """Add final metrics to the run, and to the logged model, of a registered version."""
+        """Add final metrics to the run, and to the logged model, of a registered version; those that have a value."""
         import mlflow  # noqa: PLC0415
 
         with self.session():
             self.experiment_id()  # nothing can be logged to the runs of a deleted one
-            mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
+            measured = {name: value for name, value in metrics.items() if math.isfinite(value)}
+            mlflow.log_metrics(measured, run_id=version.run_id, model_id=version.model_id)
 
     def log_picture(self, versions: Sequence[RegisteredVersion], figure: "Figure", name: str) -> None:
         """Add a picture, drawn once, to the artifacts of registered versions' runs."""

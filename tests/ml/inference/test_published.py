@@ -51,6 +51,18 @@ def test_live_list_is_the_tables(home: Path) -> None:
     assert live["movie_id"].tolist() == model.lists.of(1)["movie_id"].tolist()
 
 
+def test_who_has_rated_every_movie_has_an_empty_list(home: Path) -> None:
+    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table[table["user_id"] != 1].to_parquet(path, index=False)
+    model = Published(UPath(home)).current.model("autoint")
+    assert model.list_of(1).empty
+    assert list(model.list_of(1).columns) == list(model.list_of(2).columns)
+    assert len(model.list_of(2)) == 10
+    with pytest.raises(NotFoundError, match="unknown user_id 99999; there are lists of"):
+        model.list_of(99_999)
+
+
 def test_scores_are_chances_only_of_a_version_that_was_found_calibrated(
     home: Path, bundle: ModelBundle, ratings: pd.DataFrame
 ) -> None:
