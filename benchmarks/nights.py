@@ -49,7 +49,6 @@ class Home:
         gates = yaml.safe_load(Settings().tracking_file.read_text("utf-8"))
         # Invented data says nothing of quality, and every night has to begin at the one before.
         gates["promotion"] = {_MODEL: {"metric": "ndcg_at_10", "below_champion": 1, "below_movie_mean": 1}}
-        gates["registered_models"] = {_MODEL: gates["registered_models"][_MODEL]}
         (folder / "mlflow.yaml").write_text(yaml.safe_dump(gates), "utf-8")
 
     def run(self) -> dict[str, float]:
@@ -60,7 +59,7 @@ class Home:
             "RECIPES_YAML": self._folder / "recipes.yaml",
             "MLFLOW_YAML": self._folder / "mlflow.yaml",
         }
-        command = [sys.executable, "-m", "orchestration.execute", str(self._data), "random", "bench"]
+        command = [sys.executable, "-m", "orchestration", "execute", str(self._data), "random", "bench"]
         environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
         log = self._folder / "run.log"
         with log.open("wb") as output:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+_PAIR = ["user_id", "movie_id"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -96,8 +98,21 @@ def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm
     return Finding("losses_fall", finite and falling, facts)
 
 
+def both_labels(labels: pd.Series) -> Finding:
+    """There are liked and not liked ratings, since from one kind alone nothing can be learned.
+
+    Args:
+        labels: 1 or 0, one a row.
+    """
+    liked = int((labels == 1).sum())
+    facts = {"liked": liked, "not_liked": len(labels) - liked, "needed": "at least one of each"}
+    return Finding("both_labels", 0 < liked < len(labels), facts)
+
+
 def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Finding:
     """No metric that grows with quality is below that of the random order.
+
+    A metric that the random order has no value of, such as the AUC of rows of one label, is not compared.
 
     Args:
         evaluation: model, metric, value of one model.
@@ -105,32 +120,44 @@ def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Findi
     """
     own = evaluation.set_index("metric")["value"]
     random = baselines[baselines["model"] == "random"].set_index("metric")["value"]
-    below = [name for name in random.index if not own[name] >= random[name]]  # a NaN is below
+    below = [name for name in random.dropna().index if not own[name] >= random[name]]  # a NaN is below
     return Finding("not_below_random", len(random) > 0 and not below, {"metrics_below": ", ".join(below) or "none"})
 
 
-def top_lists(top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], length: int) -> Finding:
-    """Every user has one whole list: ranks 1 to ``length``, distinct movies, falling scores, nothing that they rated.
+def top_lists(
+    top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], movies: Sequence[int], length: int
+) -> Finding:
+    """Every user has one whole list: of distinct movies, falling scores, nothing that they rated, as long as it can be.
+
+    That is ``length``, or less where a user has rated all but a few movies; nobody has a list only where nobody is left
+    with a movie, and then there is nothing to publish.
 
     Args:
-        top: user_id, rank, movie_id, score.
+        top: user_id, rank (from 1), movie_id, score.
         ratings: user_id, movie_id of all ratings.
         users: every user that must have a list.
-        length: rows a user.
+        movies: every movie that may be listed.
+        length: most rows a user.
     """
     ordered = top.sort_values(["user_id", "rank"], kind="stable")
     same_user = ordered["user_id"].eq(ordered["user_id"].shift())
     ranks = ordered.groupby("user_id").cumcount() + 1
-    seen = pd.MultiIndex.from_frame(ratings[["user_id", "movie_id"]])
-    counts = ordered["user_id"].value_counts().reindex(pd.Index(users), fill_value=0)
+    everyone = pd.Index(users)
+    seen = ratings.loc[ratings["movie_id"].isin(movies), _PAIR].drop_duplicates()
+    unseen = len(movies) - seen["user_id"].value_counts().reindex(everyone, fill_value=0)
+    counts = ordered["user_id"].value_counts().reindex(everyone, fill_value=0)
     facts = {
         "users": len(counts),
-        "lists_of_other_length": int((counts != length).sum()),
+        "rows": len(ordered),
+        "shorter_lists": int((unseen < length).sum()),
+        "lists_of_wrong_length": int((counts != unseen.clip(upper=length)).sum()),
         "rows_of_other_users": int((~ordered["user_id"].isin(users)).sum()),
+        "rows_of_other_movies": int((~ordered["movie_id"].isin(movies)).sum()),
         "wrong_ranks": int((ordered["rank"] != ranks).sum()),
         "repeated_movies": int(ordered.duplicated(["user_id", "movie_id"]).sum()),
         "rising_scores": int((same_user & (ordered["score"] > ordered["score"].shift())).sum()),
         "scores_outside_0_to_1": int((~ordered["score"].between(0, 1)).sum()),
-        "rated_movies": int(pd.MultiIndex.from_frame(ordered[["user_id", "movie_id"]]).isin(seen).sum()),
+        "rated_movies": int(pd.MultiIndex.from_frame(ordered[_PAIR]).isin(pd.MultiIndex.from_frame(seen)).sum()),
     }
-    return Finding("top_lists", len(users) > 0 and not any(list(facts.values())[1:]), facts)
+    defects = list(facts.values())[3:]
+    return Finding("top_lists", len(ordered) > 0 and not any(defects), facts)

@@ -1,9 +1,11 @@
 """Charts as SVG of a few hundred bytes, for places that take no more; those of plotting libraries are far larger.
 
-Grey is read on a light and on a dark background. Coordinates are whole pixels.
+Grey is read on a light and on a dark background. Coordinates are whole pixels. What is no finite number is a gap, so
+that no data can keep a chart from being drawn.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -11,65 +13,123 @@ import pandas as pd
 
 _COLOURS = ("#38c", "#d63")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot
-_MOST_POINTS = 16  # of a curve
+_MOST_POINTS = {1: 36, 2: 16}  # of a curve, by the number of curves
 _BAR, _NAMES, _AMOUNTS = 15, 90, 50  # height of a bar with its gap, width of the names and of the amounts
+_CLEAR = 0.15  # of the width, between a name at an end and the next one
+_GAP = "–"
 
 
 def line_chart(curves: pd.DataFrame) -> str:
-    """One or two curves with a legend; each axis tells its least and greatest value. Long curves are thinned evenly.
+    """One or two curves with a legend, over round numbers or the index's own names. Long curves are thinned evenly.
 
     Args:
-        curves: a column a curve, finite numbers; the index, rising numbers, says where.
+        curves: a column a curve; the index says where: rising numbers, or names at equal distances.
 
     Raises:
-        ValueError: no row, no or more than two columns, or a number that is not finite.
+        ValueError: no or more than two columns.
     """
-    if curves.empty or curves.shape[1] > len(_COLOURS) or not np.isfinite(curves.to_numpy(float)).all():
-        raise ValueError(f"one or two curves of finite numbers, at least one each, not\n{curves}")
-    kept = curves.iloc[np.unique(np.linspace(0, len(curves) - 1, min(len(curves), _MOST_POINTS)).round().astype(int))]
-    first, last, low, high = kept.index[0], kept.index[-1], kept.to_numpy().min(), kept.to_numpy().max()
-    across = _scaled(kept.index.to_numpy(float), first, last, _LEFT, _RIGHT)
-    parts = [f"<path d='M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}' stroke='#888' fill='none'/>"]
-    for name, colour, place in zip(kept, _COLOURS, (_LEFT + 8, (_LEFT + _RIGHT) // 2), strict=False):
-        upward = _scaled(kept[name].to_numpy(float), low, high, _BOTTOM, _TOP)
-        points = " ".join(f"{x},{y}" for x, y in zip(across, upward, strict=True))
-        parts.append(f"<polyline points='{points}' stroke='{colour}' fill='none'/>")
-        parts.append(_text(place, 9, str(name), f" fill='{colour}'"))
-    parts += [_text(0, _TOP + 8, _number(high)), _text(0, _BOTTOM, _number(low))]
-    parts += [_text(_LEFT, _BOTTOM + 12, _number(first)), _text(_RIGHT - 20, _BOTTOM + 12, _number(last))]
-    return _svg(_BOTTOM + 16, parts)
+    if curves.shape[1] not in _MOST_POINTS:
+        raise ValueError(f"one or two curves, not {curves.shape[1]}")
+    numeric = pd.api.types.is_numeric_dtype(curves.index)
+    places = curves.index.to_numpy(float) if numeric else np.arange(len(curves), dtype=float)
+    values = curves.to_numpy(float)[np.isfinite(places)]
+    values[~np.isfinite(values)] = np.nan
+    places = places[np.isfinite(places)]
+    if np.isnan(values).all():
+        return _svg(_BOTTOM, [_text(_LEFT, _BOTTOM // 2, "no data"), *_legend(curves)])
+    most = _MOST_POINTS[curves.shape[1]]
+    kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), most)).round().astype(int))
+    first, last = places[0], places[-1]
+    upward = _ticks(np.nanmin(values), np.nanmax(values))
+    parts = _upward_axis(upward)
+    parts += _across_axis([str(name) for name in curves.index] if not numeric else None, first, last)
+    across = _scaled(places[kept], first, last, _LEFT, _RIGHT)
+    for column, colour in zip(values.T[:, kept], _COLOURS, strict=False):
+        heights = _scaled(column, upward[0], upward[-1], _BOTTOM, _TOP)
+        parts.append(f"<path d='{_path(across, heights, np.isnan(column))}' stroke='{colour}' fill='none'/>")
+    return _svg(_BOTTOM + 14, [*parts, *_legend(curves)])
 
 
 def bar_chart(amounts: pd.Series) -> str:
-    """Bars from the left with their names and amounts, from the top down.
+    """Bars from the left with their names and amounts, from the top down; none below zero.
 
     Args:
-        amounts: finite numbers of zero or more, by name.
-
-    Raises:
-        ValueError: no amount, or one that is not such a number.
+        amounts: by name.
     """
     values = amounts.to_numpy(float)
-    if not len(values) or not np.isfinite(values).all() or values.min() < 0:
-        raise ValueError(f"amounts of zero or more by name, at least one, not\n{amounts}")
-    widths = _scaled(values, 0, values.max(), 0, _RIGHT - _NAMES - _AMOUNTS)
+    known = np.where(np.isfinite(values), np.maximum(values, 0), 0)
+    widths = _scaled(known, 0, max(known.max(initial=0), np.finfo(float).tiny), 0, _RIGHT - _NAMES - _AMOUNTS)
     lines, parts = [], []
     for place, (name, value, width) in enumerate(zip(amounts.index, values, widths, strict=True)):
         y = place * _BAR
         lines.append(f"M{_NAMES} {y + 7}h{width}")
-        told = f"{value:,.0f}" if value.is_integer() else _number(value)
+        told = f"{value:,.0f}" if value.is_integer() else f"{value:.4g}" if np.isfinite(value) else _GAP
         parts += [_text(0, y + 11, str(name)), _text(_NAMES + width + 3, y + 11, told)]
     bars = f"<path d='{''.join(lines)}' stroke='{_COLOURS[0]}' stroke-width='{_BAR - 4}'/>"
-    return _svg(len(values) * _BAR, [bars, *parts])
+    return _svg(max(len(values), 1) * _BAR, [bars, *parts] if parts else [_text(0, 11, "no data")])
+
+
+def _legend(curves: pd.DataFrame) -> list[str]:
+    middle = (_LEFT + _RIGHT) // 2
+    named = zip(curves, _COLOURS, (_LEFT, middle), strict=False)
+    return [_text(place, 9, str(name), f" fill='{colour}'") for name, colour, place in named]
+
+
+def _upward_axis(ticks: Sequence[float]) -> list[str]:
+    """Lines across the plot and their values."""
+    places = _scaled(np.array(ticks), ticks[0], ticks[-1], _BOTTOM, _TOP)
+    lines = "".join(f"M{_LEFT} {y}h{_RIGHT - _LEFT}" for y in places)
+    texts = "".join(_text(_LEFT - 4, y + 3, short(tick)) for y, tick in zip(places, ticks, strict=True))
+    return [f"<path d='{lines}' stroke='#8885'/>", f"<g text-anchor='end'>{texts}</g>"]
+
+
+def _across_axis(names: Sequence[str] | None, first: float, last: float) -> list[str]:
+    """Names at both ends and in the middle, or the numbers at both ends and round ones between."""
+    if names is None:
+        margin = _CLEAR * (last - first)
+        inner = [tick for tick in _ticks(first, last) if first + margin <= tick <= last - margin]
+        named = {place: short(place) for place in (first, *inner, last)}
+    else:
+        named = {float(place): names[place] for place in sorted({0, (len(names) - 1) // 2, len(names) - 1})}
+    places = _scaled(np.array(list(named)), first, last, _LEFT, _RIGHT)
+    texts = "".join(_text(x, _BOTTOM + 12, name) for x, name in zip(places, named.values(), strict=True))
+    return [f"<g text-anchor='middle'>{texts}</g>"]
+
+
+def _path(across: Sequence[int], heights: Sequence[int], gaps: np.ndarray) -> str:
+    """Lines from point to point, in steps, which are short; a point between gaps is a short line."""
+    drawn, before = [], None
+    for x, y, gap in zip(across, heights, gaps, strict=True):
+        if gap:
+            before = None
+            continue
+        # The short line is gone back, so that what follows begins at the point.
+        drawn.append(f"M{x - 2} {y}h4h-2" if before is None else f"l{x - before[0]} {y - before[1]}")
+        before = x, y
+    return "".join(drawn)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to four round numbers, the first at most ``low`` and the last at least ``high``."""
+    if not high > low:
+        return [float(low)]
+    rough = (high - low) / 2
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough * (1 - 1e-9))
+    return [float(number * step) for number in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
 def _scaled(values: np.ndarray, low: float, high: float, first: int, last: int) -> list[int]:
-    """Pixels, ``low`` at ``first`` and ``high`` at ``last``; in the middle where both are the same."""
+    """Pixels, ``low`` at ``first`` and ``high`` at ``last``; in the middle where both are the same, or for gaps."""
     shares = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
-    return [int(pixel) for pixel in np.round(first + shares * (last - first))]
+    return [int(pixel) for pixel in np.round(first + np.nan_to_num(shares, nan=0.5) * (last - first))]
 
 
-def _number(value: float) -> str:
+def short(value: float) -> str:
+    """A number in about four characters: 0.25, 12, 300k, 1.5M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * unit or (unit > 1e3 and abs(value) >= unit):
+            return f"{value / unit:.4g}{name}"
     return f"{value:.4g}"
 
 
@@ -79,6 +139,6 @@ def _text(x: int, y: int, text: str, colour: str = "") -> str:
 
 def _svg(height: int, parts: Iterable[str]) -> str:
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_RIGHT + 10}' height='{height}' font-size='10' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_RIGHT + 20}' height='{height}' font-size='10' "
         f"font-family='sans-serif' fill='#888'>{''.join(parts)}</svg>"
     )

@@ -74,6 +74,15 @@ def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
         yield dg.AssetCheckResult(
             passed=bool(finding.passed), asset_key=asset, check_name=finding.name, metadata=plain(finding.facts)
         )
+    refuse(asset, *findings)
+
+
+def refuse(asset: str, *findings: Finding) -> None:
+    """Stop before anything is written where a finding did not pass.
+
+    Raises:
+        dagster.Failure: a check failed; trying again would not help.
+    """
     failed = {finding.name: plain(finding.facts) for finding in findings if not finding.passed}
     if failed:
         details = "; ".join(f"{name}: {facts}" for name, facts in failed.items())

@@ -27,6 +27,11 @@ class Console:
         self._begun: dict[str, float] = {}
         self._done = 0
 
+    @property
+    def found_run(self) -> bool:
+        """Whether the run has begun."""
+        return self._run_id is not None
+
     def show_news(self) -> None:
         """Print the events since the last call."""
         run_id = self._run_id or self._find_run()

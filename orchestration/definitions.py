@@ -1,5 +1,8 @@
 """Everything that Dagster loads; this file only composes."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
 from orchestration.assets import (
@@ -16,37 +19,45 @@ from orchestration.assets import (
     report,
     tables,
 )
+from orchestration.assets.monthly import monthly_recommendations
 from orchestration.executor import one_run_at_a_time
-from orchestration.jobs import monthly_recommendations, paper_protocol, pipeline, temporal_evaluation
-from orchestration.resources.source import RawData
+from orchestration.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
+from orchestration.resources.source import PAPER, RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.resources.tracking import Tracking
 from orchestration.schedules import arrivals, nightly
 from orchestration.sensors import sensors
 
+_MODULES = (
+    raw,
+    deliveries,
+    tables,
+    report,
+    features,
+    models,
+    evaluation,
+    catalogue,
+    recommendations,
+    monthly,
+    monitoring,
+    operations,
+)
 
-def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
-    """Assets, job, schedule and resources; the executor defaults to one run at a time, one process a step."""
+
+def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper: bool = False) -> dg.Definitions:
+    """Assets, jobs, schedule and resources.
+
+    Args:
+        executor: default: one run at a time, one process a step.
+        with_paper: whether the assets of the paper's protocol can be materialized. In the code location they only
+            show what ``make paper`` has recorded, so that materializing all assets does not train them, for hours, on
+            another protocol's split.
+    """
     raw_data = RawData.configure_at_launch()
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(
-            [
-                raw,
-                deliveries,
-                tables,
-                report,
-                features,
-                models,
-                evaluation,
-                catalogue,
-                recommendations,
-                monthly,
-                monitoring,
-                operations,
-            ]
-        ),
-        jobs=[pipeline, temporal_evaluation, paper_protocol, monthly_recommendations],
+        assets=list(_assets(with_paper)),
+        jobs=[pipeline, temporal_evaluation, monthly_recommendations, *([paper_protocol] if with_paper else [])],
         schedules=[nightly()],
         sensors=[*sensors, arrivals],
         resources={
@@ -58,6 +69,20 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None) -> dg.Defin
         },
         executor=executor or one_run_at_a_time,
     )
+
+
+def definitions_of(job: str) -> dg.Definitions:
+    """The definitions that a job belongs to."""
+    return build_definitions(with_paper=job == PAPER_PROTOCOL)
+
+
+def _assets(with_paper: bool) -> Iterator[Any]:
+    for definition in dg.load_assets_from_modules(_MODULES, include_specs=True):
+        if isinstance(definition, dg.AssetsDefinition) and not with_paper:
+            of_paper = any(spec.group_name == PAPER for spec in definition.specs)
+            yield from definition.specs if of_paper else [definition]
+        else:
+            yield definition
 
 
 @dg.definitions

@@ -11,6 +11,7 @@ from dagster import AssetKey, AssetMaterialization, AssetsDefinition
 from ml.data.intake import Known
 from ml.data.ledger import KINDS, MOVIES, USERS
 from ml.errors import DataError
+from orchestration.assets.common import MODELS
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 DELIVERIES = "deliveries"  # the asset that takes in what has arrived
+LEFT = "files_left"  # metadata of that asset: how many files stayed where they were, waiting or not to be taken
+PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
 RUN_PLAN = "run_plan"  # the asset that shows a plan; part of every run
 SETTINGS = "settings"  # metadata: of an asset its default launch settings, of a materialization those that it followed
 SOURCE_FILE = "source_file"  # metadata of an asset: the raw file that it is read from
@@ -37,10 +40,12 @@ class Plan:
     Attributes:
         reasons: by asset that is made anew, why; in the order of the graph.
         fresh: assets that stay as they are.
+        checks: names of the checks of assets that stay, by asset.
     """
 
     reasons: Mapping[str, str]
     fresh: tuple[str, ...]
+    checks: Mapping[str, list[str]]
 
     @property
     def selection(self) -> list[AssetKey]:
@@ -50,7 +55,8 @@ class Plan:
     @property
     def ops(self) -> dict[str, Any]:
         """Configuration by which a run shows the plan."""
-        return {RUN_PLAN: {"config": {"reasons": dict(self.reasons), "fresh": list(self.fresh)}}}
+        config = {"reasons": dict(self.reasons), "fresh": list(self.fresh), "checks": dict(self.checks)}
+        return {RUN_PLAN: {"config": config}}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ class Planner:
         Args:
             selection: the assets of a job.
             forced: assets to make anew in any case.
+
+        Raises:
+            DataError: the raw files are not there: no run could make anything of them.
         """
+        self._raw_data.checked()
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
         stale: dict[AssetKey, str] = {}
         ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
@@ -91,12 +101,16 @@ class Planner:
             definition = self._graph.get(key).assets_def
             reason = next(self._reasons(definition, set(stale) - ending, forced), None)
             if reason is None and key == AssetKey(DELIVERIES):
-                reason = self._arrivals.refused
+                reason = self._arrivals.refused or self._gone(key)
                 ending |= definition.keys
             if reason:
                 stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
         fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
-        return Plan({key.to_user_string(): reason for key, reason in stale.items()}, fresh)
+        reasons = {key.to_user_string(): reason for key, reason in stale.items()}
+        return Plan(reasons, fresh, {name: checks for name in fresh if (checks := self._checks(name))})
+
+    def _checks(self, asset: str) -> list[str]:
+        return sorted(check.name for check in self._graph.get(AssetKey(asset)).check_keys)
 
     def _reasons(
         self, definition: AssetsDefinition, stale: Collection[AssetKey], forced: Collection[str]
@@ -136,22 +150,19 @@ class Planner:
         yield from self._arrival_reasons(key)
 
     def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
-        try:
-            if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
-                yield f"{file} has changed"
-        except (DataError, OSError) as error:  # the asset itself will say so
-            yield f"{file} cannot be read: {error}"
+        if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
+            yield f"{file} has changed"
 
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:
-        return self._raw_data.digests(self._raw_data.prepare())
+        return self._raw_data.digests(self._raw_data.checked())
 
     def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
         if key != AssetKey(DELIVERIES) or not self._raw_data.takes_deliveries:
             return
         try:
             if self._raw_data.intake.ledger.version(*KINDS) != self._tag(key, _DATA_VERSION):
-                yield "files were taken in since"
+                yield "files were taken in or withdrawn since"
             if self._arrivals.good:
                 yield self._arrivals.good
         except (DataError, OSError) as error:  # the asset itself will say so
@@ -163,23 +174,43 @@ class Planner:
             return _Arrivals()
         known = Known(*(self._storage.read_table(f"raw_{kind}")[f"{kind[:-1]}_id"] for kind in (USERS, MOVIES)))
         sorting = self._raw_data.intake.sort(known)
-        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated)
+        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
         return _Arrivals(
             _counted(len(sorting.good), "has arrived", "have arrived"),
             _counted(refused, "cannot be taken in", "cannot be taken in"),
         )
 
-    def _registry_reasons(self, model: str) -> Iterator[str]:
-        if model not in self._tracking.config.registered_models:
+    def _gone(self, key: AssetKey) -> str | None:
+        """Why to look again where nothing has arrived: the check still warns of files that somebody has removed."""
+        record = self._record(key)
+        left: Any = record.metadata.get(LEFT) if record else None
+        return "files that stayed where they arrived are gone" if left and left.value else None
+
+    def _registry_reasons(self, name: str) -> Iterator[str]:
+        if name not in (PROMOTION, TOP_LISTS, *self._tracking.config.registered_models):
             return
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
 
-        version = RegisteredVersion(**self._storage.read_document(model))
         try:
-            if not self._tracking.is_registered(version):
-                yield f"version {version.version} is not in the registry"
+            yield from self._champion_reasons(name) if name in (PROMOTION, TOP_LISTS) else self._version_reasons(name)
         except MlflowException as error:  # the asset itself will say so
             yield f"the registry does not answer: {error}"
+
+    def _version_reasons(self, model: str) -> Iterator[str]:
+        if problem := self._tracking.problem_of(RegisteredVersion(**self._storage.read_document(model))):
+            yield problem
+
+    def _champion_reasons(self, name: str) -> Iterator[str]:
+        """What is published and the registry's record of it do not agree, of any model."""
+        for model in MODELS:
+            publication = self._tracking.publication(model)
+            if (number := publication.champion()) is None:
+                continue
+            if self._tracking.champion(model) is None:
+                yield f"version {number} of {model}, whose table is published, is not in the registry"
+            elif name == TOP_LISTS and (alias := publication.aliased()) != number:
+                at = f"is at version {alias}" if alias else "is missing"
+                yield f"the alias of {model}'s champion {at}; it is set to version {number}, whose table is published"
 
     def _tag(self, key: AssetKey, name: str) -> str | None:
         record = self._record(key)

@@ -1,19 +1,22 @@
 """Put in order what runs that died have left, before a run begins: no other one is at work then."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 
 from ml.data.intake import QUARANTINE
 from ml.inference.locations import ARCHIVE
 from orchestration import run_lock
+from orchestration.assets.common import RECIPES
 from orchestration.publication import interrupted
 from orchestration.registry import client_of, configuration, publication
 from orchestration.resources.source import RECEIVED
 from orchestration.settings import Settings
+from orchestration.tracking_config import SQLITE, database_file
+from orchestration.training import checkpoints
 
 _AT_WORK = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -21,15 +24,19 @@ _AT_WORK = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-START_SECONDS = 120  # a run is known as alive long before
+START_SECONDS = 120  # a run's process is there long before
+_BEGUN_SECONDS = 20  # a process that has begun is known as alive long before
+_BEGUN = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files while it writes them
 
 
 def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Do all below, for the run that begins; yields a line for each thing done."""
     yield from fail_dead_runs(instance, run_id)
-    yield from free_places(instance)
+    yield from free_places(instance, run_id)
+    remove_locks(instance)
     yield from remove_temporary_files()
+    yield from remove_checkpoints()
     if not _registry_exists():
         return
     yield from finish_publications()
@@ -44,26 +51,48 @@ def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) 
             continue
         living = run_lock.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        if living is False or (living is None and age > START_SECONDS):
+        limit = _BEGUN_SECONDS if run.status in _BEGUN else START_SECONDS
+        if living is False or (living is None and age > limit):
             instance.report_run_failed(
                 run, "The run's process ended without a word: it was killed, or the machine stopped"
             )
             yield f"Run {run.run_id} is marked as failed: its process is gone"
 
 
-def free_places(instance: dg.DagsterInstance) -> Iterator[str]:
-    """Free the places in pools that ended runs still hold: a killed run's own never would be, and trainings wait."""
+def free_places(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
+    """Free the places in pools that other runs still hold, however they ended: else trainings wait for them for ever.
+
+    A run that lives waits for its turn and holds none yet. One whose end could not be recorded, as on a full disk,
+    counts as running for Dagster.
+    """
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
         return
     pools = [storage.get_concurrency_info(pool) for pool in storage.get_concurrency_keys()]
     holding = {slot.run_id for pool in pools for slot in pool.claimed_slots}
     holding |= {step.run_id for pool in pools for step in pool.pending_steps}
-    for run_id in sorted(holding):
-        run = instance.get_run_by_id(run_id)
-        if run is None or run.is_finished:
+    for run_id in sorted(holding - {own_run_id}):
+        if not run_lock.is_living(run_id):
             storage.free_concurrency_slots_for_run(run_id)
             yield f"Run {run_id} has ended: its places in pools are free again"
+
+
+def remove_locks(instance: dg.DagsterInstance) -> None:
+    """Remove the lock files of runs that died."""
+
+    def ended(run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
+
+    run_lock.remove_dead(ended)
+
+
+def remove_checkpoints() -> Iterator[str]:
+    """Remove the states of interrupted trainings of recipes that there are no more."""
+    for folder in checkpoints().glob("*/*/"):
+        if folder.name not in RECIPES:
+            shutil.rmtree(folder)
+            yield f"{folder} is removed: no recipe of this name is enabled"
 
 
 def remove_temporary_files() -> Iterator[str]:
@@ -99,4 +128,4 @@ def close_tracked_runs(instance: dg.DagsterInstance, own_run_id: str) -> Iterato
 def _registry_exists() -> bool:
     """Whether there is anything to put in order: asking a database that is not there would make it."""
     uri = configuration("any").tracking_uri
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+    return not uri.startswith(SQLITE) or database_file(uri).exists()

@@ -7,12 +7,10 @@ from orchestration.resources.source import PAPER, RANDOM, TEMPORAL
 PIPELINE = "recommender_pipeline"
 TEMPORAL_EVALUATION = "temporal_evaluation"
 PAPER_PROTOCOL = "paper_protocol"
-MONTHLY_RECOMMENDATIONS = "monthly_recommendations"
 JOB_OF_SPLIT = {RANDOM: PIPELINE, TEMPORAL: TEMPORAL_EVALUATION, PAPER: PAPER_PROTOCOL}
 
 _PAPER_ASSETS = dg.AssetSelection.groups(PAPER)
-_MONTHLY_ASSETS = dg.AssetSelection.assets("monthly_top10")  # for chosen months, when a person asks for them
-_PIPELINE_ASSETS = dg.AssetSelection.all() - _PAPER_ASSETS - _MONTHLY_ASSETS
+_PIPELINE_ASSETS = dg.AssetSelection.all().materializable() - _PAPER_ASSETS
 # Jobs of which a run leaves out what has not changed.
 SELECTIONS = {
     PIPELINE: _PIPELINE_ASSETS,
@@ -33,9 +31,4 @@ paper_protocol = dg.define_asset_job(
     selection=_PAPER_ASSETS.upstream().required_multi_asset_neighbors(),
     description="AutoInt and AutoInt+ as their paper trains and measures them; publishes nothing.",
     config={"resources": {"raw_data": {"config": {"split": PAPER}}}},
-)
-monthly_recommendations = dg.define_asset_job(
-    MONTHLY_RECOMMENDATIONS,
-    selection=_MONTHLY_ASSETS,
-    description="Top-10 tables of any range of months by the champions, in one run; publishes nothing.",
 )

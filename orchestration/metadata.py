@@ -9,21 +9,26 @@ from urllib.parse import quote
 import dagster as dg
 import pandas as pd
 
-from orchestration.columns import MEANINGS
+from orchestration.columns import meaning
 
 _PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
 _RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
 _SAFE_IN_ADDRESS = " ='/:;,.()-"
 
 
-def table_metadata(table: pd.DataFrame) -> dict[str, Any]:
-    """Row count, column schema and the first five rows."""
-    columns = [dg.TableColumn(str(name), str(dtype), MEANINGS.get(str(name))) for name, dtype in table.dtypes.items()]
+def table_metadata(table: pd.DataFrame, asset: str) -> dict[str, Any]:
+    """Row count, column schema and the first five rows of an asset's table."""
+    columns = [dg.TableColumn(str(name), str(dtype), meaning(asset, str(name))) for name, dtype in table.dtypes.items()]
     return {
         "dagster/row_count": len(table),
         "dagster/column_schema": dg.TableSchema(columns=columns),
-        "preview": markdown_table(table.head()),
+        "preview": preview(table),
     }
+
+
+def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first five rows."""
+    return markdown_table(table.head())
 
 
 def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
@@ -47,8 +52,20 @@ def counts_metadata(values: pd.Series) -> dg.MarkdownMetadataValue:
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Numpy scalars as the Python numbers that Dagster accepts."""
-    return {key: value.item() if hasattr(value, "item") else value for key, value in facts.items()}
+    """Numpy scalars as the Python numbers that Dagster accepts, and what is no finite number as text.
+
+    JSON has no such numbers, and the UI cannot read a page with one.
+    """
+    values = {key: value.item() if hasattr(value, "item") else value for key, value in facts.items()}
+    return {key: _as_text(value) if _is_no_number(value) else value for key, value in values.items()}
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _as_text(value: float) -> str:
+    return "not measured" if math.isnan(value) else "infinite"
 
 
 def drawing(alt: str, svg: str) -> dg.MarkdownMetadataValue:
@@ -57,8 +74,9 @@ def drawing(alt: str, svg: str) -> dg.MarkdownMetadataValue:
 
 
 def figures(values: Mapping[str, float]) -> dict[str, float]:
-    """Numbers that the UI plots over time, to five digits; those that are not known are left out."""
-    return {name: float(f"{value:.5g}") for name, value in values.items() if not math.isnan(value)}
+    """Numbers that the UI plots over time: whole ones exactly, others to five digits, without those not known."""
+    known = {name: value for name, value in values.items() if math.isfinite(value)}
+    return {name: value if float(value).is_integer() else float(f"{value:.5g}") for name, value in known.items()}
 
 
 def figures_by_model(table: pd.DataFrame) -> dict[str, float]:

@@ -5,7 +5,6 @@ import sys
 
 import pandas as pd
 
-from ml.errors import DataError
 from orchestration.assets.common import PAPER_MODELS, required
 from orchestration.resources.source import PAPER, RawData
 from orchestration.resources.storage import write_atomically
@@ -20,19 +19,15 @@ PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.
 
 def main() -> int:
     """Train, measure, collect; gives the exit status."""
-    try:
-        required(PAPER_MODELS, PAPER)
-        source, data_line = announce(PAPER)
-        raw_data = RawData(source=source, split=PAPER)
-        evaluations = []
-        for seed in SEEDS:
-            say(sys.stdout, f"\nSeed {seed}:")
-            if status := run_job(raw_data, "--seed", str(seed)):
-                return status
-            evaluations.append(read_evaluation(raw_data))
-    except DataError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    required(PAPER_MODELS, PAPER)
+    source, data_line = announce(PAPER)
+    raw_data = RawData(source=source, split=PAPER)
+    evaluations = []
+    for seed in SEEDS:
+        say(sys.stdout, f"\nSeed {seed}:")
+        if status := run_job(raw_data, "--seed", str(seed)):
+            return status
+        evaluations.append(read_evaluation(raw_data))
     found = summary(evaluations)
     path = Settings().home / "bench" / "paper.json"
     write_atomically(path, json.dumps(found, indent=2).encode() + b"\n")
@@ -63,7 +58,3 @@ def beside_published(found: dict[str, dict[str, dict[str, float]]]) -> str:
         for at, (metric, values) in enumerate(metrics.items())
     ]
     return pd.DataFrame(rows).to_markdown(index=False, tablefmt="simple", floatfmt=".4f", missingval="")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

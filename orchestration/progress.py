@@ -9,10 +9,11 @@ import dagster as dg
 if TYPE_CHECKING:
     from ml.inference.recommend import Progress
 
+StepContext = dg.OpExecutionContext | dg.AssetExecutionContext  # of whatever ranks all users
 _SECONDS_BETWEEN_REPORTS = 10
 
 
-def progress_reporter(context: dg.AssetExecutionContext, model: str, moments: int = 1) -> "Callable[[Progress], None]":
+def progress_reporter(context: StepContext, model: str, moments: int = 1) -> "Callable[[Progress], None]":
     """Log the users scored, every few seconds and at the end; at several moments each user counts as often."""
     label = model if moments == 1 else f"{model}, {moments} months"
     reported = time.monotonic()

@@ -91,7 +91,7 @@ def judge(
     champion = tracking.champion(challenger.model)
     if champion == challenger:
         return Verdict(challenger, [])
-    gates = tracking.config.promotion[challenger.model]
+    gates = tracking.config.gates(challenger.model)
     values = pd.concat([own["metrics"], own["list_metrics"]]).set_index("metric")["value"]
     comparison = _compare(tracking, gates, champion, rows, own) if champion else None
     findings = (

@@ -1,19 +1,27 @@
 """What readers see of a model: its champion's alias, top-10 table and bundle, which change together.
 
-Every published version's table and bundle are also kept under ``archive/<data set>/<model>/<version>/``, from where a
-person can go back to them. A change is written down before it begins; one that was cut off is completed from the
-archive by whoever comes next.
+Every published version's table and bundle are also kept under ``archive/<data set>/<model>/<version>/``, with what was
+measured of it. From there a person can go back to them. A change is written down before it begins; one that was cut
+off is completed from the archive by whoever comes next.
 """
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.inference.locations import ARCHIVE, ARCHIVED_BUNDLE, archive_directory, bundle_path, top_lists_path
+from ml.inference.locations import (
+    ARCHIVE,
+    ARCHIVED_BUNDLE,
+    ARCHIVED_RECORD,
+    archive_directory,
+    bundle_path,
+    checked_name,
+    top_lists_path,
+)
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import write_atomically
 
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 _JOURNAL, _CHAMPIONS = "publishing.json", "champions.json"
 _TABLE = "top10.parquet"
+_NO_METRICS: Mapping[str, float] = {}
 
 
 class Publication:
@@ -52,7 +61,14 @@ class Publication:
         return self._live[_TABLE]
 
     def champion(self) -> str | None:
-        """The version whose table is published; None before the first. Raises MlflowException."""
+        """The version whose table is published; None before the first. Raises MlflowException.
+
+        What was written here is believed before the alias, which a person can move; the next publication sets it right.
+        """
+        return self.champions()[-1] if self.champions() else self.aliased()
+
+    def aliased(self) -> str | None:
+        """The version that has the champion's alias in the registry. Raises MlflowException."""
         model = found_in_registry(lambda: self._client.get_registered_model(self._registered_model))
         return str(model.aliases[self._alias]) if model and self._alias in model.aliases else None
 
@@ -67,9 +83,25 @@ class Publication:
         folders = self._folder.iterdir() if self._folder.is_dir() else []
         return sorted((f.name for f in folders if all((f / name).exists() for name in self._live)), key=int)
 
-    def publish(self, version: RegisteredVersion, table: bytes, bundle: bytes) -> None:
-        """Make a version champion, with this table (Parquet) and bundle; also for a champion's new table."""
+    def recorded(self, number: str) -> RegisteredVersion | None:
+        """Which version was published under a number; None where it was before that was written down."""
+        path = self._folder / checked_name(number) / ARCHIVED_RECORD
+        return RegisteredVersion(**json.loads(path.read_bytes())["version"]) if path.exists() else None
+
+    def publish(
+        self, version: RegisteredVersion, table: bytes, bundle: bytes, metrics: Mapping[str, float] = _NO_METRICS
+    ) -> None:
+        """Make a version champion, or publish a champion's new table.
+
+        Args:
+            version: which.
+            table: its lists, as Parquet.
+            bundle: its network.
+            metrics: what was measured of it, finite numbers by name.
+        """
         folder = self._folder / version.version
+        record = {"version": version.to_dict(), "metrics": dict(metrics)}
+        write_atomically(folder / ARCHIVED_RECORD, json.dumps(record, allow_nan=False).encode())
         write_atomically(folder / ARCHIVED_BUNDLE, bundle)
         write_atomically(folder / _TABLE, table)
         self._switch(version.version)
@@ -91,9 +123,9 @@ class Publication:
         return number
 
     def forget(self, number: str) -> None:
-        """Remove an archived version's table and bundle."""
-        folder = self._folder / number
-        for name in self._live:
+        """Remove an archived version."""
+        folder = self._folder / checked_name(number)
+        for name in (*self._live, ARCHIVED_RECORD):
             (folder / name).unlink(missing_ok=True)
         if folder.exists():
             folder.rmdir()
@@ -103,11 +135,12 @@ class Publication:
         # What may fail comes first: the disk may be full, the registry out of reach. Then files are only renamed.
         staged = {name: self._stage(number, name) for name in self._live}
         journal = self._folder / _JOURNAL
-        before = self.champion()
+        aliased = self.aliased()
         write_atomically(journal, json.dumps({"version": number}).encode())
         try:
-            if before != number:
-                self._client.set_registered_model_alias(self._registered_model, self._alias, number)
+            if aliased != number:  # a version that somebody has deleted meanwhile gets none
+                mark = self._client.set_registered_model_alias
+                found_in_registry(lambda: mark(self._registered_model, self._alias, number))
         except Exception:
             journal.unlink()
             for path in staged.values():

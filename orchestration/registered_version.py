@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+BUNDLE_FILE = "bundle.zip"
+BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
 ROLLED_BACK = "rolled_back"  # tag of a version that a person went back from
 EPOCH = "epoch"  # tag of a version: the epoch that its weights are from
 LAST_DELIVERY = "last_delivery"  # tag of a version: the highest delivery number among the rows that it was trained on

@@ -1,12 +1,11 @@
 """Delete old versions and runs of a model by the rule of mlflow.yaml."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from orchestration.resources.tracking import Tracking
+from orchestration.publication import found_in_registry
+from orchestration.resources.tracking import ACTIVE, Tracking
 
 _MODEL_TAG = "model"
 _TUNING_TAG = "kind"  # runs of make tune carry it
@@ -25,6 +24,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
 
     Kept are champion and challenger, the newest versions, the latest earlier champions with their tables, the runs of
     all these, and the newest of the runs that made no version. Runs that go on and those of ``make tune`` are left.
+    Logged models that no version refers to go too: those of trainings that died before they were registered.
     """
     client, name = tracking.client, tracking.config.registered_models[model]
     publication, versions = tracking.publication(model), tracking.versions(model)
@@ -38,6 +38,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
     runs = {versions[number].run_id for number in dropped} - {versions[number].run_id for number in kept}
     runs |= set(_runs_without_version(tracking, model, {version.run_id for version in versions.values()}))
     models = {versions[number].model_id for number in dropped} - {versions[number].model_id for number in kept}
+    models |= set(_models_without_version(tracking, model, {version.model_id for version in versions.values()}))
     if runs or models:
         _delete(tracking, sorted(runs), sorted(models))
     return Pruned(tuple(dropped), tuple(sorted(runs)))
@@ -60,18 +61,38 @@ def _runs_without_version(tracking: Tracking, model: str, with_version: set[str]
     return [run_id for run_id in ids if run_id not in with_version][tracking.config.retention.runs :]
 
 
+def _models_without_version(tracking: Tracking, model: str, with_version: set[str]) -> list[str]:
+    """Logged models of ended runs."""
+    found, token = [], None
+    while True:
+        page = tracking.client.search_logged_models(
+            [tracking.experiment_id()], filter_string=f"name = '{model}'", page_token=token
+        )
+        found += [logged for logged in page if logged.model_id not in with_version]
+        if not (token := page.token):
+            break
+    return [logged.model_id for logged in found if not tracking.is_running(logged.source_run_id)]
+
+
 def _delete(tracking: Tracking, runs: Sequence[str], models: Sequence[str]) -> None:
     """Delete runs and logged models with their artifacts; a tracking server only marks them, to be collected there."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+    from mlflow.tracking import _get_store  # noqa: PLC0415
+
+    client, uri = tracking.client, tracking.config.tracking_uri
+    # What `mlflow gc` does, which would also take every experiment that anybody has ever deleted, with all its runs.
+    store = None if uri.startswith("http") else _get_store(uri)
     for run_id in runs:
-        tracking.client.delete_run(run_id)
+        run = found_in_registry(partial(client.get_run, run_id))
+        if run is not None and run.info.lifecycle_stage == ACTIVE:
+            client.delete_run(run_id)
+        if run is not None and store:
+            get_artifact_repository(run.info.artifact_uri, uri).delete_artifacts()
+            store._hard_delete_run(run_id)
     for model_id in models:
-        tracking.client.delete_logged_model(model_id)
-    uri = tracking.config.tracking_uri
-    if uri.startswith("http"):
-        return
-    collect = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri]
-    for option, ids in (("--run-ids", runs), ("--logged-model-ids", models)):
-        if ids:
-            collect += [option, ",".join(ids)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    subprocess.run(collect, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
+        logged = found_in_registry(partial(client.get_logged_model, model_id))
+        if logged is not None:
+            client.delete_logged_model(model_id)
+        if logged is not None and store:
+            get_artifact_repository(logged.artifact_location, uri).delete_artifacts()
+            store._hard_delete_logged_model(model_id)

@@ -1,6 +1,6 @@
-"""Go back to an earlier champion and its tables: ``python -m orchestration.rollback MODEL VERSION [DATASET]``.
+"""Go back to an earlier champion and its tables: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
 
-``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``. The version that is left is not promoted again.
+The version that is left is not promoted again.
 """
 
 import sys
@@ -10,22 +10,19 @@ from ml.errors import DataError, NotFoundError
 from ml.inference.locations import published_datasets
 from orchestration import run_lock
 from orchestration.assets.common import MODELS
+from orchestration.publication import found_in_registry
 from orchestration.registered_version import ROLLED_BACK
 from orchestration.registry import client_of, configuration, publication
 from orchestration.settings import Settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Go back; gives the exit status."""
-    try:
-        model, version, dataset = _parsed(arguments)
-        with run_lock.turn() as turn:
-            for _ in turn:
-                raise DataError("a run is at work; try again when it has ended (make ui shows it)")
-            left = roll_back(model, version, dataset)
-    except (DataError, NotFoundError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+def main(*arguments: str) -> int:
+    """Go back; gives the exit status. Raises DataError and NotFoundError."""
+    model, version, dataset = _parsed(arguments)
+    with run_lock.turn() as turn:
+        for _ in turn:
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+        left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
     )
@@ -42,10 +39,13 @@ def roll_back(model: str, version: str, dataset: str) -> str:
         raise DataError(f"{model} of {dataset} has no champion")
     if left == version:
         raise DataError(f"version {version} is the champion of {model} already")
+    client, name = client_of(config), config.registered_models[model]
+    kept = version in published.archived()
+    if kept and found_in_registry(lambda: client.get_model_version(name, version)) is None:
+        raise NotFoundError(f"version {version} of {name} is not in the registry; somebody has deleted it")
     published.go_back(version)
-    name = config.registered_models[model]
-    client_of(config).set_model_version_tag(name, left, ROLLED_BACK, "true")
-    client_of(config).delete_model_version_tag(name, version, ROLLED_BACK)
+    found_in_registry(lambda: client.set_model_version_tag(name, left, ROLLED_BACK, "true"))
+    client.delete_model_version_tag(name, version, ROLLED_BACK)
     return left
 
 
@@ -63,7 +63,3 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
             f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none yet: nothing is published'}"
         )
     return model, version, dataset
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Materialize everything and say what came of it: ``python -m orchestration.run`` (``make run``).
+"""Materialize everything and say what came of it: ``make run``.
 
 With ``temporal`` as an argument: train and measure on the temporal split, and publish nothing (``make run-temporal``).
 What has not changed since the last run is not made again; ``random --retrain`` trains every model anew.
@@ -8,20 +8,21 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TextIO
 
 import dagster as dg
 import pandas as pd
 
 from ml.data.download import OfflineError
 from ml.data.source import OFFICIAL, Source
-from ml.errors import DataError
 from ml.evaluation.report import comparison_table
 from orchestration.console import Console
 from orchestration.execute import START_TAG
 from orchestration.instance import use_instance
 from orchestration.metadata import gaps_as_none
-from orchestration.resources.source import RANDOM, RawData, Split
+from orchestration.registry import runs_page
+from orchestration.resources.source import RANDOM, LastSource, RawData, Split, last_source
 from orchestration.resources.storage import Storage
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -36,13 +37,9 @@ def main(split: Split = RANDOM, *arguments: str) -> int:
         split: how the ratings are split.
         arguments: further ones of ``orchestration.execute``.
     """
-    try:
-        source, data_line = announce(split)
-        raw_data = RawData(source=source, split=split)
-        status = run_job(raw_data, *arguments)
-    except DataError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    source, data_line = announce(split)
+    raw_data = RawData(source=source, split=split)
+    status = run_job(raw_data, *arguments)
     if status == 0:
         _summarize(raw_data, sys.stdout)
     say(sys.stdout, data_line)
@@ -50,15 +47,24 @@ def main(split: Split = RANDOM, *arguments: str) -> int:
 
 
 def announce(split: Split) -> tuple[str, str]:
-    """Choose the source, print which data that is, and give both. Raises DataError."""
-    source, note = choose_source()
-    line = f"Data set: {RawData(source=source, split=split).dataset} (source {source}{note}, {split} split)"
+    """Choose the source, print which data that is, have the home remember it, and give both.
+
+    Raises:
+        DataError: the source cannot be used; nothing was launched or remembered.
+    """
+    chosen, note = choose_source()
+    raw_data = RawData(source=chosen.source, split=split)
+    raw_data.checked()
+    raw_data.remember(chosen.is_stand_in)
+    line = f"Data set: {raw_data.dataset} (source {chosen.source}{note}, {split} split)"
     say(sys.stdout, line)
-    return source, line
+    return chosen.source, line
 
 
-def choose_source() -> tuple[str, str]:
-    """MOVIELENS_DIR where it is set; else the official archive; generated data only where the machine is offline.
+def choose_source() -> tuple[LastSource, str]:
+    """MOVIELENS_DIR where it is set; else the last run's source; else the official archive.
+
+    Generated data stands in only where the machine is offline.
 
     Returns:
         The source, and what to add when naming it.
@@ -66,17 +72,19 @@ def choose_source() -> tuple[str, str]:
     Raises:
         DataError: the archive could be reached, but not used.
     """
-    settings = Settings()
+    settings, last = Settings(), last_source()
     if "movielens_dir" in settings.model_fields_set:
-        return settings.movielens_dir, ""
+        return LastSource(settings.movielens_dir), ""
+    if last and not last.is_stand_in:
+        return last, ", as in the last run"
     try:
         Source(OFFICIAL).prepare(settings.cache)
     except OfflineError as error:
         return (
-            _OFFLINE_STAND_IN,
+            LastSource(_OFFLINE_STAND_IN, is_stand_in=True),
             f": invented movies and ratings, not MovieLens, since this machine is offline: {error}",
         )
-    return OFFICIAL, ""
+    return LastSource(OFFICIAL), ""
 
 
 def say(out: TextIO, text: str) -> None:
@@ -96,7 +104,7 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
     log = Settings().local_home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "orchestration.execute", raw_data.source, raw_data.split, start_tag, *arguments]
+    command = [sys.executable, "-m", "orchestration", "execute", raw_data.source, raw_data.split, start_tag, *arguments]
     with log.open("w") as output, dg.DagsterInstance.get() as instance:
         console = Console(instance, START_TAG, start_tag, sys.stdout)
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # noqa: S603
@@ -109,8 +117,16 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
             process.wait()
         console.show_news()
     if process.returncode:
-        say(sys.stdout, f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why.")
+        say(sys.stdout, _failure(console, log))
     return process.returncode
+
+
+def _failure(console: Console, log: Path) -> str:
+    """What to say of a run that failed."""
+    if console.found_run:
+        return f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why."
+    output = log.read_text(encoding="utf-8", errors="replace").strip()
+    return f"No run was launched. {output.splitlines()[-1] if output else 'There is no output.'}\nAll output: {log}"
 
 
 def read_evaluation(raw_data: RawData) -> pd.DataFrame:
@@ -138,10 +154,5 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
     say(
         out,
         f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
-        f"http://127.0.0.1:{settings.mlflow_port}/#/experiments",
+        f"{runs_page(raw_data.dataset)}",
     )
-
-
-if __name__ == "__main__":
-    given: list[Any] = sys.argv[1:]  # RawData checks the split
-    sys.exit(main(*given))

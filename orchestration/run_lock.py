@@ -4,7 +4,7 @@ All by locks on files, which the operating system releases when their holder end
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,19 @@ def is_living(run_id: str) -> bool | None:
         return None
     with path.open("a") as file:
         return not _taken(file, fcntl.LOCK_EX)
+
+
+def remove_dead(ended: Callable[[str], bool]) -> list[str]:
+    """Remove what runs left that died inside ``living``; gives their ids.
+
+    Args:
+        ended: whether a run is known to have ended; one that only begins must not lose its file.
+    """
+    runs = [path.name.removeprefix("run-") for path in _folder().glob("run-*")]
+    dead = [run_id for run_id in runs if ended(run_id) and not is_living(run_id)]
+    for run_id in dead:
+        (_folder() / f"run-{run_id}").unlink(missing_ok=True)
+    return dead
 
 
 @contextmanager

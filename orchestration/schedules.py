@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ml.errors import DataError
 from orchestration import alerts
 from orchestration.digests import digest
 from orchestration.freshness import Planner
@@ -13,8 +14,18 @@ _ARRIVALS_SECONDS = 60
 
 
 def nightly() -> dg.ScheduleDefinition:
-    """The job every night, running unless somebody turns it off."""
+    """The job every night, running unless somebody turns it off. Raises DataError."""
     settings = Settings()
+    try:
+        return _schedule(settings)
+    except dg.DagsterInvalidDefinitionError:
+        raise DataError(
+            f"SCHEDULE_CRON={settings.schedule_cron!r}: expected five cron fields, such as '0 3 * * *'; set it in the "
+            "environment or in .env"
+        ) from None
+
+
+def _schedule(settings: Settings) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         job=pipeline,
@@ -25,7 +36,9 @@ def nightly() -> dg.ScheduleDefinition:
         description="Remakes and republishes what has changed since it was last made.",
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        return _request("The schedule nightly", context.instance, context.repository_def)
+        # One run a tick, whoever evaluates it: a second daemon on the same instance launches none.
+        run_key = context.scheduled_execution_time.isoformat()
+        return _request("The schedule nightly", context.instance, context.repository_def, run_key)
 
     return evaluate
 

@@ -18,8 +18,8 @@ from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
 from ml.inference.shortlist import Method
 from orchestration.launch_config import LaunchConfig
-from orchestration.metadata import table_metadata
-from orchestration.progress import progress_reporter
+from orchestration.metadata import preview
+from orchestration.progress import StepContext, progress_reporter
 from orchestration.promotion import Verdict
 from orchestration.registered_version import ROLLED_BACK, RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet
@@ -54,7 +54,7 @@ class Ranking:
         ratings: preprocessed; their movies are not recommended to their users.
         moments: years and months of the imagined ratings; none: the latest month of the ratings that a version knows,
             since a champion that stays may not have seen this one.
-        length: movies a list.
+        length: movies a list; fewer where a user has fewer unseen ones.
         method: ``shortlist`` or ``brute_force``.
         seed: of the users that shortlist samples and audits.
     """
@@ -73,6 +73,7 @@ class Lists:
     Attributes:
         version: the version.
         bundle: of the version.
+        moment: year and month.
         table: the lists, one row a listed movie.
         seconds: that the ranking took, at all moments together.
         facts: how they were found.
@@ -80,6 +81,7 @@ class Lists:
 
     version: RegisteredVersion
     bundle: "ModelBundle"
+    moment: tuple[int, int]
     table: pd.DataFrame
     seconds: float
     facts: dict[str, Any]
@@ -87,7 +89,7 @@ class Lists:
     @property
     def overview(self) -> dict[str, Any]:
         """What is looked at first."""
-        year, month = self.table[["rating_year", "rating_month"]].iloc[0]
+        year, month = self.moment
         return {
             "version": self.version.version,
             "month": f"{year}-{month:02d}",
@@ -107,7 +109,7 @@ class Lists:
             **more,
             **self.facts,
             "path": dg.MetadataValue.path(str(path)),
-            "preview": table_metadata(self.table)["preview"],
+            "preview": preview(self.table),
         }
         return {f"{self.version.model}.{name}": value for name, value in facts.items()}
 
@@ -191,7 +193,8 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     if lists is None:
         return metadata
     publication = tracking.publication(model)
-    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle))
+    metrics = tracking.metrics_of(lists.version)
+    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle), metrics)
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 
@@ -205,7 +208,10 @@ def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
 
 
 def rank(
-    context: dg.AssetExecutionContext, tracking: Tracking, version: RegisteredVersion, ranking: Ranking
+    context: StepContext,
+    tracking: Tracking,
+    version: RegisteredVersion,
+    ranking: Ranking,
 ) -> list[tuple[Lists, Finding]]:
     """Rank by a version: its lists at each moment, with their audit.
 
@@ -227,12 +233,12 @@ def rank(
     except NotFoundError as error:
         raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error
     seconds = time.perf_counter() - started
-    users = bundle.users["user_id"].tolist()
+    users, movies = bundle.users["user_id"].tolist(), bundle.movies["movie_id"].tolist()
     ranked = []
-    for top, search in found:
+    for moment, (top, search) in zip(moments, found, strict=True):
         table = top.assign(model=version.model, model_version=version.version)
-        audit = checks.top_lists(top, ranking.ratings, users, ranking.length)
-        ranked.append((Lists(version, bundle, table, seconds, asdict(search)), audit))
+        audit = checks.top_lists(top, ranking.ratings, users, movies, ranking.length)
+        ranked.append((Lists(version, bundle, moment, table, seconds, asdict(search)), audit))
     return ranked
 
 

@@ -19,12 +19,10 @@ from ml.inference.bundle import ModelBundle
 from ml.inference.scorer import PAIR_COLUMNS
 from ml.training.recipes import Recipe
 from orchestration.fingerprint import FINGERPRINT
-from orchestration.registered_version import EPOCH, LAST_DELIVERY, WARM_START, RegisteredVersion
+from orchestration.registered_version import BUNDLE_FILE, EPOCH, LAST_DELIVERY, WARM_START, RegisteredVersion
 from orchestration.settings import PROJECT_ROOT
 from orchestration.tracking_config import TrackingConfig
 
-BUNDLE_FILE = "bundle.zip"
-BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
 DAGSTER_URL = "dagster.url"  # tag of a run and a version: the page of the Dagster run that made it
 _NOTE = "mlflow.note.content"
 _COLOUR = "mlflow.runColor"

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from orchestration.tracked_run import TrackedRun
 
 TRAININGS_AT_ONCE = 2  # as in dagster.yaml
+
+
+def checkpoints() -> Path:
+    """Where the states of trainings that go on are kept, by data set and model."""
+    return Settings().local_home / "training"
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def train_and_register(
     if WARM_START in beginning.tags:
         context.log.info(f"{name}: {beginning.text}")
     fitting = beginning.fitting
-    backup = fitting.backup(Settings().local_home / "training" / tracking.dataset / name)
+    backup = fitting.backup(checkpoints() / tracking.dataset / name)
     with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
         run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
         reporter = _Reporter(context, name, run)

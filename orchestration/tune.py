@@ -1,4 +1,4 @@
-"""Tune a recipe, giving the best as a file: ``python -m orchestration.tune RECIPE [TRIALS]`` (``make tune``)."""
+"""Tune a recipe, giving the best as a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
 
 import io
 import json
@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import pandas as pd
 from filelock import FileLock, Timeout
 from upath import UPath
@@ -20,25 +19,22 @@ from orchestration.resources.source import PAPER, RANDOM, RawData
 from orchestration.resources.storage import Storage, write_atomically
 from orchestration.resources.tracking import Tracking
 from orchestration.run import say
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from ml.training.tuning import TrialResult
 
-RECIPES_FILE = PROJECT_ROOT / "recipes.yaml"
 _RUN_ATTRIBUTE = "mlflow_run_id"  # of the study
 
 
 def main(name: str = "", trials: str = "20") -> int:
-    """Tune until there are so many trials, and say what came of it; gives the exit status."""
+    """Tune until there are so many trials, and say what came of it; gives the exit status. Raises DataError."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are no news
     try:
         recipe = _recipe(name)
         if not trials.isdecimal() or int(trials) < 1:
             raise DataError(f"TRIALS is {trials!r}; expected a whole number from 1")
         _tune(name, recipe, int(trials))
-    except (DataError, dg.Failure) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
     except KeyboardInterrupt:
         say(sys.stdout, "Stopped; the same command goes on with the trial that was interrupted.")
         return 130
@@ -46,13 +42,14 @@ def main(name: str = "", trials: str = "20") -> int:
 
 
 def _recipe(name: str) -> Recipe:
-    recipes = load_recipes(RECIPES_FILE)
+    file = Settings().recipes_file
+    recipes = load_recipes(file)
     if name not in recipes:
         asked = f"recipe {name!r} is unknown" if name else "RECIPE is missing: make tune RECIPE=<name>"
         raise DataError(f"{asked}; expected one of {', '.join(recipes)}")
     if not recipes[name].search:
         raise DataError(
-            f"{RECIPES_FILE}, recipes.{name}: has nothing to tune; declare ranges or choices of its settings, such as\n"
+            f"{file}, recipes.{name}: has nothing to tune; declare ranges or choices of its settings, such as\n"
             "    search:\n"
             "      training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
             "      model.num_layers: {choices: [1, 2, 3]}"
@@ -130,8 +127,3 @@ def _line(result: "TrialResult", trials: int) -> str:
         f"trial {result.number} of {trials}: {result.state}, val_loss {result.val_loss:.5f}, {result.seconds:.0f} s, "
         f"{values}; best {best}"
     )
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are no news
-    sys.exit(main(*sys.argv[1:]))

@@ -1,19 +1,22 @@
-"""Start the Dagster and MLflow UIs and stop them together: ``python -m orchestration.ui`` (``make ui``)."""
+"""Start the Dagster and MLflow UIs and stop them together: ``make ui``."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ml.errors import DataError
 from orchestration.instance import use_instance
 from orchestration.ports import require_free
+from orchestration.registry import runs_page, server_command
+from orchestration.resources.source import RawData, last_source
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.tracking_config import load_tracking_config
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
@@ -21,32 +24,72 @@ _STOP_SECONDS = 20
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM, or until a server ends; gives the exit status."""
+    """Serve until Ctrl-C or SIGTERM, or until a server ends; gives the exit status. Raises DataError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     settings = Settings()
+    with _alone(settings) as lock:
+        return _serve(settings, lock)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[int]:
+    """Keep other starts from the same instance: two daemons would launch each scheduled run twice.
+
+    Yields:
+        A file descriptor; a child that inherits it keeps the others out as long as it lives, also without this process.
+
+    Raises:
+        DataError: another one is running; names its addresses.
+    """
+    home = use_instance()
+    with (home / "ui.lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DataError(
+                f"make ui is running already in {home} ({lock.read().strip()}); use that one, or stop it first"
+            ) from None
+        lock.truncate(0)
+        lock.write(_addresses(settings))
+        lock.flush()
+        yield lock.fileno()
+
+
+def _addresses(settings: Settings) -> str:
+    dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings.dagster_port, settings.mlflow_port))
+    return f"process {os.getpid()}, Dagster {dagster}, MLflow {mlflow}"
+
+
+def _data_set() -> str:
+    """What scheduled runs are made from."""
+    last = last_source()
+    if "movielens_dir" in Settings().model_fields_set:
+        return f"{RawData().dataset} (MOVIELENS_DIR={Settings().movielens_dir})"
+    return (
+        f"{RawData().dataset} (source {last.source}, of the last make run)" if last else "none yet: make run chooses it"
+    )
+
+
+def _serve(settings: Settings, lock: int) -> int:
     servers: list[subprocess.Popen[bytes]] = []
     try:
         for name, port in (("DAGSTER_PORT", settings.dagster_port), ("MLFLOW_PORT", settings.mlflow_port)):
             require_free(_HOST, port, name)
-        home = use_instance()
         _say("Starting ...")
         logs = settings.local_home / "logs"
-        servers.append(_start(_dagster(settings), logs / "dagster.log"))
+        servers.append(_start(_dagster(settings), logs / "dagster.log", lock))
         servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
         _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
-        _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon; instance {home})")
-        # MLflow's own first page is about language models, and so are an experiment's in its first mode.
-        _say(
-            f"MLflow   http://{_HOST}:{settings.mlflow_port}/#/experiments  (switch to Model training at the top left)"
-        )
+        _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon)")
+        _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings.instance_home}")
+        _say(f"MLflow   {runs_page()}")
+        _say(f"Data set {_data_set()}")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         _say(f"A server ended by itself; see {logs}.")
-        return 1
-    except DataError as error:
-        _say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         _say("Stopping ...")
@@ -61,13 +104,10 @@ def _dagster(settings: Settings) -> list[str]:
 
 
 def _mlflow(settings: Settings) -> list[str]:
-    # The data set's name does not matter to the server: it shows all of them.
-    config = load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, "any")
-    address = ["--host", _HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", config.tracking_uri, *address]
+    return server_command("--host", _HOST, "--port", str(settings.mlflow_port))
 
 
-def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+def _start(command: Sequence[str], log: Path, *inherited: int) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         # A session of its own, so that Ctrl-C reaches the servers through _stop only, once.
@@ -83,6 +123,7 @@ def _start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             },
             start_new_session=True,
+            pass_fds=inherited,
         )
 
 
@@ -118,7 +159,3 @@ def _stop(servers: Sequence["subprocess.Popen[bytes]"]) -> None:
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -48,11 +48,11 @@ def open_page(browser: Browser, size: tuple[int, int] = DESKTOP) -> Iterator[Pag
 
 
 @contextmanager
-def server(module: str, ready: str, variables: Mapping[str, Any]) -> Iterator[None]:
-    """``python -m module`` with these variables, until ``ready``, an address, answers."""
+def server(module: str, ready: str, variables: Mapping[str, Any], *arguments: str) -> Iterator[None]:
+    """``python -m module arguments`` with these variables, until ``ready``, an address, answers."""
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     process = subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, *arguments],
         cwd=PROJECT_ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """A pipeline's home with published models, written without a pipeline: two networks with random weights."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,22 @@ MOMENT = (2003, 2)
 
 
 def publish(
-    home: Path, model: str, version: str, bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int, int] = MOMENT
+    home: Path,
+    model: str,
+    version: str,
+    bundle: ModelBundle,
+    ratings: pd.DataFrame,
+    moment: tuple[int, int] = MOMENT,
+    calibration_error: float | None = None,
 ) -> None:
     """As ``orchestration.publication`` leaves it: the archive first, the table last."""
     archive = home / "archive" / DATASET / model / version
     for folder in (archive, home / "models" / DATASET, home / "tables" / DATASET):
         folder.mkdir(parents=True, exist_ok=True)
     bundle.save(archive / "bundle.zip")
+    if calibration_error is not None:
+        record = {"metrics": {"expected_calibration_error": calibration_error}}
+        (archive / "version.json").write_text(json.dumps(record), encoding="utf-8")
     bundle.save(home / "models" / DATASET / f"{model}.zip")
     [(lists, _)] = Recommender(Scorer(bundle), ratings).recommend_all([moment], 10)
     table = lists.assign(model=model, model_version=version)
@@ -28,16 +38,10 @@ def publish(
 
 
 def write_tables(home: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """``users``, ``movies``, ``ratings``, ``evaluation`` and whatever else."""
+    """``users``, ``movies``, ``ratings`` and whatever else."""
     for name, table in tables.items():
         (home / "tables" / DATASET).mkdir(parents=True, exist_ok=True)
         _replace(table, home / "tables" / DATASET / f"{name}.parquet")
-
-
-def evaluation(errors: Mapping[str, float]) -> pd.DataFrame:
-    """Calibration errors by model, as evaluation.parquet has them."""
-    rows = [(model, "expected_calibration_error", error) for model, error in errors.items()]
-    return pd.DataFrame(rows, columns=["model", "metric", "value"])
 
 
 def _replace(table: pd.DataFrame, path: Path) -> None:

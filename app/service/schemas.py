@@ -145,7 +145,7 @@ class ModelAnswer(BaseModel):
     years: list[int] = Field(description="That it can be asked about.")
     months: list[int]
     score_is_chance: bool
-    calibration_error: float | None = Field(description="Expected calibration error on the last run's test rows.")
+    calibration_error: float | None = Field(description="Expected calibration error of this version on the test rows.")
 
 
 class Models(BaseModel):

@@ -40,7 +40,7 @@ def answer_user(
 ) -> Answer:
     """From the table where it has the month and all movies may be listed, else scored now. Raises NotFoundError."""
     if among is None and moment == model.lists.moment:
-        return Answer(model, _with_years(model.lists.of(user_id), people), from_table=True)
+        return Answer(model, _with_years(model.list_of(user_id), people), from_table=True)
     rows = model.live.recommender.recommend(user_id, *moment, among=among)
     return Answer(model, _with_years(rows, people), from_table=False)
 

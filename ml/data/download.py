@@ -1,8 +1,8 @@
 """Fetch the official MovieLens-1M archive: downloaded once, verified, extracted by name."""
 
-import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pooch
@@ -14,6 +14,8 @@ from ml.errors import DataError
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
 _TIMEOUT = 30  # seconds without an answer
+_LARGEST = 256 * 2**20  # bytes of a file; ten times those of ratings.dat
+_BLOCK = 2**20
 
 
 class OfflineError(DataError):
@@ -69,11 +71,21 @@ def _download(url: str, md5: str, folder: Path) -> Path:
 
 def _extract(archive: Path, directory: Path) -> None:
     """Copy the three members by their names; whatever else the archive holds is never written."""
-    with zipfile.ZipFile(archive) as members:
-        for name in schema.RAW_FILES:
-            try:
-                source = members.open(f"ml-1m/{name}")
-            except KeyError as error:
-                raise DataError(f"{archive.name}: lacks ml-1m/{name}; not the MovieLens-1M archive") from error
-            with source, (directory / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for name in schema.RAW_FILES:
+                _copy(members, f"ml-1m/{name}", directory / name)
+    except KeyError as error:
+        raise DataError(f"{archive.name}: {error.args[0]}; not the MovieLens-1M archive") from error
+    # What the module raises for damage, and for encrypted members and methods of compression that it lacks.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"{archive.name}: cannot be unpacked ({error}); not the MovieLens-1M archive") from error
+
+
+def _copy(members: zipfile.ZipFile, name: str, target: Path) -> None:
+    """Write a member, however large it says that it is, up to a bound. Raises DataError, and what the module raises."""
+    with members.open(name) as source, target.open("wb") as file:
+        while block := source.read(_BLOCK):
+            if file.tell() + len(block) > _LARGEST:
+                raise DataError(f"{name}: unpacks to more than {_LARGEST:,} bytes; not the MovieLens-1M archive")
+            file.write(block)

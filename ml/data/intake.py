@@ -8,8 +8,10 @@ for the users or movies that it refers to.
 import datetime as dt
 import hashlib
 import json
+import os
+import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from ml.files import sync_directory, write_durably
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
+_MEANT = re.compile(rf"({'|'.join(KINDS)})-", re.IGNORECASE)  # begins names that are meant as deliveries
+_EXPECTED = "a file of its own with a name such as ratings-2003-03-01.dat"
 _READERS = {USERS: movielens.read_users, MOVIES: movielens.read_movies, RATINGS: movielens.read_rerated}
 _IDS = {USERS: "user_id", MOVIES: "movie_id"}
 
@@ -58,6 +62,19 @@ class Arrival:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Stray:
+    """Something in the incoming directory that is meant as a delivery, by its name, and cannot be taken.
+
+    Attributes:
+        name: as it can be shown.
+        reason: what is wrong, and what was expected.
+    """
+
+    name: str
+    reason: str
+
+
 @dataclass
 class Sorting:
     """What is to become of the files that have arrived.
@@ -67,17 +84,19 @@ class Sorting:
         bad: to be put aside.
         waiting: refer to users or movies that are not known yet.
         repeated: were taken in before.
+        stray: cannot be taken, and lie where they are.
     """
 
     good: list[Arrival] = field(default_factory=list)
     bad: list[Arrival] = field(default_factory=list)
     waiting: list[Arrival] = field(default_factory=list)
     repeated: list[Arrival] = field(default_factory=list)
+    stray: list[Stray] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
         """Whether nothing has arrived."""
-        return not (self.good or self.bad or self.waiting or self.repeated)
+        return not (self.good or self.bad or self.waiting or self.repeated or self.stray)
 
 
 class Intake:
@@ -86,10 +105,11 @@ class Intake:
     Args:
         incoming: where files arrive.
         received: where those taken in are kept, with the ledger.
+        today: gives the day that it is, UTC.
     """
 
-    def __init__(self, incoming: Path, received: Path) -> None:
-        self.incoming, self.received = incoming, received
+    def __init__(self, incoming: Path, received: Path, today: Callable[[], dt.date] = movielens.today) -> None:
+        self.incoming, self.received, self._today = incoming, received, today
 
     @property
     def ledger(self) -> Ledger:
@@ -97,14 +117,18 @@ class Intake:
         return Ledger.load(self.received)
 
     def others(self) -> list[str]:
-        """Names in the incoming directory that are not those of deliveries; they are left alone."""
-        if not self.incoming.is_dir():
-            return []
-        return sorted(path.name for path in self.incoming.iterdir() if path.is_file() and not kind_and_date(path.name))
+        """Names in the incoming directory that are not meant as deliveries; they are left alone."""
+        return [_shown(path) for path in _visible(self.incoming) if path.is_file() and not _MEANT.match(path.name)]
+
+    def stray(self) -> list[Stray]:
+        """What lies in the incoming directory, is meant as a delivery and cannot be taken."""
+        found = ((path, _obstacle(path, path.name)) for path in _visible(self.incoming) if _MEANT.match(path.name))
+        return [Stray(_shown(path), obstacle) for path, obstacle in found if obstacle]
 
     def arrived(self) -> str:
-        """Names, sizes and times of what was not claimed yet; empty where there is nothing."""
-        stats = [(path.name, path.stat()) for path in _deliveries(self.incoming)]
+        """Names, sizes and times of what was not claimed yet, or cannot be; empty where there is nothing."""
+        meant = (path for path in _visible(self.incoming) if _MEANT.match(path.name))
+        stats = [(_shown(path), path.lstat()) for path in meant]
         return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
     def claim(self) -> None:
@@ -125,7 +149,7 @@ class Intake:
         Raises:
             DataError: the ledger or a received file is damaged.
         """
-        ledger, sorting = self.ledger, Sorting()
+        ledger, sorting = self.ledger, Sorting(stray=self.stray())
         seen = ledger.digests
         ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
         for kind in ids:
@@ -135,7 +159,7 @@ class Intake:
                 sorting.repeated.append(arrival)
                 continue
             try:
-                table = _read(arrival)
+                table = _read(arrival, self._today())
             except DataError as error:
                 sorting.bad.append(_refused(arrival, error))
                 continue
@@ -180,8 +204,37 @@ class Intake:
         ]
         return pd.concat(tables, ignore_index=True) if tables else nothing_delivered(kind)
 
+    def withdraw(self, sequence: int, known: Known) -> Ledger:
+        """Undo a delivery: its rows count no more, and its content may come again. Its file stays where it is.
+
+        Args:
+            sequence: its number.
+            known: ids of the base files.
+
+        Raises:
+            NotFoundError: there is no such delivery.
+            DataError: it is withdrawn already, or ratings of another delivery refer to users or movies that it alone
+                brought; or as of ``read``.
+        """
+        ledger = self.ledger.without(sequence)
+        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
+        for kind, own in ids.items():
+            rows = self.read(kind)
+            own |= set(rows.loc[rows["delivery"] != sequence, _IDS[kind]])
+        ratings = self.read(RATINGS)
+        for kind, column in _IDS.items():
+            lost = ratings[(ratings["delivery"] != sequence) & ~ratings[column].isin(ids[kind])]
+            if len(lost):
+                number, value = lost[["delivery", column]].iloc[0]
+                raise DataError(
+                    f"delivery {sequence} alone brought {column} {value}, which ratings of delivery {number} refer to; "
+                    f"withdraw delivery {number} first"
+                )
+        ledger.save(self.received)
+        return ledger
+
     def _arrivals(self, claimed_only: bool) -> list[Arrival]:
-        paths = _deliveries(self.incoming / PENDING)
+        paths = _deliveries(self.incoming / PENDING, _name)
         if not claimed_only:
             paths += _deliveries(self.incoming)
         found = []
@@ -214,12 +267,36 @@ def nothing_delivered(kind: str) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
 
 
-def _deliveries(folder: Path) -> list[Path]:
-    """Regular files named as deliveries are; in ``pending`` perhaps with something behind the name."""
-    if not folder.is_dir():
-        return []
-    names = {path: _name(path) if folder.name == PENDING else path.name for path in sorted(folder.iterdir())}
-    return [path for path, name in names.items() if path.is_file() and not path.is_symlink() and kind_and_date(name)]
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a directory, without names that begin with a dot: those are of files that are being written."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def _deliveries(folder: Path, name_of: Callable[[Path], str] = lambda path: path.name) -> list[Path]:
+    """Regular files named as deliveries are; ``name_of`` says by which name a file has arrived."""
+    return [path for path in _visible(folder) if not _obstacle(path, name_of(path))]
+
+
+def _obstacle(path: Path, name: str) -> str:
+    """Why something cannot be taken, and what was expected; empty where it can."""
+    if path.is_symlink():
+        problem = "it is a link"
+    elif path.is_dir():
+        problem = "it is a directory"
+    elif not path.is_file():
+        problem = "it is no regular file"
+    elif not kind_and_date(name):
+        problem = "its name has another form, or a date that is in no calendar"
+    elif not os.access(path, os.R_OK):
+        problem = "it may not be read"
+    else:
+        return ""
+    return f"{problem}; expected {_EXPECTED} (while it is written, one that begins with a dot)"
+
+
+def _shown(path: Path) -> str:
+    """A file's name as text in one line, whatever bytes it is of."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path.name)
 
 
 def _name(path: Path) -> str:
@@ -227,16 +304,15 @@ def _name(path: Path) -> str:
     return path.name.partition(".dat")[0] + ".dat"
 
 
-def _read(arrival: Arrival) -> pd.DataFrame:
+def _read(arrival: Arrival, today: dt.date) -> pd.DataFrame:
     """The file's rows. Raises DataError."""
+    date, tomorrow = dt.date.fromisoformat(arrival.date), today + _DAY
+    if date > tomorrow:
+        raise DataError(f"{arrival.path}: found a date in its name that is to come, expected one until {tomorrow}")
     table = _READERS[arrival.kind](arrival.path)
     if arrival.kind == RATINGS:
-        # A rating from the future would become the month that is recommended for.
-        last = dt.date.fromisoformat(arrival.date) + _DAY
-        end = dt.datetime.combine(last + _DAY, dt.time(), dt.UTC).timestamp()
-        movielens.require(
-            arrival.path, table["timestamp"] < end, table["timestamp"], f"a timestamp until {last}, by the file's date"
-        )
+        last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
+        movielens.require_until(arrival.path, table, last, which)
     return table
 
 

@@ -3,6 +3,7 @@
 Every value is validated; the first bad one stops the reading with file, line and value.
 """
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +22,24 @@ from ml.errors import DataError
 _SEPARATOR = b"::"
 # pyarrow reads one-byte separators only; control characters are refused in the input, so this one is free.
 _DELIMITER = "\x1f"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # before a UTF-8 text
 # Latin-1 gives every byte a meaning; control codes can only come from another encoding or from damage.
-_UNDECODABLE = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_UNDECODABLE = {
+    "latin-1": re.compile(rb"[\x00-\x09\x0b-\x1f\x7f-\x9f]"),
+    # The same, and what stands where an earlier reader could not decode (U+FFFD).
+    "utf-8": re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xbf\xbd"),
+}
+_LONGEST_LINE = 65_536  # bytes; pyarrow takes no line that is longer than a block
+_SHOWN = 100  # characters of a bad value
 DTYPES: dict[str, dict[str, str]] = {
     "users": {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"},
     "movies": {"movie_id": "int32", "title": "str", "genres": "str"},
     "ratings": {"user_id": "int32", "movie_id": "int32", "rating": "int8", "timestamp": "int64"},
 }
 _YEAR_3000 = 32_503_680_000
+_DAY = dt.timedelta(days=1)
 _INT64_DIGITS = 18  # that surely fit
-_YEAR_AT_END = r"\(\d{4}\)$"
+_TITLE_AND_YEAR = r"\S.*\([0-9]{4}\)$"
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,17 @@ class RawTables:
     ratings: pd.DataFrame
 
 
-def read_movielens(directory: Path) -> RawTables:
+def today() -> dt.date:
+    """The day that it is now, UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def read_movielens(directory: Path, day: dt.date | None = None) -> RawTables:
     """Read users.dat, movies.dat and ratings.dat and check that the ratings refer to known users and movies.
+
+    Args:
+        directory: that holds them.
+        day: that it is, after whose next day nobody can have rated; default: today.
 
     Raises:
         DataError: a file is missing, empty or malformed; names file, line, value and what was expected.
@@ -58,6 +76,7 @@ def read_movielens(directory: Path) -> RawTables:
     movies = read_movies(directory / "movies.dat")
     ratings = read_ratings(directory / "ratings.dat")
     path = directory / "ratings.dat"
+    require_until(path, ratings, (day or today()) + _DAY, "tomorrow")
     for column, known, of in (("user_id", users, "a user of users.dat"), ("movie_id", movies, "a movie of movies.dat")):
         require(path, ratings[column].isin(known[column]), ratings[column], f"{column} of {of}")
     return RawTables(users, movies, ratings)
@@ -90,7 +109,7 @@ def read_movies(path: Path) -> pd.DataFrame:
     table = _read_strings(path, schema.RAW_MOVIES)
     frame = table.to_pandas()
     frame["movie_id"] = _integers(path, table, "movie_id", np.int32)
-    with_year = frame["title"].str.contains(_YEAR_AT_END, regex=True)
+    with_year = frame["title"].str.contains(_TITLE_AND_YEAR, regex=True)
     require(path, with_year, frame["title"], "a title that ends in its year in parentheses, such as 'Heat (1995)'")
     named = frame["genres"].str.fullmatch(r"[^|]+(\|[^|]+)*")
     require(path, named, frame["genres"], "genres joined by '|', such as 'Comedy|Drama'")
@@ -129,6 +148,23 @@ def require(path: Path, valid: pd.Series, values: pd.Series, expected: str) -> N
         _fail(path, int(bad[0]) + 1, str(values.iloc[bad[0]]), expected)
 
 
+def require_until(path: Path, ratings: pd.DataFrame, last: dt.date, which: str) -> None:
+    """Check that no rating is later than a day (UTC): the latest month of all is the one that is recommended for.
+
+    Args:
+        path: of the file.
+        ratings: its rows.
+        last: the day.
+        which: says what the day is.
+
+    Raises:
+        DataError: names the line and the timestamp of the first that is.
+    """
+    end = dt.datetime.combine(last, dt.time(), dt.UTC).timestamp() + _DAY.total_seconds()
+    times = ratings["timestamp"]
+    require(path, times < end, times, f"a timestamp until {last}, {which} (seconds since 1970, UTC)")
+
+
 def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Split ``"Heat (1995)"`` to the title ``"Heat"`` (str) and the year 1995 (int16), row by row."""
     years = titles.str[-5:-1].astype(np.int16)
@@ -137,7 +173,7 @@ def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
     """All fields of a file as strings, one row a line, so that row i stands at line i + 1."""
-    data = _read_bytes(path)
+    data, encoding = _read_bytes(path)
     wrong: list[pa.csv.InvalidRow] = []
 
     def stop_at_row(row: pa.csv.InvalidRow) -> str:  # pyarrow swallows what a handler raises
@@ -148,7 +184,7 @@ def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
         return pa.csv.read_csv(
             pa.BufferReader(data.replace(_SEPARATOR, _DELIMITER.encode())),
             # One thread, since only then does pyarrow know a row's number.
-            read_options=pa.csv.ReadOptions(column_names=list(columns), encoding="latin-1", use_threads=False),
+            read_options=pa.csv.ReadOptions(column_names=list(columns), encoding=encoding, use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=_DELIMITER,
                 quote_char=False,
@@ -166,17 +202,54 @@ def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
         _fail(path, row.number, row.text.replace(_DELIMITER, "::"), f"{row.expected_columns} fields separated by '::'")
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> tuple[bytes, str]:
+    """A file's text and its encoding: UTF-8 where its bytes beyond ASCII are that, else Latin-1."""
     if not path.is_file():
         names = ", ".join(schema.RAW_FILES)
         raise DataError(f"{path}: missing; expected a MovieLens-1M directory that holds {names}")
     data = path.read_bytes().replace(b"\r\n", b"\n")
+    marked = data.startswith(_BYTE_ORDER_MARK)
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     if not data.strip():
         raise DataError(f"{path}: empty; expected lines of fields separated by '::'")
-    if bad := _UNDECODABLE.search(data):
-        line = data.count(b"\n", 0, bad.start()) + 1
-        _fail(path, line, f"byte 0x{bad[0][0]:02x}", "Latin-1 text without control characters")
-    return data
+    encoding = "utf-8"
+    _refuse_long_lines(path, data)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        if marked:
+            _fail_at(path, data, error.start, "UTF-8 text, as the byte order mark says")
+        encoding = "latin-1"
+        _refuse_lines_of_utf8(path, data)
+    if bad := _UNDECODABLE[encoding].search(data):
+        _fail_at(path, data, bad.start(), "Latin-1 or UTF-8 text without control characters")
+    return data, encoding
+
+
+def _refuse_long_lines(path: Path, data: bytes) -> None:
+    ends = np.flatnonzero(np.frombuffer(data + b"\n", np.uint8) == ord("\n"))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    long = np.flatnonzero(ends - starts > _LONGEST_LINE)
+    if long.size:
+        start = int(starts[long[0]])
+        text = data[start : start + 2 * _SHOWN].decode("latin-1")
+        _fail(path, int(long[0]) + 1, text, f"a line of at most {_LONGEST_LINE:,} bytes")
+
+
+def _refuse_lines_of_utf8(path: Path, data: bytes) -> None:
+    """Refuse a file of both encodings, as when files were joined: read as Latin-1, part of it would be damaged."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.isascii():
+            continue
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            continue
+        _fail(path, number, text, "Latin-1 as in other lines; save the whole file as UTF-8")
+
+
+def _fail_at(path: Path, data: bytes, position: int, expected: str) -> NoReturn:
+    _fail(path, data.count(b"\n", 0, position) + 1, f"byte 0x{data[position]:02x}", expected)
 
 
 def _integers(path: Path, table: pa.Table, column: str, dtype: type[np.integer]) -> np.ndarray:
@@ -199,6 +272,8 @@ def _require_unique(path: Path, frame: pd.DataFrame, key: list[str]) -> None:
 
 
 def _fail(path: Path, line: int, value: str, expected: str) -> NoReturn:
+    if len(value) > _SHOWN:
+        value = f"{value[:_SHOWN]}…"
     raise DataError(f"{path}, line {line}: found {value!r}, expected {expected}; mend or replace the file")
 
 

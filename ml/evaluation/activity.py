@@ -61,7 +61,7 @@ def metrics_by_activity(
         own = by_user[in_group.loc[by_user.index]]
         rows = in_group.to_numpy()[row_user]
         values = dict(own.mean())
-        values["auc"] = auc(labels[rows], scores[rows]) if len(np.unique(labels[rows])) == 2 else np.nan
+        values["auc"] = auc(labels[rows], scores[rows])
         counts = [len(own)] * len(RANKING_METRICS) + [int(in_group.sum())]
         part = {"model": model, "group": group, "users": counts, "metric": list(values), "value": list(values.values())}
         parts.append(pd.DataFrame(part))

@@ -68,7 +68,8 @@ def catalogue_metrics(
 
     - ``catalogue_coverage_at_10``: different listed movies by all movies.
     - ``catalogue_mean_popularity_at_10``: training rows of a listed movie, mean over all places of all lists.
-    - ``catalogue_list_overlap_at_10``: movies that two lists share by 10, mean over all pairs of users with a list.
+    - ``catalogue_list_overlap_at_10``: movies that two lists share by 10, mean over all pairs of users with a list;
+      by 10 also where a list is shorter, since its user has fewer unseen movies.
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id.

@@ -152,12 +152,13 @@ def compare_nights(interactions: pd.DataFrame, deliveries: Mapping[str, Any]) ->
 
     Args:
         interactions: delivery (int), label and the fields of ``schema.FIELDS``, one row a rating.
-        deliveries: ``{"files": [{"sequence": int, "intake": int, ...}]}``.
+        deliveries: ``{"files": [{"sequence": int, "intake": int, ...}]}``; those with ``withdrawn`` do not count.
 
     Raises:
         DataError: a row's delivery is not among the files.
     """
-    intake_of = {BASE: BASE, **{file["sequence"]: file["intake"] for file in deliveries["files"]}}
+    counting = [file for file in deliveries["files"] if not file.get("withdrawn")]
+    intake_of = {BASE: BASE, **{file["sequence"]: file["intake"] for file in counting}}
     intake = interactions["delivery"].map(intake_of)
     if intake.isna().any():
         unknown = interactions.loc[intake.isna(), "delivery"].iloc[0]

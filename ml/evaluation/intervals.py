@@ -63,25 +63,25 @@ def compare_by_user(by_user: Mapping[str, pd.DataFrame], resamples: int = 2000, 
 
     Returns:
         One row for each unordered pair, in the mapping's order, and metric. Columns model_a, model_b, metric (str),
-        difference (mean over users of a - b), low, high (float64).
+        difference (mean over users of a - b), low, high (float64); NaN where there is no user.
 
     Raises:
-        ValueError: fewer than two models, no user, or models with metrics of different users.
+        ValueError: fewer than two models, or models with metrics of different users.
     """
     if len(by_user) < 2:
         raise ValueError(f"two models or more can be compared, got {list(by_user)}")
     first = next(iter(by_user.values()))
-    if first.empty:
-        raise ValueError("no user has a positive test row")
     for model, metrics in by_user.items():
         if not (metrics.index.equals(first.index) and metrics.columns.equals(first.columns)):
             raise ValueError(f"{model} was measured on other users or by other metrics than {next(iter(by_user))}")
     pairs = list(combinations(by_user, 2))
     # Differences of users, not of means, so that equal models differ by exactly 0 in every resample.
     differences = np.concatenate([(by_user[a] - by_user[b]).to_numpy() for a, b in pairs], axis=1)
-    low, high = np.percentile(_resampled_means(differences, resamples, seed), [2.5, 97.5], axis=0)
     keys = [(*pair, metric) for pair, metric in product(pairs, first.columns)]
     table = pd.DataFrame(keys, columns=["model_a", "model_b", "metric"])
+    if first.empty:  # nobody has a positive test row
+        return table.assign(difference=np.nan, low=np.nan, high=np.nan)
+    low, high = np.percentile(_resampled_means(differences, resamples, seed), [2.5, 97.5], axis=0)
     return table.assign(difference=differences.mean(axis=0), low=low, high=high)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -29,10 +30,10 @@ def comparison_plot(title: str, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4 * table.shape[1], 0.4 * len(table) + 1.2), layout="constrained")
     figure.suptitle(title)
     for axes, metric in zip(figure.subplots(1, table.shape[1], sharey=True, squeeze=False)[0], table, strict=True):
-        values = table[metric].dropna()
-        bars = axes.barh([str(model) for model in table.index], table[metric].fillna(0))
-        axes.bar_label(bars, ["" if pd.isna(value) else f"{value:.4f}" for value in table[metric]], padding=3)
-        axes.set(xlabel=metric, xlim=(0, 1.2 * values.max() if len(values) and values.max() > 0 else 1))
+        values = table[metric].where(np.isfinite(table[metric]))
+        bars = axes.barh([str(model) for model in table.index], values.fillna(0))
+        axes.bar_label(bars, ["" if pd.isna(value) else f"{value:.4f}" for value in values], padding=3)
+        axes.set(xlabel=metric, xlim=(0, 1.2 * values.max() if values.max() > 0 else 1))
     figure.axes[0].invert_yaxis()
     return figure
 

@@ -52,10 +52,11 @@ def evaluate_lists(
 def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One row a model, in order of first appearance, one column a metric; NaN where a metric does not apply.
 
-    The columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without those that no model has.
+    The columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without those that no model has; one that
+    could not be measured, such as the AUC of rows of one label, is there without values.
     """
     long = pd.concat(list(evaluations), ignore_index=True)
-    wide = long.pivot_table(index="model", columns="metric", values="value", sort=False)
+    wide = long.pivot_table(index="model", columns="metric", values="value", sort=False, dropna=False)
     return wide.reindex(columns=[name for name in (*METRICS, *CATALOGUE_METRICS) if name in wide])
 
 

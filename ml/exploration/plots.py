@@ -13,7 +13,7 @@ _MOST_TICKS = 14
 def bars(counts: pd.Series, xlabel: str) -> Figure:
     """Horizontal bars with their numbers, in the order from the top down."""
     figure, axes = _figure(0.9 + 0.26 * len(counts))
-    drawn = axes.barh(counts.index.astype(str), counts.to_numpy(), color=_COLOUR)
+    drawn = axes.barh(_names(counts.index), counts.to_numpy(), color=_COLOUR)
     axes.bar_label(drawn, labels=[f"{count:,}" for count in counts], padding=3, fontsize=8)
     axes.set(xlabel=xlabel)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -34,11 +34,11 @@ def bars_and_means(table: pd.DataFrame) -> Figure:
     """Number of ratings by genre, and beside it their mean; ``table`` has ratings and mean_rating."""
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.26 * len(table)), layout="constrained")
     counts, means = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    counts.barh(table.index, table["ratings"], color=_COLOUR)
+    counts.barh(_names(table.index), table["ratings"], color=_COLOUR)
     counts.set(xlabel="ratings")
     counts.locator_params(axis="x", nbins=4)
     counts.xaxis.set_major_formatter("{x:,.0f}")
-    means.plot(table["mean_rating"], table.index, "o", color=_SECOND)
+    means.plot(table["mean_rating"], _names(table.index), "o", color=_SECOND)
     means.set(xlabel="mean rating")
     means.grid(axis="x", alpha=0.3)
     counts.invert_yaxis()
@@ -48,7 +48,7 @@ def bars_and_means(table: pd.DataFrame) -> Figure:
 
 
 def counts_and_likes(table: pd.DataFrame, counts: list[str]) -> Figure:
-    """Counts by group, on a scale of powers of ten, and below them the share of likes.
+    """Counts by group, on a logarithmic scale, and below them the share of likes.
 
     Args:
         table: like_share and the counts, by group in order.
@@ -60,6 +60,9 @@ def counts_and_likes(table: pd.DataFrame, counts: list[str]) -> Figure:
     for name, colour in zip(counts, (_COLOUR, _SECOND), strict=False):
         upper.plot(places, table[name], marker=".", color=colour, label=name.replace("_", " "))
     upper.set_yscale("symlog", linthresh=10)
+    upper.set_ylim(bottom=0)
+    upper.yaxis.set_major_formatter("{x:,.0f}")
+    upper.set_ylabel("number")
     upper.legend(frameon=False)
     lower.plot(places, table["like_share"], marker=".", color=_COLOUR)
     lower.set(ylabel="share of likes", ylim=(0, 1))
@@ -77,9 +80,16 @@ def tails(of_movies: np.ndarray, of_users: np.ndarray) -> Figure:
     for counts, label, colour in ((of_movies, "movies", _COLOUR), (of_users, "users", _SECOND)):
         axes.loglog(np.arange(1, len(counts) + 1), counts, color=colour, label=label)
     axes.set(xlabel="place, the most rated first", ylabel="ratings")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
+
+
+def _names(index: pd.Index) -> list[str]:
+    """As they are: Matplotlib would read what stands between dollars as mathematics."""
+    return [str(name).replace("$", r"\$") for name in index]
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

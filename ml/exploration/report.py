@@ -18,6 +18,7 @@ from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
 _GENRES_DRAWN = 8  # in the small picture
+_MOST_GENRES = 40  # in the large ones
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,17 @@ def sections(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -
 def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
     """Small copies of what is looked at first, SVG by name."""
     months = statistics.ratings_by_month(ratings)
-    span = f"{months.index[0]} to {months.index[-1]}"
     shares = statistics.shares_of_the_top(statistics.long_tail(ratings, "movie_id"))
     return {
         "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
         "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
-        "ratings_by_month": line_chart(months.reset_index()[["ratings"]].set_axis([f"ratings, {span}"], axis=1)),
-        "long_tail": line_chart(shares.to_frame("share of the ratings by share of the movies")),
+        "ratings_by_month": line_chart(months[["ratings"]]),
+        "long_tail": line_chart(_in_percent(shares).to_frame("% of the ratings by % of the movies")),
     }
+
+
+def _in_percent(shares: pd.Series) -> pd.Series:
+    return pd.Series(100 * shares.to_numpy(), index=100 * shares.index.to_numpy())
 
 
 def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
@@ -124,15 +128,15 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "genres",
             "Movies by genre",
-            f"A movie counts in each of its genres. {genres.index[0]} and {genres.index[1]} are the largest.",
-            _png(plots.bars(genres, "movies")),
+            _genres_text(genres),
+            _png(plots.bars(genres.head(_MOST_GENRES), "movies")),
         ),
         Section(
             "genre-ratings",
             "Ratings by genre",
             f"{best} is rated best ({by_genre['mean_rating'].max():.2f} on average), {worst} worst "
             f"({by_genre['mean_rating'].min():.2f}).",
-            _png(plots.bars_and_means(by_genre)),
+            _png(plots.bars_and_means(by_genre.head(_MOST_GENRES))),
         ),
         Section(
             "years",
@@ -147,6 +151,12 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
             _png(plots.counts_and_likes(decades, ["ratings"])),
         ),
     ]
+
+
+def _genres_text(genres: pd.Series) -> str:
+    largest = " and ".join(map(str, genres.index[:2]))
+    drawn = f" The {_MOST_GENRES} largest of {len(genres)} are shown." if len(genres) > _MOST_GENRES else ""
+    return f"A movie counts in each of its genres. {largest} {'are' if len(genres) > 1 else 'is'} the largest.{drawn}"
 
 
 def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -159,29 +159,46 @@ class FeatureMap:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "FeatureMap":
         """The map of a document made by ``to_dict``. Raises DataError for any other document."""
-        if document.get("version") != _VERSION:
-            raise DataError(f"feature map version {document.get('version')!r}; expected {_VERSION}")
-        try:
-            fields = [FieldVocabulary(f["name"], f["side"], tuple(f["values"])) for f in document["fields"]]
-            sizes = [field["size"] for field in document["fields"]]
-        except (KeyError, TypeError) as error:
-            raise DataError(f"feature map: a field lacks name, side, size or values ({error!r})") from error
-        for field, size in zip(fields, sizes, strict=True):
-            if not field.index.is_unique or len(field.values) != size:
-                raise DataError(f"feature map field {field.name}: expected {size} distinct values")
-        return cls(tuple(fields))
+        if not isinstance(document, dict) or document.get("version") != _VERSION:
+            found = document.get("version") if isinstance(document, dict) else document
+            raise DataError(f"feature map version {found!r}; expected {_VERSION}")
+        described = document.get("fields")
+        if not isinstance(described, list) or not described:
+            raise DataError("feature map: expected a list of fields")
+        fields = tuple(_read_field(field) for field in described)
+        names = [field.name for field in fields]
+        if len(set(names)) != len(names):
+            raise DataError(f"feature map: fields {', '.join(names)}; expected none twice")
+        return cls(fields)
 
     def save(self, path: Path) -> None:
         """Write the document as JSON."""
         path.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "FeatureMap":
-        """Read what ``save`` wrote. Raises DataError."""
+    def from_json(cls, data: bytes, where: str) -> "FeatureMap":
+        """Read what ``save`` wrote. Raises DataError, which calls the document ``where``."""
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}: not a JSON document ({error})") from error
+            return cls.from_dict(json.loads(data.decode("utf-8")))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not a JSON document ({error})") from error
+
+
+def _read_field(field: Any) -> FieldVocabulary:
+    """A field of a document. Raises DataError."""
+    try:
+        name, side, size, values = (field[key] for key in ("name", "side", "size", "values"))
+    except (KeyError, TypeError) as error:
+        raise DataError(f"feature map: a field lacks name, side, size or values ({error!r})") from error
+    if not isinstance(name, str) or side not in get_args(schema.Side):
+        raise DataError(f"feature map field {name!r}: side {side!r}; expected {', '.join(get_args(schema.Side))}")
+    if not isinstance(values, list) or {type(value) for value in values} not in ({int}, {str}):
+        raise DataError(f"feature map field {name}: expected values that are all whole numbers or all texts")
+    if len(values) != size or len(set(values)) != size:
+        raise DataError(f"feature map field {name}: expected {size} distinct values")
+    return FieldVocabulary(name, side, tuple(values))
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Protocol
 
 import keras
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-import ml.models.autoint  # noqa: F401 - registers the layers that a saved network refers to
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
+from ml.inference.parts import embedded_positions
+from ml.inference.saved_network import read_json, read_members, read_network
+from ml.models.autoint import inner_network
+from ml.models.layers import FieldEmbedding
 
 _NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
 _NUMBERS = "numbers.json"
+_MEMBERS = (_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS)
 
 
 class ReadablePath(Protocol):
@@ -75,22 +81,46 @@ class ModelBundle:
 
     @classmethod
     def load(cls, path: ReadablePath) -> "ModelBundle":
-        """Read what ``save`` wrote. Raises DataError where the file is not such an archive."""
-        try:
-            archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path}: not a model bundle ({error}); materialize the model again") from error
-        with archive, tempfile.TemporaryDirectory() as folder:
-            if missing := {_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS} - set(archive.namelist()):
-                raise DataError(f"{path}: not a model bundle, lacks {', '.join(sorted(missing))}")
-            if damaged := archive.testzip():
-                raise DataError(f"{path}: not a model bundle ({damaged} is damaged); materialize the model again")
-            archive.extract(_NETWORK, folder)
-            archive.extract(_FEATURE_MAP, folder)
-            return cls(
-                network=keras.saving.load_model(Path(folder) / _NETWORK, compile=False),
-                feature_map=FeatureMap.load(Path(folder) / _FEATURE_MAP),
-                users=pd.read_parquet(io.BytesIO(archive.read(_USERS))),
-                movies=pd.read_parquet(io.BytesIO(archive.read(_MOVIES))),
-                numbers=tuple(json.loads(archive.read(_NUMBERS))),
-            )
+        """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
+        members = read_members(path.read_bytes(), _MEMBERS, str(path))
+        feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{path}, {_FEATURE_MAP}")
+        numbers = read_json(members[_NUMBERS], f"{path}, {_NUMBERS}")
+        if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
+            raise DataError(f"{path}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
+        network = read_network(members[_NETWORK], f"{path}, {_NETWORK}")
+        _require_fitting_network(network, feature_map, len(numbers), f"{path}, {_NETWORK}")
+        tables = {
+            key: _read_table(members[name], key, feature_map, f"{path}, {name}")
+            for key, name in (("user_id", _USERS), ("movie_id", _MOVIES))
+        }
+        return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))
+
+
+def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
+    """A table with one row a code of its key. Raises DataError for any other."""
+    try:
+        rows = pq.read_metadata(io.BytesIO(data)).num_rows
+        expected = len(feature_map[key].values)
+        if rows != expected:  # a small file can declare any number of equal rows
+            raise DataError(f"{where}: {rows:,} rows; expected {expected:,}, one for each known {key}")
+        table = pd.read_parquet(io.BytesIO(data))
+        if table[key].tolist() != list(feature_map[key].values):
+            raise DataError(f"{where}: {key} differs from the feature map's; expected its values in code order")
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not a table ({error}); materialize the model again") from error
+    return table
+
+
+def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numbers: int, where: str) -> None:
+    """Raise DataError where a network takes or gives other than rows of the feature map's codes and probabilities."""
+    expected = [(None, len(feature_map.fields)), *[(None, numbers)] * bool(numbers)], [(None, 1)]
+    found = [tuple(each.shape) for each in network.inputs], [tuple(each.shape) for each in network.outputs]
+    if found != expected:
+        raise DataError(f"{where}: takes and gives arrays of shapes {found}; expected {expected}")
+    inner, dims = inner_network(network), np.array(feature_map.field_dims)
+    positions = embedded_positions(inner)
+    for layer in inner.layers:
+        if isinstance(layer, FieldEmbedding) and list(layer.field_dims) != dims[positions].tolist():
+            raise DataError(f"{where}: layer {layer.name!r} has other numbers of codes than the feature map's fields")

@@ -7,12 +7,14 @@ by movies, the first layer also does once for each side what concerns that side 
 Keras.
 """
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import keras
 import numpy as np
+from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
 from ml.inference import kernels
@@ -20,13 +22,17 @@ from ml.inference.kernels import LANES
 from ml.inference.parts import DeepBranch, Numbers, embedded_positions, is_deep, projections
 from ml.models.autoint import BUILDERS, LOGIT_LAYER, inner_network
 from ml.models.layers import FieldEmbedding, InteractingLayer
-from ml.models.numerical import NumericalEmbedding, SelectFields
+from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 from ml.processors import available_processors
 
 _GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
 _TILE = _GROUPS * LANES  # rows
 _SHARES_A_THREAD, _TILES_A_SHARE = 8, 64  # at least, at most
 _KERAS_BATCH = 8192
+_COMPARED_ROWS, _COMPARED_GRID = 256, 2  # rows, and rows of a grid, by which a fast way is compared with a slow one
+_ROUNDING = 3e-4
+_DECIDED = -80, 16  # log-odds whose probabilities float32 can tell from 0 and 1
+_log = logging.getLogger(__name__)
 
 
 class Grid(Protocol):
@@ -60,8 +66,54 @@ class Forward(Protocol):
 
 
 def forward_of(network: keras.Model) -> Forward:
-    """The fastest forward pass that computes this network."""
-    return AutoIntForward(network) if AutoIntForward.supports(network) else KerasForward(network)
+    """The fastest forward pass that computes this network.
+
+    ``AutoIntForward`` takes a network by its layers' names and classes. Whether it computes what they compute is tried
+    on some rows; where it does not, Keras runs the network, and the log says so.
+    """
+    exact = KerasForward(network)
+    if not AutoIntForward.supports(network):
+        return exact
+    codes = _codes_to_compare(network)
+    try:
+        forward = AutoIntForward(network)
+        found = forward.logits(codes)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of other shapes than the builders'
+        _log.warning("%s: has layers of AutoInt in another arrangement (%s); Keras runs it", network.name, error)
+        return exact
+    expected = _log_odds(keras.ops.convert_to_numpy(network(codes, training=False)))
+    if difference := _difference(found, expected):
+        _log.warning(
+            "%s: the fast scorer's log-odds differ by up to %.3g from Keras's; Keras runs it", network.name, difference
+        )
+        return exact
+    return forward
+
+
+def _codes_to_compare(network: keras.Model) -> np.ndarray:
+    """Some rows of codes that a network knows, int32 [rows, fields]; zeros for fields that it does not look at."""
+    inner = inner_network(network)
+    sizes = np.ones(network.inputs[0].shape[1], np.int64)
+    for layer in (*network.layers, *inner.layers):
+        if isinstance(layer, PairProducts):
+            sizes[list(layer.positions)] = layer.sizes
+        if isinstance(layer, FieldEmbedding):
+            sizes[embedded_positions(inner)] = layer.field_dims
+    return np.random.default_rng(0).integers(sizes, size=(_COMPARED_ROWS, len(sizes)), dtype=np.int32)
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float | None:
+    """The largest difference of log-odds where some are larger than float32's rounding explains, else None.
+
+    Rounding is taken to be a part of the range that the expected ones lie in, some hundred times what is seen in
+    trained networks, and what a float32 probability leaves undecided, which is more the nearer it is to 1.
+    """
+    found, expected = (np.clip(each.astype(np.float64), *_DECIDED) for each in (found, expected))
+    differences = np.abs(found - expected)
+    likely = expit(expected)
+    undecided = 4 * np.finfo(np.float32).eps * np.maximum(1, 1 / (1 - likely))
+    wrong = ~(differences <= _ROUNDING * np.ptp(expected) + undecided)
+    return float(differences[wrong].max()) if wrong.any() else None
 
 
 class KerasForward:
@@ -75,13 +127,18 @@ class KerasForward:
         if not len(codes):
             return np.empty(0, np.float32)  # Keras cannot predict nothing
         inputs = codes if numbers is None else [codes, numbers]
-        probabilities = self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0)[:, 0].astype(np.float64)
-        with np.errstate(divide="ignore"):
-            return (np.log(probabilities) - np.log1p(-probabilities)).astype(np.float32)
+        return _log_odds(self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0))
 
     def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
         """See ``Forward``."""
         return JoinedGrid(self, column_fields, column_codes)
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Float32 [rows], of probabilities [rows, 1]."""
+    exact = probabilities[:, 0].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        return (np.log(exact) - np.log1p(-exact)).astype(np.float32)
 
 
 class JoinedGrid:
@@ -111,6 +168,7 @@ class AutoIntForward:
     """
 
     def __init__(self, network: keras.Model, threads: int | None = None) -> None:
+        self._network = network
         inner = inner_network(network)
         embedding = inner.get_layer("embedding")
         table = np.asarray(embedding.table)  # [codes of the embedded fields, embed_dim]
@@ -136,15 +194,18 @@ class AutoIntForward:
 
     @staticmethod
     def supports(network: keras.Model) -> bool:
-        """Whether this class computes the network: AutoInt's builders made it, of layers and in a form known here."""
+        """Whether a network has the layers of AutoInt's builders in a form known here; ``forward_of`` compares."""
         inner = inner_network(network)
-        known = (FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS)
+        known = {FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS}
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
         linear = not any(layer.projection_relu or layer.layer_norm for layer in interacting)
-        family = inner.name in BUILDERS and all(isinstance(layer, known) for layer in inner.layers)
+        family = inner.name in BUILDERS and all(type(layer) in known for layer in inner.layers)
         signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
+        tables = sum(isinstance(layer, FieldEmbedding) for layer in inner.layers)
+        selections = sum(isinstance(layer, SelectFields) for layer in inner.layers)
+        family = family and tables == 1 and selections <= 1 and linear
         closed = signals == (inner is not network) and not (signals and is_deep(inner))
-        return family and closed and linear and bool(interacting)
+        return family and closed and bool(interacting)
 
     def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """See ``Forward``. Networks with numbers beside the codes are not supported."""
@@ -185,7 +246,22 @@ class AutoIntForward:
         """See ``Forward``."""
         # A number belongs to both sides, so that neither side's attention can be done alone.
         of_sides = not self._numbers.count and isinstance(self._positions, slice)
-        return (_AutoIntGrid if of_sides else JoinedGrid)(self, column_fields, column_codes)
+        joined = JoinedGrid(self, column_fields, column_codes)
+        if not of_sides or not len(column_codes):
+            return joined
+        grid = _AutoIntGrid(self, column_fields, column_codes)
+        # What is done once for each side is compared with the rows, which ``forward_of`` compares with Keras.
+        fields = _others(column_fields, self.fields)
+        rows = _codes_to_compare(self._network)[:_COMPARED_GRID, fields]
+        some = JoinedGrid(self, column_fields, column_codes[:_COMPARED_ROWS])
+        if difference := _difference(grid.logits(rows)[:, :_COMPARED_ROWS], some.logits(rows)):
+            _log.warning(
+                "%s: log-odds on a grid differ by up to %.3g from those of its rows, which take its place",
+                self._network.name,
+                difference,
+            )
+            return joined
+        return grid
 
     def share_out(self, tiles: int, work: Callable[[slice], None]) -> None:
         """Work on all tiles with all threads, some at a time, so that none waits long for the others at the end."""

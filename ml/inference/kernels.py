@@ -9,16 +9,46 @@ multiplies them by log2 e.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 
 LANES = 16
 _MAGIC = np.float32(1.5 * 2**23)  # added to a small number, it leaves the nearest integer in the lowest bits
 
-_compile = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp", "nnan"}, cache=True, error_model="numpy")
+_jit = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp", "nnan"}, error_model="numpy")
 _Sizes = tuple[int, int, int]
+
+
+class _OptionalCache(FunctionCache):
+    """Numba's cache on disk, without which compiling takes seconds longer but works all the same."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What is kept of a signature; None where nothing is, or nothing that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged file makes numba raise; it is written anew
+            with suppress(OSError):
+                self.flush()
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, if the disk takes it."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def _compile(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call, and keep the result on disk where there is a place for it."""
+    compiled = _jit(function)
+    # Numba raises where neither the module's folder nor the user's cache can be written. ``cache=True`` would too.
+    with suppress(RuntimeError):
+        compiled._cache = _OptionalCache(function)
+    return compiled
 
 
 @_compile

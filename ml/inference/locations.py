@@ -6,31 +6,44 @@ from ml.errors import NotFoundError
 
 ARCHIVE = "archive"
 ARCHIVED_BUNDLE = "bundle.zip"
+ARCHIVED_RECORD = "version.json"
+
+
+def checked_name(name: str) -> str:
+    """A name of a data set, model or version that is to be part of a path. Raises NotFoundError where it cannot be."""
+    if not name or name.startswith(".") or any(char in "/\\" or not char.isprintable() for char in name):
+        raise NotFoundError(f"{name!r} is no name; expected one without / and \\ that does not begin with a dot")
+    return name
 
 
 def tables_directory(home: UPath, dataset: str) -> UPath:
     """Directory of a data set's tables."""
-    return home / "tables" / dataset
+    return home / "tables" / checked_name(dataset)
 
 
 def top_lists_path(home: UPath, dataset: str, model: str) -> UPath:
     """The published top-10 table of a model; its rows name their version."""
-    return tables_directory(home, dataset) / f"top10_{model}.parquet"
+    return tables_directory(home, dataset) / f"top10_{checked_name(model)}.parquet"
 
 
 def archive_directory(home: UPath, dataset: str, model: str) -> UPath:
     """Where published versions are kept, each in a directory of its number."""
-    return home / ARCHIVE / dataset / model
+    return home / ARCHIVE / checked_name(dataset) / checked_name(model)
 
 
 def archived_bundle_path(home: UPath, dataset: str, model: str, version: str) -> UPath:
     """The bundle of a version; written before the version's table is published."""
-    return archive_directory(home, dataset, model) / version / ARCHIVED_BUNDLE
+    return archive_directory(home, dataset, model) / checked_name(version) / ARCHIVED_BUNDLE
+
+
+def archived_record_path(home: UPath, dataset: str, model: str, version: str) -> UPath:
+    """What is known of a version, as JSON: who it is, and under ``metrics`` what was measured of it."""
+    return archive_directory(home, dataset, model) / checked_name(version) / ARCHIVED_RECORD
 
 
 def bundle_path(home: UPath, dataset: str, model: str) -> UPath:
     """The bundle of the model version whose top-10 table is published."""
-    return home / "models" / dataset / f"{model}.zip"
+    return home / "models" / checked_name(dataset) / f"{checked_name(model)}.zip"
 
 
 def published_datasets(home: UPath) -> list[str]:
@@ -41,7 +54,7 @@ def published_datasets(home: UPath) -> list[str]:
 
 def published_models(home: UPath, dataset: str) -> list[str]:
     """Models of a data set that are published, sorted."""
-    folder = home / "models" / dataset
+    folder = home / "models" / checked_name(dataset)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(name.removesuffix(".zip") for name in names if name.endswith(".zip") and not name.startswith("."))
 

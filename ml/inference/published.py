@@ -3,6 +3,7 @@
 Tables alone are quick to read; a network is loaded when it is first asked, or ahead of that by ``warm_up``.
 """
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ml.files import read_parquet
 from ml.inference.lists import PublishedLists
 from ml.inference.locations import (
     archived_bundle_path,
+    archived_record_path,
     chosen_dataset,
     published_models,
     tables_directory,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ml.inference.visitors import VisitorRecommender
 
 CALIBRATED = 0.05  # largest expected calibration error of scores that may be shown as chances
+_CALIBRATION = "expected_calibration_error"
 _Stamp = tuple[tuple[float, int], ...]  # time and size of files
 
 
@@ -105,7 +108,7 @@ class PublishedModel:
         name: of the model.
         lists: its top-10 table.
         live: its network.
-        calibration_error: expected calibration error on the test rows of the last run; None where it was not measured.
+        calibration_error: of this version, expected calibration error on the test rows; None where it is not known.
         stamp: of the table's file.
     """
 
@@ -119,6 +122,15 @@ class PublishedModel:
     def version(self) -> str:
         """The version's number in the registry."""
         return self.lists.version
+
+    def list_of(self, user_id: int) -> pd.DataFrame:
+        """A user's rows of the table; none where the user has rated every movie. Raises NotFoundError."""
+        try:
+            return self.lists.of(user_id)
+        except NotFoundError:
+            if user_id not in self.live.recommender.scorer.user_ids:
+                raise
+            return self.lists.table.iloc[:0]
 
     @property
     def scores_are_chances(self) -> bool:
@@ -201,20 +213,20 @@ class Published:
         if before and before.stamp == stamp and {name: m.stamp for name, m in before.models.items()} == stamps:
             return before
         people = before.people if before and before.stamp == stamp else _people(tables)
-        errors = _calibration_errors(tables)
         models = {}
         for name in names:
             old = before.models.get(name) if before else None
             if old and before and before.stamp == stamp and old.stamp == stamps[name]:
                 models[name] = old
                 continue
-            models[name] = self._read(name, people, errors.get(name), stamps[name])
+            models[name] = self._read(name, people, stamps[name])
         purposes = purposes_of(names, read_evaluation(self._home, self.dataset))
         return Snapshot(self.dataset, models, purposes, people, stamp)
 
-    def _read(self, name: str, people: People, error: float | None, stamp: _Stamp) -> PublishedModel:
+    def _read(self, name: str, people: People, stamp: _Stamp) -> PublishedModel:
         lists = PublishedLists.load(top_lists_path(self._home, self.dataset, name))
         bundle = archived_bundle_path(self._home, self.dataset, name, lists.version)
+        error = _calibration_error(archived_record_path(self._home, self.dataset, name, lists.version))
         return PublishedModel(name, lists, LiveModel(bundle, people.ratings), error, stamp)
 
 
@@ -238,10 +250,12 @@ def _people(tables: UPath) -> People:
     return People(users, movies, ratings)
 
 
-def _calibration_errors(tables: UPath) -> dict[str, float]:
-    """Of the models, as the last run measured them; none before the first evaluation."""
-    path = tables / "evaluation.parquet"
-    if not path.exists():
-        return {}
-    rows = read_parquet(path, ["model", "metric", "value"]).query("metric == 'expected_calibration_error'")
-    return dict(zip(rows["model"], rows["value"], strict=True))
+def _calibration_error(record: UPath) -> float | None:
+    """Of a version, as it was measured before it was published; None where that was not written down."""
+    if not record.exists():
+        return None
+    try:
+        metrics: dict[str, float] = json.loads(record.read_bytes())["metrics"]
+        return float(metrics[_CALIBRATION]) if _CALIBRATION in metrics else None
+    except (ValueError, TypeError, LookupError) as error:
+        raise DataError(f"{record}: found no metrics of a version ({error!r}); publish it anew (make run)") from error

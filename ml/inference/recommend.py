@@ -12,6 +12,7 @@ from scipy import sparse
 from upath import UPath
 
 from ml.errors import NotFoundError
+from ml.files import read_parquet
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
 from ml.inference.purposes import default_model
@@ -187,15 +188,25 @@ def get_recommendations(
     return load_recommender(str(home), model, dataset).recommend(user_id, year, month, top_k)
 
 
-@lru_cache(maxsize=8)
 def load_recommender(home: str, model: str, dataset: str | None = None) -> Recommender:
-    """A published model, ready to recommend; kept in memory. Arguments and errors as above."""
+    """A published model, ready to recommend; in memory until another is published. Arguments and errors as above."""
     place = UPath(home)
     dataset = chosen_dataset(place, dataset)
     models = published_models(place, dataset)
     if model not in models:
         raise NotFoundError(f"no model {model!r} of data set {dataset!r} is published; there are {', '.join(models)}")
-    bundle = ModelBundle.load(bundle_path(place, dataset, model))
-    with (tables_directory(place, dataset) / "ratings.parquet").open("rb") as file:
-        ratings = pd.read_parquet(file, columns=["user_id", "movie_id"])
-    return Recommender(Scorer(bundle), ratings)
+    files = bundle_path(place, dataset, model), tables_directory(place, dataset) / "ratings.parquet"
+    return _loaded(*files, *(_stamp(file) for file in files))
+
+
+def _stamp(file: UPath) -> tuple[float, int]:
+    """Changes whenever the file is replaced."""
+    stat = file.stat()
+    return stat.st_mtime, stat.st_size
+
+
+@lru_cache(maxsize=8)
+def _loaded(bundle: UPath, ratings: UPath, *stamps: tuple[float, int]) -> Recommender:
+    """What the files hold; the stamps tell their versions apart."""
+    table = read_parquet(ratings, ["user_id", "movie_id"])
+    return Recommender(Scorer(ModelBundle.load(bundle)), table)

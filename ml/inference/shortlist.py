@@ -149,11 +149,11 @@ class _Moment:
         Args:
             tastes: the same of an earlier moment, or None: then probe movies are chosen and scored.
         """
-        users = self._catalogue.shape[0]
+        users, movies = self._catalogue.shape
         if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
             return lists, self._report(AUDITED_FURTHER, tastes), tastes
         audited, caution = AUDITED, _CAUTION
-        while audited <= _LARGEST_AUDIT * users:
+        while audited <= _LARGEST_AUDIT * users and movies >= _PROBES[0]:
             self._score_rows(audited)
             tastes = self._probe(0), self._probe(1)
             if lists := self._attempt(audited, caution, tastes):

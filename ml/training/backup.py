@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -16,6 +18,8 @@ from pydantic import BaseModel
 
 import ml
 from ml.training.reports import EpochReport
+
+_log = logging.getLogger(__name__)
 
 _FILE = "state.npz"
 _BEST = "best_"  # starts the names of the best epoch's weights
@@ -59,15 +63,25 @@ class Backup:
         return cls(folder / name)
 
     def restore(self, model: keras.Model) -> list[EpochReport]:
-        """Put the kept state into a compiled model; gives the epochs that are done, none where nothing is kept."""
+        """Put the kept state into a compiled model; gives the epochs that are done, none where nothing is kept.
+
+        A file that is damaged or not of this model is removed, and the log says so: training begins again, which costs
+        time and changes no result.
+        """
         path = self._folder / _FILE
         if not path.exists():
             return []
         model.optimizer.build(model.trainable_variables)
-        with np.load(path, allow_pickle=False) as kept:
-            for index, variable in enumerate(_state(model)):
-                variable.assign(kept[str(index)])
-            return [EpochReport(**report) for report in json.loads(bytes(kept["reports"]))]
+        variables = _state(model)
+        try:
+            values, reports = _read(path, variables, model.weights)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, BadZipFile) as error:
+            _log.warning("%s: no state of this training (%s); it is removed, and training begins again", path, error)
+            self.remove()
+            return []
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return reports
 
     def best_weights(self) -> list[np.ndarray]:
         """The best epoch's weights that were kept beside the state; none where nothing or no such weights are kept."""
@@ -111,6 +125,25 @@ def fingerprint(
     for source in sorted(root.rglob("*.py")):
         digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _read(
+    path: Path, variables: Sequence[keras.Variable], weights: Sequence[keras.Variable]
+) -> tuple[list[np.ndarray], list[EpochReport]]:
+    """A kept state's values and reports; raises where they, or the best epoch's weights, are not of this model."""
+    with np.load(path, allow_pickle=False) as kept:
+        best = [f"{_BEST}{index}" for index in range(len(weights))]
+        best = best if any(name.startswith(_BEST) for name in kept.files) else []
+        names = [str(index) for index in range(len(variables))]
+        if {*kept.files} != {*names, *best, "reports"}:
+            raise ValueError(f"expected {len(variables)} variables and none or {len(weights)} weights")
+        for name, variable in zip(names + best, [*variables, *weights][: len(names + best)], strict=True):
+            if kept[name].shape != tuple(variable.shape) or kept[name].dtype.kind not in "fiub":
+                raise ValueError(f"{name} is {kept[name].dtype} of shape {kept[name].shape}; expected {variable.shape}")
+        reports = [EpochReport(**report) for report in json.loads(bytes(kept["reports"]))]
+        if [report.epoch for report in reports] != [*range(1, len(reports) + 1)]:
+            raise ValueError("expected a report for each epoch")
+        return [kept[name] for name in names], reports
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

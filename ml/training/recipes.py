@@ -3,10 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ml import schema
 from ml.features.negatives import NegativesConfig
@@ -19,7 +28,7 @@ from ml.training.search import PARTS, SearchRange, Space, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
-_NAME = r"^[a-z][a-z0-9_]*$"
+_NAME = r"[a-z][a-z0-9_]{0,63}"  # it becomes part of file names, assets and MLflow's names
 _COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "numbers": schema.NUMBERS}
 
 
@@ -92,19 +101,22 @@ class Recipe(BaseModel):
         return None if self.fields == schema.FIELD_NAMES else [schema.FIELD_NAMES.index(name) for name in self.fields]
 
 
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("expected lowercase letters, digits and underscores, first a letter, at most 64 of them")
+    return name
+
+
 class RecipeBook(BaseModel):
     """The file's content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipes: dict[str, Recipe] = Field(min_length=1)
+    recipes: dict[Annotated[str, AfterValidator(_checked_name)], Recipe] = Field(min_length=1)
 
     @field_validator("recipes")
     @classmethod
     def _some_are_enabled(cls, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
-        for name in recipes:
-            if not re.match(_NAME, name):
-                raise ValueError(f"recipe name {name!r}; expected small letters, digits and underscores")
         if not any(recipe.enabled for recipe in recipes.values()):
             raise ValueError("at least one recipe must be enabled")
         return recipes

@@ -11,12 +11,13 @@ from ml.data.ledger import KINDS, Ledger
 from ml.errors import DataError
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.code_versions import code_version
-from orchestration.freshness import DELIVERIES
+from orchestration.freshness import DELIVERIES, LEFT
 from orchestration.metadata import markdown_table
 from orchestration.resources.source import RawData
 
 _COMMON: dict[str, Any] = {"group_name": "raw", "owners": OWNERS, "code_version": code_version(__name__)}
 _CHECK = "all_taken_in"
+_TOLD = 20  # files in a sentence, which the webhook gets too
 
 
 @dg.multi_asset(
@@ -39,7 +40,9 @@ _CHECK = "all_taken_in"
     },
     check_specs=[
         dg.AssetCheckSpec(
-            _CHECK, asset=DELIVERIES, description="No file that arrived was put aside, and none waits for another."
+            _CHECK,
+            asset=DELIVERIES,
+            description="No file that arrived was put aside, waits for another or lies where it cannot be taken.",
         )
     ],
 )
@@ -60,7 +63,10 @@ def take_deliveries(
             ledger, tables = Ledger(), {kind: nothing_delivered(kind) for kind in KINDS}
     except DataError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    context.log.info(f"{len(sorting.good)} files taken in, {len(sorting.bad)} put aside, {len(sorting.waiting)} wait")
+    context.log.info(
+        f"{len(sorting.good)} files taken in, {len(sorting.bad)} put aside, {len(sorting.waiting)} wait, "
+        f"{len(sorting.stray)} cannot be taken"
+    )
     yield dg.MaterializeResult(
         asset_key=DELIVERIES,
         value=ledger.to_dict(),
@@ -77,13 +83,15 @@ def take_deliveries(
 
 
 def _check(sorting: Sorting) -> dg.AssetCheckResult:
-    refused = [*sorting.bad, *sorting.waiting]
     told = [f"{each.name} was put aside: {each.reason}" for each in sorting.bad]
     told += [f"{each.name} waits: {each.reason}" for each in sorting.waiting]
+    told += [f"{each.name} was not taken: {each.reason}" for each in sorting.stray]
+    if len(told) > _TOLD:
+        told[_TOLD:] = [f"and {len(told) - _TOLD} more"]
     return dg.AssetCheckResult(
         asset_key=DELIVERIES,
         check_name=_CHECK,
-        passed=not refused,
+        passed=not told,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(told) or "Every file that arrived was taken in.",
     )
@@ -97,13 +105,15 @@ def _facts(intake: Intake, sorting: Sorting, ledger: Ledger) -> dict[str, Any]:
         "taken in before": sorting.repeated,
     }
     rows = [(each.name, fate, each.rows, each.reason) for fate, files in fates.items() for each in files]
+    rows += [(each.name, "was not taken", 0, each.reason) for each in sorting.stray]
     return {
         "incoming": dg.MetadataValue.path(str(intake.incoming)),
         "files_taken_in": len(sorting.good),
         "files_put_aside": len(sorting.bad),
-        "files_waiting": len(sorting.waiting),
+        LEFT: len(sorting.waiting) + len(sorting.stray),
         "files_repeated": len(sorting.repeated),
         "files_in_all": len(ledger.entries),
+        "files_withdrawn": sum(entry.withdrawn for entry in ledger.entries),
         **{f"{kind}_delivered": sum(each.rows for each in sorting.good if each.kind == kind) for kind in KINDS},
         "files": markdown_table(pd.DataFrame(rows, columns=["file", "fate", "rows", "reason"])),
         "left_alone": ", ".join(intake.others()) or "none",

@@ -132,7 +132,7 @@ def model_comparison(
     """Models and baselines side by side, by pair with intervals, and by how active users are.
 
     Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens the
-    models' runs in MLflow, curves over each other and metrics side by side.
+    loss curves of the first two models (AutoInt and AutoInt+MLP) over each other in MLflow.
     """
     from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
     from ml.evaluation.intervals import compare_lists, compare_models  # noqa: PLC0415
@@ -159,12 +159,12 @@ def model_comparison(
     yield dg.MaterializeResult(
         metadata={
             **_headlines(by_model),
-            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
             "all_metrics": markdown_table(by_model, index=True),
             "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
             "differences": markdown_table(comparison),  # with their 95 % intervals
             "by_activity": markdown_table(activity),
-            **table_metadata(evaluation),
+            **table_metadata(evaluation, "model_comparison"),
             **figures_by_model(_looked_at(by_model).loc[list(MODELS)]),
             **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
             **storage.stored(*(path.name for path in paths.values())),
@@ -232,7 +232,7 @@ def paper_comparison(
         metadata={
             **_headlines(by_model),
             "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-            **table_metadata(evaluation),
+            **table_metadata(evaluation, "paper_comparison"),
             **figures_by_model(_looked_at(by_model).loc[list(PAPER_MODELS)]),
             "evaluation_path": dg.MetadataValue.path(str(path)),
             **storage.stored(path.name),

@@ -108,7 +108,7 @@ class SplitConfig(LaunchConfig):
             ("test_interactions", "Interactions to measure on; no model, signal or baseline learns from them."),
         )
     },
-    check_specs=blocking("train_interactions", "whole_split"),
+    check_specs=blocking("train_interactions", "whole_split", "both_labels"),
 )
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
@@ -117,7 +117,9 @@ def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interacti
     strategy: Any = raw_data.split
     train, test = splits.split_interactions(encoded_interactions, strategy, config.test_share, config.seed)
     expected = splits.splittable(encoded_interactions, strategy)
-    yield from require("train_interactions", checks.whole_split(train, test, expected))
+    yield from require(
+        "train_interactions", checks.whole_split(train, test, expected), checks.both_labels(train[schema.LABEL])
+    )
     for name, table in (("train_interactions", train), ("test_interactions", test)):
         metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}
         # Which rows these are depends on settings that Dagster's own data version leaves out.

@@ -1,5 +1,6 @@
 """The trained models: one MLflow run and one registered version each, from one factory."""
 
+import shutil
 from collections.abc import Generator, Mapping
 from copy import copy
 from typing import Any
@@ -23,7 +24,7 @@ from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.resources.tracking import Tracking
-from orchestration.training import TrainingTables, train_and_register
+from orchestration.training import TrainingTables, checkpoints, train_and_register
 
 _CODE_VERSION = code_version("orchestration.training", "orchestration.warm_start")
 RETRAIN = "retrain"  # the launch setting that is no part of a recipe
@@ -122,6 +123,8 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         losses = record.train_losses, record.val_losses
         if reused:
             context.log.info(f"{name}: {version.uri} has the same fingerprint, {fingerprint.whole}, and is reused")
+            # Of a training that was interrupted, and is not wanted any more.
+            shutil.rmtree(checkpoints() / tracking.dataset / name, ignore_errors=True)
             yield from require(name, checks.losses_fall(*losses, record.is_warm))
         curves = pd.DataFrame({"train_loss": record.train_losses, "val_loss": record.val_losses})
         curves.index += 1  # epochs

@@ -1,28 +1,31 @@
-"""The top 10 movies of every user for any months of the data, beside the published tables, which stay as they are."""
+"""The top 10 movies of every user for any months of the data, beside the published tables, which stay as they are.
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+The tables are shown as an asset, but made by a job of their own for the months that a person asks for: materializing
+all assets neither makes them nor asks for months.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from pydantic import Field, ValidationInfo, field_validator
 
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.checks import blocking_by_model, require, together
-from orchestration.code_versions import code_version
+from orchestration.checks import refuse, together
 from orchestration.freshness import SETTINGS
+from orchestration.metadata import figures
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from orchestration.resources.tracking import Tracking
 from orchestration.toplists import Lists, SearchConfig, rank
 
-# Else Dagster says in every process that backfill policies are in beta; the tests would show a change.
-warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
-
-MONTHLY = "monthly_top10"
+MONTHLY = "monthly_top10"  # the asset
+MONTHLY_RECOMMENDATIONS = "monthly_recommendations"  # the job
+RANK_MONTHS = "rank_months"  # its op
 _FOLDER = "monthly"  # among the tables
 _FORMAT = "%Y-%m"
 # MovieLens-1M was rated from April 2000 to February 2003; the end does not count.
@@ -44,40 +47,77 @@ class _Table:
     shown: Mapping[str, Any]
 
 
-@dg.asset(
-    name=MONTHLY,
+monthly_top10 = dg.AssetSpec(
+    MONTHLY,
+    description="Up to ten unseen movies for every user in a month, by each model's champion. Launch the job "
+    f"`{MONTHLY_RECOMMENDATIONS}` with the first and the last month; it publishes nothing.",
     group_name="recommendations",
     owners=OWNERS,
-    retry_policy=TRANSIENT,
-    code_version=code_version(__name__, "orchestration.toplists"),
     kinds={"keras", "mlflow", "parquet"},
     partitions_def=MONTHS,
-    # One run makes any range of months, since a further month costs less than the first.
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    # The ratings are read when it is known that there are champions to rank by.
     deps=["ratings", "top10_recommendations"],
-    check_specs=blocking_by_model(MONTHLY, "top_lists", MODELS),
 )
-def monthly_top10(
-    context: dg.AssetExecutionContext, config: SearchConfig, storage: Storage, tracking: Tracking
-) -> Iterator[Any]:
-    """Ten unseen movies for every user in each chosen month, by each model's champion; publishes nothing."""
-    months = context.partition_keys
+
+
+class MonthsConfig(SearchConfig):
+    """The months to rank for, and how lists are found."""
+
+    first: str = Field(description="First month, such as 2000-04.")
+    last: str = Field(description="Last month, such as 2000-06; it counts.")
+
+    @field_validator("first", "last")
+    @classmethod
+    def _is_in_the_data(cls, month: str) -> str:
+        months = MONTHS.get_partition_keys()
+        if month not in months:
+            raise ValueError(f"expected a month from {months[0]} to {months[-1]}")
+        return month
+
+    @field_validator("last")
+    @classmethod
+    def _is_not_before_the_first(cls, last: str, info: ValidationInfo) -> str:
+        if last < info.data.get("first", last):
+            raise ValueError(f"expected a month from {info.data['first']}, the first, on")
+        return last
+
+    @property
+    def months(self) -> list[str]:
+        """All months from the first to the last."""
+        return [month for month in MONTHS.get_partition_keys() if self.first <= month <= self.last]
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """How lists are found."""
+        return self.model_dump(include={*SearchConfig.model_fields})
+
+
+@dg.op(name=RANK_MONTHS, retry_policy=TRANSIENT)
+def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, tracking: Tracking) -> None:
+    """Rank by each model's champion in all months, and write the tables once all have passed their audit."""
+    months = config.months
     champions = _champions(tracking)
     ranking = config.ranking(storage.read_table("ratings"), *map(_moment, months))
-    metadata: dict[str, Any] = {SETTINGS: config.model_dump(), "months_of_run": f"{months[0]} to {months[-1]}"}
+    shared: dict[str, Any] = {SETTINGS: config.search, "months_of_run": f"{months[0]} to {months[-1]}"}
     tables: list[Sequence[_Table]] = []  # of each model, one a month
     for model, champion in champions.items():
         if champion:
             own, audit = _tables(storage, rank(context, tracking, champion, ranking), months)
+            refuse(MONTHLY, audit.named(f"top_lists_{model}"))
             tables.append(own)
         else:
-            audit = Finding("top_lists", True, {"champion": "none"})
-            metadata[f"{model}.skipped"] = "it has no champion, hence no table"
-        yield from require(MONTHLY, audit.named(f"top_lists_{model}"))
+            shared[f"{model}.skipped"] = "it has no champion, hence no table"
     for month, *of_month in zip(months, *tables, strict=True):
-        context.add_asset_metadata(_written(storage, of_month), partition_key=month)
-    yield dg.MaterializeResult(metadata=metadata)
+        shown = {**_written(storage, of_month), **shared}
+        context.log_event(dg.AssetMaterialization(MONTHLY, metadata=shown, partition=month))
+
+
+@dg.job(
+    name=MONTHLY_RECOMMENDATIONS,
+    description="Top-10 tables of any range of months by the champions, in one run; publishes nothing.",
+)
+def monthly_recommendations() -> None:
+    """One run for a range of months, since a further month costs less than the first."""
+    rank_months()
 
 
 def _champions(tracking: Tracking) -> dict[str, RegisteredVersion | None]:
@@ -107,7 +147,7 @@ def _tables(
     before: Lists | None = None
     for month, (lists, _) in zip(months, ranked, strict=True):
         file = f"{_FOLDER}/top10_{lists.version.model}_{month}.parquet"
-        changes = {"slots_changed": slots_changed(before.table, lists.table)} if before else {}
+        changes = figures({"slots_changed": slots_changed(before.table, lists.table)} if before else {})
         shown = lists.described(storage.tables / file, seconds_of_run=lists.seconds, **changes)
         tables.append(_Table(file, as_parquet(lists.table), shown))
         before = lists

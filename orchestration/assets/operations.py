@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from orchestration.assets.common import MONITORING, OWNERS
+from orchestration.confirmation import confirm
 from orchestration.freshness import RUN_PLAN
 from orchestration.launch_config import LaunchConfig
 from orchestration.metadata import markdown_table
@@ -18,6 +19,7 @@ class RunPlanConfig(LaunchConfig):
 
     reasons: dict[str, str] = Field(default={}, description="Assets that the run makes anew, and why.")
     fresh: list[str] = Field(default=[], description="Assets that stay as they are.")
+    checks: dict[str, list[str]] = Field(default={}, description="Names of the checks of assets that stay, by asset.")
 
 
 _FIRST = {"dagster/priority": "1"}  # shown before anything else happens
@@ -46,8 +48,17 @@ def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.Mat
     else:
         summary = f"Nothing has changed: all {total} assets stay as they are."
     context.log.info(summary)
+    checks = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, names in config.checks.items() for name in names]
+    confirmed = confirm(context.instance, [dg.AssetKey(asset) for asset in config.fresh], checks)
+    if confirmed:
+        context.log.info(f"Confirmed, since a run failed before it got there: {', '.join(confirmed)}")
     rows = pd.DataFrame({"asset": list(config.reasons), "made anew because": list(config.reasons.values())})
-    facts: dict[str, Any] = {"summary": summary, "assets_made_anew": anew, "assets_unchanged": len(config.fresh)}
+    facts: dict[str, Any] = {
+        "summary": summary,
+        "assets_made_anew": anew,
+        "assets_unchanged": len(config.fresh),
+        "assets_confirmed": len(confirmed),
+    }
     return dg.MaterializeResult(
         metadata={**facts, "reasons": markdown_table(rows), "unchanged": dg.MetadataValue.json(config.fresh)}
     )

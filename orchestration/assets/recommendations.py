@@ -117,7 +117,7 @@ def top10_recommendations(
     ratings: pd.DataFrame,
     promotion: dict[str, Any],
 ) -> Iterator[Any]:
-    """Ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it.
+    """Up to ten unseen movies for every user by each model's champion; a challenger that holds all gates becomes it.
 
     One file a model, `top10_<model>.parquet`, and the network that made it, changed together.
     """

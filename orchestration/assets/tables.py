@@ -66,7 +66,7 @@ def ratings(raw_ratings: pd.DataFrame, delivered_ratings: pd.DataFrame) -> Itera
     )
 
 
-@dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete"))
+@dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
 def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
     """Every rating with its user and its movie, labelled: 1 for a rating of 4 or more, else 0.
 
@@ -78,5 +78,6 @@ def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFram
         checks.row_count(len(table), len(ratings)),
         checks.unique_keys(table, ["user_id", "movie_id"]),
         checks.complete(table),
+        checks.both_labels(table[schema.LABEL]),
     )
     yield dg.MaterializeResult(value=table, metadata={"labels": counts_metadata(table[schema.LABEL])})

@@ -1,9 +1,10 @@
 """Where raw data comes from, and with it the name that keeps data sets apart."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import dagster as dg
 from pydantic import Field
@@ -11,6 +12,8 @@ from pydantic import Field
 from ml.data.intake import Intake
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
+from ml.errors import DataError
+from ml.files import write_durably
 from ml.schema import RAW_FILES, DatasetSize
 from orchestration import run_lock
 from orchestration.digests import digest
@@ -22,6 +25,30 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 RANDOM: Final = "random"
 TEMPORAL: Final = "temporal"
 PAPER: Final = "paper"
+_REMEMBERED = "source.json"  # in the home
+
+
+class LastSource(NamedTuple):
+    """What the last run in this home was made from.
+
+    Attributes:
+        source: a directory's absolute path, or a name.
+        is_stand_in: whether it was chosen only because the machine was offline.
+    """
+
+    source: str
+    is_stand_in: bool = False
+
+
+def last_source() -> LastSource | None:
+    """What the last run in this home was made from; None before the first. Raises DataError."""
+    path = Settings().local_home / _REMEMBERED
+    if not path.exists():
+        return None
+    try:
+        return LastSource(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected the source of the last run ({error}); remove the file") from error
 
 
 class RawData(dg.ConfigurableResource):
@@ -30,7 +57,8 @@ class RawData(dg.ConfigurableResource):
     source: str = Field(
         default="",
         description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), synthetic, "
-        "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else ml-1m.",
+        "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else that of the last run in this home, else "
+        "ml-1m.",
     )
 
     split: Split = Field(
@@ -74,11 +102,30 @@ class RawData(dg.ConfigurableResource):
         """The directory of the raw files, after downloading or generating them where needed. Raises DataError."""
         return self._resolved.prepare(Settings().cache)
 
+    def checked(self) -> Path:
+        """``prepare``, and all raw files are there: what a launch needs. Raises DataError."""
+        directory = self.prepare()
+        if missing := [name for name in RAW_FILES if not (directory / name).is_file()]:
+            raise DataError(f"{directory}: lacks {', '.join(missing)}; expected {', '.join(RAW_FILES)}")
+        return directory
+
+    def remember(self, is_stand_in: bool = False) -> None:
+        """Have later runs in this home use the same source where nothing says which."""
+        spec = LastSource(self._resolved.spec, is_stand_in)
+        write_durably(Settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
+
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory, by name. Raises OSError."""
         return {name: digest((directory / name).read_bytes()) for name in RAW_FILES}
 
     @property
     def _resolved(self) -> Source:
-        spec = self.source or Settings().movielens_dir
+        spec = self.source or _default_source()
         return Source(spec if spec == OFFICIAL or spec in SIZES else str(PROJECT_ROOT / Path(spec).expanduser()))
+
+
+def _default_source() -> str:
+    settings = Settings()
+    if "movielens_dir" not in settings.model_fields_set and (last := last_source()):
+        return last.source
+    return settings.movielens_dir

@@ -121,7 +121,7 @@ class _TableManager(dg.UPathIOManager):
         return _from_parquet(path)
 
     def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame) -> dict[str, Any]:
-        return table_metadata(obj)
+        return table_metadata(obj, context.asset_key.to_user_string())
 
 
 class _DocumentManager(dg.UPathIOManager):

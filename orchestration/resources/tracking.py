@@ -1,5 +1,7 @@
 """MLflow: runs, models and the registry, as mlflow.yaml sets them up."""
 
+import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +16,15 @@ import dagster as dg
 from ml.errors import DataError
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.publication import Publication, found_in_registry
-from orchestration.registered_version import EPOCH, LAST_DELIVERY, PARENT, WARM_START, RegisteredVersion
-from orchestration.registry import client_of, configuration, git_tags, lock, publication
+from orchestration.registered_version import (
+    BUNDLE_ARTIFACT,
+    EPOCH,
+    LAST_DELIVERY,
+    PARENT,
+    WARM_START,
+    RegisteredVersion,
+)
+from orchestration.registry import client_of, configuration, git_tags, lock, mlflow_page, publication
 from orchestration.resources.source import RawData
 from orchestration.settings import Settings, dagster_page
 from orchestration.tracking_config import TrackingConfig
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from orchestration.tracked_run import TrackedRun
 
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
+ACTIVE = "active"  # MLflow's word for what nobody has deleted
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -78,8 +88,15 @@ class Tracking(dg.ConfigurableResource):
 
     @property
     def client(self) -> "MlflowClient":
-        """A client of the tracking server and its registry."""
-        return client_of(self.config)
+        """A client of the tracking server and its registry.
+
+        Raises:
+            dagster.Failure: the database cannot be used; trying again would not help.
+        """
+        try:
+            return client_of(self.config)
+        except DataError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
 
     def publication(self, model: str) -> Publication:
         """The published versions of a model."""
@@ -90,6 +107,7 @@ class Tracking(dg.ConfigurableResource):
         """MLflow's fluent functions talk to this server inside, and to what they did before outside."""
         import mlflow  # noqa: PLC0415
 
+        _ = self.client  # puts the database in order where that is needed
         before, environment = mlflow.get_tracking_uri(), os.environ.get(_URI_VARIABLE)
         mlflow.set_tracking_uri(self.config.tracking_uri)
         try:
@@ -161,41 +179,59 @@ class Tracking(dg.ConfigurableResource):
                 raise
 
     def experiment_id(self) -> str:
-        """The data set's experiment, made where it is missing."""
-        client = self.client
+        """The data set's experiment, created where it is missing, restored with its runs where somebody deleted it.
+
+        Raises:
+            dagster.Failure: artifacts cannot be kept where mlflow.yaml says.
+        """
+        client, config = self.client, self.config
         with lock():
-            experiment = client.get_experiment_by_name(self.config.experiment)
-            if experiment:
-                return str(experiment.experiment_id)
-            # Opens in the UI as what it is, not as an experiment with language models.
-            tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
-            return str(client.create_experiment(self.config.experiment, self.config.artifact_location, tags))
+            experiment = client.get_experiment_by_name(config.experiment)
+            if experiment is None:
+                with self.session():
+                    _require_usable(config.artifact_location, config.tracking_uri)
+                # Opens in the UI as what it is, not as an experiment with language models.
+                tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
+                return str(client.create_experiment(config.experiment, config.artifact_location, tags))
+            if experiment.lifecycle_stage != ACTIVE:
+                client.restore_experiment(experiment.experiment_id)
+                dg.get_dagster_logger().info(
+                    f"The experiment {config.experiment} had been deleted in MLflow; it is restored with its runs"
+                )
+            return str(experiment.experiment_id)
 
     def log_evaluation(self, version: RegisteredVersion, metrics: Mapping[str, float]) -> None:
-        """Add final metrics to the run, and to the logged model, of a registered version."""
+        """Add final metrics to the run, and to the logged model, of a registered version; those that have a value."""
         import mlflow  # noqa: PLC0415
 
         with self.session():
-            mlflow.log_metrics(dict(metrics), run_id=version.run_id, model_id=version.model_id)
+            self.experiment_id()  # nothing can be logged to the runs of a deleted one
+            measured = {name: value for name, value in metrics.items() if math.isfinite(value)}
+            mlflow.log_metrics(measured, run_id=version.run_id, model_id=version.model_id)
 
     def log_picture(self, versions: Sequence[RegisteredVersion], figure: "Figure", name: str) -> None:
         """Add a picture, drawn once, to the artifacts of registered versions' runs."""
         with self.session(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             figure.savefig(path)
+            self.experiment_id()  # as above
             for version in versions:
                 self.client.log_artifact(version.run_id, str(path))
 
     def find(self, model: str, fingerprint: Fingerprint) -> RegisteredVersion | None:
-        """The newest registered version of a model that has this fingerprint, made the challenger; None without one."""
+        """The newest usable version of a model that has this fingerprint, made the challenger; None without one."""
+        self.experiment_id()  # the runs of a deleted one are back after this
         name = self.config.registered_models[model]
         tag = f"tags.{FINGERPRINT} = '{fingerprint.whole}'"
         found = self.client.search_model_versions(f"name = '{name}' and {tag}")
-        if not found:
-            return None
-        newest = max(found, key=lambda version: int(version.version))
-        self.client.set_registered_model_alias(name, self.config.aliases.trained, newest.version)
-        return self._registered(model, newest)
+        for each in sorted(found, key=lambda version: int(version.version), reverse=True):
+            version = self._registered(model, each)
+            if problem := self.problem_of(version):
+                dg.get_dagster_logger().info(f"{model}: {problem}; the version is not reused")
+                continue
+            self.client.set_registered_model_alias(name, self.config.aliases.trained, version.version)
+            return version
+        return None
 
     @staticmethod
     def _registered(model: str, version: "ModelVersion") -> RegisteredVersion:
@@ -203,10 +239,33 @@ class Tracking(dg.ConfigurableResource):
         model_id = version.source.removeprefix("models:/")
         return RegisteredVersion(model, version.name, str(version.version), version.run_id, model_id)
 
-    def is_registered(self, version: RegisteredVersion) -> bool:
-        """Whether the registry still has a version. Raises MlflowException where it cannot be asked."""
-        name, number = version.registered_model, version.version
-        return found_in_registry(lambda: self.client.get_model_version(name, number)) is not None
+    def problem_of(self, version: RegisteredVersion) -> str | None:
+        """Why a version cannot be used, since a person can delete any part of it; None where it is whole.
+
+        Raises MlflowException where the registry cannot be asked.
+        """
+        client, name, number = self.client, version.registered_model, version.version
+        registered = found_in_registry(lambda: client.get_model_version(name, number))
+        # A registered model that was deleted and made again counts its versions from 1 again.
+        if registered is None or registered.run_id != version.run_id:
+            return f"version {number} is not in the registry"
+        run = found_in_registry(lambda: client.get_run(version.run_id))
+        if run is None or (run.info.lifecycle_stage != ACTIVE and self._is_active(run.info.experiment_id)):
+            return f"the MLflow run of version {number} was deleted"
+        if found_in_registry(lambda: client.get_logged_model(version.model_id)) is None:
+            return f"the logged model of version {number} was deleted"
+        folder, _ = BUNDLE_ARTIFACT.rsplit("/", 1)
+        kept = client.list_logged_model_artifacts(version.model_id, folder)
+        return None if BUNDLE_ARTIFACT in {file.path for file in kept} else f"the files of version {number} are missing"
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether a run goes on."""
+        run = found_in_registry(lambda: self.client.get_run(run_id))
+        return run is not None and str(run.info.status) == "RUNNING"
+
+    def _is_active(self, experiment_id: str) -> bool:
+        """Whether an experiment has not been deleted; one that has is restored with its runs by the next to log."""
+        return str(self.client.get_experiment(experiment_id).lifecycle_stage) == ACTIVE
 
     def training_of(self, version: RegisteredVersion) -> TrainingRecord:
         """How a registered version was trained."""
@@ -219,23 +278,31 @@ class Tracking(dg.ConfigurableResource):
         beginning = {tag: value for tag, value in tags.items() if tag == LAST_DELIVERY or tag.startswith(WARM_START)}
         return TrainingRecord(train, val, parameters, beginning)
 
+    def metrics_of(self, version: RegisteredVersion) -> dict[str, float]:
+        """What was last measured of a registered version; nothing where its run is gone."""
+        run = found_in_registry(lambda: self.client.get_run(version.run_id))
+        metrics = run.data.metrics.items() if run else ()
+        return {name: value for name, value in metrics if not name.startswith("system/") and math.isfinite(value)}
+
     def load_bundle(self, version: RegisteredVersion) -> "ModelBundle":
         """The bundle of a registered version."""
         import mlflow  # noqa: PLC0415
 
         from ml.inference.bundle import ModelBundle  # noqa: PLC0415
-        from orchestration.tracked_run import BUNDLE_ARTIFACT  # noqa: PLC0415
 
         with self.session():
             return ModelBundle.load(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{BUNDLE_ARTIFACT}")))
 
     def champion(self, model: str) -> RegisteredVersion | None:
-        """The version of a model whose table is published; None before the first."""
-        number = self.publication(model).champion()
+        """The version of a model whose table is published; None before the first, or where somebody deleted it."""
+        publication = self.publication(model)
+        number = publication.champion()
         if number is None:
             return None
         name = self.config.registered_models[model]
-        return self._registered(model, self.client.get_model_version(name, number))
+        found = found_in_registry(lambda: self.client.get_model_version(name, number))
+        version = self._registered(model, found) if found else None
+        return version if publication.recorded(number) in (None, version) else None
 
     def versions(self, model: str) -> dict[str, RegisteredVersion]:
         """All registered versions of a model by their numbers, the oldest first."""
@@ -257,19 +324,35 @@ class Tracking(dg.ConfigurableResource):
         return self._url(f"models/{version.registered_model}/versions/{version.version}")
 
     def comparison_url(self, versions: Sequence[RegisteredVersion]) -> str:
-        """The page of the MLflow UI in which the curves of the versions' runs, and no others, lie over each other."""
-        runs = ", ".join(f"'{version.run_id}'" for version in versions)
-        chosen = quote(f"attributes.run_id IN ({runs})")
-        return self._url(f"experiments/{self.experiment_id()}/runs?compareRunsMode=CHART&searchFilter={chosen}")
+        """The page of the MLflow UI in which the loss curves of the versions' runs lie over each other."""
+        chosen = {
+            "runs": [version.run_id for version in versions],
+            "metric": "train_loss",
+            "experiments": [self.experiment_id()],
+            "plot_metric_keys": ["train_loss", "val_loss"],
+        }
+        query = "&".join(f"{name}={quote(json.dumps(value))}" for name, value in chosen.items())
+        return self._url(f"metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true")
 
     def _url(self, page: str) -> str:
-        uri = self.config.tracking_uri
-        base = uri if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
-        # Without this the UI begins among pages on language models.
-        return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
+        return mlflow_page(self.config, page)
 
     def _close_earlier_attempts(self, experiment_id: str, dagster_run_id: str, asset_key: str) -> None:
         """End runs that a killed attempt of this very step left running."""
         mine = f"tags.`dagster.run_id` = '{dagster_run_id}' and tags.`dagster.asset_key` = '{asset_key}'"
         for run in self.client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and {mine}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _require_usable(location: str, tracking_uri: str) -> None:
+    """Raises dagster.Failure where MLflow cannot keep artifacts at a location: it would say so after the training."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+
+    try:
+        get_artifact_repository(location, tracking_uri)
+    except (MlflowException, ImportError, ValueError) as error:
+        raise dg.Failure(
+            f"{Settings().tracking_file}, artifact_location: {location}: MLflow cannot keep artifacts there ({error})",
+            allow_retries=False,
+        ) from error

@@ -185,7 +185,7 @@ def with_value(column: str, row: int, value: float) -> pd.DataFrame:
 
 
 def top_lists(top: pd.DataFrame) -> checks.Finding:
-    return checks.top_lists(top, RATINGS, users=[1, 2], length=3)
+    return checks.top_lists(top, RATINGS, users=[1, 2], movies=range(10, 80, 10), length=3)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 0, 3, 2, 4, 1]], ids=["in order", "shuffled"])
@@ -194,8 +194,11 @@ def test_top_lists_pass(order: list[int]) -> None:
     assert (finding.name, finding.passed) == ("top_lists", True)
     assert finding.facts == {
         "users": 2,
-        "lists_of_other_length": 0,
+        "rows": 6,
+        "shorter_lists": 0,
+        "lists_of_wrong_length": 0,
         "rows_of_other_users": 0,
+        "rows_of_other_movies": 0,
         "wrong_ranks": 0,
         "repeated_movies": 0,
         "rising_scores": 0,
@@ -205,11 +208,11 @@ def test_top_lists_pass(order: list[int]) -> None:
 
 
 DEFECTS: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
-    "row missing at the end": (lambda: TOP.iloc[:-1], "lists_of_other_length"),
-    "row missing at the start": (lambda: TOP.iloc[1:], "lists_of_other_length"),
-    "user missing": (lambda: TOP[TOP["user_id"] == 1], "lists_of_other_length"),
-    "nobody at all": (lambda: TOP.iloc[:0], "lists_of_other_length"),
-    "fourth row": (lambda: pd.concat([TOP, TOP.tail(1).assign(rank=4, movie_id=50)]), "lists_of_other_length"),
+    "row missing at the end": (lambda: TOP.iloc[:-1], "lists_of_wrong_length"),
+    "row missing at the start": (lambda: TOP.iloc[1:], "lists_of_wrong_length"),
+    "user missing": (lambda: TOP[TOP["user_id"] == 1], "lists_of_wrong_length"),
+    "nobody at all": (lambda: TOP.iloc[:0], "lists_of_wrong_length"),
+    "fourth row": (lambda: pd.concat([TOP, TOP.tail(1).assign(rank=4, movie_id=50)]), "lists_of_wrong_length"),
     "user too many": (lambda: pd.concat([TOP, TOP.head(3).assign(user_id=3)]), "rows_of_other_users"),
     "rank from zero": (lambda: TOP.assign(rank=TOP["rank"] - 1), "wrong_ranks"),
     "rank twice": (lambda: with_value("rank", 2, 2), "wrong_ranks"),
@@ -219,6 +222,7 @@ DEFECTS: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "score above 1": (lambda: with_value("score", 0, 1.01), "scores_outside_0_to_1"),
     "score below 0": (lambda: with_value("score", 5, -0.01), "scores_outside_0_to_1"),
     "score missing": (lambda: with_value("score", 5, NAN), "scores_outside_0_to_1"),
+    "unknown movie": (lambda: with_value("movie_id", 0, 99), "rows_of_other_movies"),
     "rated movie": (lambda: with_value("movie_id", 0, 10), "rated_movies"),
 }  # fmt: skip
 
@@ -231,11 +235,49 @@ def test_top_lists_fail(make: Callable[[], pd.DataFrame], fact: str) -> None:
 
 
 def test_top_lists_of_nobody_fail() -> None:
-    assert not checks.top_lists(TOP.iloc[:0], RATINGS, users=[], length=3).passed
+    assert not checks.top_lists(TOP.iloc[:0], RATINGS, users=[], movies=[10, 20], length=3).passed
+    assert not checks.top_lists(TOP.iloc[:0], RATINGS, users=[1], movies=[10], length=3).passed
+
+
+# Of four movies user 1 has rated two, one of them twice, and user 2 all.
+RATED = pd.DataFrame({"user_id": [1, 1, 1, 1, 2, 2, 2, 2], "movie_id": [10, 20, 20, 99, 10, 20, 30, 40]})
+SHORT = pd.DataFrame({"user_id": [1, 1], "rank": [1, 2], "movie_id": [30, 40], "score": [0.5, 0.4]})
+
+
+def short_lists(top: pd.DataFrame) -> checks.Finding:
+    return checks.top_lists(top, RATED, users=[1, 2], movies=[10, 20, 30, 40], length=3)
+
+
+def test_a_list_is_as_long_as_there_are_unseen_movies() -> None:
+    finding = short_lists(SHORT)
+    assert finding.passed
+    assert (finding.facts["users"], finding.facts["shorter_lists"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "top", [SHORT.iloc[:1], pd.concat([SHORT, SHORT.tail(1).assign(user_id=2, rank=1)]), SHORT.iloc[:0]]
+)
+def test_a_list_that_could_be_longer_or_cannot_be_as_long_fails(top: pd.DataFrame) -> None:
+    finding = short_lists(top)
+    assert not finding.passed
+    assert finding.facts["lists_of_wrong_length"] > 0
+
+
+@pytest.mark.parametrize(("labels", "passed"), [([1, 0], True), ([1, 1], False), ([0], False), ([], False)])
+def test_both_labels(labels: list[int], passed: bool) -> None:
+    finding = checks.both_labels(pd.Series(labels, dtype="int8"))
+    assert finding.passed is passed
+    assert (finding.facts["liked"], finding.facts["not_liked"]) == (sum(labels), len(labels) - sum(labels))
+
+
+def test_a_metric_without_a_value_for_the_random_order_is_not_compared() -> None:
+    random = evaluation("random", ndcg_at_10=0.6, auc=NAN)
+    assert checks.not_below_random(evaluation("mine", ndcg_at_10=0.6, auc=NAN), random).passed
+    assert not checks.not_below_random(evaluation("mine", ndcg_at_10=NAN, auc=NAN), random).passed
 
 
 def test_another_users_rating_is_no_defect() -> None:
     pairs = product((1, 2), (50, 60, 70))
     top = TOP.assign(movie_id=[movie for _, movie in pairs])
     ratings = pd.DataFrame({"user_id": np.full(3, 3), "movie_id": [50, 60, 70]})
-    assert checks.top_lists(top, ratings, users=[1, 2], length=3).passed
+    assert checks.top_lists(top, ratings, users=[1, 2], movies=[50, 60, 70], length=3).passed

@@ -1,20 +1,25 @@
+import re
 from xml.etree import ElementTree  # of our own making, not from outside
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ml.small_charts import bar_chart, line_chart
+from ml.small_charts import bar_chart, line_chart, short
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def points_of(svg: str) -> list[list[tuple[int, int]]]:
-    """The corners of each curve in pixels."""
-    lines = ElementTree.fromstring(svg).iter(f"{_SVG}polyline")
-    return [
-        [(int(x), int(y)) for x, y in (pair.split(",") for pair in line.attrib["points"].split())] for line in lines
-    ]
+    """The corners of each curve in pixels, without the short lines with which its parts begin."""
+    found = []
+    for line in ElementTree.fromstring(svg).iter(f"{_SVG}path"):
+        points: list[tuple[int, int]] = []
+        for command, x, y in re.findall(r"([Ml])(-?\d+) (-?\d+)", line.attrib["d"]):
+            here = (int(x) + 2, int(y)) if command == "M" else (points[-1][0] + int(x), points[-1][1] + int(y))
+            points.append(here)
+        found.append(points)
+    return found[1:]  # the first are the lines of the axis
 
 
 def texts_of(svg: str) -> list[str]:
@@ -25,17 +30,61 @@ def test_two_curves_on_one_scale() -> None:
     svg = line_chart(pd.DataFrame({"train": [1.0, 0.5, 0.0], "val": [0.75, 0.75, 0.25]}, index=[1, 2, 3]))
     # 250 pixels across from 40, 76 up from 90: the greatest value is at 14.
     assert points_of(svg) == [[(40, 14), (165, 52), (290, 90)], [(40, 33), (165, 33), (290, 71)]]
-    assert texts_of(svg) == ["train", "val", "1", "0", "1", "3"]
+    assert texts_of(svg) == ["0", "0.5", "1", "1", "2", "3", "train", "val"]
 
 
 def test_one_point_is_in_the_middle() -> None:
-    assert points_of(line_chart(pd.DataFrame({"loss": [0.3]}, index=[1]))) == [[(165, 52)]]
+    svg = line_chart(pd.DataFrame({"loss": [0.3]}, index=[1]))
+    assert points_of(svg) == [[(165, 52)]]
+    assert texts_of(svg) == ["0.3", "1", "loss"]
 
 
 def test_a_long_curve_keeps_its_ends() -> None:
-    [points] = points_of(line_chart(pd.DataFrame({"loss": np.arange(1000.0)})))
-    assert len(points) == 16
+    [points] = points_of(line_chart(pd.DataFrame({"loss": np.arange(1001.0)})))
+    assert len(points) == 36
     assert (points[0], points[-1]) == ((40, 90), (290, 14))
+
+
+def test_numbers_along_the_axes_are_round() -> None:
+    svg = line_chart(pd.DataFrame({"ratings": [295_461.0, 1_204.0, 11_320.0]}, index=[0.0, 33.0, 71.0]))
+    assert texts_of(svg) == ["0", "200k", "400k", "0", "50", "71", "ratings"]
+
+
+def test_names_of_the_index_stand_at_the_ends_and_in_the_middle() -> None:
+    months = pd.period_range("2000-04", "2003-02", freq="M").astype(str)
+    svg = line_chart(pd.DataFrame({"ratings": np.arange(35)}, index=months))
+    assert texts_of(svg)[-4:] == ["2000-04", "2001-09", "2003-02", "ratings"]
+
+
+@pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf])
+def test_what_is_no_finite_number_is_a_gap(gap: float) -> None:
+    svg = line_chart(pd.DataFrame({"share": [0.0, 1.0, gap, 0.5, gap]}))
+    assert points_of(svg) == [[(40, 90), (102, 14), (228, 52)]]
+    assert svg.count("h4h-2") == 2  # two parts, the second one a point
+    assert texts_of(svg)[:3] == ["0", "0.5", "1"]
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        pd.DataFrame({"loss": []}),
+        pd.DataFrame({"loss": [np.nan, np.inf]}),
+        pd.DataFrame({"a": [1.0], "b": [2.0]}, index=[np.nan]),
+    ],
+)
+def test_curves_without_a_number_say_so(curves: pd.DataFrame) -> None:
+    assert texts_of(line_chart(curves))[0] == "no data"
+
+
+def test_extreme_numbers_are_drawn() -> None:
+    for values in ([1e-300, 2e-300], [-1e300, 1e300], [5e-324, 5e-324], [1e15, 1e15 + 1]):
+        assert len(points_of(line_chart(pd.DataFrame({"x": values})))[0]) == 2
+
+
+@pytest.mark.parametrize("columns", [0, 3])
+def test_other_numbers_of_curves_are_refused(columns: int) -> None:
+    with pytest.raises(ValueError, match=f"one or two curves, not {columns}"):
+        line_chart(pd.DataFrame(np.zeros((2, columns))))
 
 
 def test_bars() -> None:
@@ -50,21 +99,14 @@ def test_amounts_that_are_no_counts() -> None:
     assert texts_of(bar_chart(pd.Series({"zip": 0.123456})))[1] == "0.1235"
 
 
-@pytest.mark.parametrize(
-    "curves",
-    [
-        pd.DataFrame({"loss": []}),
-        pd.DataFrame(index=[1]),
-        pd.DataFrame([[1, 2, 3]]),
-        pd.DataFrame({"loss": [1.0, np.nan]}),
-    ],
-)
-def test_curves_that_cannot_be_drawn(curves: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="one or two curves of finite numbers"):
-        line_chart(curves)
+def test_bars_without_an_amount_have_no_length() -> None:
+    svg = bar_chart(pd.Series({"zip": np.nan, "age": 2.0, "gender": np.inf, "user_id": -1.0}))
+    [bars] = ElementTree.fromstring(svg).iter(f"{_SVG}path")
+    assert bars.attrib["d"] == "M90 7h0M90 22h150M90 37h0M90 52h0"
+    assert texts_of(svg)[1::2] == ["–", "2", "–", "-1"]
+    assert texts_of(bar_chart(pd.Series(dtype=float))) == ["no data"]
 
 
-@pytest.mark.parametrize("amounts", [[], [-1.0], [np.nan]])
-def test_amounts_that_cannot_be_drawn(amounts: list[float]) -> None:
-    with pytest.raises(ValueError, match="amounts of zero or more"):
-        bar_chart(pd.Series(amounts, dtype=float))
+def test_short_numbers() -> None:
+    numbers = {0.25: "0.25", 1: "1", 2003: "2003", 9999: "9999", 12_000: "12k", 295_461: "295.5k", 1.5e6: "1.5M"}
+    assert {number: short(number) for number in numbers} == numbers

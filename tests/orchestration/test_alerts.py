@@ -1,21 +1,27 @@
 import json
+import logging
 import socket
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from urllib3.util import Retry
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from orchestration import alerts
 from orchestration.alerts import AlertError, post
 from orchestration.definitions import build_definitions
 from orchestration.freshness import Plan, Planner
 from orchestration.sensors import alert_on_failure, alert_on_recovery
+from orchestration.settings import Settings
 
 SECRET = "T000/B000/not-to-be-told"
 
@@ -27,6 +33,16 @@ class Webhook:
     statuses: list[int] = field(default_factory=list)
     taken: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
+
+
+_SILENT, _DRIPPING = 598, 599  # no status: does not answer, answers byte by byte
+
+
+def drip(answer: Any, released: threading.Event) -> None:
+    answer.write(b"HTTP/1.1 200 OK\r\nX: ")
+    while not released.wait(0.02):
+        answer.write(b"x")
 
 
 @pytest.fixture
@@ -42,8 +58,16 @@ def webhook(env: pytest.MonkeyPatch) -> Iterator[Webhook]:
                 assert self.path == f"/services/{SECRET}"
                 assert self.headers["Content-Type"] == "application/json"
                 state.taken.append(json.loads(body))
+            if status == _SILENT:
+                state.released.wait(10)
+            if status == _DRIPPING:
+                drip(self.wfile, state.released)
+                return
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere/{SECRET}")
             self.send_header("Content-Length", "0")
+            self.send_header("Retry-After", "86400")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -53,10 +77,11 @@ def webhook(env: pytest.MonkeyPatch) -> Iterator[Webhook]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     env.setenv("ALERT_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/services/{SECRET}")
-    env.setattr(alerts, "_RETRIES", Retry(total=4, status_forcelist=(503,), allowed_methods=None))
+    env.setattr(alerts, "_PAUSES", (0.0,) * 4)
     for name in ("NO_PROXY", "no_proxy"):
         env.setenv(name, "127.0.0.1")
     yield state
+    state.released.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -95,6 +120,91 @@ def test_an_unreachable_webhook_is_told_without_the_secret(webhook: Webhook, env
         with pytest.raises(AlertError, match="cannot be reached") as error:
             post("hello")
     assert SECRET not in str(error.value)
+
+
+CASES = [[200], [404], [301], [302], [307], [308], [503] * 9, [_SILENT] * 9, [_DRIPPING] * 9, "unreachable", "no host"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_address_is_in_no_log_and_no_traceback(
+    case: list[int] | str,
+    webhook: Webhook,
+    env: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    env.setattr(alerts, "_TOTAL_SECONDS", 0.4)
+    env.setattr(alerts, "_ATTEMPT_SECONDS", 0.15)
+    env.setattr(threading, "excepthook", lambda args: pytest.fail(str(args)))
+    caplog.set_level(logging.DEBUG)
+    if isinstance(case, list):
+        webhook.statuses = [*case]
+    else:
+        address = {"unreachable": f"http://127.0.0.1:9/{SECRET}", "no host": f"hooks.example/{SECRET}"}[case]
+        env.setenv("ALERT_WEBHOOK_URL", address)
+    started, told = time.monotonic(), ""
+    try:
+        post("hello")
+    except AlertError:
+        told = "".join(traceback.format_exception(*sys.exc_info(), chain=True))
+    assert time.monotonic() - started < 5
+    assert bool(told) == (case != [200])
+    printed = "".join(capfd.readouterr())
+    for said in (told, printed, *(record.getMessage() for record in caplog.records), repr(Settings()), str(Settings())):
+        assert "not-to-be-told" not in said
+        assert "T000" not in said
+
+
+def test_the_address_is_in_no_event_of_a_sensor_that_failed(webhook: Webhook, tmp_path: Path) -> None:
+    webhook.statuses = [403]
+    history = dg.DagsterInstance.local_temp(str(tmp_path))
+    with history, pytest.raises(AlertError) as raised:
+        tell_of_failure(history, night(history, fails=True))
+    told = serializable_error_info_from_exc_info((type(raised.value), raised.value, raised.tb)).to_string()
+    assert "the webhook at 127.0.0.1 refused the message: status 403" in told
+    for said in (told, *(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())):
+        assert "not-to-be-told" not in said
+
+
+def test_the_address_is_in_no_complaint_about_another_setting(webhook: Webhook, env: pytest.MonkeyPatch) -> None:
+    env.setenv("DAGSTER_PORT", "no port")
+    with pytest.raises(ValueError, match="DAGSTER_PORT") as raised:
+        Settings()
+    assert "not-to-be-told" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status: int, webhook: Webhook) -> None:
+    webhook.statuses = [status]
+    with pytest.raises(AlertError, match=rf"redirect \(status {status}\); set ALERT_WEBHOOK_URL"):
+        post("hello")
+    assert webhook.asked == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["hooks.example/x", "ftp://hooks.example/x", "file:///x", "https://", "https://[x/y", "https://u:p@host/x"],
+)
+def test_an_address_that_is_none_is_told(address: str, env: pytest.MonkeyPatch) -> None:
+    env.setenv("ALERT_WEBHOOK_URL", address)
+    words = r"^ALERT_WEBHOOK_URL: expected an address such as https://host/path, without a user name$"
+    with pytest.raises(AlertError, match=words):
+        post("hello")
+
+
+@pytest.mark.parametrize("status", [_SILENT, _DRIPPING])
+def test_a_webhook_that_hangs_is_given_up_in_time(status: int, webhook: Webhook, env: pytest.MonkeyPatch) -> None:
+    env.setattr(alerts, "_TOTAL_SECONDS", 0.3)
+    webhook.statuses = [status] * 9
+    started = time.monotonic()
+    with pytest.raises(AlertError, match=r"the webhook at 127\.0\.0\.1 did not answer within 0\.3 seconds"):
+        post("hello")
+    assert time.monotonic() - started < 3
+
+
+def test_all_attempts_end_while_a_sensor_may_still_run() -> None:
+    assert sum(alerts._PAUSES) < alerts._TOTAL_SECONDS
+    assert 2 * alerts._TOTAL_SECONDS < 60
 
 
 @pytest.fixture
@@ -155,7 +265,7 @@ def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, tzinfo=UTC), repository_def=repository) as context,
         pytest.raises(dg.DagsterError) as raised,
     ):
         definitions.resolve_schedule_def("nightly").evaluate_tick(context)

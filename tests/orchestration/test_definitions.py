@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from ml.errors import DataError
 from orchestration.assets.common import MODELS, PAPER_MODELS
 from orchestration.definitions import build_definitions
 from orchestration.settings import PROJECT_ROOT
@@ -39,23 +41,22 @@ CHECKS = {
     "users": {"complete"},
     "movies": {"complete"},
     "ratings": {"complete"},
-    "interactions": {"row_count", "unique_keys", "complete"},
+    "interactions": {"row_count", "unique_keys", "complete", "both_labels"},
     "deliveries": {"all_taken_in"},
     "feature_map": {"cardinalities", "codes_kept"},
     "encoded_interactions": {"row_count", "complete", "codes_in_range"},
-    "train_interactions": {"whole_split"},
+    "train_interactions": {"whole_split", "both_labels"},
     **{model: {"losses_fall"} for model in (*MODELS, *PAPER_MODELS)},
     **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
     "data_drift": DRIFT,
     "model_comparison": {"metric_drops"},
-    "monthly_top10": {f"top_lists_{model}" for model in MODELS},
     "top10_recommendations": {f"{check}_{model}" for check in ("top_lists", "promoted", "stable") for model in MODELS},
 }
 WARNINGS = {
     "all_taken_in", "metric_drops", *DRIFT,
     *(f"{check}_{model}" for check in ("promoted", "stable") for model in MODELS),
 }  # fmt: skip
-MONTHLY = "monthly_top10"  # made only for months that a person chooses
+MONTHLY = "monthly_top10"  # shown as an asset, but made by an op for months that a person chooses
 NIGHTLY = set.union(*GROUPS.values()) - {MONTHLY}
 PUBLISHING = ("promotion", "top10_recommendations", "pruned_versions")
 SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
@@ -64,6 +65,11 @@ SLOW_IMPORTS = {"tensorflow", "keras", "mlflow"}
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
     return build_definitions()
+
+
+@pytest.fixture(scope="module")
+def with_paper() -> dg.Definitions:
+    return build_definitions(with_paper=True)
 
 
 def test_assets_by_group(definitions: dg.Definitions) -> None:
@@ -88,8 +94,16 @@ def test_every_check_says_what_holds(definitions: dg.Definitions) -> None:
     assert [name for name, text in said.items() if not text.endswith(".")] == []
 
 
-def test_checks_block_but_for_those_that_warn(definitions: dg.Definitions) -> None:
+def test_materializing_all_assets_is_the_nightly_job(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
+    executable = {key.to_user_string() for key in graph.executable_asset_keys}
+    assert executable == NIGHTLY  # neither the paper's models nor months
+    assert not any(graph.get(dg.AssetKey(name)).partitions_def for name in executable)
+    assert len(graph.get(dg.AssetKey(MONTHLY)).partitions_def.get_partition_keys()) == 35
+
+
+def test_checks_block_but_for_those_that_warn(with_paper: dg.Definitions) -> None:
+    graph = with_paper.resolve_asset_graph()
     checks: dict[str, set[str]] = {}
     for key in graph.asset_check_keys:
         checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
@@ -104,13 +118,15 @@ def test_only_evaluated_models_are_published(definitions: dg.Definitions) -> Non
     assert {*MODELS, "model_comparison"} <= parents["promotion"]
 
 
-def test_jobs(definitions: dg.Definitions) -> None:
-    jobs = {job.name: job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
+def test_jobs(definitions: dg.Definitions, with_paper: dg.Definitions) -> None:
+    own = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
+    jobs = {job.name: job for job in with_paper.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert own == set(jobs) - {"paper_protocol"}
     assets = {name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys} for name, job in jobs.items()}
     assert assets == {
         "recommender_pipeline": NIGHTLY,
         "temporal_evaluation": NIGHTLY - set(PUBLISHING),
-        "monthly_recommendations": {MONTHLY},
+        "monthly_recommendations": set(),
         "paper_protocol": PAPER
         | GROUPS["raw"] | GROUPS["tables"] | GROUPS["features"] | {"baseline_scores", "baseline_metrics"},
     }  # fmt: skip
@@ -125,16 +141,20 @@ def test_schedule_runs_every_night_by_default(definitions: dg.Definitions) -> No
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("0 3 * * *", "UTC")
 
 
-def test_schedule_asks_for_what_is_to_be_made_and_says_why(definitions: dg.Definitions, tmp_path: Path) -> None:
+def test_schedule_asks_for_what_is_to_be_made_and_says_why(
+    definitions: dg.Definitions, small_raw_directory: Path, tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    env.setenv("MOVIELENS_DIR", str(small_raw_directory))
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance=instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, 3, tzinfo=UTC), repository_def=repository) as context,
     ):
         [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
+    assert request.run_key == "2003-03-01T03:00:00+00:00"  # hence one run, however many daemons evaluate the tick
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
-    assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": []}
+    assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": [], "checks": {}}
     assert set(config["reasons"]) == NIGHTLY - {"run_plan"}
 
 
@@ -142,6 +162,12 @@ def test_sensors_watch_by_default_but_for_that_of_arrivals(definitions: dg.Defin
     sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or ()}
     running = dict.fromkeys(("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING)
     assert sensors == {**running, "arrivals": dg.DefaultSensorStatus.STOPPED}
+
+
+def test_a_schedule_that_is_none_is_told_by_its_variable(env: pytest.MonkeyPatch) -> None:
+    env.setenv("SCHEDULE_CRON", "nightly")
+    with pytest.raises(DataError, match="SCHEDULE_CRON='nightly': expected five cron fields"):
+        build_definitions()
 
 
 def test_schedule_is_set_by_the_environment(env: pytest.MonkeyPatch) -> None:

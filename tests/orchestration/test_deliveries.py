@@ -154,6 +154,29 @@ def test_files_that_cannot_be_taken_in_are_looked_at_and_change_nothing_else(
     assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
 
 
+def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
+    planned: dg.DagsterInstance, incoming: Path
+) -> None:
+    deliver(incoming, f"ratings-{DATE}.DAT", "1::1::5::5")
+    for _ in range(2):
+        assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
+        found = the_check(night(planned, *DELIVERED))
+        assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert found.description.startswith(f"ratings-{DATE}.DAT was not taken: its name has another form")
+    (incoming / f"ratings-{DATE}.DAT").unlink()
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that stayed where they arrived are gone")
+    assert the_check(night(planned, *DELIVERED)).passed
+    assert plan(planned).reasons == {}
+
+
+def test_a_delivery_of_a_day_to_come_is_put_aside(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
+    deliver(incoming, "ratings-2099-01-01.dat", "1::1::5::4070908800")
+    assert (
+        "2099-01-01.dat: found a date in its name that is to come" in the_check(night(planned, *DELIVERED)).description
+    )
+    assert len(read(own_home, "delivered_ratings")) == 0
+
+
 def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     user, movie = read(own_home, "ratings").iloc[0][["user_id", "movie_id"]]
     deliver(incoming, f"ratings-{DATE}.dat", f"{user}::{movie}::5::{AFTER}")
@@ -161,7 +184,7 @@ def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, 
     intake.claim()
     known = Known(read(own_home, "raw_users")["user_id"], read(own_home, "raw_movies")["movie_id"])
     intake.settle(intake.sort(known, claimed_only=True))  # and the process dies before it writes a table
-    assert plan(planned).reasons[DELIVERIES] == "files were taken in since"
+    assert plan(planned).reasons[DELIVERIES] == "files were taken in or withdrawn since"
 
 
 def test_a_damaged_ledger_stops_the_intake(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:

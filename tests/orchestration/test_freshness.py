@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml.errors import DataError
 from orchestration import freshness
 from orchestration.assets.common import MODELS
 from orchestration.definitions import build_definitions
@@ -85,7 +86,9 @@ def test_nothing_is_made_again_without_a_change(ledger: dg.DagsterInstance, raw_
     assert found.reasons == {}
     assert found.fresh == ("numbers", "doubled", "halved")
     assert [key.to_user_string() for key in found.selection] == ["run_plan"]
-    assert found.ops == {"run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"]}}}
+    assert found.ops == {
+        "run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"], "checks": {}}}
+    }
 
 
 def test_a_forced_asset_takes_those_after_it_along(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
@@ -138,10 +141,16 @@ def test_another_data_set_in_between_is_noticed(ledger: dg.DagsterInstance, raw_
     assert plan(ledger, raw_data).reasons["numbers"] == "last made for data set shows"
 
 
-def test_unreadable_raw_data_is_left_to_the_asset(ledger: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(ledger, small_definitions(raw_data))
+@pytest.mark.parametrize("made", [False, True])
+def test_nothing_is_planned_without_the_raw_data(ledger: dg.DagsterInstance, raw_data: RawData, made: bool) -> None:
+    if made:
+        make(ledger, small_definitions(raw_data))
+    (Path(raw_data.source) / "movies.dat").unlink()
+    with pytest.raises(DataError, match=r"films: lacks movies\.dat"):
+        plan(ledger, raw_data)
     shutil.rmtree(raw_data.source)
-    assert plan(ledger, raw_data).reasons["numbers"].startswith("ratings.dat cannot be read")
+    with pytest.raises(DataError, match="films: no such directory"):
+        plan(ledger, raw_data)
 
 
 def test_the_pipelines_own_assets(
@@ -160,5 +169,30 @@ def test_the_pipelines_own_assets(
         patch.setattr(freshness, "SETTINGS", "none")
         assert planned().reasons == {}
         assert sorted(planned().fresh) == names
-        Tracking(raw_data=RawData(source=DATASET)).client.delete_model_version(f"{DATASET}-autoint", "1")
-        assert planned().reasons == {"autoint": "version 1 is not in the registry"}
+        tracking = Tracking(raw_data=RawData(source=DATASET))
+        tracking.client.delete_experiment(tracking.experiment_id())
+        assert planned().reasons == {}  # it is restored as soon as something is logged
+        tracking.experiment_id()
+        tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
+        tracking.client.delete_run(materialized.document("autoint_mlp")["run_id"])
+        assert planned().reasons == {
+            "autoint": "version 1 is not in the registry",
+            "autoint_mlp": "the MLflow run of version 1 was deleted",
+        }
+
+
+def test_what_a_person_changed_of_the_champions(
+    materialized: Pipeline, instance: dg.DagsterInstance, own_home: Path, tracking: Tracking
+) -> None:
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+
+    def reasons(asset: str) -> list[str]:
+        return list(planner._registry_reasons(asset))
+
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [])
+    tracking.client.delete_registered_model_alias(f"{DATASET}-autoint", "champion")
+    told = "the alias of autoint's champion is missing; it is set to version 1, whose table is published"
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [told])
+    tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
+    told = "version 1 of autoint, whose table is published, is not in the registry"
+    assert (reasons("promotion"), reasons("top10_recommendations")) == ([told], [told])

@@ -64,6 +64,15 @@ def drift_table() -> pd.DataFrame:
     return pd.read_parquet(Path(str(Storage(raw_data=RawData(source=DATASET)).tables)) / "data_drift.parquet")
 
 
+def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:
+    """As after a delivery of users alone, or one all of whose ratings were given again later."""
+    for nights in ([rows_of(1), rows_of(2).iloc[:0], rows_of(3)], [rows_of(1), rows_of(2).iloc[:0]], [rows_of(1)[:0]]):
+        result, _ = drift_of(*nights)
+        assert result.success
+        [made] = result.asset_materializations_for_node("data_drift")
+        assert "likes_by_intake" in made.metadata
+
+
 def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
     result, checks = drift_of()
     assert set(checks) == {"counts", "positive_share", "population_stability", "unknown_codes"}

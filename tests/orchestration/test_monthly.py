@@ -1,8 +1,5 @@
 """Tables of several months: one run makes them, beside the published ones."""
 
-import logging
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,23 +7,16 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from dagster._daemon.backfill import execute_backfill_iteration
 
 from ml.inference import shortlist
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from orchestration.assets.common import MODELS
-from orchestration.assets.monthly import MONTHLY, MONTHS
+from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTHS, RANK_MONTHS
 from orchestration.definitions import build_definitions
 from orchestration.digests import digest
 from orchestration.freshness import SETTINGS
 from orchestration.housekeeping import remove_temporary_files
-from orchestration.jobs import MONTHLY_RECOMMENDATIONS
 from orchestration.resources.storage import STORED
 from orchestration.resources.tracking import Tracking
 from tests.orchestration.conftest import (
@@ -40,22 +30,21 @@ from tests.orchestration.conftest import (
 )
 
 RANGE = ["2001-12", "2002-01", "2002-02"]
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 Metadata = Mapping[str, Any]
 
 
 def make_months(
     instance: dg.DagsterInstance, first: str, last: str, raise_on_error: bool = True, **settings: Any
 ) -> dg.ExecuteInProcessResult:
-    """The run that a backfill of these months launches."""
-    config = {"resources": RUN_CONFIG["resources"], "ops": {MONTHLY: {"config": settings}}}
+    """A run of the job for these months."""
+    op = {"first": first, "last": last, **settings}
+    config = {"resources": RUN_CONFIG["resources"], "ops": {RANK_MONTHS: {"config": op}}}
     return (
         build_definitions(dg.in_process_executor)
         .resolve_job_def(MONTHLY_RECOMMENDATIONS)
         .execute_in_process(
             run_config=config,
             instance=instance,
-            tags=dict(zip(RANGE_TAGS, (first, last), strict=True)),
             raise_on_error=raise_on_error,
         )
     )
@@ -63,12 +52,8 @@ def make_months(
 
 def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Metadata]:
     """By partition."""
-    made = result.asset_materializations_for_node(MONTHLY)
+    made = result.asset_materializations_for_node(RANK_MONTHS)
     return {str(one.partition): {name: value.value for name, value in one.metadata.items()} for one in made}
-
-
-def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -157,7 +142,6 @@ def test_changes_are_counted_from_the_month_before(backfilled: Pipeline, model: 
 
 
 def test_nothing_else_is_touched(backfilled: Pipeline, materialized: Pipeline, tracking: Tracking) -> None:
-    assert checks_of(backfilled.result) == {f"top_lists_{model}": True for model in MODELS}
     before, after = contents(materialized.home), contents(backfilled.home)
     made = {
         str(file_of(backfilled.home, model, month).relative_to(backfilled.home)) for model in MODELS for month in RANGE
@@ -181,7 +165,6 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
     assert metadata["autoint.skipped"] == "it has no champion, hence no table"
     assert "autoint.version" not in metadata
     assert metadata["autoint_mlp.method"] == "brute_force"
-    assert all(checks_of(result).values())
     written = {path.name for path in file_of(own_home, "autoint", month).parent.iterdir()}
     assert written == {f"top10_{model}_2000-04.parquet" for model in MODELS if model != "autoint"}
 
@@ -196,7 +179,7 @@ def test_without_any_champion_it_says_what_to_run(
             tracking.client.delete_registered_model_alias(tracking.config.registered_models[model], "champion")
     result = make_months(instance, "2000-04", "2000-05", raise_on_error=False)
     assert not result.success
-    text = failure_text(result, MONTHLY)
+    text = failure_text(result, RANK_MONTHS)
     assert text.startswith(f"data set {DATASET}: none of {', '.join(MODELS)} has a champion")
     assert "make run, or the job recommender_pipeline" in text
 
@@ -219,13 +202,12 @@ def test_a_failed_audit_leaves_all_files_as_they_are(
     env.setattr(Recommender, "recommend_all", with_a_movie_twice)
     result = make_months(instance, "2002-01", "2002-03", raise_on_error=False, method="brute_force", seed=8)
     assert not result.success
-    text = failure_text(result, MONTHLY)
+    text = failure_text(result, RANK_MONTHS)
     assert f"{MONTHLY} failed top_lists_{MODELS[-1]}" in text
     assert "'2002-02': {" in text
     assert "'repeated_movies': 1" in text
     assert "'2002-03'" not in text
     assert "nothing was written" in text
-    assert checks_of(result) == {f"top_lists_{model}": model != MODELS[-1] for model in MODELS}
     assert metadata_of(result) == {}
     assert contents(own_home) == before
 
@@ -241,59 +223,18 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
     assert not unfinished.exists()
 
 
-@pytest.fixture
-def daemon() -> Iterator[WorkspaceProcessContext]:
-    """Dagster's daemon with this project's definitions; runs are recorded, not launched."""
-    target = LoadableTargetOrigin(
-        executable_path=sys.executable, module_name="orchestration.definitions", attribute="defs"
-    )
-    origin = InProcessCodeLocationOrigin(target, location_name="movie_recommender")
-    launcher = {"run_launcher": {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"}}
-    with (
-        dg.instance_for_test(launcher, synchronous_run_coordinator=True) as instance,
-        WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace,
-    ):
-        yield workspace
-
-
-def test_a_backfill_of_a_range_is_one_run(daemon: WorkspaceProcessContext) -> None:
-    request, instance = daemon.create_request_context(), daemon.instance
-    months = MONTHS.get_partition_keys()
-    config = {"ops": {MONTHLY: {"config": {"method": "brute_force"}}}}
-    [repository] = request.code_locations[0].get_repositories().values()
-    of_job = repository.get_partition_set(f"{MONTHLY_RECOMMENDATIONS}_partition_set")
-    instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
-            backfill_id="from-the-asset",
-            asset_graph=request.asset_graph,
-            partition_names=months,
-            asset_selection=[dg.AssetKey(MONTHLY)],
-            backfill_timestamp=time.time(),
-            tags={},
-            dynamic_partitions_store=instance,
-            all_partitions=False,
-            title=None,
-            description=None,
-            run_config=config,
-        )
-    )
-    instance.add_backfill(
-        PartitionBackfill(
-            backfill_id="from-the-job",
-            partition_set_origin=of_job.get_remote_origin(),
-            status=BulkActionStatus.REQUESTED,
-            partition_names=RANGE,
-            from_failure=False,
-            reexecution_steps=None,
-            tags={},
-            backfill_timestamp=time.time(),
-            run_config=config,
-        )
-    )
-    assert list(execute_backfill_iteration(daemon, logging.getLogger(__name__))) == []
-    runs = {run.tags["dagster/backfill"]: run for run in instance.get_runs()}
-    assert len(instance.get_runs()) == len(runs) == 2
-    for name, first, last in (("from-the-asset", "2000-04", "2003-02"), ("from-the-job", RANGE[0], RANGE[-1])):
-        assert tuple(runs[name].tags[tag] for tag in RANGE_TAGS) == (first, last)
-        assert runs[name].run_config == config
-    assert runs["from-the-job"].job_name == MONTHLY_RECOMMENDATIONS
+@pytest.mark.parametrize(
+    ("months", "reason"),
+    [
+        (("2000-03", "2000-05"), "first = '2000-03': Value error, expected a month from 2000-04 to 2003-02"),
+        (("2000-04", "2003-03"), "last = '2003-03'"),
+        (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month from 2001-02, the first, on"),
+        (("2000-4", "2000-05"), "first = '2000-4'"),
+    ],
+)
+def test_months_that_there_are_not_are_refused(
+    instance: dg.DagsterInstance, months: tuple[str, str], reason: str
+) -> None:
+    result = make_months(instance, *months, raise_on_error=False)
+    assert not result.success
+    assert reason in failure_text(result, RANK_MONTHS)

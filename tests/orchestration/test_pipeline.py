@@ -289,9 +289,14 @@ def test_a_model_of_the_same_fingerprint_is_reused(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("nothing was to be trained")
 
+    checkpoints = own_home / "training" / DATASET
+    for name in ("autoint", "autoint_mlp"):
+        (checkpoints / name / "0123456789abcdef").mkdir(parents=True)
     with env.context() as patch:
         patch.setattr(keras.Model, "fit", refuse)
         result = run_job(instance, RUN_CONFIG, "autoint")
+    assert not (checkpoints / "autoint").exists()  # superseded
+    assert list((checkpoints / "autoint_mlp").iterdir())
     again = Pipeline(own_home, materialized.cache, result)
     assert again.document("autoint") == materialized.document("autoint")
     assert len(tracking.client.search_runs([tracking.experiment_id()])) == len(runs)

@@ -125,7 +125,7 @@ class Killed(BaseException):
 
 
 # Every file operation of a publication, one after the other, is the last one before the end.
-@pytest.mark.parametrize("survived", range(14))
+@pytest.mark.parametrize("survived", range(16))
 def test_whoever_comes_next_completes_what_was_cut_off(
     publication: Publication, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:

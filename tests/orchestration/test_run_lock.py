@@ -9,7 +9,13 @@ import dagster as dg
 import pytest
 
 from orchestration import run_lock
-from orchestration.housekeeping import fail_dead_runs, free_places, remove_temporary_files
+from orchestration.housekeeping import (
+    fail_dead_runs,
+    free_places,
+    remove_checkpoints,
+    remove_locks,
+    remove_temporary_files,
+)
 from orchestration.resources.source import RawData
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -100,7 +106,11 @@ def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[s
         assert found.status is dg.DagsterRunStatus.FAILURE
 
 
-def test_places_in_pools_of_ended_runs_are_freed_and_no_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED])  # of an unrecorded end
+def test_places_in_pools_are_freed_however_their_run_ended(
+    tmp_path: Path, holder: "subprocess.Popen[str]", status: dg.DagsterRunStatus
+) -> None:
     @dg.job
     def nothing() -> None:
         pass
@@ -108,18 +118,44 @@ def test_places_in_pools_of_ended_runs_are_freed_and_no_others(tmp_path: Path) -
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         pool = instance.event_log_storage
         pool.set_concurrency_slots("training", 2)
-        ended = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.FAILURE)
-        working = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        ended = instance.create_run_for_job(nothing, status=status)
+        working = instance.create_run_for_job(nothing, run_id=OTHER, status=dg.DagsterRunStatus.STARTED)
         for run, step in ((ended, "autoint"), (working, "autoint"), (ended, "autoint_mlp"), (working, "autoint_mlp")):
             pool.claim_concurrency_slot("training", run.run_id, step)
         before = pool.get_concurrency_info("training")
         assert {slot.run_id for slot in before.claimed_slots} == {ended.run_id, working.run_id}
-        assert list(free_places(instance)) == [f"Run {ended.run_id} has ended: its places in pools are free again"]
+        assert list(free_places(instance, "own")) == [
+            f"Run {ended.run_id} has ended: its places in pools are free again"
+        ]
         after = pool.get_concurrency_info("training")
         assert {slot.run_id for slot in after.claimed_slots} == {working.run_id}
         assert {step.run_id for step in after.pending_steps} == {working.run_id}
         assert pool.claim_concurrency_slot("training", working.run_id, "autoint_mlp").is_claimed
-        assert list(free_places(instance)) == []
+        assert list(free_places(instance, "own")) == []
+
+
+def test_lock_files_of_runs_that_died_are_removed_and_no_others() -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    folder = Settings().local_home / "locks"
+    folder.mkdir(parents=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        statuses = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.NOT_STARTED)
+        dead, beginning = (instance.create_run_for_job(nothing, status=status).run_id for status in statuses)
+        for run_id in (dead, beginning, "of-another-instance"):
+            (folder / f"run-{run_id}").touch()
+        remove_locks(instance)
+    assert {path.name for path in folder.iterdir()} == {f"run-{beginning}", "run-of-another-instance"}
+
+
+def test_states_of_trainings_that_no_recipe_asks_for_are_removed() -> None:
+    folder = Settings().local_home / "training" / "films"
+    for name in ("autoint", "renamed"):
+        (folder / name / "0123456789abcdef").mkdir(parents=True)
+    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no recipe of this name is enabled"]
+    assert [path.name for path in folder.iterdir()] == ["autoint"]
 
 
 def test_unfinished_files_are_removed_and_no_others() -> None:

@@ -14,7 +14,8 @@ from ml.data.ledger import KINDS
 from ml.errors import DataError
 from ml.inference.locations import bundle_path
 from ml.inference.recommend import get_recommendations
-from orchestration.metadata import plain, table_metadata
+from orchestration.columns import meaning
+from orchestration.metadata import figures, plain, table_metadata
 from orchestration.publication import Publication
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.source import RawData
@@ -123,10 +124,11 @@ def test_index_is_not_written(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
 
 def test_table_metadata() -> None:
     frame = pd.DataFrame({"movie": np.arange(7, dtype=np.int32), "title": list("abcdefg")})
-    metadata = table_metadata(frame)
+    metadata = table_metadata(frame, "movies")
     assert metadata["dagster/row_count"] == 7
     schema = metadata["dagster/column_schema"]
     assert [(column.name, column.type) for column in schema.columns] == [("movie", "int32"), ("title", "str")]
+    assert [column.description for column in schema.columns] == [None, "Title without the year."]
     preview = metadata["preview"]
     assert isinstance(preview, dg.MarkdownMetadataValue)
     assert all(f"|{letter}|" in preview.value for letter in "abcde")
@@ -147,6 +149,43 @@ def test_numpy_scalars_are_made_plain() -> None:
     found = plain(facts)
     assert found == {"a": 0.5, "b": 3, "c": True, "d": "text", "e": 1.5}
     assert [type(value) for value in found.values()] == [float, int, bool, str, float]
+
+
+def test_what_is_no_number_is_told_in_words() -> None:
+    facts = plain({"a": np.float64("nan"), "b": float("inf"), "c": -np.inf})
+    assert facts == {"a": "not measured", "b": "infinite", "c": "infinite"}
+
+
+def test_whole_figures_are_exact() -> None:
+    values = {"ratings": 1_000_209, "as_float": 1_000_209.0, "share": 0.123456789, "none": np.nan, "all": np.inf}
+    assert figures(values) == {"ratings": 1_000_209, "as_float": 1_000_209.0, "share": 0.12346}
+
+
+@pytest.mark.parametrize(
+    ("asset", "column", "text"),
+    [
+        ("users", "user_id", "User, as in the raw files."),
+        ("interactions", "title", "Title without the year."),
+        ("raw_movies", "title", "Title with the year in parentheses."),
+        ("delivered_ratings", "date", "Day in the name of the delivered file."),
+        ("train_interactions", "user_id", "User: its index in the feature map, from 0."),
+        ("encoded_interactions", "rating_year", "Year of the rating: its index in the feature map, from 0."),
+        ("encoded_interactions", "rating", "1 to 5 stars."),
+        ("autoint_lists", "movie_id", "Listed movie: its index in the feature map, from 0."),
+        ("baseline_lists", "model", "Baseline."),
+        ("baseline_scores", "movie_mean", "Score by the mean label of the movie's training rows."),
+        ("model_comparison", "value", "Its value."),
+        ("users", "unheard_of", None),
+    ],
+)
+def test_meanings_are_those_of_the_asset(asset: str, column: str, text: str | None) -> None:
+    assert meaning(asset, column) == text
+
+
+def test_every_stored_column_has_a_meaning(pipeline: Pipeline) -> None:
+    for (asset, name), value in pipeline.shown.items():
+        if name == "dagster/column_schema":
+            assert [column.name for column in value.value.columns if not column.description] == [], asset
 
 
 def test_a_stored_table_is_read_by_its_columns(remote_home: UPath) -> None:

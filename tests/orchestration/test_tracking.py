@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 import mlflow
@@ -22,6 +25,7 @@ from ml.training.recipes import Recipe
 from orchestration.assets.common import MODELS, RECIPES
 from orchestration.assets.models import with_settings
 from orchestration.registered_version import RegisteredVersion
+from orchestration.registry import server_command
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.settings import PROJECT_ROOT
@@ -35,6 +39,7 @@ from tests.orchestration.conftest import (
     Pipeline,
     environment,
 )
+from tests.waiting import free_port, until
 
 NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}
 # Run where nothing knows of this project: what MLflow stored must be enough.
@@ -183,7 +188,8 @@ def test_artifacts(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run],
         assert paths[picture].read_bytes().startswith(b"\x89PNG\r\n")
     followed = Recipe(**yaml.safe_load(paths["recipe.yaml"].read_text("utf-8")))
     assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING})
-    assert pipeline.home in Path(runs[model].info.artifact_uri.removeprefix("file://")).parents
+    assert runs[model].info.artifact_uri == f"mlflow-artifacts:/{DATASET}/{run_id}/artifacts"
+    assert (pipeline.home / "mlflow-artifacts" / DATASET / run_id / "artifacts" / "recipe.yaml").exists()
 
 
 def test_lists_hold_nothing_empty_and_nothing_twice(
@@ -195,7 +201,7 @@ def test_lists_hold_nothing_empty_and_nothing_twice(
 
 def test_registry_follows_mlflow_yaml(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
     document = yaml.safe_load((PROJECT_ROOT / "mlflow.yaml").read_text("utf-8"))
-    name = document["registered_models"][model].replace("{dataset}", DATASET)
+    name = document["registered_models"]["default"].format(dataset=DATASET, recipe=model.replace("_", "-"))
     assert name == NAMES[model]
     assert document["aliases"] == {"trained": "challenger", "published": "champion"}
     assert {registered.name for registered in tracking.client.search_registered_models()} == set(NAMES.values())
@@ -230,20 +236,40 @@ def pairs_and_rows(materialized: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pairs.reset_index(drop=True), interactions[fields].reset_index(drop=True)
 
 
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def served(
     materialized: Pipeline,
     pairs_and_rows: tuple[pd.DataFrame, pd.DataFrame],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """What the registered models say in a fresh process that cannot import this project."""
+    """What the registered models say in a fresh process that knows nothing but the tracking server's address."""
     folder = tmp_path_factory.mktemp("elsewhere")
     for form, frame in zip(("pairs", "rows"), pairs_and_rows, strict=True):
         frame.to_parquet(folder / f"{form}.parquet")
-    uri = f"sqlite:///{materialized.home}/mlflow.db"
-    command = [sys.executable, "-I", "-c", SCORE, str(PROJECT_ROOT), uri, str(folder), *NAMES.values()]
+    port = free_port()
+    with environment({"PIPELINE_HOME": materialized.home}):
+        serve = server_command("--host", "127.0.0.1", "--port", str(port))
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIPELINE_HOME")}
-    finished = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-I", "-c", SCORE, str(PROJECT_ROOT), f"http://127.0.0.1:{port}", str(folder)]
+    with (folder / "server.log").open("wb") as log:
+        quiet = {**variables, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        server = subprocess.Popen(serve, cwd=folder, env=quiet, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until(lambda: answers(port))
+        finished = subprocess.run(
+            [*command, *NAMES.values()], cwd=folder, env=variables, capture_output=True, text=True, check=False
+        )
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
     assert finished.returncode == 0, finished.stderr
     found: dict[str, Any] = json.loads((folder / "found.json").read_text("utf-8"))
     return found
@@ -252,8 +278,8 @@ def served(
 def test_registered_model_brings_its_own_code(pipeline: Pipeline, served: dict[str, Any]) -> None:
     package = Path(served["package"])
     assert package.name == "__init__.py"
-    assert pipeline.home / "mlflow-artifacts" in package.parents
-    assert any(pipeline.document(model)["model_id"] in package.parts for model in MODELS)
+    assert pipeline.home not in package.parents  # it came from the server
+    assert PROJECT_ROOT not in package.parents
 
 
 def test_registered_model_scores_as_the_published_one(
@@ -275,7 +301,7 @@ def test_registered_model_refuses_missing_columns(served: dict[str, Any], model:
         assert column in message
 
 
-@pytest.mark.parametrize("before", [None, "sqlite:///other.db"])
+@pytest.mark.parametrize("before", [None, "http://tracking.example"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_session_leaves_no_trace(
     pipeline: Pipeline, tracking: Tracking, env: pytest.MonkeyPatch, before: str | None, fails: bool
@@ -367,7 +393,7 @@ def test_data_sets_have_experiments_of_their_own(films: Tracking, tracking: Trac
     assert mine != other
     assert films.experiment_id() == mine
     assert films.client.get_experiment(mine).tags["dataset"] == films.dataset
-    assert films.client.get_experiment(mine).artifact_location.endswith(f"/mlflow-artifacts/{films.dataset}")
+    assert films.client.get_experiment(mine).artifact_location == f"mlflow-artifacts:/{films.dataset}"
 
 
 def test_links_lead_to_the_ui(pipeline: Pipeline, tracking: Tracking, env: pytest.MonkeyPatch) -> None:
@@ -377,3 +403,10 @@ def test_links_lead_to_the_ui(pipeline: Pipeline, tracking: Tracking, env: pytes
         tracking.run_url("abc")
         == f"http://127.0.0.1:5055/#/experiments/{experiment}/runs/abc?workflowType=machine_learning"
     )
+    versions = [RegisteredVersion(**pipeline.document(model)) for model in MODELS[:2]]
+    address = urlsplit(tracking.comparison_url(versions).replace("/#/", "/"))
+    asked = parse_qs(address.query)
+    assert address.path == "/metric"
+    assert json.loads(asked["runs"][0]) == [version.run_id for version in versions]
+    assert json.loads(asked["plot_metric_keys"][0]) == ["train_loss", "val_loss"]
+    assert asked["workflowType"] == ["machine_learning"]

@@ -53,16 +53,16 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "unknown field": (put("tracking_url", value="x"), "tracking_url", "not permitted"),
     "unknown alias": (put("aliases", "staging", value="x"), "aliases.staging", "not permitted"),
     "bad alias": (put("aliases", "trained", value="the best"), "aliases.trained", "the best"),
-    "missing gates": (remove("promotion", "autoint"), "promotion", "must have gates for autoint"),
+    "missing gates": (remove("promotion", "default"), "promotion", "must have gates for autoint, "),
     "negative margin": (
-        put("promotion", "autoint", "below_champion", value=-1),
-        "promotion.autoint.below_champion",
+        put("promotion", "default", "below_champion", value=-1),
+        "promotion.default.below_champion",
         "greater than or equal",
     ),
-    "unknown gate": (put("promotion", "autoint", "auc", value=1), "promotion.autoint.auc", "not permitted"),
+    "unknown gate": (put("promotion", "default", "auc", value=1), "promotion.default.auc", "not permitted"),
     "metric without a value a user": (
-        put("promotion", "autoint", "metric", value="auc"),
-        "promotion.autoint.metric",
+        put("promotion", "default", "metric", value="auc"),
+        "promotion.default.metric",
         "'auc'",
     ),
     "no version kept": (put("retention", "versions", value=0), "retention.versions", "greater than or equal"),
@@ -74,7 +74,26 @@ BAD: dict[str, tuple[Change, str, str]] = {
         "registered_models",
         "share",
     ),
-    "model left out": (remove("registered_models", "autoint_mlp"), "registered_models", "autoint_mlp"),
+    "model left out": (
+        remove("registered_models", "default"),
+        "registered_models",
+        "must have a name for autoint, autoint_mlp, autoint_collaborative, autoint_catalogue, or for default",
+    ),
+    "one name for all models": (
+        put("registered_models", "default", value="{dataset}-model"),
+        "registered_models",
+        "default: must contain {recipe}",
+    ),
+    "a model has another's name": (
+        put("registered_models", "paper_autoint", value="{dataset}-autoint"),
+        "registered_models",
+        "share",
+    ),
+    "name that leads elsewhere": (
+        put("registered_models", "autoint", value="../{dataset}"),
+        "registered_models",
+        "autoint: expected a name without /",
+    ),
     "unknown placeholder": (put("tracking_uri", value="sqlite:///{hom}/x"), "tracking_uri", "placeholders"),
     "unknown placeholder beside": (put("experiment", value="{dataset}{foo}"), "experiment", "placeholders"),
     "stray brace": (put("artifact_location", value="{home}/{dataset}/{"), "artifact_location", "placeholders"),
@@ -118,7 +137,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_placeholders_are_filled(tmp_path: Path) -> None:
     config = load_tracking_config().fill(UPath(tmp_path), "films")
     assert config.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
-    assert config.artifact_location == f"file://{tmp_path}/mlflow-artifacts/films"
+    assert config.artifact_location == "mlflow-artifacts:/films"
     assert config.experiment == "movie-recommender-films"
     assert {model: config.registered_models[model] for model in MODELS} == {
         model: f"films-{model.replace('_', '-')}" for model in MODELS
@@ -127,8 +146,17 @@ def test_placeholders_are_filled(tmp_path: Path) -> None:
     assert (config.aliases.trained, config.aliases.published) == ("challenger", "champion")
 
 
-def test_every_model_has_a_registered_name() -> None:
-    assert set(load_tracking_config().registered_models) == set(RECIPES)
+def test_every_recipe_has_a_registered_name_and_gates_whether_the_file_names_it_or_not(tmp_path: Path) -> None:
+    document = yaml.safe_load(PATH.read_text("utf-8"))
+    config = load_tracking_config(PATH).fill(UPath(tmp_path), "films")
+    assert set(config.registered_models) == set(RECIPES)
+    assert config.gates("autoint_mlp").metric == document["promotion"]["default"]["metric"]
+    assert config.gates("autoint_catalogue").metric == "catalogue_ndcg_at_10"
+    own = {"paper_autoint_mlp": "{dataset}-mine", "default": "{recipe}-of-{dataset}", "someone_elses": "{dataset}-x"}
+    names = load_tracking_config(written(tmp_path, yaml.safe_dump(document | {"registered_models": own})))
+    filled = names.fill(UPath(tmp_path), "films").registered_models
+    assert filled["autoint_mlp"] == "autoint-mlp-of-films"
+    assert (filled["paper_autoint_mlp"], filled["someone_elses"]) == ("films-mine", "films-x")
 
 
 def test_tracking_uri_can_be_overridden(tmp_path: Path) -> None:
@@ -143,11 +171,27 @@ def test_remote_home_needs_a_tracking_uri() -> None:
     with pytest.raises(DataError, match=r"^mlflow\.yaml, tracking_uri: .*MLFLOW_TRACKING_URI"):
         load_tracking_config().fill(home, "films")
     config = load_tracking_config(tracking_uri="http://tracking.example:5000").fill(home, "films")
-    assert config.artifact_location.startswith("memory://")
-    assert config.artifact_location.endswith("pipeline/mlflow-artifacts/films")
+    assert config.artifact_location == "mlflow-artifacts:/films"
+    beside = config.model_copy(update={"artifact_location": "art/{dataset}"}).fill(home, "films")
+    assert beside.artifact_location.startswith("memory://")
+    assert beside.artifact_location.endswith("pipeline/art/films")
 
 
-def test_artifacts_may_lie_elsewhere(tmp_path: Path) -> None:
-    document = yaml.safe_load(PATH.read_text("utf-8")) | {"artifact_location": "s3://bucket/{dataset}"}
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("s3://bucket/{dataset}", "s3://bucket/films"),
+        ("dbfs:/{dataset}", "dbfs:/films"),
+        ("file:///data/{dataset}", "file:///data/films"),
+        ("mlflow-artifacts:/{dataset}", "mlflow-artifacts:/films"),
+        ("{home}/art/{dataset}", "file://{home}/art/films"),
+        ("./art/{dataset}", "file://{home}/art/films"),
+        ("art of/{dataset}", "file://{home}/art%20of/films"),
+        ("/data/{dataset}", "file:///data/films"),
+        ("~/{dataset}", f"{Path.home().as_uri()}/films"),
+    ],
+)
+def test_artifacts_may_lie_elsewhere(tmp_path: Path, location: str, expected: str) -> None:
+    document = yaml.safe_load(PATH.read_text("utf-8")) | {"artifact_location": location}
     config = load_tracking_config(written(tmp_path, yaml.safe_dump(document))).fill(UPath(tmp_path), "films")
-    assert config.artifact_location == "s3://bucket/films"
+    assert config.artifact_location == expected.replace("{home}", str(tmp_path))

@@ -17,6 +17,7 @@ from ml.training.recipes import Recipe, load_recipes
 from ml.training.reports import EpochReport
 from ml.training.search import with_values
 from orchestration import tune
+from orchestration.__main__ import main as command
 from orchestration.resources.source import RawData
 from orchestration.resources.tracking import Tracking
 from orchestration.tuning_run import TrialRun
@@ -57,7 +58,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
 def recipes_file(env: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "recipes.yaml"
     path.write_text(yaml.safe_dump({"recipes": RECIPES}, sort_keys=False), encoding="utf-8")
-    env.setattr(tune, "RECIPES_FILE", path)
+    env.setenv("RECIPES_YAML", str(path))
     env.setenv("MOVIELENS_DIR", DATASET)
     return path
 
@@ -296,7 +297,7 @@ def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..
 def test_mistakes_are_explained(
     arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tune.main(*arguments) == 1
+    assert command(["tune", *arguments]) == 1
     text = capsys.readouterr().err
     for word in ("error: ", *words):
         assert word in text
@@ -304,7 +305,7 @@ def test_mistakes_are_explained(
 
 
 def test_the_example_in_the_message_can_be_used(recipes_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune.main("plain") == 1
+    assert command(["tune", "plain"]) == 1
     example = yaml.safe_load(capsys.readouterr().err.split("such as\n")[1])
     recipes_file.write_text(yaml.safe_dump({"recipes": {"plain": {**PLAIN, **example}}}), encoding="utf-8")
     assert set(load_recipes(recipes_file)["plain"].search) == {RATE, LAYERS}
@@ -315,6 +316,6 @@ def test_one_process_at_a_time(home_of: Callable[..., Path], cheap: None, capsys
     assert tune.main("searched", "1") == 0
     (path,) = (home / "tuning" / DATASET).glob("*.db")
     with FileLock(f"{path}.lock"):
-        assert tune.main("searched", "2") == 1
+        assert command(["tune", "searched", "2"]) == 1
     assert "another process" in capsys.readouterr().err
     assert tune.main("searched", "2") == 0

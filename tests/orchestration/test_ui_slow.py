@@ -26,7 +26,7 @@ class Ui:
         self.addresses = [f"http://127.0.0.1:{port}" for port in (dagster_port, mlflow_port)]
         ports = {"DAGSTER_PORT": str(dagster_port), "MLFLOW_PORT": str(mlflow_port)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orchestration.ui"],
+            [sys.executable, "-m", "orchestration", "ui"],
             cwd=PROJECT_ROOT,
             env={**os.environ, "PIPELINE_HOME": str(folder), "DAGSTER_HOME": str(folder / "dagster"), **ports},
             stdout=subprocess.PIPE,

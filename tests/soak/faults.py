@@ -84,6 +84,7 @@ def mlflow_stops(home: Home, rng: np.random.Generator) -> None:
         bound.bind((_HOST, 0))
         port = str(bound.getsockname()[1])
     store = ("--backend-store-uri", f"sqlite:///{home.folder}/mlflow.db")
+    store += ("--artifacts-destination", str(home.folder / "mlflow-artifacts"))
     command = [sys.executable, "-m", "mlflow", "server", *store, "--host", _HOST, "--port", port, "--workers", "1"]
     home.folder.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

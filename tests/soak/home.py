@@ -78,7 +78,7 @@ class Home:
             variables: further ones of its environment.
             file_size: kB past which no file of it can grow.
         """
-        command = [sys.executable, "-m", "orchestration.execute", str(self.data), "random", "soak"]
+        command = [sys.executable, "-m", "orchestration", "execute", str(self.data), "random", "soak"]
         if file_size is not None:
             command = ["bash", "-c", f'ulimit -f {file_size} && exec "$@"', "limited", *command]
         with self.log.open("ab") as log:

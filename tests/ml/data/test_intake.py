@@ -1,5 +1,7 @@
+import datetime as dt
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -7,15 +9,16 @@ import pytest
 
 from ml.data.intake import PENDING, QUARANTINE, Intake, Known, Sorting, nothing_delivered
 from ml.data.ledger import KINDS, Ledger, kind_and_date
-from ml.errors import DataError
+from ml.errors import DataError, NotFoundError
 
 KNOWN = Known(pd.Series([1, 2]), pd.Series([10, 20]))
+ENTRY = {"sequence": 1, "intake": 1, "kind": "ratings", "date": "2003-03-01", "digest": "0" * 64, "rows": 1}
 MARCH_1, MARCH_2 = 1_046_476_800, 1_046_563_200  # midnight UTC in 2003
 
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:
-    return Intake(tmp_path / "incoming", tmp_path / "received")
+    return Intake(tmp_path / "incoming", tmp_path / "received", lambda: dt.date(2003, 4, 30))
 
 
 def deliver(intake: Intake, name: str, *lines: str) -> Path:
@@ -94,6 +97,9 @@ def test_the_same_name_with_other_rows_counts_as_well(intake: Intake) -> None:
         ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_1}", "1::10::4"], "line 2: found '1::10::4', expected 4"),
         ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_2 + 86_400}"], "expected a timestamp until 2003-03-02"),
         ("ratings-2003-03-01.dat", [], "empty"),
+        ("ratings-2003-05-02.dat", [f"1::10::2::{MARCH_1}"], "found a date in its name that is to come"),
+        ("users-2099-01-01.dat", ["3::F::25::4::1"], "found a date in its name that is to come"),
+        ("ratings-2003-05-01.dat", ["1::10::2::1051833600"], "expected a timestamp until 2003-05-01, tomorrow"),
         ("users-2003-03-01.dat", ["3::X::25::4::00123"], "line 1: found 'X', expected gender one of F, M"),
         ("users-2003-03-01.dat", ["3::F::25::4::1", "3::F::25::4::1"], "line 2: found '3', expected user_id only once"),
         ("movies-2003-03-01.dat", ["30::Harbour::Drama"], "line 1: found 'Harbour', expected a title that ends in"),
@@ -139,16 +145,108 @@ def test_ratings_wait_for_their_users_and_movies(intake: Intake) -> None:
     assert len(take(intake).good) == 1
 
 
-def test_other_files_are_left_alone(intake: Intake, tmp_path: Path) -> None:
-    names = ["notes.txt", "ratings-2003-03-01.dat.tmp", "ratings-2003-13-01.dat", ".ratings-2003-03-01.dat"]
+def test_tomorrow_may_have_begun_where_files_come_from(intake: Intake) -> None:
+    deliver(intake, "ratings-2003-05-01.dat", "1::10::2::1051833599")
+    assert len(take(intake).good) == 1
+
+
+def test_text_of_either_encoding_arrives_undamaged(intake: Intake) -> None:
+    for number, encoding in enumerate(("latin-1", "utf-8", "utf-8-sig"), 30):
+        path = deliver(intake, f"movies-2003-03-{number - 29:02d}.dat")
+        path.write_text(f"{number}::Forêt (1931)::Drama\n", encoding)
+    assert len(take(intake).good) == 3
+    assert intake.read("movies")["title"].tolist() == ["Forêt (1931)"] * 3
+
+
+def test_other_files_are_left_alone(intake: Intake) -> None:
+    names = ["notes.txt", "tags-2003-03-01.dat", ".ratings-2003-03-01.dat", ".ratings-2003-03-02.dat.8f3a"]
     for name in names:
         deliver(intake, name, f"1::10::2::{MARCH_1}")
+    assert take(intake).empty
+    assert left(intake) == set(names)
+    assert intake.others() == ["notes.txt", "tags-2003-03-01.dat"]
+    assert intake.arrived() == ""
+
+
+STRAY = {
+    "ratings-2003-03-06.DAT": "its name has another form",
+    "Ratings-2003-03-06.dat": "its name has another form",
+    "ratings-20030306.dat": "its name has another form",
+    "ratings-2003-02-30.dat": "or a date that is in no calendar",
+    "ratings-\uff12003-03-01.dat": "its name has another form",
+    "users-2003-03-01.dat.gz": "its name has another form",
+    "movies-2003-03-01.dat.part": "its name has another form",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), STRAY.items(), ids=STRAY)
+def test_what_is_meant_as_a_delivery_and_cannot_be_taken_is_told(intake: Intake, name: str, reason: str) -> None:
+    path = deliver(intake, name, f"1::10::2::{MARCH_1}")
+    for _ in range(2):
+        sorting = take(intake)
+        [stray] = sorting.stray
+        assert stray.name == name
+        assert reason in stray.reason
+        assert "expected a file of its own with a name such as ratings-2003-03-01.dat" in stray.reason
+        assert not sorting.empty
+        assert intake.arrived().startswith(f"{name}:")
+    path.unlink()
+    assert take(intake).empty
+
+
+def test_links_directories_and_pipes_are_told(intake: Intake, tmp_path: Path) -> None:
+    intake.incoming.mkdir()
     (tmp_path / "elsewhere").write_text(f"1::10::2::{MARCH_1}\n")
     (intake.incoming / "ratings-2003-03-01.dat").symlink_to(tmp_path / "elsewhere")
-    assert take(intake).empty
-    assert left(intake) == {*names, "ratings-2003-03-01.dat"}
-    assert set(names) <= set(intake.others())
-    assert intake.arrived() == ""
+    (intake.incoming / "ratings-2003-03-02.dat").symlink_to(tmp_path / "nowhere")
+    (intake.incoming / "users-2003-03-01.dat").mkdir()
+    os.mkfifo(intake.incoming / "movies-2003-03-01.dat")
+    assert [stray.reason.partition(";")[0] for stray in take(intake).stray] == [
+        "it is no regular file", "it is a link", "it is a link", "it is a directory",
+    ]  # fmt: skip
+
+
+def test_names_of_any_bytes_are_told_in_one_line(intake: Intake) -> None:
+    intake.incoming.mkdir()
+    for name in (b"ratings-\xff\n.dat", b"other-\xff.dat"):
+        Path(os.fsdecode(os.fsencode(intake.incoming) + b"/" + name)).write_bytes(b"1")
+    [stray] = take(intake).stray
+    assert stray.name == r"ratings-\udcff\n.dat"
+    assert intake.others() == [r"other-\udcff.dat"]
+    assert intake.arrived().startswith(stray.name)
+
+
+def withdrawn(intake: Intake, sequence: int) -> None:
+    intake.withdraw(sequence, KNOWN)
+
+
+def test_a_withdrawn_delivery_counts_no_more_and_numbers_stay(intake: Intake) -> None:
+    for day, stars in ((1, 2), (2, 3), (3, 4)):
+        deliver(intake, f"ratings-2003-03-{day:02d}.dat", f"1::10::{stars}::{MARCH_1}")
+    take(intake)
+    before = intake.ledger.version("ratings")
+    withdrawn(intake, 2)
+    assert intake.ledger.version("ratings") != before
+    assert intake.read("ratings")[["rating", "delivery"]].to_numpy().tolist() == [[2, 1], [4, 3]]
+    assert len(list(intake.received.glob("*.dat"))) == 3
+    deliver(intake, "ratings-2003-03-02.dat", f"1::10::3::{MARCH_1}")  # it may come again after all
+    assert len(take(intake).good) == 1
+    assert intake.read("ratings")["delivery"].tolist() == [1, 3, 4]
+    for sequence, error in ((2, DataError), (0, NotFoundError), (5, NotFoundError)):
+        with pytest.raises(error, match=f"delivery {sequence}"):
+            withdrawn(intake, sequence)
+
+
+def test_users_and_movies_that_ratings_refer_to_are_not_withdrawn_before_these(intake: Intake) -> None:
+    deliver(intake, "users-2003-03-01.dat", "3::F::25::4::00123", "1::F::25::4::1")
+    deliver(intake, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
+    take(intake)
+    with pytest.raises(DataError, match=r"delivery 1 alone brought user_id 3, .* withdraw delivery 2 first"):
+        withdrawn(intake, 1)
+    assert len(intake.read("users")) == 2
+    withdrawn(intake, 2)
+    withdrawn(intake, 1)
+    assert [len(intake.read(kind)) for kind in ("users", "ratings")] == [0, 0]
 
 
 def test_looking_changes_nothing(intake: Intake) -> None:
@@ -209,7 +307,16 @@ def test_a_received_file_that_is_not_as_it_was_taken_in_is_named(intake: Intake,
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "{}", '{"version": 1, "files": [{"sequence": 2}]}', '{"version": 2, "files": []}']
+    "text",
+    [
+        "{",
+        "{}",
+        '{"version": 1, "files": [{"sequence": 2}]}',
+        '{"version": 2, "files": []}',
+        json.dumps({"version": 1, "files": [{**ENTRY, "kind": "../../ratings"}]}),
+        json.dumps({"version": 1, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
+        json.dumps({"version": 1, "files": [{**ENTRY, "digest": None}]}),
+    ],
 )
 def test_a_damaged_ledger_is_named(intake: Intake, text: str) -> None:
     intake.received.mkdir()

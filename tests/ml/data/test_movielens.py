@@ -1,3 +1,4 @@
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ MOVIES = [
     b"3::Quiet Harbour, The (L\xe9ger Matin) (1931)::Film-Noir",
     b"952::Orbit: The Return: (2000) (1999)::Children's|Action|Sci-Fi|War",
 ]
+FOREST = "4::Forêt (1931)::War".encode()
 RATINGS = [b"1::3::5::978300760", b"1::1::1::978302109", b"2::3::4::0"]
 LINES = {"users.dat": USERS, "movies.dat": MOVIES, "ratings.dat": RATINGS}
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -52,6 +54,36 @@ def test_files_become_typed_frames_in_file_order(tmp_path: Path, end: bytes) -> 
         (952, "Orbit: The Return: (2000) (1999)", "Children's|Action|Sci-Fi|War"),
     ]
     assert rows(tables.ratings) == [(1, 3, 5, 978300760), (1, 1, 1, 978302109), (2, 3, 4, 0)]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig"])
+def test_each_file_may_be_of_its_own_encoding(tmp_path: Path, encoding: str) -> None:
+    texts = ["Forêt (1931)", "À bout de souffle, « CAFÉ » (1960)", "Ålesund (1999)", "Ã© et © (2000)"]
+    lines = [f"{number}::{text}::Drama".encode(encoding if number == 1 else encoding.removesuffix("-sig"))
+             for number, text in enumerate(texts, 1)]  # fmt: skip
+    tables = read_movielens(write(tmp_path, movies=lines, ratings=[b"1::3::5::0"]))
+    assert tables.movies["title"].tolist() == texts
+    assert tables.users["zip"].tolist() == ["01234", "98765-4321"]
+
+
+def test_letters_that_latin_1_lacks_need_utf_8(tmp_path: Path) -> None:
+    titles = ["七人の侍 (1954)", "Łódź (1962)"]
+    path = tmp_path / "movies.dat"
+    path.write_text("".join(f"{number}::{title}::War\n" for number, title in enumerate(titles)), "utf-8")
+    assert read_movies(path)["title"].tolist() == titles
+
+
+def test_nobody_has_rated_after_tomorrow(tmp_path: Path) -> None:
+    day, second = dt.date(2001, 1, 1), 978_307_200  # of its midnight, UTC
+    write(tmp_path, ratings=[b"1::3::5::0", b"1::1::1::%d" % (second + 2 * 86_400 - 1)])
+    assert len(read_movielens(tmp_path, day).ratings) == 2
+    write(tmp_path, ratings=[b"1::3::5::0", b"1::1::1::%d" % (second + 2 * 86_400)])
+    message = refused(lambda folder: read_movielens(folder, day), tmp_path)
+    assert f"{tmp_path / 'ratings.dat'}, line 2: found '978480000', expected a timestamp" in message
+    assert "until 2001-01-02, tomorrow" in message
+    assert len(read_movielens(tmp_path).ratings) == 2  # by the clock it is later
+    write(tmp_path, ratings=[b"1::3::5::7289654400"])  # of the year 2201
+    assert "line 1: found '7289654400'" in refused(read_movielens, tmp_path)
 
 
 def test_columns_have_the_declared_types(tmp_path: Path) -> None:
@@ -136,12 +168,19 @@ MALFORMED = {
     "title: short year": ("movies.dat", [b"2::Brass (95)::War"], 1, "'Brass (95)'", "ends in its year"),
     "genres: empty": ("movies.dat", [MOVIES[0], b"2::Brass (1995)::"], 2, "''", "genres joined by '|'"),
     "genres: empty one": ("movies.dat", [b"2::Brass (1995)::War||Drama"], 1, "'War||Drama'", "genres joined by '|'"),
-    "control byte": ("movies.dat", [MOVIES[0], b"2::Br\x07ss (1995)::War"], 2, "'byte 0x07'", "Latin-1 text"),
-    "null byte": ("ratings.dat", [*RATINGS, b"\x001::1::1::1"], 4, "'byte 0x00'", "Latin-1 text"),
-    "tab": ("users.dat", [USERS[0], b"2::M::1::0::\t"], 2, "'byte 0x09'", "Latin-1 text"),
-    "byte without a letter": ("movies.dat", [MOVIES[0], b"2::Br\x85ss (1995)::War"], 2, "'byte 0x85'", "Latin-1 text"),
-    "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 text"),
-    "byte order mark": ("users.dat", [b"\xef\xbb\xbf" + USERS[0]], 1, "1'", "user_id as a whole number"),
+    "control byte": ("movies.dat", [MOVIES[0], b"2::Br\x07ss (1995)::War"], 2, "'byte 0x07'", "Latin-1 or UTF-8 text"),
+    "null byte": ("ratings.dat", [*RATINGS, b"\x001::1::1::1"], 4, "'byte 0x00'", "Latin-1 or UTF-8 text"),
+    "tab": ("users.dat", [USERS[0], b"2::M::1::0::\t"], 2, "'byte 0x09'", "Latin-1 or UTF-8 text"),
+    "byte without a letter": ("movies.dat", [MOVIES[0], b"2::Br\x85ss (1995)::War"], 2, "0x85'", "Latin-1 or UTF-8"),
+    "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 or UTF-8"),
+    "byte order mark, not at the start": ("users.dat", [USERS[0], b"\xef\xbb\xbf" + USERS[1]], 2, "2'", "user_id as a"),
+    "byte order mark before Latin-1": ("movies.dat", [b"\xef\xbb\xbf" + MOVIES[0], MOVIES[1]], 2, "0xe9'", "UTF-8"),
+    "both encodings": ("movies.dat", [*MOVIES, FOREST], 4, "'4::Forêt (1931)::War'", "Latin-1 as in other lines"),
+    "control character in UTF-8": ("movies.dat", [FOREST, b"2::B\xc2\x85 (1931)::War"], 2, "0xc2'", "without control"),
+    "replacement character": ("movies.dat", ["1::For\ufffdt (1931)::War".encode()], 1, "0xef'", "without control"),
+    "line past all bounds": ("movies.dat", [MOVIES[0], b"2::" + 2_000_000 * b"x" + b" (1995)::"], 2, "xx…'", "65,536"),
+    "title: year alone": ("movies.dat", [MOVIES[0], b"2:: (1995)::War"], 2, "' (1995)'", "ends in its year"),
+    "title: other digits": ("movies.dat", ["2::Brass (\u0661\u0669\u0669\u0665)::War".encode()], 1, ")'", "ends in"),
 }  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
     assert message.startswith(f"{path}: no such directory; set MOVIELENS_DIR")
     assert "users.dat, movies.dat, ratings.dat" in message
     assert "ml-1m, synthetic, synthetic-small" in message
+
+
+@pytest.mark.parametrize("spec", ["..", "../..", "a/../b", "x/../..", "..hidden", "a b/c\nd", "é/ü-1", "-x."])
+def test_no_name_leads_out_of_a_directory(spec: str, tmp_path: Path) -> None:
+    name = Source(str(tmp_path / spec)).dataset
+    assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]*", name)
+    assert name == Path(name).name
+
+
+@pytest.mark.parametrize("spec", ["/", "/tmp/é", "/tmp/.-."])
+def test_a_directory_without_a_usable_name_is_refused(spec: str) -> None:
+    with pytest.raises(DataError, match="a data set cannot be called ''; rename the directory"):
+        assert Source(spec).dataset

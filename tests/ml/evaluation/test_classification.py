@@ -49,3 +49,15 @@ def test_log_loss_of_single_precision_ones_and_zeros_is_finite() -> None:
     labels = np.array([1, 0, 1, 0])
     assert log_loss(labels, labels.astype(np.float32)) == pytest.approx(0, abs=1e-6)
     assert np.isfinite(log_loss(labels, 1 - labels.astype(np.float32)))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_rows_of_one_label_have_a_loss_and_no_auc(label: int) -> None:
+    labels, probabilities = np.full(2, label), np.array([0.25, 0.75])
+    assert np.isnan(auc(labels, probabilities))
+    assert log_loss(labels, probabilities) == pytest.approx(-(np.log(0.25) + np.log(0.75)) / 2)
+
+
+def test_no_rows_have_neither() -> None:
+    nothing = np.array([])
+    assert np.isnan([auc(nothing, nothing), log_loss(nothing, nothing)]).all()

@@ -177,3 +177,12 @@ def test_all_figures_in_one_table() -> None:
 def test_a_delivery_that_nobody_knows_is_named() -> None:
     with pytest.raises(DataError, match=r"found 3, which deliveries\.json does not hold \(it ends at 2\)"):
         compare_nights(interactions(ROWS), deliveries(1, 1))
+
+
+def test_an_intake_that_was_withdrawn_is_no_night() -> None:
+    table = interactions([(0, 1, 10, 1), (1, 1, 11, 1), (3, 1, 12, 0)])
+    taken = deliveries(1, 2, 3)
+    taken["files"][1]["withdrawn"] = True
+    found = compare_nights(table, taken)
+    assert (found.tonight, found.before) == (3, 1)
+    assert found.totals.index.tolist() == [0, 1, 3]

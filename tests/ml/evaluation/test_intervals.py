@@ -152,10 +152,11 @@ def test_scores_of_other_rows_are_refused(interactions: pd.DataFrame) -> None:
         compare_models(interactions, {"right": right, "short": right[1:]})
 
 
-def test_test_rows_without_a_positive_are_refused(interactions: pd.DataFrame) -> None:
+def test_without_a_positive_nothing_is_known(interactions: pd.DataFrame) -> None:
     scores = np.zeros(len(interactions))
-    with pytest.raises(ValueError, match="no user has a positive"):
-        compare_models(interactions.assign(label=0), {"a": scores, "b": scores})
+    table = compare_models(interactions.assign(label=0), {"a": scores, "b": scores})
+    assert table["metric"].tolist() == list(RANKING_METRICS)
+    assert table[["difference", "low", "high"]].isna().to_numpy().all()
 
 
 def test_models_are_compared_by_their_users_ranking_metrics(
@@ -215,9 +216,10 @@ def test_metrics_of_other_users_or_kinds_are_refused(other: pd.DataFrame) -> Non
         compare_by_user({"first": first, "second": first, "odd": other})
 
 
-def test_metrics_of_no_user_are_refused() -> None:
-    with pytest.raises(ValueError, match="no user has a positive"):
-        compare_by_user({name: metrics_of({"x": []}, []) for name in ("a", "b")})
+def test_metrics_of_no_user_are_not_known() -> None:
+    table = compare_by_user({name: metrics_of({"x": []}, []) for name in ("a", "b")})
+    assert len(table) == 1
+    assert table[["difference", "low", "high"]].isna().to_numpy().all()
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,22 @@ def train(interactions: pd.DataFrame) -> pd.DataFrame:
     return interactions.sample(frac=0.6, random_state=0).assign(rating=lambda rows: 2 + 3 * rows["label"])
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_test_rows_of_one_label_leave_gaps(interactions: pd.DataFrame, train: pd.DataFrame, label: int) -> None:
+    rows = interactions.assign(label=np.int8(label))
+    evaluation = evaluate("mine", rows, random_scores(rows))
+    values = as_dict(evaluation)
+    assert np.isnan(values["auc"])
+    assert values["log_loss"] > 0
+    assert values["expected_calibration_error"] > 0
+    assert values["ndcg_at_10"] == 1 if label else np.isnan(values["ndcg_at_10"])
+    baselines = evaluate_baselines(rows, baseline_scores(train, rows))
+    table = comparison_table([evaluation, baselines])
+    assert tuple(table.columns) == METRICS
+    assert list(table.index) == ["mine", *BASELINES]
+    assert table["auc"].isna().all()
+
+
 def test_baseline_scores_are_those_of_the_baselines(train: pd.DataFrame, interactions: pd.DataFrame) -> None:
     test = interactions.drop(train.index)
     scores = baseline_scores(train, test, seed=7)

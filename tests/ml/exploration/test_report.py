@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ml.data.movielens import RawTables
-from ml.exploration.report import Section, page, sections
+from ml.exploration.report import Section, key_pictures, page, sections
 from ml.exploration.statistics import Totals, totals
 from ml.features.tables import preprocess_ratings
 
@@ -83,3 +83,25 @@ def test_names_are_escaped() -> None:
     found = page("<b>", Totals(1, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1), [part])
     assert "<script>" not in found
     assert "&lt;b&gt;" in found
+
+
+@pytest.mark.parametrize("genres", ["Drama", "$x$|$\\frac$", "|".join(f"Genre {number}" for number in range(60))])
+def test_any_genres_are_drawn(tables: Tables, genres: str) -> None:
+    users, movies, ratings = tables
+    found = {part.key: part for part in sections(users, movies.assign(genres=genres), ratings)}
+    assert found["genres"].picture.startswith(b"\x89PNG")
+    assert ("The 40 largest of 60 are shown" in found["genres"].text) is (genres.count("|") == 59)
+
+
+def test_a_single_rating_is_drawn(tables: Tables) -> None:
+    users, movies, ratings = tables
+    one = ratings.iloc[:1]
+    rated = movies[movies["movie_id"].isin(one["movie_id"])]
+    assert all(part.picture for part in sections(users, rated, one))
+    assert all(svg.startswith("<svg") for svg in key_pictures(rated, one).values())
+
+
+def test_small_pictures_fit_in_place(tables: Tables) -> None:
+    _, movies, ratings = tables
+    months = key_pictures(movies, ratings)["ratings_by_month"]
+    assert all(month in months for month in (">2000-04<", ">2001-09<", ">2003-02<"))

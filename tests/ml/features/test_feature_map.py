@@ -214,7 +214,7 @@ def test_map_survives_a_file(tmp_path: Path, small_interactions: pd.DataFrame) -
     feature_map = FeatureMap.fit(small_interactions)
     path = tmp_path / "features.json"
     feature_map.save(path)
-    loaded = FeatureMap.load(path)
+    loaded = FeatureMap.from_json(path.read_bytes(), str(path))
     assert loaded == feature_map
     assert loaded.field_dims == feature_map.field_dims
     pd.testing.assert_frame_equal(loaded.transform(small_interactions), feature_map.transform(small_interactions))
@@ -234,7 +234,7 @@ def test_document_whose_size_is_wrong_is_refused(tmp_path: Path, values: list[in
     path = tmp_path / "features.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(DataError, match="feature map field age: expected 3 distinct values"):
-        FeatureMap.load(path)
+        FeatureMap.from_json(path.read_bytes(), str(path))
 
 
 def test_encoded_interactions_are_codes_then_label_rating_and_timestamp() -> None:

@@ -3,6 +3,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +11,11 @@ from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary
+from ml.features.signals import PairSignals
 from ml.inference.bundle import ModelBundle
-from ml.models.autoint import Inputs, build_model
-from ml.models.config import AutoIntConfig
+from ml.models.autoint import Inputs, Multivalued, build_model, with_signals
+from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.training.data import PAIR
 from tests.ml.models.reference import randomize
 
 STARTS = {".keras": b"PK", ".h5": b"\x89HDF", ".json": b"{", ".parquet": b"PAR1"}
@@ -100,6 +103,38 @@ def test_names_of_numbers_survive_the_file(bundle: ModelBundle, tmp_path: Path) 
     expected = np.asarray(network(given))
     assert np.ptp(expected) > 0.1
     np.testing.assert_array_equal(loaded.network(given), expected)
+
+
+ALL = {"projection_relu": True, "layer_norm": True, "attention_dropout": 0.1, "embedding_dropout": 0.1}
+SMALL = {"embed_dim": 4, "num_layers": 2, "head_dim": 2}
+NETWORKS = {
+    "mlp": ("autoint_mlp", AutoIntMLPConfig(**SMALL, batch_normalization=True, l2_deep=0.1, l2_embedding=0.1)),
+    "all options": ("autoint", AutoIntConfig(**SMALL, **ALL)),
+    "trained, with signals": ("autoint", AutoIntConfig(**SMALL, use_residual=False, scaled=True)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_every_kind_survive_the_file(name: str, bundle: ModelBundle, tmp_path: Path) -> None:
+    dims = bundle.feature_map.field_dims
+    architecture, config = NETWORKS[name]
+    inputs = Inputs(dims)
+    if name == "all options":
+        genres = Multivalued("genres", PAIR[1], np.full((dims[PAIR[1]], 3), 1 / 3, np.float32))
+        inputs = Inputs(dims, [3, 10], multivalued=(genres,))
+    if name == "trained, with signals":
+        inputs = Inputs(dims, [3, 1, 10], centres=[0.5, -1.0], scales=[2.0, 3.0])
+    network = build_model(architecture, inputs, config, seed=1)
+    randomize(network, scale=0.5)
+    if name == "trained, with signals":
+        schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+        network.compile(keras.optimizers.Adam(schedule), "binary_crossentropy")
+        network.fit((codes(bundle), np.ones((50, 2), np.float32)), np.ones(50), verbose=0)
+        sides = [np.ones((dims[position], 5), np.float32) for position in PAIR]
+        network = with_signals(network, PairSignals(("a", "b"), (2, 3), *sides), PAIR)
+    made = ModelBundle(network, bundle.feature_map, bundle.users, bundle.movies)
+    made.save(tmp_path / "model.zip")
+    assert_equal_bundles(ModelBundle.load(tmp_path / "model.zip"), made)
 
 
 def test_a_bundle_takes_no_numbers_unless_told(bundle: ModelBundle, saved: Path) -> None:

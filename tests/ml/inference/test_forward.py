@@ -1,11 +1,15 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 
 from ml.features.signals import PairSignals
+from ml.inference import forward as forward_module
 from ml.inference.forward import AutoIntForward, KerasForward, forward_of
-from ml.models.autoint import Inputs, Multivalued, build_model, with_signals
+from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_signals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.layers import FieldEmbedding, InteractingLayer
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
 CONFIGS = {
@@ -99,6 +103,96 @@ def test_networks_with_other_parts_are_run_by_keras(option: str) -> None:
     logits = forward.grid(COLUMN_FIELDS, column_codes).logits(row_codes)
     assert expected.std() > 0.01
     np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(pairs))), expected, atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits.ravel())), expected, atol=1e-5)
+
+
+class Tempered(InteractingLayer):
+    """Attention that is half as sharp."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return super().call(inputs * 0.5, training)
+
+
+def rearranged(change: str) -> keras.Model:
+    """A network of the name and the layers' names of AutoInt that computes something else."""
+    codes = keras.Input((len(FIELD_DIMS),), dtype="int32", name="codes")
+    hidden = FieldEmbedding(FIELD_DIMS, 4, name="embedding")(codes)
+    if change == "activation":
+        hidden = keras.layers.Activation("tanh", name="tokens")(hidden)
+    if change == "added":
+        hidden = keras.layers.Add(name="tokens")([hidden, hidden])
+    heads = 4 if change == "heads" else 2
+    hidden = (Tempered if change == "subclass" else InteractingLayer)(heads, 2, name="interacting_1")(hidden)
+    hidden = InteractingLayer(2, 2, name="interacting_2")(hidden)
+    flat = keras.layers.Flatten(name="attention_flat")(hidden)
+    if change == "wide":
+        flat = keras.layers.Dense(9, name="between")(flat)
+    logit = keras.layers.Dense(1, use_bias=change == "bias", name="logit")(flat)
+    if change == "after":
+        logit = keras.layers.Dense(1, name="after")(logit)
+    if change == "relu":
+        logit = keras.layers.ReLU(name="after")(logit)
+    network = keras.Model(codes, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint")
+    rng = np.random.default_rng(2)
+    for weight in network.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    return network
+
+
+CHANGES = ["activation", "added", "heads", "wide", "bias", "after", "relu"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_that_only_looks_like_autoint_is_run_by_keras_and_named(
+    change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, codes = rearranged(change), random_codes(100)
+    assert AutoIntForward.supports(network)
+    forward = forward_of(network)
+    assert isinstance(forward, KerasForward)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("autoint: ")
+    assert record.getMessage().endswith("Keras runs it")
+    expected = network.predict(codes, verbose=0)[:, 0]
+    np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(codes))), expected, atol=1e-5)
+
+
+def test_a_layer_of_a_class_derived_from_ours_is_run_by_keras() -> None:
+    assert isinstance(forward_of(rearranged("subclass")), KerasForward)
+
+
+def test_a_small_difference_is_more_than_rounding(caplog: pytest.LogCaptureFixture) -> None:
+    """Attention that is not divided by the root of 16, but of 15.9."""
+    network = randomized("signals")
+    layer = inner_network(network).get_layer("interacting_1")
+    call = layer.call
+    layer.call = lambda inputs, training=None: call(inputs * (16 / 15.9) ** 0.25, training)
+    assert isinstance(forward_of(network), KerasForward)
+    assert "the fast scorer's log-odds differ by up to" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["autoint", "signals", "autoint_mlp"])
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 10.0])
+def test_rounding_is_no_difference(name: str, scale: float, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither of untrained networks, whose log-odds are next to nothing, nor of very sure ones."""
+    network = randomized(name)
+    table = inner_network(network).get_layer("embedding").table
+    table.assign(table * scale)
+    assert isinstance(forward_of(network), AutoIntForward)
+    assert not caplog.records
+
+
+def test_a_grid_that_differs_from_its_rows_is_given_up_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = randomized("autoint")
+    row_codes, column_codes, pairs = grid_codes(3, 20)
+    side = forward_module._side
+    monkeypatch.setattr(forward_module, "_side", lambda projected: side(projected * np.float32(1.001)))
+    logits = forward_of(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes)
+    assert "autoint: log-odds on a grid differ by up to" in caplog.text
+    expected = network.predict(pairs, verbose=0)[:, 0]
     np.testing.assert_allclose(1 / (1 + np.exp(-logits.ravel())), expected, atol=1e-5)
 
 

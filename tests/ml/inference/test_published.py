@@ -1,14 +1,19 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import pandas as pd
 import pytest
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
 from ml.inference.bundle import ModelBundle
+from ml.inference.locations import archived_bundle_path, bundle_path, tables_directory, top_lists_path
 from ml.inference.published import Published
-from tests.published_home import DATASET, MOMENT, evaluation, publish, write_tables
+from ml.inference.recommend import get_recommendations, load_recommender
+from tests.ml.models.reference import randomize
+from tests.published_home import DATASET, MOMENT, publish, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +30,9 @@ def home(
     tmp_path: Path,
 ) -> Path:
     tables = {"users": small_users, "movies": small_movies, "ratings": ratings}
-    write_tables(tmp_path, {**tables, "evaluation": evaluation({"autoint": 0.01, "autoint_mlp": 0.2})})
-    for model, version in (("autoint", "3"), ("autoint_mlp", "1")):
-        publish(tmp_path, model, version, bundle, ratings)
+    write_tables(tmp_path, tables)
+    for model, version, error in (("autoint", "3", 0.01), ("autoint_mlp", "1", 0.2)):
+        publish(tmp_path, model, version, bundle, ratings, calibration_error=error)
     return tmp_path
 
 
@@ -46,11 +51,63 @@ def test_live_list_is_the_tables(home: Path) -> None:
     assert live["movie_id"].tolist() == model.lists.of(1)["movie_id"].tolist()
 
 
-def test_scores_are_chances_only_where_the_last_run_found_them_calibrated(home: Path) -> None:
-    models = Published(UPath(home)).current.models
-    assert [model.scores_are_chances for model in models.values()] == [True, False]
-    (home / "tables" / DATASET / "evaluation.parquet").unlink()
-    assert not any(model.scores_are_chances for model in Published(UPath(home)).current.models.values())
+def test_who_has_rated_every_movie_has_an_empty_list(home: Path) -> None:
+    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    table = pd.read_parquet(path)
+    table[table["user_id"] != 1].to_parquet(path, index=False)
+    model = Published(UPath(home)).current.model("autoint")
+    assert model.list_of(1).empty
+    assert list(model.list_of(1).columns) == list(model.list_of(2).columns)
+    assert len(model.list_of(2)) == 10
+    with pytest.raises(NotFoundError, match="unknown user_id 99999; there are lists of"):
+        model.list_of(99_999)
+
+
+def test_scores_are_chances_only_of_a_version_that_was_found_calibrated(
+    home: Path, bundle: ModelBundle, ratings: pd.DataFrame
+) -> None:
+    published = Published(UPath(home))
+    assert [model.scores_are_chances for model in published.current.models.values()] == [True, False]
+    # What the last run measured may be of a challenger that was refused.
+    evaluation = pd.DataFrame({"model": ["autoint"], "metric": ["expected_calibration_error"], "value": [0.9]})
+    write_tables(home, {"evaluation": evaluation})
+    assert Published(UPath(home)).current.model("autoint").calibration_error == 0.01
+    publish(home, "autoint", "4", bundle, ratings)  # published before such records were kept
+    assert published.refresh() == ["autoint"]
+    model = published.current.model("autoint")
+    assert (model.calibration_error, model.scores_are_chances) == (None, False)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"metrics": {"expected_calibration_error": "low"}}'])
+def test_a_damaged_record_of_a_version_is_named(home: Path, text: str) -> None:
+    record = home / "archive" / DATASET / "autoint" / "3" / "version.json"
+    record.write_text(text)
+    with pytest.raises(DataError, match=rf"{record}: found no metrics of a version .* \(make run\)"):
+        Published(UPath(home))
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "a/b", "a\\b", ".hidden", "", "a\n", "a\0"])
+def test_a_name_leads_nowhere_else(home: Path, name: str) -> None:
+    paths = (
+        lambda: tables_directory(UPath(home), name),
+        lambda: bundle_path(UPath(home), name, "autoint"),
+        lambda: bundle_path(UPath(home), DATASET, name),
+        lambda: archived_bundle_path(UPath(home), DATASET, name, "3"),
+        lambda: archived_bundle_path(UPath(home), DATASET, "autoint", name),
+        lambda: top_lists_path(UPath(home), DATASET, name),
+        lambda: Published(UPath(home)).current.model(name),
+        lambda: Published(UPath(home), name),
+    )
+    for path in paths:
+        with pytest.raises(NotFoundError):
+            path()
+
+
+def test_a_table_cannot_name_a_bundle_elsewhere(home: Path) -> None:
+    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    pd.read_parquet(path).assign(model_version="../../../models/small").to_parquet(path, index=False)
+    with pytest.raises(NotFoundError, match="is no name"):
+        Published(UPath(home))
 
 
 def test_nothing_new_leaves_all_as_it_is(home: Path) -> None:
@@ -113,3 +170,19 @@ def test_models_without_their_tables_are_refused_with_what_is_missing(home: Path
     (home / "tables" / DATASET / "users.parquet").unlink()
     with pytest.raises(DataError, match=r"users\.parquet.*make run"):
         Published(UPath(home))
+
+
+def test_a_recommendation_is_by_the_champion_of_the_moment(
+    home: Path, ratings: pd.DataFrame, bundle: ModelBundle
+) -> None:
+    first = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert load_recommender(str(home), "autoint") is load_recommender(str(home), "autoint")
+    network = keras.models.clone_model(bundle.network)
+    randomize(network, scale=0.4)
+    publish(home, "autoint", "4", replace(bundle, network=network), ratings)
+    second = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert first["score"].tolist() != second["score"].tolist()
+    rated = pd.DataFrame({"user_id": 1, "movie_id": second["movie_id"], "rating": 5, "timestamp": 0})
+    write_tables(home, {"ratings": pd.concat([ratings, rated])})
+    third = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert not set(third["movie_id"]) & set(second["movie_id"])

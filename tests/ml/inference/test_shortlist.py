@@ -148,3 +148,10 @@ def test_brute_force_of_several_moments() -> None:
     tables = [Table(low_rank(5, 0.3)), Table(low_rank(2, 0.1))]
     found = search_by_brute_force(tables, some_seen(), LENGTH, silent)
     assert [lists.movies.tolist() for lists, _ in found] == [by_sorting(t.logits, some_seen()) for t in tables]
+
+
+@pytest.mark.parametrize("movies", [1, 8, 12])
+def test_catalogues_hardly_longer_than_a_list(movies: int) -> None:
+    logits, seen = low_rank(3, 0.1)[:, :movies], some_seen()[:, :movies]
+    [(lists, _)] = search([Table(logits)], seen, LENGTH, 0, silent)
+    assert lists.movies.tolist() == by_sorting(logits, seen)

@@ -1,6 +1,9 @@
+import os
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -164,6 +167,45 @@ def stop_after_first(report: EpochReport) -> None:
         raise KeyboardInterrupt
 
 
+class Owned:
+    """Pickled, makes a directory when it is read."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = str(place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.place,)
+
+
+def rewritten(file: Path, change: Callable[[dict[str, np.ndarray]], Any]) -> None:
+    with np.load(file) as kept:
+        arrays = dict(kept)
+    change(arrays)
+    np.savez(file, allow_pickle=True, **arrays)
+
+
+def pickled(file: Path) -> np.ndarray:
+    return np.array([Owned(file.parent.parent / "owned")], dtype=object)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:1000]),
+    "text": lambda file: file.write_bytes(b"no archive"),
+    "a pickle": lambda file: file.write_bytes(pickle.dumps(pickled(file))),
+    "a pickled member": lambda file: rewritten(file, lambda arrays: arrays.update({"1": pickled(file)})),
+    "a pickled best weight": lambda file: rewritten(file, lambda arrays: arrays.update(best_0=pickled(file))),
+    "another member": lambda file: rewritten(file, lambda arrays: arrays.update(other=np.ones(3))),
+    "a member less": lambda file: rewritten(file, lambda arrays: arrays.pop("2")),
+    "another shape": lambda file: rewritten(file, lambda arrays: arrays.update({"0": np.ones((2, 2))})),
+    "texts": lambda file: rewritten(file, lambda arrays: arrays.update({"0": np.full(arrays["0"].shape, "x")})),
+    "no reports": lambda file: rewritten(file, lambda arrays: arrays.update(reports=np.ones(3, np.uint8))),
+    "other reports": lambda file: rewritten(
+        file, lambda arrays: arrays.update(reports=np.frombuffer(b'[{"epoch": 1}]', np.uint8))
+    ),
+}
+
+
 class TestResuming:
     """Three epochs, broken off after the first, with dropout."""
 
@@ -206,6 +248,28 @@ class TestResuming:
         backup.remove()
         assert not (tmp_path / "own").exists()
         assert backup.restore(network()) == []
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_a_file_that_is_no_state_is_named_and_training_begins_again(
+        self,
+        damage: str,
+        network: Callable[[], keras.Model],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        backup, model = Backup(tmp_path / "own"), compiled(network())
+        model.optimizer.build(model.trainable_variables)
+        backup.keep(model, [EpochReport(1, 2, 0.5, 0.5, 1.0, 1.0)], model.get_weights())
+        file = tmp_path / "own" / "state.npz"
+        DAMAGES[damage](file)
+        before = model.get_weights()
+        assert backup.restore(model) == []
+        assert f"{file}: no state of this training (" in caplog.text
+        assert backup.best_weights() == []
+        assert not file.exists()
+        assert not (tmp_path / "owned").exists()
+        for weight, other in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(weight, other)
 
     def test_anything_else_has_another_fingerprint(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, small_feature_map: FeatureMap

@@ -33,14 +33,14 @@ def browser() -> Iterator[Browser]:
 def uis(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uis]:
     own = small_home(tmp_path_factory.mktemp("uis"))
     subprocess.run(
-        [sys.executable, "-m", "orchestration.run", "random"],
+        [sys.executable, "-m", "orchestration", "run", "random"],
         cwd=PROJECT_ROOT,
         env={**os.environ, **own},
         check=True,
         timeout=RUN_SECONDS,
     )
     found = Uis(*(f"http://127.0.0.1:{own[name]}" for name in ("DAGSTER_PORT", "MLFLOW_PORT")))
-    with server("orchestration.ui", found.dagster, own):
+    with server("orchestration", found.dagster, own, "ui"):
         until(lambda: answers(found.mlflow), START_SECONDS)
         yield found
 

@@ -1,0 +1,266 @@
+"""Read a network from the bytes of a .keras file, and nothing but a network that this project's builders make.
+
+A .keras file says which classes are to be made, with which arguments. Keras refuses the worst of them; here only the
+classes that ``ml.models`` builds with are taken, and everything is looked at before Keras sees it: the archive's
+members, the classes, the sizes that they declare, and the storage of the weights.
+"""
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+import ml.models.autoint  # noqa: F401 - registers the layers that a saved network refers to
+from ml.errors import DataError
+from ml.models.layers import PACKAGE
+
+_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
+_LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON, which takes many times as much once it is read
+_FLOAT_BYTES = 4
+_DEEPEST = 16  # groups within groups; ours are 6
+
+_OWN = (
+    "FieldEmbedding",
+    "InteractingLayer",
+    "MultivaluedEmbedding",
+    "NumericalEmbedding",
+    "PairProducts",
+    "SelectFields",
+)
+_PLAIN = ("Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "Dropout", "Flatten", "InputLayer", "ReLU")
+# What names a class in a configuration, as Keras writes it: module, class_name, registered_name.
+_Name = tuple[Any, Any, Any]
+_LAYERS: dict[_Name, str] = {("keras.layers", name, None): name for name in _PLAIN}
+_PARTS: set[_Name] = {
+    (None, "__keras_tensor__", None),
+    ("keras", "DTypePolicy", None),
+    *(("keras.initializers", name, None) for name in ("GlorotUniform", "Ones", "RandomNormal", "Zeros")),
+    ("keras.regularizers", "L2", None),
+}
+_NETWORK: _Name = ("keras.src.models.functional", "Functional", "Functional")
+
+
+def read_network(data: bytes, where: str) -> keras.Model:
+    """The uncompiled network of a .keras file.
+
+    Args:
+        data: the file's content.
+        where: what to call the file in errors.
+
+    Raises:
+        DataError: it is no .keras file, or is not made of what the builders use; the message names member or layer.
+    """
+    members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
+    config = _without_compilation(read_json(members[_CONFIG], f"{where}, {_CONFIG}"))
+    _require_known_classes(config, f"{where}, {_CONFIG}")
+    _require_plain_weights(members[_WEIGHTS], f"{where}, {_WEIGHTS}")
+    _require_stored_sizes(config, len(members[_WEIGHTS]), where)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(_METADATA, members[_METADATA])
+            archive.writestr(_CONFIG, json.dumps(config))
+            archive.writestr(_WEIGHTS, members[_WEIGHTS])
+        try:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # whatever layers raise of arguments, and Keras of weights, that do not fit
+            raise DataError(f"{where}: Keras cannot make a network of it ({error}); train the model again") from error
+
+
+def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, bytes]:
+    """The members of a zip archive that has exactly these, all of them uncompressed, as this project writes them.
+
+    What is stored uncompressed cannot be larger than the archive, and nothing is written to a name out of the archive.
+
+    Raises:
+        DataError: it is no such archive.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _require_members(archive.infolist(), names, where)
+            return {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not a model bundle ({error}); materialize the model again") from error
+
+
+def _require_members(found: list[zipfile.ZipInfo], names: tuple[str, ...], where: str) -> None:
+    given = [info.filename for info in found]
+    if missing := set(names) - set(given):
+        raise DataError(f"{where}: not a model bundle, lacks {', '.join(sorted(missing))}")
+    expected = ", ".join(sorted(names))
+    if strange := sorted({name for name in given if name not in names or given.count(name) > 1}):
+        raise DataError(f"{where}: not a model bundle, member {strange[0]!r} is not expected; expected once {expected}")
+    for info in found:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            raise DataError(
+                f"{where}: not a model bundle, member {info.filename!r} is compressed or encrypted ({info.file_size:,} "
+                f"bytes declared, {info.compress_size:,} stored); expected members that are stored as they are"
+            )
+
+
+def read_json(data: bytes, where: str) -> Any:
+    """A JSON document. Raises DataError where it is none, or is too large or too deep to be one of ours."""
+    if len(data) > _LARGEST_DOCUMENT:
+        raise DataError(f"{where}: {len(data):,} bytes of JSON; expected at most {_LARGEST_DOCUMENT:,}")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not a JSON document ({error})") from error
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    """All JSON objects in a document, however deep."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def _without_compilation(config: Any) -> Any:
+    """The configuration without optimizers and losses, which nothing needs that asks a network."""
+    for each in _objects(config):
+        each.pop("compile_config", None)
+    return config
+
+
+def _name(config: dict[str, Any]) -> _Name:
+    return config.get("module"), config.get("class_name"), config.get("registered_name")
+
+
+def _own_layer(name: _Name) -> str | None:
+    """Which of our layers a name means. The registered name alone decides, since modules may be moved."""
+    return next((own for own in _OWN if name[1:] == (own, f"{PACKAGE}>{own}")), None)
+
+
+def _require_known_classes(config: Any, where: str) -> None:
+    if not isinstance(config, dict) or _name(config) != _NETWORK:
+        raise DataError(f"{where}: expected a functional Keras network")
+    for each in _objects(config):
+        if not {"class_name", "module", "registered_name"} & each.keys():
+            continue
+        name = _name(each)
+        if not all(isinstance(part, str | None) for part in name):
+            raise DataError(f"{where}: {_called(each)}: expected names of a module and a class, found {name}")
+        if name in _LAYERS or name in _PARTS or name == _NETWORK or _own_layer(name):
+            continue
+        raise DataError(
+            f"{where}: {_called(each)} is of the class {name[0]}.{name[1]} (registered as {name[2]}), which no network "
+            "of this project has; expected layers of ml.models and plain ones of keras.layers"
+        )
+
+
+def _called(config: dict[str, Any]) -> str:
+    """What to call a part of the configuration in errors."""
+    inner = config.get("config")
+    name = config.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
+    return f"layer {name!r}" if isinstance(name, str) else "a part without a name"
+
+
+def _require_stored_sizes(config: Any, stored: int, where: str) -> None:
+    """Raise DataError where layers declare more weights than the file has bytes for: Keras makes them first."""
+    declared = 0
+    for each in _objects(config):
+        layer = _LAYERS.get(_name(each)) or _own_layer(_name(each))
+        if layer is None or layer not in _WEIGHTS_OF:
+            continue
+        try:
+            declared += _WEIGHTS_OF[layer](_Declared(each))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(f"{where}: {_called(each)} does not say its sizes ({error!r})") from error
+        if declared * _FLOAT_BYTES > stored:
+            raise DataError(
+                f"{where}: {_called(each)} and those before it declare {declared:,} weights or more; expected no more "
+                f"than the {stored:,} bytes of {_WEIGHTS} hold"
+            )
+
+
+class _Declared:
+    """The sizes in a layer's description; each raises whatever a missing or wrong one leads to."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._description, self.config = description, description["config"]
+
+    def size(self, name: str) -> int:
+        return _positive(self.config[name])
+
+    def sizes(self, name: str) -> list[int]:
+        return [_positive(each) for each in self.config[name]]
+
+    @property
+    def width(self) -> int:
+        """Of the layer's input."""
+        return _positive(self._description["build_config"]["input_shape"][-1])
+
+
+def _dense(layer: _Declared) -> int:
+    if layer.config.get("lora_rank") or layer.config.get("quantization_config"):
+        raise ValueError("neither lora_rank nor quantization_config is expected")
+    return layer.width * layer.size("units")
+
+
+# How many weights a layer makes, or more.
+_WEIGHTS_OF: Mapping[str, Callable[[_Declared], int]] = {
+    "FieldEmbedding": lambda layer: sum(layer.sizes("field_dims")) * layer.size("embed_dim"),
+    "MultivaluedEmbedding": lambda layer: (
+        prod(layer.sizes("shape")) + layer.sizes("shape")[-1] * layer.size("embed_dim")
+    ),
+    "NumericalEmbedding": lambda layer: 2 * len(layer.config["centres"]) * layer.size("embed_dim"),
+    # Its call makes a matrix of columns by groups as well.
+    "PairProducts": lambda layer: (
+        max(sum(layer.sizes("sizes")), len(layer.sizes("widths"))) * sum(layer.sizes("widths"))
+    ),
+    "InteractingLayer": lambda layer: 3 * layer.width * layer.size("num_heads") * layer.size("head_dim"),
+    "BatchNormalization": lambda layer: 4 * layer.width,
+    "Dense": _dense,
+}
+
+
+def _positive(size: Any) -> int:
+    if type(size) is not int or size < 1:
+        raise ValueError(f"expected a positive whole number, found {size!r}")
+    return size
+
+
+def _require_plain_weights(data: bytes, where: str) -> None:
+    """Raise DataError where an HDF5 file is more than arrays of numbers that lie in it as they are.
+
+    Links may lead to other files, and datasets that are virtual, filtered or not allocated be of any size.
+    """
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            for path, dataset in _datasets(file, where):
+                plain = dataset.dtype.kind in "fiub" and dataset.chunks is None and not dataset.is_virtual
+                if not plain or dataset.external or dataset.id.get_storage_size() != dataset.nbytes:
+                    raise DataError(f"{where}: {path} is no plain array of numbers that is stored in the file")
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not a file of weights ({error})") from error
+
+
+def _datasets(file: h5py.File, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    while waiting:
+        path, group = waiting.pop()
+        if path.count("/") > _DEEPEST:
+            raise DataError(f"{where}: {path} is too deep; expected groups of layers")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DataError(f"{where}: {path}/{name} is a link to another place; expected arrays")
+            found = group[name]
+            if isinstance(found, h5py.Group):
+                waiting.append((f"{path}/{name}", found))
+            else:
+                yield f"{path}/{name}", found

@@ -1,0 +1,43 @@
+"""The project's commands: ``python -m orchestration <one of COMMANDS> ...`` (``make`` calls them)."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import dagster as dg
+
+from ml.errors import DataError, NotFoundError
+
+COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "execute")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; gives the exit status. What a user can act on is told in one line, without a traceback."""
+    tolerate_any_terminal()
+    command, *rest = [*arguments, ""][: max(len(arguments), 1)]
+    try:
+        if command not in COMMANDS:
+            raise DataError(f"command {command!r}; expected one of {', '.join(COMMANDS)}")
+        # Imported here, since importing it reads settings that may be wrong.
+        status: int = importlib.import_module(f"orchestration.{command}").main(*rest)
+    except (DataError, NotFoundError, dg.Failure) as error:
+        sys.stderr.write(f"error: {_text(error)}\n")
+        return 1
+    return status
+
+
+def tolerate_any_terminal() -> None:
+    """Write characters that the terminal's encoding lacks as escapes; titles have them in any case."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a test has replaced it
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, dg.Failure):
+        return error.description or "failed"
+    return str(error.args[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

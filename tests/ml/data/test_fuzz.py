@@ -1,0 +1,169 @@
+"""Damaged bytes: whatever a file holds, it is read as tables that hold what they must, or refused by file and line."""
+
+import datetime as dt
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.data.intake import Intake, Known
+from ml.data.ledger import KINDS
+from ml.data.movielens import RawTables, read_movielens, read_movies, read_users
+from ml.data.synthetic import SMALL, write_synthetic
+from ml.errors import DataError
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+
+QUICK, MANY = 60, 1500  # mutations of each file
+LINES = 12
+DAY = dt.date(2003, 4, 30)
+FILES = ("users.dat", "movies.dat", "ratings.dat")
+PIECES = (
+    b"::", b":", b"\n", b"\r\n", b"\r", b"\0", b"\x1f", b"\xff", b"\xc3\xaa", b"\xc3", b"\xc2\x85", b"\xef\xbb\xbf",
+    b"\xef\xbf\xbd", b"\xed\xa0\x80", b"\xf0\x9f\x8e\xac", b" ", b"\t", b"|", b"||", b"(", b")", b" (2000)", b"(0000)",
+    b"(9999)", b"-", b"+", b".", b"0", b"00000000001", b"9" * 9, b"9" * 20, b"1e5", b"nan", b"NULL", b'"', b"'",
+    b"\xd9\xa1", b"\xe2\x80\xa8", b"4102444800", b"x" * 70_000, b"$x$", b"",
+)  # fmt: skip
+REFUSED = re.compile(
+    r".*(, line \d+: found .+, expected .+|: (missing|empty); expected .+|: found a date .+)", re.DOTALL
+)
+
+
+def mutated(rng: np.random.Generator, data: bytes) -> bytes:
+    """The same with one to four pieces of it replaced, left out, repeated, moved, or in their place some bytes."""
+    for _ in range(rng.integers(1, 5)):
+        start, end = sorted(rng.integers(0, len(data) + 1, 2).tolist())
+        if rng.random() < 0.8:
+            end = min(end, start + int(rng.integers(0, 4)))
+        match rng.integers(0, 6):
+            case 0:
+                piece = PIECES[rng.integers(len(PIECES))]
+            case 1:
+                piece = rng.integers(0, 256, end - start, np.uint8).tobytes()
+            case 2:
+                piece = data[start:end] * 2
+            case 3:
+                piece = b""
+            case 4:
+                piece = bytes(byte ^ (1 << int(rng.integers(8))) for byte in data[start:end])
+            case _:
+                lines = data.split(b"\n")
+                rng.shuffle(lines)
+                data, piece, end = b"\n".join(lines), b"", start
+        data = data[:start] + piece + data[end:]
+    return data
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The beginnings of three files that go together."""
+    folder = tmp_path_factory.mktemp("good")
+    write_synthetic(folder, SMALL, seed=42)
+    lines = {name: (folder / name).read_bytes().splitlines(keepends=True) for name in FILES}
+    movies = lines["movies.dat"][:LINES]
+    users = lines["users.dat"][:LINES]
+    rows = [
+        b"%b::%b::%d::%d\n" % (user.split(b"::")[0], movie.split(b"::")[0], 1 + n % 5, 978_300_760 + n)
+        for n, (user, movie) in enumerate(zip(users, movies, strict=True))
+    ]
+    return {"users.dat": b"".join(users), "movies.dat": b"".join(movies), "ratings.dat": b"".join(rows)}
+
+
+def assert_sane(tables: RawTables) -> None:
+    """What all that comes after relies on."""
+    users, movies, ratings = tables.users, tables.movies, tables.ratings
+    assert not any(table.isna().to_numpy().any() for table in (users, movies, ratings))
+    assert users["user_id"].is_unique
+    assert movies["movie_id"].is_unique
+    assert not ratings.duplicated(["user_id", "movie_id"]).any()
+    assert ratings["user_id"].isin(users["user_id"]).all()
+    assert ratings["movie_id"].isin(movies["movie_id"]).all()
+    assert ratings["rating"].between(1, 5).all()
+    assert (pd.to_datetime(ratings["timestamp"], unit="s").dt.date <= DAY + dt.timedelta(days=1)).all()
+    for column in ("title", "genres"):
+        assert not movies[column].str.contains("[\x00-\x1f\x7f-\x9f�]", regex=True).any()
+    ready = preprocess_users(users), preprocess_movies(movies), preprocess_ratings(ratings)
+    assert ready[1]["title"].ne("").all()
+    assert ready[1]["movie_year"].between(0, 9999).all()
+    assert not join_interactions(*ready).isna().to_numpy().any()
+
+
+def damage(rng: np.random.Generator, good: dict[str, bytes], name: str, times: int) -> Sequence[bytes]:
+    return [mutated(rng, good[name]) for _ in range(times)]
+
+
+def read(folder: Path) -> tuple[RawTables | None, str]:
+    """The tables, or what was told of the damage; any other error is a fault."""
+    try:
+        return read_movielens(folder, DAY), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def read_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) -> None:
+    for other in FILES:
+        (folder / other).write_bytes(good[other])
+    assert_sane(read_movielens(folder, DAY))
+    for data in damage(np.random.default_rng(len(name)), good, name, times):
+        (folder / name).write_bytes(data)
+        tables, told = read(folder)
+        if tables:
+            assert_sane(tables)
+        else:
+            assert REFUSED.fullmatch(told), told
+            assert str(folder / "") in told
+            assert len(told) < 1000
+
+
+def deliver_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) -> None:
+    """Batches of a damaged file, and an undamaged one of a damaged name."""
+    rng, kind = np.random.default_rng(len(name)), name.removesuffix(".dat")
+    for other in ("users.dat", "movies.dat"):
+        (folder / other).write_bytes(good[other])
+    known = Known(read_users(folder / "users.dat")["user_id"], read_movies(folder / "movies.dat")["movie_id"])
+    for number, data in enumerate(damage(rng, good, name, times)):
+        home = folder / str(number // 20)  # all that was taken in is looked at again in each intake
+        intake = Intake(home / "incoming", home / "received", lambda: DAY)
+        intake.incoming.mkdir(parents=True, exist_ok=True)
+        odd = mutated(rng, f"{kind}-2003-03-01.dat".encode())[:200].replace(b"/", b"").replace(b"\0", b"").strip(b".")
+        for file, content in ((odd or b"odd", good[name]), (f"{kind}-2003-03-01.dat".encode(), data)):
+            (intake.incoming / os.fsdecode(file)).write_bytes(content)
+        intake.claim()
+        sorting = intake.sort(known, claimed_only=True)
+        intake.settle(sorting)
+        for arrival in (*sorting.bad, *sorting.waiting):
+            assert REFUSED.fullmatch(arrival.reason), arrival.reason
+            assert arrival.reason.startswith(arrival.name)
+        assert all(stray.name.isprintable() and "; expected " in stray.reason for stray in sorting.stray)
+        assert {path.name for path in home.iterdir()} <= {"incoming", "received"}
+        for left in [*intake.incoming.glob("pending/*"), *intake.incoming.glob("[!pq]*")]:
+            left.unlink()  # what waits, and what cannot be taken
+    for of in KINDS:
+        table = intake.read(of)
+        assert not table.isna().to_numpy().any()
+        assert len(table) == sum(entry.rows for entry in intake.ledger.of(of))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_raw_files_are_read_or_refused(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    read_damaged(tmp_path, good, name, QUICK)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_deliveries_are_taken_or_refused(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    deliver_damaged(tmp_path, good, name, QUICK // 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_many_damaged_raw_files(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    read_damaged(tmp_path, good, name, MANY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_many_damaged_deliveries(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    deliver_damaged(tmp_path, good, name, MANY // 3)
