@@ -25,16 +25,16 @@ def _recommend(options: argparse.Namespace) -> None:
     """The list on standard output; which model made it, and what that is for, on standard error."""
     from upath import UPath  # noqa: PLC0415 - --help must not wait for Keras
 
-    from ml.inference.locations import chosen_dataset, published_models  # noqa: PLC0415
-    from ml.inference.purposes import SENTENCES, purposes_of, read_evaluation  # noqa: PLC0415
+    from ml.inference.locations import chosen_dataset  # noqa: PLC0415
+    from ml.inference.purposes import SENTENCES, published_purposes  # noqa: PLC0415
     from ml.inference.recommend import get_recommendations  # noqa: PLC0415
     from orchestration.settings import Settings  # noqa: PLC0415
 
     settings = Settings()
     home = UPath(options.home) if options.home else settings.home
     dataset = chosen_dataset(home, options.dataset or settings.serve_dataset)
-    purposes = purposes_of(published_models(home, dataset), read_evaluation(home, dataset))
-    model = options.model or next(iter(purposes), "")
+    purposes = published_purposes(home, dataset)
+    model = options.model or next(iter(purposes))
     top = get_recommendations(
         options.user, options.year, options.month, model, options.k, home=str(home), dataset=dataset
     )

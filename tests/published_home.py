@@ -21,16 +21,15 @@ def publish(
     bundle: ModelBundle,
     ratings: pd.DataFrame,
     moment: tuple[int, int] = MOMENT,
-    calibration_error: float | None = None,
+    metrics: Mapping[str, float] | None = None,
 ) -> None:
     """As ``orchestration.publication`` leaves it: the archive first, the table last."""
     archive = home / "archive" / DATASET / model / version
     for folder in (archive, home / "models" / DATASET, home / "tables" / DATASET):
         folder.mkdir(parents=True, exist_ok=True)
     bundle.save(archive / "bundle.zip")
-    if calibration_error is not None:
-        record = {"metrics": {"expected_calibration_error": calibration_error}}
-        (archive / "version.json").write_text(json.dumps(record), encoding="utf-8")
+    if metrics is not None:
+        (archive / "version.json").write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
     bundle.save(home / "models" / DATASET / f"{model}.zip")
     [(lists, _)] = Recommender(Scorer(bundle), ratings).recommend_all([moment], 10)
     table = lists.assign(model=model, model_version=version)

@@ -3,7 +3,6 @@
 Tables alone are quick to read; a network is loaded when it is first asked, or ahead of that by ``warm_up``.
 """
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ from ml.files import read_parquet
 from ml.inference.lists import PublishedLists
 from ml.inference.locations import (
     archived_bundle_path,
-    archived_record_path,
     chosen_dataset,
     published_models,
     tables_directory,
     top_lists_path,
 )
 from ml.inference.people import People
-from ml.inference.purposes import Purpose, purposes_of, read_evaluation
+from ml.inference.purposes import Purpose, purposes_of
+from ml.inference.records import version_metrics
 
 if TYPE_CHECKING:
     from ml.inference.reasons import Reasons
@@ -108,14 +107,14 @@ class PublishedModel:
         name: of the model.
         lists: its top-10 table.
         live: its network.
-        calibration_error: of this version, expected calibration error on the test rows; None where it is not known.
+        metrics: of this version, by name; none where they are not known.
         stamp: of the table's file.
     """
 
     name: str
     lists: PublishedLists
     live: LiveModel
-    calibration_error: float | None
+    metrics: Mapping[str, float]
     stamp: _Stamp = field(repr=False)
 
     @property
@@ -131,6 +130,11 @@ class PublishedModel:
             if user_id not in self.live.recommender.scorer.user_ids:
                 raise
             return self.lists.table.iloc[:0]
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error on the test rows; None where it is not known."""
+        return self.metrics.get(_CALIBRATION)
 
     @property
     def scores_are_chances(self) -> bool:
@@ -220,14 +224,14 @@ class Published:
                 models[name] = old
                 continue
             models[name] = self._read(name, people, stamps[name])
-        purposes = purposes_of(names, read_evaluation(self._home, self.dataset))
+        purposes = purposes_of({name: model.metrics for name, model in models.items()})
         return Snapshot(self.dataset, models, purposes, people, stamp)
 
     def _read(self, name: str, people: People, stamp: _Stamp) -> PublishedModel:
         lists = PublishedLists.load(top_lists_path(self._home, self.dataset, name))
         bundle = archived_bundle_path(self._home, self.dataset, name, lists.version)
-        error = _calibration_error(archived_record_path(self._home, self.dataset, name, lists.version))
-        return PublishedModel(name, lists, LiveModel(bundle, people.ratings), error, stamp)
+        metrics = version_metrics(self._home, self.dataset, name, lists.version)
+        return PublishedModel(name, lists, LiveModel(bundle, people.ratings), metrics, stamp)
 
 
 def _stamp(*paths: UPath) -> _Stamp:
@@ -248,14 +252,3 @@ def _people(tables: UPath) -> People:
         )
     )
     return People(users, movies, ratings)
-
-
-def _calibration_error(record: UPath) -> float | None:
-    """Of a version, as it was measured before it was published; None where that was not written down."""
-    if not record.exists():
-        return None
-    try:
-        metrics: dict[str, float] = json.loads(record.read_bytes())["metrics"]
-        return float(metrics[_CALIBRATION]) if _CALIBRATION in metrics else None
-    except (ValueError, TypeError, LookupError) as error:
-        raise DataError(f"{record}: found no metrics of a version ({error!r}); publish it anew (make run)") from error

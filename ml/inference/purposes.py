@@ -1,19 +1,20 @@
 """What each published model is for, and which one answers when none is named.
 
-Both are read off the measured figures, not off names, so that a recipe of one's own takes its place among the others.
+Both are read off what was measured of the published versions, not off names, so that a recipe of one's own takes its
+place among the others.
 "What should this user watch next?" is answered best by the model whose lists over the whole catalogue have the highest
 NDCG@10; "would this user like this movie?" by the one with the highest AUC.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Mapping
 from enum import StrEnum
 
-import pandas as pd
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.files import read_parquet
-from ml.inference.locations import published_models, tables_directory
+from ml.inference.locations import published_models
+from ml.inference.records import published_metrics
 
 _NEXT, _LIKES = "catalogue_ndcg_at_10", "auc"
 
@@ -35,43 +36,42 @@ SENTENCES = {
     "and for telling whether a user would like a given movie.",
     Purpose.COMPARISON: "For comparison: other published models are better at finding what a user will watch next "
     "and at telling whether a user would like a given movie.",
-    Purpose.UNMEASURED: "Not measured yet; the next run's evaluation will tell what it is best for.",
+    Purpose.UNMEASURED: "Not known to be best for anything: this version was published without its figures.",
 }
 
 
-def purposes_of(models: Iterable[str], evaluation: pd.DataFrame) -> dict[str, Purpose]:
-    """What each model is for.
+def purposes_of(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Purpose]:
+    """What each published model is for.
 
     Args:
-        models: names of the published models.
-        evaluation: model, metric, value; may hold other models, and lack some of these.
+        metrics: of the published versions, by model and name; some may lack some.
 
     Returns:
         By model, the one that answers when none is named first: by falling NDCG@10 over the whole catalogue, those
         without it last, equal ones by name.
     """
-    names = sorted(models)
-    rows = evaluation[evaluation["model"].isin(names) & evaluation["metric"].isin([_NEXT, _LIKES])]
-    figures = rows.pivot_table(index="model", columns="metric", values="value")  # leaves out what is not a number
-    figures = figures.reindex(index=names, columns=[_NEXT, _LIKES])
-    best = {metric: figures[metric].idxmax() if figures[metric].notna().any() else None for metric in figures}
-    ranked = figures.sort_values(_NEXT, ascending=False, kind="stable").index
-    measured = figures.notna().any(axis=1)
-    return {name: _purpose(name == best[_NEXT], name == best[_LIKES], bool(measured[name])) for name in ranked}
+    names = sorted(metrics)
+    figures = {metric: {name: metrics[name].get(metric, math.nan) for name in names} for metric in (_NEXT, _LIKES)}
+    best = {
+        metric: max((name for name in names if not math.isnan(own[name])), key=own.__getitem__, default=None)
+        for metric, own in figures.items()
+    }
+    ranked = sorted(names, key=lambda name: (math.isnan(figures[_NEXT][name]), -figures[_NEXT][name], name))
+    measured = {name for name in names if not all(math.isnan(own[name]) for own in figures.values())}
+    return {name: _purpose(name == best[_NEXT], name == best[_LIKES], name in measured) for name in ranked}
 
 
-def read_evaluation(home: UPath, dataset: str) -> pd.DataFrame:
-    """The data set's evaluation: model, metric, value; empty before the first one. Raises DataError."""
-    path, columns = tables_directory(home, dataset) / "evaluation.parquet", ["model", "metric", "value"]
-    return read_parquet(path, columns) if path.exists() else pd.DataFrame(columns=columns)
+def published_purposes(home: UPath, dataset: str) -> dict[str, Purpose]:
+    """``purposes_of`` what is published of a data set. Raises NotFoundError where nothing is, and DataError."""
+    names = published_models(home, dataset)
+    if not names:
+        raise NotFoundError(f"no model of data set {dataset!r} is published under {home}; run the pipeline (make run)")
+    return purposes_of({name: published_metrics(home, dataset, name) for name in names})
 
 
 def default_model(home: UPath, dataset: str) -> str:
-    """The published model that answers when none is named. Raises NotFoundError where none is published."""
-    purposes = purposes_of(published_models(home, dataset), read_evaluation(home, dataset))
-    if not purposes:
-        raise NotFoundError(f"no model of data set {dataset!r} is published under {home}; run the pipeline (make run)")
-    return next(iter(purposes))
+    """The published model that answers when none is named. Raises as ``published_purposes`` does."""
+    return next(iter(published_purposes(home, dataset)))
 
 
 def _purpose(is_best_for_next: bool, is_best_for_likes: bool, is_measured: bool) -> Purpose:

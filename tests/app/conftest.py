@@ -17,16 +17,10 @@ from orchestration.settings import Settings
 from tests.published_home import publish, write_tables
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
-ERRORS = {"autoint": 0.01, "autoint_mlp": 0.2}  # of calibration: only the first one's scores are chances
-FIGURES = pd.DataFrame(  # the second finds best what comes next, and so answers when none is named
-    [
-        ("autoint", "catalogue_ndcg_at_10", 0.1),
-        ("autoint", "auc", 0.8),
-        ("autoint_mlp", "catalogue_ndcg_at_10", 0.3),
-        ("autoint_mlp", "auc", 0.7),
-    ],
-    columns=["model", "metric", "value"],
-)
+METRICS = {  # only the first one's scores are chances; the second finds best what comes next, and so is the default
+    "autoint": {"expected_calibration_error": 0.01, "catalogue_ndcg_at_10": 0.1, "auc": 0.8},
+    "autoint_mlp": {"expected_calibration_error": 0.2, "catalogue_ndcg_at_10": 0.3, "auc": 0.7},
+}
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +52,9 @@ def published_home(
 ) -> Path:
     """To be read only."""
     home = tmp_path_factory.mktemp("published")
-    write_tables(home, {**tables, "evaluation": FIGURES})
+    write_tables(home, tables)
     for name, version in MODELS.items():
-        publish(home, name, version, bundles[name], tables["ratings"], calibration_error=ERRORS[name])
+        publish(home, name, version, bundles[name], tables["ratings"], metrics=METRICS[name])
     return home
 
 

@@ -43,7 +43,7 @@ _RULES = (
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make (ui|app|serve)", How.SERVER),
     Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
-    Rule(r"\.venv/bin/python -m (app|ml) recommend .*", How.HERE),
+    Rule(r"\.venv/bin/python -m app recommend .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
     Rule(r"cp var/mlflow\.db .*|\.venv/bin/mlflow db upgrade .*", How.NOT_HERE),

@@ -32,7 +32,7 @@ def home(
     tables = {"users": small_users, "movies": small_movies, "ratings": ratings}
     write_tables(tmp_path, tables)
     for model, version, error in (("autoint", "3", 0.01), ("autoint_mlp", "1", 0.2)):
-        publish(tmp_path, model, version, bundle, ratings, calibration_error=error)
+        publish(tmp_path, model, version, bundle, ratings, metrics={"expected_calibration_error": error})
     return tmp_path
 
 

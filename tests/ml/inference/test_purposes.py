@@ -1,3 +1,5 @@
+import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -6,30 +8,22 @@ from upath import UPath
 
 from ml.errors import NotFoundError
 from ml.inference.purposes import SENTENCES, Purpose, default_model, purposes_of
-from tests.published_home import write_tables
+from tests.published_home import DATASET, write_tables
 
 
-def evaluation(**figures: tuple[float, float]) -> pd.DataFrame:
-    """Of models with NDCG over the catalogue and AUC, beside a metric that says nothing here."""
-    rows = [
-        (model, metric, value)
-        for model, (ndcg, auc) in figures.items()
-        for metric, value in (("catalogue_ndcg_at_10", ndcg), ("auc", auc), ("ndcg_at_10", 0.9))
-    ]
-    return pd.DataFrame(rows, columns=["model", "metric", "value"])
+def figures(ndcg: float, auc: float) -> dict[str, float]:
+    return {"catalogue_ndcg_at_10": ndcg, "auc": auc, "ndcg_at_10": 0.9}
 
 
 def test_purposes_on_movielens_1m() -> None:
-    # Figures of docs/results.md; EASE is a baseline, which nobody can ask.
-    measured = evaluation(
-        autoint=(0.058, 0.788),
-        autoint_mlp=(0.056, 0.788),
-        autoint_collaborative=(0.164, 0.829),
-        autoint_catalogue=(0.395, 0.704),
-        ease=(0.376, 0.9),
-    )
-    models = ["autoint", "autoint_catalogue", "autoint_collaborative", "autoint_mlp"]
-    assert list(purposes_of(models, measured).items()) == [
+    # Figures of docs/results.md.
+    measured = {
+        "autoint": figures(0.058, 0.788),
+        "autoint_mlp": figures(0.056, 0.788),
+        "autoint_collaborative": figures(0.164, 0.829),
+        "autoint_catalogue": figures(0.395, 0.704),
+    }
+    assert list(purposes_of(measured).items()) == [
         ("autoint_catalogue", Purpose.NEXT),
         ("autoint_collaborative", Purpose.LIKES),
         ("autoint", Purpose.COMPARISON),
@@ -38,31 +32,31 @@ def test_purposes_on_movielens_1m() -> None:
 
 
 def test_own_recipe_takes_the_place_that_its_figures_give_it() -> None:
-    measured = evaluation(autoint_catalogue=(0.395, 0.704), mine=(0.4, 0.9))
-    assert purposes_of(["autoint_catalogue", "mine"], measured) == {
-        "mine": Purpose.BOTH,
-        "autoint_catalogue": Purpose.COMPARISON,
-    }
+    measured = {"autoint_catalogue": figures(0.395, 0.704), "mine": figures(0.4, 0.9)}
+    assert purposes_of(measured) == {"mine": Purpose.BOTH, "autoint_catalogue": Purpose.COMPARISON}
 
 
 def test_unmeasured_models_come_last_by_name() -> None:
-    measured = evaluation(b=(0.1, float("nan")), a=(float("nan"), float("nan")))
-    assert list(purposes_of(["c", "b", "a"], measured).items()) == [
+    measured = {"c": {}, "b": {"catalogue_ndcg_at_10": 0.1}, "a": figures(math.nan, math.nan)}
+    assert list(purposes_of(measured).items()) == [
         ("b", Purpose.NEXT),
         ("a", Purpose.UNMEASURED),
         ("c", Purpose.UNMEASURED),
     ]
 
 
-def test_without_an_evaluation_the_first_name_answers(tmp_path: Path) -> None:
-    (tmp_path / "models" / "small").mkdir(parents=True)
+def test_figures_are_of_the_versions_that_are_published(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no model of data set 'small' is published"):
-        default_model(UPath(tmp_path), "small")
-    for name in ("b", "a"):
-        (tmp_path / "models" / "small" / f"{name}.zip").touch()
-    assert default_model(UPath(tmp_path), "small") == "a"
-    write_tables(tmp_path, {"evaluation": evaluation(a=(0.1, 0.9), b=(0.2, 0.8))})
-    assert default_model(UPath(tmp_path), "small") == "b"
+        default_model(UPath(tmp_path), DATASET)
+    for name, ndcg in (("a", 0.1), ("b", 0.2)):
+        for version, value in (("1", ndcg), ("2", 1 - ndcg)):  # a later one, which is not published
+            archive = tmp_path / "archive" / DATASET / name / version
+            archive.mkdir(parents=True)
+            (archive / "version.json").write_text(json.dumps({"metrics": figures(value, 0.5)}))
+        write_tables(tmp_path, {f"top10_{name}": pd.DataFrame({"model_version": ["1"] * 3})})
+        (tmp_path / "models" / DATASET).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models" / DATASET / f"{name}.zip").touch()
+    assert default_model(UPath(tmp_path), DATASET) == "b"
 
 
 def test_every_purpose_has_a_sentence() -> None:
