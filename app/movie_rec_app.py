@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.web import pages, parts, sidebar, store
+from app.web.address import Address
 from ml.errors import DataError, NotFoundError
 from ml.inference.locations import chosen_dataset, published_datasets
 from orchestration.settings import Settings
@@ -12,17 +13,23 @@ def main() -> None:
     """One run of the page."""
     st.set_page_config(page_title="Movie recommender", page_icon="🎬", layout="wide")
     parts.style()
-    texts = sidebar.choose_language()
-    settings = Settings()
-    published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
+    address = Address()
+    texts = sidebar.choose_language(address)
     try:
+        settings = Settings()
+        published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
         datasets = published or [chosen_dataset(settings.home, None)]  # which says what is missing
-        opened = store.published(str(settings.home), sidebar.choose_dataset(texts, datasets))
+        dataset = sidebar.choose_dataset(texts, address, datasets)
+        snapshot = store.published(str(settings.home), dataset).current
     except (DataError, NotFoundError) as error:
         pages.nothing(texts, str(error.args[0]))
         return
-    snapshot = opened.current
-    question = sidebar.ask(texts, snapshot)
+    question = sidebar.ask(texts, address, snapshot)
+    address.has_been_read()
+    if address.refused:
+        pages.refused(texts, address.refused)
+        return
+    sidebar.remember(address, texts, datasets, dataset, question)
     if question.who == sidebar.VISITOR:
         pages.visitor(texts, snapshot, question)
     elif question.user_id:

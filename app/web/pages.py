@@ -6,11 +6,12 @@ from typing import TypeVar
 import streamlit as st
 
 from app.web import parts
+from app.web.address import NAMES, Refused
 from app.web.answers import Answer, answer_user, answer_visitor
 from app.web.sidebar import Question
 from app.web.texts import Texts
 from ml import schema
-from ml.errors import NotFoundError
+from ml.errors import DataError, NotFoundError
 from ml.inference.published import PublishedModel, Snapshot
 from ml.inference.visitors import COMPANIONS, Visitor
 
@@ -25,6 +26,16 @@ def nothing(texts: Texts, reason: str) -> None:
     st.warning(parts.plain(texts("missing", reason=reason)))
     st.write(texts("missing_do"))
     st.code("make run", language="sh")
+
+
+def refused(texts: Texts, parts_of_address: Sequence[Refused]) -> None:
+    """What the address asks for and cannot be had, in place of an answer to another question."""
+    st.title(texts("refused_title"))
+    for part in parts_of_address:
+        expected = texts("one_of", values=", ".join(part.expected or NAMES))
+        key = "refused" if part.expected else "refused_name"
+        st.error(parts.plain(texts(key, parameter=part.parameter, expected=expected)))
+    st.write(texts("refused_do"))
 
 
 def landing(texts: Texts, snapshot: Snapshot) -> None:
@@ -45,9 +56,10 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
         }
     )
     st.subheader(texts("published_title"))
-    for model in snapshot.models.values():
+    for model in map(snapshot.model, snapshot.purposes):
         facts = {"model": texts.model(model.name), "version": model.version, "month": texts.moment(*model.lists.moment)}
-        st.markdown(f"- {texts('published_line', **facts)}")
+        purpose = texts.purpose(snapshot.purposes[model.name])
+        st.markdown(f"- {texts('published_line', **facts, purpose=purpose)}")
     st.info(texts("begin"))
 
 
@@ -55,10 +67,11 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
     """A user's profile, lists and history."""
     people = snapshot.people
     first, last = people.first_and_last
-    if not (question.user_id.isascii() and question.user_id.isdecimal()):
+    try:
+        user_id = schema.parse_id(question.user_id)
+    except DataError:
         st.error(parts.plain(texts("bad_id", given=question.user_id, first=first, last=last)))
         return
-    user_id = int(question.user_id)
     try:
         profile, history = people.profile(user_id), people.history(user_id)
     except NotFoundError:
@@ -116,6 +129,7 @@ def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
         format_func=lambda movie: titles[movie],
         placeholder=texts("visitor_pick"),
         max_selections=_MOST_LIKED,
+        select_all=False,  # else Enter would take all that match what was typed
     )
     who = Visitor(said_gender, said_age, said_occupation, tuple(map(int, liked)))
     if not who.liked and not who.demographics:
@@ -168,6 +182,7 @@ def _lists(
     for place, answer in zip(st.columns(len(answers), gap="large"), answers, strict=True):
         with place:
             st.markdown(f"#### {texts.model(answer.model.name)}")
+            st.write(texts.purpose(snapshot.purposes[answer.model.name]))
             _one_list(texts, snapshot, answer, shared, liked, because)
 
 

@@ -1,4 +1,4 @@
-"""The questions at the side; the address of the page holds them, so that it can be reloaded and shared."""
+"""The questions at the side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
+from app.web.address import Address
 from app.web.texts import LANGUAGES, Texts, texts_in
 from ml.inference.published import PublishedModel, Snapshot
 
 USER, VISITOR = "user", "visitor"
 _COMPARE = "compare"
-_PREFERRED = ("autoint", "autoint_mlp")  # the pair that the project exists to compare
 
 
 @dataclass(frozen=True)
@@ -33,53 +33,66 @@ class Question:
     among: list[int] | None
 
 
-def choose_language() -> Texts:
+def choose_language(address: Address) -> Texts:
     """The language, from the address or from the choice at the side."""
     codes = list(LANGUAGES)
-    _begin("lang", st.query_params.get("lang"), codes)
+    _begin("lang", address.take("lang", codes), codes)
     with st.sidebar:
         st.segmented_control("Language · 언어", codes, format_func=LANGUAGES.__getitem__, key="lang", required=True)
-    _remember(lang=st.session_state.lang)
     return texts_in(st.session_state.lang)
 
 
-def choose_dataset(texts: Texts, datasets: list[str]) -> str:
+def choose_dataset(texts: Texts, address: Address, datasets: list[str]) -> str:
     """The data set, where there are several."""
+    given = address.take("dataset", datasets)
     if len(datasets) == 1:
         return datasets[0]
-    _begin("dataset", st.query_params.get("dataset"), datasets)
-    chosen = st.sidebar.selectbox(texts("dataset"), datasets, key="dataset")
-    _remember(dataset=chosen)
-    return chosen
+    _begin("dataset", given, datasets)
+    return str(st.sidebar.selectbox(texts("dataset"), datasets, key="dataset"))
 
 
-def ask(texts: Texts, snapshot: Snapshot) -> Question:
+def ask(texts: Texts, address: Address, snapshot: Snapshot) -> Question:
     """What the widgets at the side say."""
     with st.sidebar:
-        _begin("who", st.query_params.get("who"), [USER, VISITOR])
+        _begin("who", address.take("who", [USER, VISITOR]), [USER, VISITOR])
         who = st.radio(texts("who"), [USER, VISITOR], format_func=texts, horizontal=True, key="who")
-        user_id = _user_id(texts, snapshot) if who == USER else ""
-        models = _models(texts, snapshot)
-        moment = _moment(texts, snapshot, models)
+        user_id = _user_id(texts, address, snapshot, shown=who == USER)
+        models = _models(texts, address, snapshot)
+        moment = _moment(texts, address, snapshot, models)
         among = _among(texts, snapshot)
         if who == USER:
             st.button(texts("recommend"), type="primary", width="stretch")
-    _remember(who=who, user=user_id, year=str(moment[0]), month=str(moment[1]))
     return Question(who, user_id, moment, models, among)
 
 
-def _user_id(texts: Texts, snapshot: Snapshot) -> str:
+def remember(address: Address, texts: Texts, datasets: Sequence[str], dataset: str, question: Question) -> None:
+    """Write the question into the address."""
+    address.remember(
+        lang=texts.language,
+        dataset=dataset if len(datasets) > 1 else "",
+        who=question.who,
+        user=question.user_id,
+        model=[model.name for model in question.models],
+        year=str(question.moment[0]),
+        month=str(question.moment[1]),
+    )
+
+
+def _user_id(texts: Texts, address: Address, snapshot: Snapshot, shown: bool) -> str:
     first, last = snapshot.people.first_and_last
-    st.session_state.setdefault("user", st.query_params.get("user", ""))
+    st.session_state.setdefault("user", address.text("user"))
+    if not shown:
+        return ""
     st.text_input(texts("user_id"), placeholder=texts("user_id_hint", first=first, last=last), key="user")
     return str(st.session_state.user).strip()
 
 
-def _models(texts: Texts, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
-    names = sorted(snapshot.models, key=lambda name: (name not in _PREFERRED, name))
+def _models(texts: Texts, address: Address, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
+    """One model, or two to be compared; the best for finding what comes next first."""
+    names = list(snapshot.purposes)
     options = [*names, *([_COMPARE] if len(names) > 1 else [])]
-    given = st.query_params.get_all("model")
-    _begin("model", _COMPARE if len(given) > 1 else given[:1], options)
+    given = address.take_all("model", names, 2)
+    _begin("model", _COMPARE if len(given) > 1 else next(iter(given), None), options)
     chosen = st.selectbox(
         texts("models"),
         options,
@@ -87,7 +100,6 @@ def _models(texts: Texts, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
         key="model",
     )
     picked = [chosen] if chosen != _COMPARE else _pair(texts, names, given if len(given) > 1 else names[:2])
-    st.query_params["model"] = picked
     return tuple(snapshot.model(name) for name in picked)
 
 
@@ -99,11 +111,11 @@ def _pair(texts: Texts, names: list[str], given: list[str]) -> list[str]:
     return [first, st.selectbox(texts("second"), others, format_func=texts.model, key="second")]
 
 
-def _moment(texts: Texts, snapshot: Snapshot, models: tuple[PublishedModel, ...]) -> tuple[int, int]:
+def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[PublishedModel, ...]) -> tuple[int, int]:
     years, months = snapshot.people.years, snapshot.people.months
     tables = models[0].lists.moment
-    _begin("year", _number("year", tables[0]), years)
-    _begin("month", _number("month", tables[1]), months)
+    _begin("year", address.take("year", years) or tables[0], years)
+    _begin("month", address.take("month", months) or tables[1], months)
     left, right = st.columns(2)
     with left:
         year = st.selectbox(texts("year"), years, key="year")
@@ -121,6 +133,7 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
             people.genres,
             format_func=lambda genre: texts.name("genre", genre),
             placeholder=texts("any_genre"),
+            select_all=False,  # else Enter would take all that match what was typed
         )
         released = st.slider(texts("released"), first, last, (first, last)) if first < last else (first, last)
         st.caption(texts("filters_note"))
@@ -130,24 +143,9 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
 
 
 def _begin(key: str, given: Any, options: Sequence[Any]) -> None:
-    """Give a widget its first value: what the address says, else the first option.
+    """Give a widget its first value: the given one, else the first option.
 
     Widgets keep their values by their keys; with values as arguments they would be new ones when the address changes.
     """
-    given = given[0] if isinstance(given, list) and given else given
     if st.session_state.get(key) not in options:
         st.session_state[key] = given if given in options else options[0]
-
-
-def _number(name: str, default: int) -> int:
-    given = st.query_params.get(name, "")
-    return int(given) if given.isdecimal() else default
-
-
-def _remember(**values: str) -> None:
-    """Into the address; what is empty is left out."""
-    for name, value in values.items():
-        if value:
-            st.query_params[name] = value
-        elif name in st.query_params:
-            del st.query_params[name]

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from ml.inference.purposes import Purpose
+
 LANGUAGES = {"en": "English", "ko": "한국어"}
 _LOCALES = Path(__file__).with_name("locales")
 
@@ -32,6 +34,10 @@ class Texts:
     def model(self, name: str) -> str:
         """A model's readable name."""
         return str(self._texts.get(name, name))
+
+    def purpose(self, purpose: Purpose) -> str:
+        """What a model is for."""
+        return str(self._texts["purpose_names"][purpose])
 
     def month_name(self, month: int) -> str:
         """Of a month 1-12."""

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ml.inference.locations import published_models
+from ml.inference.purposes import SENTENCES, Purpose
 from orchestration.settings import Settings
 from tests.browser import PHONE, chromium, fits_width, keep, open_page, server
 from tests.published_home import DATASET
@@ -102,11 +103,12 @@ def test_search_and_comparison_by_clicking(small: Visit, published_home: Path) -
         expect(page.get_by_role("heading", name="Movie recommender")).to_be_visible()
         enter_user(page, "7")
         expect(page.get_by_role("heading", name="User 7")).to_be_visible()
-        shows(page, table(published_home, "autoint", 7))
-        choose(page, "Model", "AutoInt+MLP")
         shows(page, table(published_home, "autoint_mlp", 7))
+        expect(page.get_by_text(SENTENCES[Purpose.NEXT])).to_be_visible()
+        choose(page, "Model", "AutoInt")
+        shows(page, table(published_home, "autoint", 7))
         choose(page, "Model", "Compare two")
-        both = table(published_home, "autoint", 7), table(published_home, "autoint_mlp", 7)
+        both = table(published_home, "autoint_mlp", 7), table(published_home, "autoint", 7)
         shows(page, [*both[0], *both[1]])
         shared = set(both[0]) & set(both[1])
         expect(page.get_by_text(f"{len(shared)} of 10 movies are in both lists.")).to_be_visible()
@@ -124,6 +126,29 @@ def test_no_tables_yet(browser: Browser, tmp_path: Path, published_home: Path) -
             home.symlink_to(published_home)
             page.reload()
             expect(page.get_by_role("heading", name="Movie recommender")).to_be_visible()
+
+
+def test_address_that_cannot_be_answered(small: Visit, screenshots: Path) -> None:
+    with small("?user=7&year=1987&month=13") as page:
+        expect(page.get_by_text("year=1987: expected one of 2000,")).to_be_visible()
+        expect(page.get_by_text("month=13: expected one of 1, 2,")).to_be_visible()
+        settled(page)
+        keep(page, screenshots, "refused")
+        assert "month=13" in page.url
+        choose(page, "Month", "May")
+        expect(page.get_by_role("heading", name="for May 2003")).to_be_visible()
+        assert "month=5" in page.url
+
+
+def test_visitor_picks_one_movie_with_enter(small: Visit, screenshots: Path) -> None:
+    with small("?who=visitor") as page:
+        picker = page.get_by_label("Movies that you like")
+        picker.fill("a")
+        expect(page.get_by_role("option").nth(5)).to_be_visible()
+        picker.press("Enter")
+        settled(page)
+        keep(page, screenshots, "picker")
+        expect(page.locator(".stMain .stMultiSelect .react-aria-ComboBox [data-tag]")).to_have_count(1)
 
 
 def test_bad_ids(small: Visit) -> None:

@@ -1,5 +1,4 @@
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +10,11 @@ from streamlit.testing.v1 import AppTest
 from app.web import store
 from ml.inference import reasons as reasons_module
 from ml.inference.bundle import ModelBundle
+from ml.inference.purposes import SENTENCES, Purpose
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.visitors import Visitor, VisitorRecommender
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.settings import PROJECT_ROOT
 from tests.app.conftest import MODELS
 from tests.published_home import DATASET, MOMENT, write_tables
 
@@ -23,10 +23,8 @@ Page = Callable[..., AppTest]
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch, published_home: Path) -> Iterator[None]:
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
-    monkeypatch.delenv("SERVE_DATASET", raising=False)
-    monkeypatch.setenv("PIPELINE_HOME", str(published_home))
+def _own_settings(settings: pytest.MonkeyPatch) -> Iterator[None]:
+    settings.setattr(store, "_keep_up", lambda opened: None)  # networks are loaded by the answers that need them
     yield
     st.cache_resource.clear()
 
@@ -124,11 +122,65 @@ def test_comparison_marks_what_both_lists_hold(page: Page, published_home: Path)
     assert sorted(map(int, marked)) == sorted([*shared, *shared])
 
 
-def test_choosing_to_compare_at_the_side(page: Page) -> None:
+def test_page_opens_on_the_best_model_and_says_what_each_is_for(page: Page, published_home: Path) -> None:
     app = page(user=str(USER))
-    assert len(movies_of(app)) == 1
+    assert movies_of(app) == [table_of(published_home, "autoint_mlp", USER)["movie_id"].tolist()]
+    assert app.query_params["model"] == "autoint_mlp"
+    assert SENTENCES[Purpose.NEXT] in said(app)
+    assert SENTENCES[Purpose.LIKES] not in said(app)
+    assert SENTENCES[Purpose.LIKES] in said(page(user=str(USER), model="autoint"))
+    assert all(SENTENCES[purpose] in said(page()) for purpose in (Purpose.NEXT, Purpose.LIKES))
+
+
+def test_choosing_to_compare_at_the_side(page: Page, published_home: Path) -> None:
+    app = page(user=str(USER))
     app.sidebar.selectbox[0].set_value("compare").run()
-    assert len(movies_of(app)) == 2
+    expected = [table_of(published_home, model, USER)["movie_id"].tolist() for model in ("autoint_mlp", "autoint")]
+    assert movies_of(app) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "refused"),
+    [
+        ({"year": "1987", "month": "13"}, ["year=1987: expected one of 2000, ", "month=13: expected one of 1, 2, "]),
+        ({"month": "٣"}, ["month=٣: expected one of 1, "]),
+        ({"year": ["2001", "2002"]}, ["year=2001&year=2002: expected one of 2000, "]),
+        ({"model": "oracle"}, ["model=oracle: expected one of autoint_mlp, autoint."]),
+        ({"model": ["autoint", "oracle"]}, ["model=autoint&model=oracle: expected one of autoint_mlp, autoint."]),
+        ({"model": ["autoint", "autoint"]}, ["model=autoint&model=autoint: expected one of"]),
+        ({"model": "compare"}, ["model=compare: expected one of"]),
+        ({"dataset": "films"}, [f"dataset=films: expected one of {DATASET}."]),
+        ({"who": "<b>me</b>"}, ["who=<b>me</b>: expected one of user, visitor."]),
+        ({"lang": "xx"}, ["lang=xx: expected one of en, ko."]),
+        ({"yaer": "2001"}, ["yaer=2001: there is no such parameter; expected one of lang, dataset, who, user, "]),
+    ],
+    ids=str,
+)
+def test_address_with_what_cannot_be_is_refused_and_answers_nothing_else(
+    query: dict[str, str | list[str]], refused: list[str], page: Page
+) -> None:
+    app = page(**{"user": str(USER), **query})
+    found = [error.value.replace("\\", "") for error in app.error]
+    assert len(found) == len(refused)
+    assert all(message in text for message, text in zip(refused, found, strict=True))
+    assert movies_of(app) == []
+    assert {name: app.query_params[name] for name in query} == query  # it can be read, and mended, where it is
+    app.sidebar.selectbox[1].set_value(2001).run()  # choosing at the side is an answer
+    assert not app.error
+    assert len(movies_of(app)) == 1
+    assert app.query_params["year"] == "2001"
+    assert set(app.query_params) == {"lang", "who", "user", "model", "year", "month"}
+
+
+def test_refusal_is_in_the_language_of_the_address(page: Page) -> None:
+    assert "이 주소로는 답할 수 없습니다" in said(page(lang="ko", month="13"))
+
+
+def test_pickers_take_one_at_a_time(page: Page) -> None:
+    app = page(who="visitor")
+    pickers = [*app.sidebar.multiselect, *app.main.multiselect]
+    assert len(pickers) == 2
+    assert not any(picker.proto.select_all for picker in pickers)
 
 
 def test_another_month_is_scored_live(
@@ -152,7 +204,7 @@ def test_filter_ranks_all_movies_that_match(
     assert movies_of(app) == [recommender.recommend(USER, *MOMENT, among=dramas)["movie_id"].tolist()]
 
 
-@pytest.mark.parametrize("given", ["x7", "7.5", "-1", "**7**"])
+@pytest.mark.parametrize("given", ["x7", "7.5", "-1", "**7**", "1_0", "9" * 5000])
 def test_bad_id_is_refused_with_the_good_ones(given: str, page: Page) -> None:
     app = page(user=given)
     assert "is no user id" in app.error[0].value
@@ -218,8 +270,7 @@ def test_model_that_ranks_alike_for_everybody_is_said_to(
     assert '"rec-why"' not in html_of(app)
 
 
-def test_list_does_not_wait_for_reasons(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_keep_up", lambda opened: time.sleep(0))
+def test_list_does_not_wait_for_reasons(page: Page) -> None:
     app = page(user=str(USER), model="autoint")
     assert len(movies_of(app)[0]) == 10
     assert "Reasons are being worked out" in said(app)

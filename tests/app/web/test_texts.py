@@ -4,6 +4,7 @@ import pytest
 
 from app.web.texts import LANGUAGES, Texts, texts_in
 from ml import schema
+from ml.inference.purposes import SENTENCES, Purpose
 
 ENGLISH = Texts("en")
 
@@ -38,6 +39,10 @@ def test_every_value_has_a_name(language: str) -> None:
 
 def test_english_names_are_the_data_sets() -> None:
     assert [ENGLISH.name("occupation", code) for code in range(21)] == list(schema.OCCUPATIONS)
+
+
+def test_english_purposes_are_the_librarys() -> None:
+    assert {purpose: ENGLISH.purpose(purpose) for purpose in Purpose} == SENTENCES
 
 
 def test_unknown_language_is_english() -> None:
