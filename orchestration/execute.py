@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from orchestration.assets.common import MODELS, PAPER_MODELS
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
@@ -67,7 +68,7 @@ def _execute(
     run = instance.create_run_for_job(
         reconstructable.get_definition(),
         run_config=run_config,
-        tags=tags,
+        tags={**tags, REPOSITORY_LABEL_TAG: location.get_label()},
         asset_selection=frozenset(selection) if selection else None,
         remote_job_origin=RemoteJobOrigin(location, job),
         job_code_origin=reconstructable.get_python_origin(),

@@ -4,6 +4,7 @@ The tables are shown as an asset, but made by a job of their own for the months 
 all assets neither makes them nor asks for months.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,6 @@ from ml.evaluation.stability import slots_changed
 from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
 from orchestration.checks import refuse, together
 from orchestration.freshness import SETTINGS
-from orchestration.metadata import figures
 from orchestration.registered_version import RegisteredVersion
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
 from orchestration.resources.tracking import Tracking
@@ -147,7 +147,8 @@ def _tables(
     before: Lists | None = None
     for month, (lists, _) in zip(months, ranked, strict=True):
         file = f"{_FOLDER}/top10_{lists.version.model}_{month}.parquet"
-        changes = figures({"slots_changed": slots_changed(before.table, lists.table)} if before else {})
+        changed = slots_changed(before.table, lists.table) if before else math.nan
+        changes = {} if math.isnan(changed) else {"slots_changed": changed}
         shown = lists.described(storage.tables / file, seconds_of_run=lists.seconds, **changes)
         tables.append(_Table(file, as_parquet(lists.table), shown))
         before = lists

@@ -65,7 +65,7 @@ class Nights:
             return run_job(self.instance, config, "autoint", raise_on_error=raise_on_error)
 
     def publish(self, number: str) -> None:
-        self.tracking.client.set_registered_model_alias(NAME, "champion", number)
+        self.tracking.publication("autoint").publish(self.tracking.versions("autoint")[number], b"table", b"bundle")
 
     def tags(self, number: str) -> dict[str, str]:
         tags = self.tracking.client.get_model_version(NAME, number).tags
