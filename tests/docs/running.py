@@ -36,7 +36,7 @@ _RULES = (
     Rule(r"make (try|(ui|app) TRY=1)", How.MINUTES),
     Rule(r"make run-temporal", How.HERE),
     Rule(r"make (paper|tune RECIPE=\S+( TRIALS=\d+)?)", How.MINUTES),
-    Rule(r"make rollback", How.MINUTES),
+    Rule(r"make (rollback|months)", How.MINUTES),
     Rule(r"make (bench(-[a-z0-9-]+)?|help)", How.MINUTES),
     Rule(r"make withdraw( DELIVERY=\d+)?", How.NOT_HERE),
     Rule(r"make months FIRST=\S+ LAST=\S+", How.HERE),
