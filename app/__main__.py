@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
 from ml.schema import parse_id
+from orchestration.terminal import has_all_characters, tolerate_any_terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit status."""
+    tolerate_any_terminal()
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would drown the answer
     try:
@@ -40,7 +42,7 @@ def _recommend(options: argparse.Namespace) -> None:
     )
     columns = top[["rank", "movie_id", "title", "genres", "score"]]
     text = (
-        columns.to_json(orient="records", force_ascii=False, indent=2)
+        columns.to_json(orient="records", force_ascii=not has_all_characters(), indent=2)
         if options.json
         else columns.to_markdown(index=False, tablefmt="simple", floatfmt=".4f")
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ml.errors import DataError, NotFoundError
+from orchestration.terminal import tolerate_any_terminal
 
 COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "execute")
 
@@ -24,13 +25,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: {_text(error)}\n")
         return 1
     return status
-
-
-def tolerate_any_terminal() -> None:
-    """Write characters that the terminal's encoding lacks as escapes; titles have them in any case."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not where a test has replaced it
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _text(error: Exception) -> str:

@@ -11,10 +11,12 @@ from app.service.limits import CONNECTIONS, BoundedProtocol
 from ml.errors import DataError
 from orchestration.ports import listen
 from orchestration.settings import Settings
+from orchestration.terminal import tolerate_any_terminal
 
 
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM; gives the exit status."""
+    tolerate_any_terminal()
     try:
         settings = Settings()
         config = load_serving_config()

@@ -7,12 +7,14 @@ import sys
 from ml.errors import DataError
 from orchestration.ports import require_free
 from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.terminal import tolerate_any_terminal
 
 _HOST = "127.0.0.1"
 
 
 def main() -> int:
     """Serve until Ctrl-C; gives the exit status."""
+    tolerate_any_terminal()
     try:
         port = Settings().app_port
         require_free(_HOST, port, "APP_PORT")
