@@ -11,6 +11,7 @@ ifdef TRY
 export PIPELINE_HOME := var/try
 export MOVIELENS_DIR := synthetic-small
 export RECIPES_YAML := docs/try/recipes.yaml
+export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
