@@ -35,7 +35,7 @@ class NightlyDeadline(BaseModel):
 
 
 class TablesWindow(BaseModel):
-    """How long tables may go without being made anew."""
+    """How long tables may go without being rebuilt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -163,7 +163,7 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        """Whoever looks first finds the description."""
+        """Lead to the description."""
         return RedirectResponse(request.scope.get("root_path", "") + _DOCS)
 
     @app.get("/healthz", summary="Whether the process lives")

@@ -127,7 +127,7 @@ class State:
     def score_live(self, work: Callable[[], Any]) -> Any:
         """A future of work that needs a network. Raises UnavailableError where too much waits already."""
         if self._waiting >= self.config.max_queue:
-            raise UnavailableError(f"{self._waiting} requests wait to be scored live; come again", 1)
+            raise UnavailableError(f"{self._waiting} requests wait to be scored live; retry later", 1)
         self._count(1)
         future = self._live.submit(work)
         future.add_done_callback(lambda _: self._count(-1))

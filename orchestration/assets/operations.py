@@ -17,7 +17,7 @@ from orchestration.settings import Settings
 class RunPlanConfig(LaunchConfig):
     """What the run makes, as it was planned before the launch."""
 
-    reasons: dict[str, str] = Field(default={}, description="Assets that the run makes anew, and why.")
+    reasons: dict[str, str] = Field(default={}, description="Assets that the run rebuilds, and why.")
     fresh: list[str] = Field(default=[], description="Assets that stay as they are.")
     checks: dict[str, list[str]] = Field(default={}, description="Names of the checks of assets that stay, by asset.")
 
