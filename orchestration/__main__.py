@@ -15,7 +15,7 @@ COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "exe
 def main(arguments: Sequence[str]) -> int:
     """Run a command; gives the exit status. What a user can act on is told in one line, without a traceback."""
     tolerate_any_terminal()
-    command, *rest = [*arguments, ""][: max(len(arguments), 1)]
+    command, *rest = arguments or [""]
     try:
         if command not in COMMANDS:
             raise DataError(f"command {command!r}; expected one of {', '.join(COMMANDS)}")

@@ -1,6 +1,20 @@
 """Why a step failed, in words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import dagster as dg
+
+from ml.errors import DataError
+
+
+@contextmanager
+def without_retry() -> Iterator[None]:
+    """Raise a DataError as a dagster.Failure that is not retried: the same input fails again."""
+    try:
+        yield
+    except DataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def reason_of(event: dg.DagsterEvent) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from ml.errors import DataError
+from orchestration.failures import without_retry
 from orchestration.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.publication import Publication, found_in_registry
 from orchestration.registered_version import (
@@ -76,10 +76,8 @@ class Tracking(dg.ConfigurableResource):
         Raises:
             dagster.Failure: the file cannot be used; trying again would not help.
         """
-        try:
+        with without_retry():
             return configuration(self.dataset)
-        except DataError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
 
     @property
     def dataset(self) -> str:
@@ -93,10 +91,8 @@ class Tracking(dg.ConfigurableResource):
         Raises:
             dagster.Failure: the database cannot be used; trying again would not help.
         """
-        try:
+        with without_retry():
             return client_of(self.config)
-        except DataError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
 
     def publication(self, model: str) -> Publication:
         """The published versions of a model."""
