@@ -1,6 +1,7 @@
 """Everything that Dagster loads; this file only composes."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -71,6 +72,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
     )
 
 
+@cache  # a launch asks for the graph and for the job, more than once
 def definitions_of(job: str) -> dg.Definitions:
     """The definitions that a job belongs to."""
     return build_definitions(with_paper=job == PAPER_PROTOCOL)

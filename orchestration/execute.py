@@ -14,7 +14,7 @@ from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from orchestration.assets.common import MODELS, PAPER_MODELS
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
-from orchestration.definitions import build_definitions, definitions_of
+from orchestration.definitions import definitions_of
 from orchestration.freshness import Planner
 from orchestration.instance import use_instance
 from orchestration.jobs import JOB_OF_SPLIT, SELECTIONS
@@ -44,7 +44,7 @@ def main(*arguments: str) -> int:
         ops = {RANK_MONTHS: {"config": dict(zip(("first", "last"), given.months, strict=True))}}
     with dg.DagsterInstance.get() as instance:
         if job in SELECTIONS:
-            graph = build_definitions().resolve_asset_graph()
+            graph = definitions_of(job).resolve_asset_graph()
             plan = Planner(instance, graph, raw_data).plan(SELECTIONS[job], forced=ops)
             selection, ops = plan.selection, ops | plan.ops
         run_config = {"ops": ops, "resources": {"raw_data": {"config": raw_data.model_dump()}}}
