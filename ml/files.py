@@ -37,6 +37,12 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
+def file_stamp(path: UPath) -> tuple[float, int]:
+    """Time and size of a file: they change whenever it is replaced. Raises FileNotFoundError."""
+    stat = path.stat()
+    return stat.st_mtime, stat.st_size
+
+
 def read_parquet(path: UPath, columns: Sequence[str]) -> pd.DataFrame:
     """These columns of a file. Raises DataError where it is no Parquet table with them."""
     try:

@@ -106,9 +106,9 @@ def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> p
         table = pd.read_parquet(io.BytesIO(data))
         if table[key].tolist() != list(feature_map[key].values):
             raise DataError(f"{where}: {key} differs from the feature map's; expected its values in code order")
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{where}: not a table ({error}); materialize the model again") from error
     return table
 

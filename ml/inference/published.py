@@ -12,7 +12,7 @@ import pandas as pd
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
-from ml.files import read_parquet
+from ml.files import file_stamp, read_parquet
 from ml.inference.lists import PublishedLists
 from ml.inference.locations import (
     archived_bundle_path,
@@ -236,10 +236,9 @@ class Published:
 
 def _stamp(*paths: UPath) -> _Stamp:
     try:
-        stats = [path.stat() for path in paths]
+        return tuple(file_stamp(path) for path in paths)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: there is no such file; run the pipeline (make run)") from error
-    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
 def _people(tables: UPath) -> People:

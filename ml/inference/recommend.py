@@ -12,7 +12,7 @@ from scipy import sparse
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.files import read_parquet
+from ml.files import file_stamp, read_parquet
 from ml.inference.bundle import ModelBundle
 from ml.inference.locations import bundle_path, chosen_dataset, published_models, tables_directory
 from ml.inference.purposes import default_model
@@ -196,13 +196,7 @@ def load_recommender(home: str, model: str, dataset: str | None = None) -> Recom
     if model not in models:
         raise NotFoundError(f"no model {model!r} of data set {dataset!r} is published; there are {', '.join(models)}")
     files = bundle_path(place, dataset, model), tables_directory(place, dataset) / "ratings.parquet"
-    return _loaded(*files, *(_stamp(file) for file in files))
-
-
-def _stamp(file: UPath) -> tuple[float, int]:
-    """Changes whenever the file is replaced."""
-    stat = file.stat()
-    return stat.st_mtime, stat.st_size
+    return _loaded(*files, *(file_stamp(file) for file in files))
 
 
 @lru_cache(maxsize=8)

@@ -86,9 +86,9 @@ def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, b
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _require_members(archive.infolist(), names, where)
             return {name: archive.read(name) for name in names}
+    except DataError:
+        raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{where}: not a model bundle ({error}); materialize the model again") from error
 
 
@@ -244,9 +244,9 @@ def _require_plain_weights(data: bytes, where: str) -> None:
                 plain = dataset.dtype.kind in "fiub" and dataset.chunks is None and not dataset.is_virtual
                 if not plain or dataset.external or dataset.id.get_storage_size() != dataset.nbytes:
                     raise DataError(f"{where}: {path} is no plain array of numbers that is stored in the file")
+    except DataError:
+        raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{where}: not a file of weights ({error})") from error
 
 
