@@ -50,8 +50,8 @@ months: $(READY) ## top-10 tables for a range of months, by the champions: FIRST
 rollback: $(READY) ## go back to an earlier champion and its tables: MODEL=<name> VERSION=<number> [DATASET=<name>]
 	@$(BIN)/python -m orchestration rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
 
-withdraw: $(READY) ## undo a delivery: DELIVERY=<number> [DATASET=<name>]; without a number, list them
-	@$(BIN)/python -m orchestration withdraw '$(DELIVERY)' '$(DATASET)'
+withdraw: $(READY) ## undo a batch: BATCH=<number> [DATASET=<name>]; without a number, list them
+	@$(BIN)/python -m orchestration withdraw '$(BATCH)' '$(DATASET)'
 
 run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
 	@$(BIN)/python -m orchestration run temporal

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
 from ml.schema import parse_id
-from orchestration.terminal import has_all_characters, tolerate_any_terminal
+from orchestration.runtime.terminal import has_all_characters, tolerate_any_terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _recommend(options: argparse.Namespace) -> None:
     """The list on standard output; which model made it, and what that is for, on standard error."""
-    from upath import UPath  # noqa: PLC0415 - --help must not wait for Keras
+    from upath import UPath
 
-    from ml.inference.locations import chosen_dataset  # noqa: PLC0415
-    from ml.inference.purposes import SENTENCES, published_purposes  # noqa: PLC0415
-    from ml.inference.recommend import get_recommendations  # noqa: PLC0415
-    from orchestration.settings import Settings  # noqa: PLC0415
+    from ml.published.locations import chosen_dataset
+    from ml.published.purposes import SENTENCES, published_purposes
+    from ml.published.recommendations import get_recommendations
+    from orchestration.config.settings import Settings
 
     settings = Settings()
     home = UPath(options.home) if options.home else settings.home

@@ -2,17 +2,17 @@
 
 import streamlit as st
 
-from app.web import pages, parts, sidebar, store
+from app.web import pages, sidebar, store, widgets
 from app.web.address import Address
 from ml.errors import DataError, NotFoundError
-from ml.inference.locations import chosen_dataset, published_datasets
-from orchestration.settings import Settings
+from ml.published.locations import chosen_dataset, published_datasets
+from orchestration.config.settings import Settings
 
 
 def main() -> None:
     """One run of the page."""
     st.set_page_config(page_title="Movie recommender", page_icon="🎬", layout="wide")
-    parts.style()
+    widgets.style()
     address = Address()
     texts = sidebar.choose_language(address)
     try:

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
-from ml.inference.locations import published_datasets, tables_directory
-from orchestration.settings import Settings
+from ml.published.locations import published_datasets, tables_directory
+from orchestration.config.settings import Settings
 
 
 @dataclass(frozen=True)

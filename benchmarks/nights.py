@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks.common import say, write_json
 from ml.data.synthetic import FULL, write_synthetic
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, Settings
 
 _FACTORS = (1, 2, 4)
 _USERS, _RATINGS, _ZIPS = 755, 125_000, 600  # of the smallest

@@ -25,7 +25,7 @@ import httpx
 import numpy as np
 
 from benchmarks.common import published_dataset, say, write_json
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 
 _CONNECTIONS, _LOOKUP_SECONDS, _WARM_UP_SECONDS = 32, 20, 3
 _LIVE_RATE, _LIVE_SECONDS = 20, 20

@@ -20,19 +20,19 @@ from scipy.special import expit
 
 from benchmarks.common import published_dataset, read_document, read_table, say, write_json
 from ml.features.tables import latest_month
-from ml.inference.bundle import ModelBundle
-from ml.inference.forward import AutoIntForward, KerasForward
+from ml.inference.engine.forward import AutoIntForward, KerasForward
+from ml.inference.engine.shortlist import SearchReport, search
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
-from ml.inference.shortlist import SearchReport, search
 from ml.models.autoint import Inputs, build_model
+from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
-from orchestration.assets.common import MODELS
-from orchestration.registered_version import RegisteredVersion
-from orchestration.resources.source import RawData
-from orchestration.resources.tracking import Tracking
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.resources.raw_data import RawData
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
 
 _ROWS = 200_000
 _REPEATS = 5

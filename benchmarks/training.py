@@ -122,7 +122,7 @@ def bench(
 def device() -> str:
     """Where Keras computes."""
     if keras.config.backend() == "torch":
-        import torch  # noqa: PLC0415 - only there with this backend
+        import torch
 
         return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
     return next(iter(keras.distribution.list_devices("gpu")), "cpu")

@@ -16,10 +16,10 @@ import pandas as pd
 from benchmarks.common import published_dataset, say, write_json
 from ml import schema
 from ml.evaluation.catalogue import catalogue_metrics_by_user
-from ml.inference.published import Published, PublishedModel
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import ScoredCatalogue
 from ml.inference.visitors import Visitor, VisitorRecommender
+from ml.published.snapshot import Published, PublishedModel
 
 _SEED = 42
 _PLAYERS, _TOLD, _LEAST_LIKES = 500, 5, 15

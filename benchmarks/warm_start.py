@@ -18,13 +18,13 @@ from ml import schema
 from ml.evaluation.classification import auc
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.features.feature_map import FeatureMap
-from ml.inference.bundle import ModelBundle
+from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import REFERENCE, Recipe, load_recipes
 from ml.training.warm_start import choose_rows, continue_from, warm_recipe
-from orchestration.settings import Settings
+from orchestration.config.settings import Settings
 
 _NIGHTS = 3
 _SHARE = 0.01  # of the training rows, that a night brings
@@ -45,8 +45,8 @@ class Bench:
         rank = np.empty(len(train), np.int64)
         rank[np.argsort(train["timestamp"].to_numpy(), kind="stable")] = np.arange(len(train))
         first = len(train) - _NIGHTS * int(len(train) * _SHARE)
-        delivery = np.maximum(0, (rank - first) // int(len(train) * _SHARE) + 1)
-        self._train = train.assign(**{schema.DELIVERY: delivery.astype(np.int32)})
+        batch = np.maximum(0, (rank - first) // int(len(train) * _SHARE) + 1)
+        self._train = train.assign(**{schema.BATCH: batch.astype(np.int32)})
 
     def of(self, recipe: Recipe) -> dict[str, float]:
         """Figures of one recipe."""
@@ -65,7 +65,7 @@ class Bench:
         return {"cost_ratio": warm.cpu / cold.cpu, **figures}
 
     def _until(self, night: int) -> pd.DataFrame:
-        return self._train[self._train[schema.DELIVERY] <= night].reset_index(drop=True)
+        return self._train[self._train[schema.BATCH] <= night].reset_index(drop=True)
 
     def _scratch(self, recipe: Recipe, rows: pd.DataFrame) -> tuple[ModelBundle, Timing]:
         wall, cpu = time.perf_counter(), time.process_time()

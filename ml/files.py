@@ -1,5 +1,6 @@
 """Write files so that a reader sees the old one or the new one, also after a power failure; read tables."""
 
+import hashlib
 import io
 import os
 import uuid
@@ -10,6 +11,11 @@ import pandas as pd
 from upath import UPath
 
 from ml.errors import DataError
+
+
+def digest(data: bytes) -> str:
+    """What tells one content from another, 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -41,8 +41,8 @@ FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 MULTIVALUED: tuple[str, ...] = ("genres",)  # columns of the movies table with values joined by |
 NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions that a network can take as numbers
 LABEL = "label"
-DELIVERY = "delivery"  # of an interaction: number of the delivery that its rating came with; 0 for the base files
-ORIGIN: tuple[str, ...] = (DELIVERY, "first_delivery")  # the latter of its user's first rating of the movie
+BATCH = "ingestion_batch"  # of an interaction: number of the batch that its rating came with; 0 for the base files
+ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter of its user's first rating of the movie
 LARGEST_ID = 2**31 - 1  # of a user or a movie: a whole number from 0 to this, since tables keep ids as int32
 LIKED_RATING = 4  # a rating of at least this is a positive label
 

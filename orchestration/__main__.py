@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ml.errors import DataError, NotFoundError
-from orchestration.terminal import tolerate_any_terminal
+from orchestration.runtime.terminal import tolerate_any_terminal
 
 COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "execute")
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         if command not in COMMANDS:
             raise DataError(f"command {command!r}; expected one of {', '.join(COMMANDS)}")
         # Imported here, since importing it reads settings that may be wrong.
-        status: int = importlib.import_module(f"orchestration.{command}").main(*rest)
+        status: int = importlib.import_module(f"orchestration.cli.{command}").main(*rest)
     except (DataError, NotFoundError, dg.Failure) as error:
         sys.stderr.write(f"error: {_text(error)}\n")
         return 1

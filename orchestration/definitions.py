@@ -8,9 +8,9 @@ import dagster as dg
 
 from orchestration.assets import (
     catalogue,
-    deliveries,
     evaluation,
     features,
+    ingestion,
     models,
     monitoring,
     monthly,
@@ -21,17 +21,17 @@ from orchestration.assets import (
     tables,
 )
 from orchestration.assets.monthly import monthly_recommendations
-from orchestration.executor import one_run_at_a_time
-from orchestration.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
-from orchestration.resources.source import PAPER, RawData
+from orchestration.automation.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
+from orchestration.automation.schedules import arrivals, nightly
+from orchestration.automation.sensors import sensors
+from orchestration.resources.raw_data import PAPER, RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
-from orchestration.resources.tracking import Tracking
-from orchestration.schedules import arrivals, nightly
-from orchestration.sensors import sensors
+from orchestration.runtime.executor import one_run_at_a_time
+from orchestration.tracking.resource import Tracking
 
 _MODULES = (
     raw,
-    deliveries,
+    ingestion,
     tables,
     report,
     features,

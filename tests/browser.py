@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.waiting import until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -9,7 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ml.inference.bundle import ModelBundle
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
+from ml.models.bundle import ModelBundle
 
 DATASET = "small"
 MOMENT = (2003, 2)
@@ -23,7 +23,7 @@ def publish(
     moment: tuple[int, int] = MOMENT,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """As ``orchestration.publication`` leaves it: the archive first, the table last."""
+    """As ``orchestration.tracking.publication`` leaves it: the archive first, the table last."""
     archive = home / "archive" / DATASET / model / version
     for folder in (archive, home / "models" / DATASET, home / "tables" / DATASET):
         folder.mkdir(parents=True, exist_ok=True)

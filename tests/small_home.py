@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.orchestration.conftest import ARCHITECTURE, TRAINING
 from tests.waiting import free_port
 

@@ -9,9 +9,9 @@ from app.service.api import create_app
 from app.service.config import load_serving_config
 from app.service.limits import CONNECTIONS, BoundedProtocol
 from ml.errors import DataError
-from orchestration.ports import listen
-from orchestration.settings import Settings
-from orchestration.terminal import tolerate_any_terminal
+from orchestration.config.settings import Settings
+from orchestration.runtime.ports import listen
+from orchestration.runtime.terminal import tolerate_any_terminal
 
 
 def main() -> int:

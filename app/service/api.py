@@ -34,7 +34,7 @@ from app.service.schemas import (
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
-from ml.inference.purposes import SENTENCES, Purpose
+from ml.published.purposes import SENTENCES, Purpose
 
 _JSON = "application/json"
 _DOCS = "/docs"

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ml.settings_file import read_settings
-from orchestration.settings import Settings
+from orchestration.config.settings import Settings
 
 
 class Arm(BaseModel):

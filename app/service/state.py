@@ -14,7 +14,7 @@ from app.service.config import ServingConfig
 from app.service.metrics import Metrics
 from app.service.problems import UnavailableError
 from ml.errors import DataError, NotFoundError
-from ml.inference.published import Published, PublishedModel, Snapshot
+from ml.published.snapshot import Published, PublishedModel, Snapshot
 
 _RETRY_SECONDS = 5
 

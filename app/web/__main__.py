@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 from ml.errors import DataError
-from orchestration.ports import require_free
-from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.terminal import tolerate_any_terminal
+from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.runtime.ports import require_free
+from orchestration.runtime.terminal import tolerate_any_terminal
 
 _HOST = "127.0.0.1"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ml.inference.people import People
-from ml.inference.published import PublishedModel
 from ml.inference.visitors import Visitor
+from ml.published.people import People
+from ml.published.snapshot import PublishedModel
 
 
 @dataclass(frozen=True)

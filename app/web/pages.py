@@ -5,15 +5,15 @@ from typing import TypeVar
 
 import streamlit as st
 
-from app.web import parts
+from app.web import widgets
 from app.web.address import NAMES, Refused
 from app.web.answers import Answer, answer_user, answer_visitor
 from app.web.sidebar import Question
 from app.web.texts import Texts
 from ml import schema
 from ml.errors import DataError, NotFoundError
-from ml.inference.published import PublishedModel, Snapshot
 from ml.inference.visitors import COMPANIONS, Visitor
+from ml.published.snapshot import PublishedModel, Snapshot
 
 Value = TypeVar("Value", int, str)
 _MOST_LIKED = 20
@@ -23,7 +23,7 @@ _LOOK_AGAIN_SECONDS = 2.0
 def nothing(texts: Texts, reason: str) -> None:
     """What is missing and what to run."""
     st.title(texts("missing_title"))
-    st.warning(parts.plain(texts("missing", reason=reason)))
+    st.warning(widgets.plain(texts("missing", reason=reason)))
     st.write(texts("missing_do"))
     st.code("make run", language="sh")
 
@@ -34,7 +34,7 @@ def refused(texts: Texts, parts_of_address: Sequence[Refused]) -> None:
     for part in parts_of_address:
         expected = texts("one_of", values=", ".join(part.expected or NAMES))
         key = "refused" if part.expected else "refused_name"
-        st.error(parts.plain(texts(key, parameter=part.parameter, expected=expected)))
+        st.error(widgets.plain(texts(key, parameter=part.parameter, expected=expected)))
     st.write(texts("refused_do"))
 
 
@@ -45,7 +45,7 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
     people = snapshot.people
     begun, ended = people.span
     st.subheader(texts("counts_title"))
-    parts.facts(
+    widgets.facts(
         {
             texts("users"): f"{len(people.users):,}",
             texts("movies"): f"{len(people.movies):,}",
@@ -70,7 +70,7 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
     try:
         user_id = schema.parse_id(question.user_id)
     except DataError:
-        st.error(parts.plain(texts("bad_id", given=question.user_id, first=first, last=last)))
+        st.error(widgets.plain(texts("bad_id", given=question.user_id, first=first, last=last)))
         return
     try:
         profile, history = people.profile(user_id), people.history(user_id)
@@ -79,7 +79,7 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
         return
     liked = history[history["liked"]]
     st.title(texts("profile", user_id=user_id))
-    parts.facts(
+    widgets.facts(
         {
             texts("gender"): texts.name("gender", profile.gender),
             texts("age"): texts.name("age", profile.age),
@@ -107,7 +107,7 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
     if shown.empty:
         st.write(texts("no_likes"))
     else:
-        parts.history(texts, shown)
+        widgets.history(texts, shown)
 
 
 def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
@@ -173,7 +173,7 @@ def _lists(
         with st.spinner(texts("loading"), show_time=False):
             answers = [ask(model) for model in models]
     except NotFoundError as error:
-        st.warning(parts.plain(f"{no_list} ({error.args[0]})"))
+        st.warning(widgets.plain(f"{no_list} ({error.args[0]})"))
         return
     shared = set.intersection(*(set(answer.movies) for answer in answers)) if len(answers) > 1 else set()
     if len(answers) > 1:
@@ -202,7 +202,7 @@ def _one_list(
         if ready and wait:
             st.rerun()  # without the timer
         reasons = answer.reasons(liked) if ready and liked else {}
-        parts.movie_list(texts, answer, shared, parts.reason_texts(texts, because, snapshot.people, reasons))
+        widgets.movie_list(texts, answer, shared, widgets.reason_texts(texts, because, snapshot.people, reasons))
         if liked and not ready:
             st.caption(texts("reasons_later"))
         elif liked and not answer.model.live.reasons.can_explain:

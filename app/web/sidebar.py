@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.web.address import Address
 from app.web.texts import LANGUAGES, Texts, texts_in
-from ml.inference.published import PublishedModel, Snapshot
+from ml.published.snapshot import PublishedModel, Snapshot
 
 USER, VISITOR = "user", "visitor"
 _COMPARE = "compare"

@@ -8,7 +8,7 @@ import streamlit as st
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
-from ml.inference.published import Published
+from ml.published.snapshot import Published
 
 REFRESH_SECONDS = 30
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ml.inference.purposes import Purpose
+from ml.published.purposes import Purpose
 
 LANGUAGES = {"en": "English", "ko": "한국어"}
 _LOCALES = Path(__file__).with_name("locales")

@@ -10,7 +10,7 @@ import pandas as pd
 from ml import schema
 from ml.errors import DataError
 
-BASE = 0  # the intake, and the delivery, that the base files count as
+BASE = 0  # the ingestion, and the batch, that the base files count as
 BINS = 10
 FLOOR = 1e-3  # what an emptier bin's share counts as
 CHANCE = 1e-3  # how often an index is above ``index_by_chance`` where nothing has changed
@@ -92,7 +92,7 @@ def index_by_chance(bins: int, expected: int, actual: int) -> float:
         expected: number of independent rows of one sample.
         actual: number of independent rows of the other.
     """
-    from scipy.special import chdtri  # noqa: PLC0415 - slow to import, and Dagster loads this module
+    from scipy.special import chdtri
 
     return float((1 / expected + 1 / actual) * chdtri(bins - 1, CHANCE)) if bins > 1 else 0.0
 
@@ -101,12 +101,12 @@ def index_by_chance(bins: int, expected: int, actual: int) -> float:
 class Comparison:
     """Tonight's new ratings beside those of the night before.
 
-    A rating that somebody has given anew counts for the intake that the present one came with.
+    A rating that somebody has given anew counts for the ingestion that the present one came with.
 
     Attributes:
-        tonight: the last intake; ``BASE`` where there are the base files alone.
-        before: the latest intake before it that has ratings, or ``BASE``.
-        totals: one row an intake, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct),
+        tonight: the last ingestion; ``BASE`` where there are the base files alone.
+        before: the latest ingestion before it that has ratings, or ``BASE``.
+        totals: one row an ingestion, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct),
             positive_share (float64, of the ratings; NaN without any).
         fields: one row a field, in the order of ``schema.FIELDS``: field (str), stability_index and by_chance (float64,
             of both nights, see ``stability_index`` and ``index_by_chance``, the latter by users), unknown_share
@@ -119,17 +119,17 @@ class Comparison:
     totals: pd.DataFrame
     fields: pd.DataFrame
 
-    def total(self, measure: str, intake: int) -> float:
-        """One of ``TOTALS`` of an intake."""
-        return float(self.totals[measure][intake])
+    def total(self, measure: str, ingestion: int) -> float:
+        """One of ``TOTALS`` of an ingestion."""
+        return float(self.totals[measure][ingestion])
 
     @property
     def table(self) -> pd.DataFrame:
-        """All figures in long form: intake (int64), measure (str), field (str, ``all`` for totals), value (float64)."""
-        totals = self.totals.reset_index().melt("intake", var_name="measure").assign(field=_ALL)
-        fields = self.fields.melt("field", var_name="measure").assign(intake=self.tonight)
+        """All figures: ingestion (int64), measure (str), field (str, ``all`` for totals), value (float64)."""
+        totals = self.totals.reset_index().melt("ingestion", var_name="measure").assign(field=_ALL)
+        fields = self.fields.melt("field", var_name="measure").assign(ingestion=self.tonight)
         parts = [totals, fields] if len(fields) else [totals]
-        columns = {"intake": "int64", "measure": "str", "field": "str", "value": "float64"}
+        columns = {"ingestion": "int64", "measure": "str", "field": "str", "value": "float64"}
         return pd.concat([part[list(columns)] for part in parts], ignore_index=True).astype(columns)
 
     @property
@@ -138,59 +138,59 @@ class Comparison:
         if self.tonight == BASE:
             return {}
         table = self.table
-        tonight = table[(table["intake"] == self.tonight) & (table["measure"] != "by_chance")].dropna(subset="value")
+        tonight = table[(table["ingestion"] == self.tonight) & (table["measure"] != "by_chance")].dropna(subset="value")
         rows = tonight[["measure", "field", "value"]].itertuples(index=False)
         return {measure if field == _ALL else f"{measure}_{field}": value for measure, field, value in rows}
 
 
-def compare_nights(interactions: pd.DataFrame, deliveries: Mapping[str, Any]) -> Comparison:
-    """Compare the last intake's ratings with those of the intake before, or of the base files where there was none.
+def compare_nights(interactions: pd.DataFrame, batches: Mapping[str, Any]) -> Comparison:
+    """Compare the last ingestion's ratings with those of the one before, or of the base files if it is the first.
 
     The bins of a field are made from the rows before both nights (from the base files where these are one of the two),
     so that a value is unknown to both or to neither. Fields of the user count each user of a night once, other fields
     count rows. Since the rows of one user are not independent, chance is reckoned by the numbers of users throughout.
 
     Args:
-        interactions: delivery (int), label and the fields of ``schema.FIELDS``, one row a rating.
-        deliveries: ``{"files": [{"sequence": int, "intake": int, ...}]}``; those with ``withdrawn`` do not count.
+        interactions: batch (int), label and the fields of ``schema.FIELDS``, one row a rating.
+        batches: ``{"files": [{"sequence": int, "ingestion": int, ...}]}``; those with ``withdrawn`` do not count.
 
     Raises:
-        DataError: a row's delivery is not among the files.
+        DataError: a row's batch is not among the files.
     """
-    counting = [file for file in deliveries["files"] if not file.get("withdrawn")]
-    intake_of = {BASE: BASE, **{file["sequence"]: file["intake"] for file in counting}}
-    intake = interactions["delivery"].map(intake_of)
-    if intake.isna().any():
-        unknown = interactions.loc[intake.isna(), "delivery"].iloc[0]
+    counting = [file for file in batches["files"] if not file.get("withdrawn")]
+    intake_of = {BASE: BASE, **{file["sequence"]: file["ingestion"] for file in counting}}
+    ingestion = interactions["ingestion_batch"].map(intake_of)
+    if ingestion.isna().any():
+        unknown = interactions.loc[ingestion.isna(), "ingestion_batch"].iloc[0]
         raise DataError(
-            f"interactions, delivery: found {unknown}, which deliveries.json does not hold (it ends at "
-            f"{max(intake_of)}); materialize deliveries and what comes after it again"
+            f"interactions, batch: found {unknown}, which batches.json does not hold (it ends at "
+            f"{max(intake_of)}); materialize batches and what comes after it again"
         )
-    totals = _totals(interactions, intake.astype(np.int64), sorted(set(intake_of.values())))
+    totals = _totals(interactions, ingestion.astype(np.int64), sorted(set(intake_of.values())))
     tonight = int(totals.index[-1])
     if tonight == BASE:
         return Comparison(BASE, BASE, totals, _no_fields())
     earlier = totals.index[(totals["ratings"] > 0) & (totals.index < tonight)]
     before = int(earlier.max()) if len(earlier) else BASE
     nights = {
-        "tonight": interactions[intake == tonight],
-        "before": interactions[intake == before],
-        "known": interactions[intake < max(before, BASE + 1)],
-        "earlier": interactions[intake < tonight],
+        "tonight": interactions[ingestion == tonight],
+        "before": interactions[ingestion == before],
+        "known": interactions[ingestion < max(before, BASE + 1)],
+        "earlier": interactions[ingestion < tonight],
     }
     comparable = len(nights["tonight"]) and len(nights["before"])
     return Comparison(tonight, before, totals, _fields(nights) if comparable else _no_fields())
 
 
-def _totals(interactions: pd.DataFrame, intake: pd.Series, intakes: list[int]) -> pd.DataFrame:
+def _totals(interactions: pd.DataFrame, ingestion: pd.Series, ingestions: list[int]) -> pd.DataFrame:
     columns = {
         "ratings": ("user_id", "size"),
         "users": ("user_id", "nunique"),
         "movies": ("movie_id", "nunique"),
         "positive_share": (schema.LABEL, "mean"),
     }
-    found = interactions.groupby(intake.rename("intake")).agg(**columns)
-    found = found.reindex(pd.Index(intakes, name="intake"))
+    found = interactions.groupby(ingestion.rename("ingestion")).agg(**columns)
+    found = found.reindex(pd.Index(ingestions, name="ingestion"))
     counts = ["ratings", "users", "movies"]
     return found.assign(**found[counts].fillna(0).astype(np.int64))[list(TOTALS)]
 

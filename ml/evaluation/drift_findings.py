@@ -12,7 +12,7 @@ from ml.evaluation.drift import BASE, Comparison
 from ml.evaluation.limits import FieldLimits
 
 _COUNTS = ("ratings", "users", "movies")
-_NOTHING = "No delivery has been taken in yet: there are the base files alone, and nothing to compare."
+_NOTHING = "No batch has been taken in yet: there are the base files alone, and nothing to compare."
 
 
 class CountRatio(BaseModel):
@@ -45,12 +45,12 @@ def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
     if comparison.tonight == BASE:
         return _not_judged(name, _NOTHING)
     before, tonight = (
-        {kind: comparison.total(kind, intake) for kind in _COUNTS} for intake in (comparison.before, comparison.tonight)
+        {kind: comparison.total(kind, night) for kind in _COUNTS} for night in (comparison.before, comparison.tonight)
     )
     ratings, users, movies = (f"{tonight[kind]:,.0f} {kind}" for kind in _COUNTS)
     brought = f"{_name(comparison.tonight).capitalize()} brought {ratings} by {users} of {movies}"
     if comparison.before == BASE:
-        return _not_judged(name, f"{brought}; there is no earlier intake to compare the numbers with.")
+        return _not_judged(name, f"{brought}; there is no earlier ingestion to compare the numbers with.")
     if max(before["ratings"], tonight["ratings"]) < thresholds.minimum_rows:
         return _not_judged(name, f"{brought}; not judged: {_too_few(comparison, thresholds)}.")
     ratios = {kind: tonight[kind] / before[kind] for kind in _COUNTS}
@@ -68,7 +68,7 @@ def positive_share(comparison: Comparison, thresholds: DriftThresholds) -> Findi
     name = "positive_share"
     if reason := _unjudgeable(comparison, thresholds):
         return _not_judged(name, reason)
-    before, tonight = (comparison.total(name, intake) for intake in (comparison.before, comparison.tonight))
+    before, tonight = (comparison.total(name, ingestion) for ingestion in (comparison.before, comparison.tonight))
     change, limit = tonight - before, thresholds.positive_share
     summary = (
         f"The share of positive labels is {tonight:.3f} in {_name(comparison.tonight)} and {before:.3f} in "
@@ -147,22 +147,22 @@ def _unjudgeable(comparison: Comparison, thresholds: DriftThresholds, tonight_al
     """Why nothing can be said; None where something can."""
     if comparison.tonight == BASE:
         return _NOTHING
-    intakes = {comparison.tonight} if tonight_alone else {comparison.tonight, comparison.before}
-    if min(comparison.total("ratings", intake) for intake in intakes) >= thresholds.minimum_rows:
+    ingestions = {comparison.tonight} if tonight_alone else {comparison.tonight, comparison.before}
+    if min(comparison.total("ratings", ingestion) for ingestion in ingestions) >= thresholds.minimum_rows:
         return None
     return f"Not judged: {_too_few(comparison, thresholds)}."
 
 
 def _too_few(comparison: Comparison, thresholds: DriftThresholds) -> str:
     tonight, before = (
-        f"{comparison.total('ratings', intake):,.0f} {of} {_name(intake)}"
-        for intake, of in ((comparison.tonight, "ratings of"), (comparison.before, "of"))
+        f"{comparison.total('ratings', ingestion):,.0f} {of} {_name(ingestion)}"
+        for ingestion, of in ((comparison.tonight, "ratings of"), (comparison.before, "of"))
     )
     return f"{tonight} and {before}; at least {thresholds.minimum_rows:,} are needed"
 
 
-def _name(intake: int) -> str:
-    return "the base files" if intake == BASE else f"intake {intake}"
+def _name(ingestion: int) -> str:
+    return "the base files" if ingestion == BASE else f"ingestion {ingestion}"
 
 
 def _not_judged(name: str, reason: str) -> Finding:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ml import schema
-from ml.exploration import plots, statistics
+from ml.exploration import charts, statistics
 from ml.exploration.statistics import FEW_RATINGS, Totals
 from ml.small_charts import bar_chart, line_chart
 
@@ -95,20 +95,20 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
             "Ratings",
             f"{commonest} is the commonest rating, {distribution.max() / len(ratings):.0%} of all. "
             f"A like is a rating of {schema.LIKED_RATING} or more.",
-            _png(plots.bars(distribution, "ratings")),
+            _png(charts.bars(distribution, "ratings")),
         ),
         Section(
             "months",
             "Ratings by month",
             f"The busiest month, {busiest}, has {months['ratings'].max() / len(ratings):.0%} of all ratings; "
             f"{statistics.share_in_one_month(ratings):.0%} of the users who rated did so in a single month.",
-            _png(plots.counts_and_likes(months, ["ratings", "new_users"])),
+            _png(charts.counts_and_likes(months, ["ratings", "new_users"])),
         ),
         Section(
             "tail",
             "The long tail",
             _tail_text(*tails),
-            _png(plots.tails(*tails)),
+            _png(charts.tails(*tails)),
         ),
     ]
 
@@ -129,26 +129,26 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
             "genres",
             "Movies by genre",
             _genres_text(genres),
-            _png(plots.bars(genres.head(_MOST_GENRES), "movies")),
+            _png(charts.bars(genres.head(_MOST_GENRES), "movies")),
         ),
         Section(
             "genre-ratings",
             "Ratings by genre",
             f"{best} is rated best ({by_genre['mean_rating'].max():.2f} on average), {worst} worst "
             f"({by_genre['mean_rating'].min():.2f}).",
-            _png(plots.bars_and_means(by_genre.head(_MOST_GENRES))),
+            _png(charts.bars_and_means(by_genre.head(_MOST_GENRES))),
         ),
         Section(
             "years",
             "Movies by release year",
             f"Half of the movies were released in {_middle_year(years)} or later.",
-            _png(plots.columns(years, "release year", "movies")),
+            _png(charts.columns(years, "release year", "movies")),
         ),
         Section(
             "decades",
             "Ratings by release decade",
             f"Movies of the {liked} are liked most: {decades['like_share'].max():.0%} of their ratings are likes.",
-            _png(plots.counts_and_likes(decades, ["ratings"])),
+            _png(charts.counts_and_likes(decades, ["ratings"])),
         ),
     ]
 
@@ -169,7 +169,7 @@ def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         counts = statistics.users_by(users, field)
         largest = counts.idxmax()
         text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."
-        found.append(Section(field, title, text, _png(plots.bars(counts, "users"))))
+        found.append(Section(field, title, text, _png(charts.bars(counts, "users"))))
     return found
 
 

@@ -1,7 +1,7 @@
 """The feature map: one document that encoder, model and scorer share.
 
 It lists the fields with their vocabularies; a value's code is its position in the field's vocabulary. The values of the
-base files come first, sorted; values that deliveries bring follow in the order in which they came, so that no code ever
+base files come first, sorted; values that batches bring follow in the order in which they came, so that no code ever
 changes.
 """
 
@@ -75,9 +75,9 @@ class FeatureMap:
         *,
         fields: Sequence[schema.Field] = schema.FIELDS,
     ) -> "FeatureMap":
-        """Learn the vocabularies from all rows that ever came: values by the delivery that brought them, then sorted.
+        """Learn the vocabularies from all rows that ever came: values by the batch that brought them, then sorted.
 
-        A user's or movie's value counts from the first delivery on in which the user or movie has a rating as well.
+        A user's or movie's value counts from the first batch on in which the user or movie has a rating as well.
         On base rows alone this is ``fit`` on their interactions.
 
         Args:
@@ -87,14 +87,14 @@ class FeatureMap:
             fields: what to learn.
         """
         tables = {"user": users, "movie": movies}
-        rated = {side: ratings.groupby(f"{side}_id")["delivery"].min() for side in tables}
+        rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
         vocabularies = []
         for field in fields:
-            rows, came = ratings, ratings["delivery"]
+            rows, came = ratings, ratings["ingestion_batch"]
             if field.side != "context":
                 first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])
                 rows = tables[field.side][first_rated.notna()]
-                came = rows["delivery"].clip(lower=first_rated.dropna().astype("int32"))
+                came = rows["ingestion_batch"].clip(lower=first_rated.dropna().astype("int32"))
             first = came.groupby(rows[field.name]).min().rename("came").reset_index()
             ordered = first.sort_values(["came", field.name])[field.name]
             vocabularies.append(FieldVocabulary(field.name, field.side, tuple(ordered.tolist())))
@@ -204,7 +204,7 @@ def _read_field(field: Any) -> FieldVocabulary:
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
     """The training table: int32 codes of all fields, then label, rating (int8) and timestamp (int64) as they are.
 
-    The columns that tell which delivery a row came with are kept where there are any.
+    The columns that tell which batch a row came with are kept where there are any.
     """
     codes = feature_map.transform(interactions)
     origin = [name for name in schema.ORIGIN if name in interactions]

@@ -21,9 +21,9 @@ def split_interactions(
 
     Args:
         interactions: rows in file order; ``temporal`` needs a column ``timestamp``, ``paper`` a column ``rating``. The
-            column ``first_delivery`` tells base rows (0) from those that came later; without it, all are base rows.
+            column ``first_ingestion_batch`` is 0 for base rows; without it, all are base rows.
         strategy: ``random`` is scikit-learn's ``train_test_split`` on the base rows in file order, and draws for the
-            rows of each later delivery on their own, so that a row stays on its side as others come; ``sequential``
+            rows of each later batch on their own, so that a row stays on its side as others come; ``sequential``
             trains on the first rows; ``temporal`` on the earliest; ``paper`` is ``random`` on the rows of other ratings
             than 3 (Song et al., "AutoInt", CIKM 2019, section 5.1).
         test_share: share of rows to test on, in (0, 1); default: 0.1 for ``paper``, else 0.2.
@@ -45,7 +45,7 @@ def split_interactions(
     if strategy == "paper":
         rows = rows[splittable(interactions, strategy)]
     if strategy in ("random", "paper"):
-        came = _first_delivery(interactions)[rows]
+        came = _first_batch(interactions)[rows]
         train, test = train_test_split(rows[came == BASE], test_size=test_share, random_state=seed)
         later = rows[came != BASE]
         tested = _draw(came[came != BASE], test_share, seed)
@@ -61,18 +61,18 @@ def split_interactions(
     return _take(interactions, train), _take(interactions, test)
 
 
-def _first_delivery(interactions: pd.DataFrame) -> np.ndarray:
-    if "first_delivery" not in interactions:
+def _first_batch(interactions: pd.DataFrame) -> np.ndarray:
+    if "first_ingestion_batch" not in interactions:
         return np.full(len(interactions), BASE, np.int32)
-    return interactions["first_delivery"].to_numpy()
+    return interactions["first_ingestion_batch"].to_numpy()
 
 
-def _draw(deliveries: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Whether each row is tested on, bool [rows]: for every delivery as if there were no other."""
-    tested = np.zeros(len(deliveries), bool)
-    for delivery in np.unique(deliveries):
-        rows = np.flatnonzero(deliveries == delivery)
-        tested[rows] = np.random.default_rng([seed, delivery]).random(len(rows)) < share
+def _draw(batches: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Whether each row is tested on, bool [rows]: for every batch as if there were no other."""
+    tested = np.zeros(len(batches), bool)
+    for batch in np.unique(batches):
+        rows = np.flatnonzero(batches == batch)
+        tested[rows] = np.random.default_rng([seed, batch]).random(len(rows)) < share
     return tested
 
 

@@ -8,8 +8,8 @@ from scipy.special import expit
 
 from ml import schema
 from ml.errors import DataError, NotFoundError
-from ml.inference.bundle import ModelBundle
-from ml.inference.forward import Forward, Grid, forward_of
+from ml.inference.engine.forward import Forward, Grid, forward_of
+from ml.models.bundle import ModelBundle
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
 
@@ -153,7 +153,7 @@ class Scorer:
 
 
 class ScoredCatalogue:
-    """A scorer at one moment, as ``ml.inference.shortlist`` wants it."""
+    """A scorer at one moment, as ``ml.inference.engine.shortlist`` wants it."""
 
     def __init__(self, scorer: Scorer, context: np.ndarray) -> None:
         self._scorer, self._context = scorer, context

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml.features.signals import PairSignals
+from ml.features.collaborative import PairSignals
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
@@ -28,7 +28,7 @@ class Multivalued:
     Attributes:
         name: of the field.
         position: in a row, of the code that the values belong to, such as the movie's.
-        membership: float32 [codes, values], as ``ml.features.multivalued`` makes it.
+        membership: float32 [codes, values], as ``ml.features.membership`` makes it.
     """
 
     name: str
@@ -195,3 +195,9 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
         hidden = keras.layers.ReLU(name=f"deep_relu_{number}")(hidden)
         hidden = keras.layers.Dropout(config.dropout, seed=dropout_seeds[number - 1], name=f"dropout_{number}")(hidden)
     return dense(1, kernel_seeds[depth], "deep_logit")(hidden)
+
+
+def embedded_positions(network: keras.Model) -> Any:
+    """What picks the embedded fields out of a row's codes."""
+    selections = [layer.positions for layer in network.layers if isinstance(layer, SelectFields)]
+    return list(selections[0]) if selections else slice(None)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.features.collaborative import PairSignals, fit_signals, out_of_fold_signals
 from ml.features.feature_map import FeatureMap
-from ml.features.multivalued import membership_of
+from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, sample_negatives
-from ml.features.signals import PairSignals, fit_signals, out_of_fold_signals
 from ml.models.autoint import Inputs, Multivalued
 from ml.training.recipes import Recipe
 from ml.training.trainer import fitted_rows

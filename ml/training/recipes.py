@@ -18,12 +18,13 @@ from pydantic import (
 )
 
 from ml import schema
+from ml.errors import DataError
+from ml.features.collaborative import SignalsConfig
 from ml.features.negatives import NegativesConfig
-from ml.features.signals import SignalsConfig
 from ml.models.config import ARCHITECTURES, AutoIntConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig, WarmStartConfig
-from ml.training.search import PARTS, SearchRange, Space, checked_space
+from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
 
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
@@ -126,6 +127,33 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     """The enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
     book = read_settings(path, RecipeBook)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}
+
+
+def own_parameters(recipe: Recipe) -> dict[str, Any]:
+    """What a trial of the recipe as it is would call its values. Raises DataError where its space leaves them out."""
+    parameters = {}
+    for name, values in recipe.search.items():
+        part, _, setting = name.partition(".")
+        own = getattr(getattr(recipe, part), setting)
+        parameters[name] = values.parameter(own)
+        if parameters[name] is None:
+            raise DataError(
+                f"search.{name}: does not hold {own!r}, the recipe's own value, which is tried first; "
+                f"widen the range, or list {own!r} among choices"
+            )
+    return parameters
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with these values of dotted settings in place of its own. Raises DataError for one that is refused."""
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        part, _, setting = name.partition(".")
+        if part not in PARTS:
+            raise DataError(f"{name}: expected a setting of {' or '.join(PARTS)}")
+        changes.setdefault(part, {})[setting] = value
+    update = {part: changed(getattr(recipe, part), part, settings) for part, settings in changes.items()}
+    return recipe.model_copy(update=update)
 
 
 def recipes_text(recipes: Mapping[str, Recipe]) -> str:

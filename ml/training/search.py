@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, ValidationError, model_validator
 
 from ml.errors import DataError
-
-if TYPE_CHECKING:
-    from ml.training.recipes import Recipe
 
 PARTS = ("model", "training")
 # Validation losses could not be compared if these changed.
@@ -153,7 +150,7 @@ def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, Num
             raise ValueError(f"{name}: unknown; expected one of {', '.join(key for key in known if key not in _FIXED)}")
         if name in _FIXED:
             raise ValueError(f"{name}: cannot be searched, since {_FIXED[name]}")
-        extremes = [getattr(_changed(parts[part], part, {setting: value}), setting) for value in values.extremes]
+        extremes = [getattr(changed(parts[part], part, {setting: value}), setting) for value in values.extremes]
         if isinstance(values, Choices):
             checked[name] = Choices(choices=tuple(extremes))
             continue
@@ -171,34 +168,8 @@ def suggest(space: Space, trial: Suggester) -> dict[str, Any]:
     return {name: values.suggest(name, trial) for name, values in space.items()}
 
 
-def own_parameters(recipe: "Recipe") -> dict[str, Any]:
-    """What a trial of the recipe as it is would call its values. Raises DataError where its space leaves them out."""
-    parameters = {}
-    for name, values in recipe.search.items():
-        part, _, setting = name.partition(".")
-        own = getattr(getattr(recipe, part), setting)
-        parameters[name] = values.parameter(own)
-        if parameters[name] is None:
-            raise DataError(
-                f"search.{name}: does not hold {own!r}, the recipe's own value, which is tried first; "
-                f"widen the range, or list {own!r} among choices"
-            )
-    return parameters
-
-
-def with_values(recipe: "Recipe", values: Mapping[str, Any]) -> "Recipe":
-    """The recipe with these values of dotted settings in place of its own. Raises DataError for one that is refused."""
-    changes: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        part, _, setting = name.partition(".")
-        if part not in PARTS:
-            raise DataError(f"{name}: expected a setting of {' or '.join(PARTS)}")
-        changes.setdefault(part, {})[setting] = value
-    update = {part: _changed(getattr(recipe, part), part, settings) for part, settings in changes.items()}
-    return recipe.model_copy(update=update)
-
-
-def _changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseModel:
+def changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseModel:
+    """Settings with some changed. Raises DataError for a value that their class refuses."""
     try:
         return type(settings)(**{**settings.model_dump(), **changes})
     except ValidationError as error:

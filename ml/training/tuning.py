@@ -19,9 +19,9 @@ from ml.features.feature_map import FeatureMap
 from ml.training.data import TrainingData
 from ml.training.early_stopping import best_epoch
 from ml.training.fitting import Fitting
-from ml.training.recipes import Recipe
+from ml.training.recipes import Recipe, own_parameters, with_values
 from ml.training.reports import EpochReport
-from ml.training.search import own_parameters, suggest, with_values
+from ml.training.search import suggest
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _NO_MATTER = {"description", "enabled", "warm_start"}  # of a recipe, to what comes of a trial

@@ -14,9 +14,9 @@ import pandas as pd
 from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
-from ml.features.multivalued import membership_of
-from ml.inference.bundle import ModelBundle
+from ml.features.membership import membership_of
 from ml.models.autoint import inner_network
+from ml.models.bundle import ModelBundle
 from ml.models.numerical import NumericalEmbedding
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
@@ -49,18 +49,18 @@ class ChosenRows:
     replayed: int
 
 
-def last_delivery(train_interactions: pd.DataFrame) -> int:
-    """The highest delivery number among the rows. Raises DataError where they have no such column."""
-    if schema.DELIVERY not in train_interactions:
+def last_batch(train_interactions: pd.DataFrame) -> int:
+    """The highest batch number among the rows. Raises DataError where they have no such column."""
+    if schema.BATCH not in train_interactions:
         raise DataError(
-            f"train_interactions has no column {schema.DELIVERY}, by which a warm start knows new rows; materialize "
+            f"train_interactions has no column {schema.BATCH}, by which a warm start knows new rows; materialize "
             "ratings and what follows anew"
         )
-    return int(train_interactions[schema.DELIVERY].max())
+    return int(train_interactions[schema.BATCH].max())
 
 
 def choose_rows(train_interactions: pd.DataFrame, recipe: Recipe, settings: WarmStartConfig, since: int) -> ChosenRows:
-    """Every row of a delivery after ``since``, and ``replay`` times as many others, as far as there are so many.
+    """Every row of a batch after ``since``, and ``replay`` times as many others, as far as there are so many.
 
     A recipe with negatives learns from likes, so that only those are chosen. New and replayed rows are shuffled
     together: the validation rows at their end hold both in the same mix. The old ones among these were mostly learned
@@ -68,22 +68,22 @@ def choose_rows(train_interactions: pd.DataFrame, recipe: Recipe, settings: Warm
     well, test rows tell which model is better.
 
     Args:
-        train_interactions: encoded rows with ``delivery``. A row that was rated anew has its new delivery.
+        train_interactions: encoded rows with ``ingestion_batch``. A row that was rated anew has its new batch.
         recipe: whose training seed, with ``since``, decides which old rows are drawn and the order.
         settings: of the warm start.
-        since: the last delivery, from 0, that the earlier model has learned.
+        since: the last batch, from 0, that the earlier model has learned.
 
     Raises:
         NoWarmStartError: there are no new rows, or with the replayed ones too few to fit and to validate on.
     """
-    last_delivery(train_interactions)
+    last_batch(train_interactions)
     learned = np.ones(len(train_interactions), bool)
     if recipe.negatives:
         learned = train_interactions[schema.LABEL].to_numpy() == 1
-    is_new = train_interactions[schema.DELIVERY].to_numpy() > since
+    is_new = train_interactions[schema.BATCH].to_numpy() > since
     new, old = np.flatnonzero(learned & is_new), np.flatnonzero(learned & ~is_new)
     if not new.size:
-        raise NoWarmStartError(f"no row to learn from came after delivery {since}")
+        raise NoWarmStartError(f"no row to learn from came after batch {since}")
     rng = np.random.default_rng([recipe.training.seed, since])
     replayed = rng.choice(old, min(len(old), round(settings.replay * len(new))), replace=False)
     positions = rng.permutation(np.concatenate([new, replayed]))

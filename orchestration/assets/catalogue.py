@@ -8,12 +8,13 @@ import dagster as dg
 import pandas as pd
 
 from ml.features.feature_map import FeatureMap
-from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.code_versions import code_version
-from orchestration.metadata import figures, figures_by_model, markdown_table
-from orchestration.progress import progress_reporter
-from orchestration.registered_version import RegisteredVersion
-from orchestration.resources.tracking import Tracking
+from orchestration.assets.common import OWNERS, TRANSIENT
+from orchestration.config.code_versions import code_version
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
+from orchestration.reporting.progress import progress_reporter
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
 
 _COMMON: dict[str, Any] = {"group_name": "catalogue", "owners": OWNERS, "code_version": code_version(__name__)}
 
@@ -40,7 +41,7 @@ def rank_catalogue_by_baselines(
     train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, feature_map: dict[str, Any]
 ) -> Iterator[Any]:
     """Rank the whole catalogue by popularity, movie mean, factorisations and EASE."""
-    from ml.evaluation.report import baseline_lists, comparison_table, evaluate_baseline_lists  # noqa: PLC0415
+    from ml.evaluation.metric_tables import baseline_lists, comparison_table, evaluate_baseline_lists
 
     encoders = FeatureMap.from_dict(feature_map)
     users, movies = (len(encoders[name].values) for name in ("user_id", "movie_id"))
@@ -89,9 +90,9 @@ def catalogue_assets(model: str) -> dg.AssetsDefinition:
         train_interactions: pd.DataFrame,
         test_interactions: pd.DataFrame,
     ) -> Iterator[Any]:
-        from ml.evaluation.report import evaluate_lists  # noqa: PLC0415 - slow to import
-        from ml.inference.catalogue import held_out_lists  # noqa: PLC0415
-        from ml.inference.scorer import Scorer  # noqa: PLC0415
+        from ml.evaluation.metric_tables import evaluate_lists
+        from ml.inference.held_out import held_out_lists
+        from ml.inference.scorer import Scorer
 
         version = RegisteredVersion(**trained)
         scorer = Scorer(tracking.load_bundle(version))

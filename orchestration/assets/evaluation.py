@@ -11,13 +11,15 @@ from ml.checks import Finding
 from ml.errors import DataError
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER
-from orchestration.assets.common import MODELS, MONITORING, OWNERS, PAPER_MODELS, TRANSIENT, inputs_of
-from orchestration.checks import blocking, require, warning
-from orchestration.code_versions import code_version
-from orchestration.metadata import drawing, figures, figures_by_model, markdown_table, table_metadata
-from orchestration.registered_version import RegisteredVersion
+from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of
+from orchestration.config.code_versions import code_version
+from orchestration.config.monitoring_config import MONITORING
+from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
+from orchestration.reporting.check_results import blocking, require, warning
+from orchestration.reporting.metadata import drawing, figures, figures_by_model, markdown_table, table_metadata
 from orchestration.resources.storage import Storage
-from orchestration.resources.tracking import Tracking
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
 
 _VERSIONED: dict[str, Any] = {"owners": OWNERS, "code_version": code_version(__name__)}
 _COMMON: dict[str, Any] = {"group_name": "evaluation", **_VERSIONED}
@@ -34,7 +36,7 @@ def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.Data
 
     What needs no network; a model that is not ahead of them has learned nothing of its users.
     """
-    from ml.evaluation.report import baseline_scores  # noqa: PLC0415 - slow to import
+    from ml.evaluation.metric_tables import baseline_scores
 
     return baseline_scores(train_interactions, test_interactions)
 
@@ -45,7 +47,7 @@ def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFr
 
     Each user's own test rows are ranked. Random order is the floor, the perfect order the ceiling.
     """
-    from ml.evaluation.report import comparison_table, evaluate_baselines  # noqa: PLC0415 - slow to import
+    from ml.evaluation.metric_tables import comparison_table, evaluate_baselines
 
     metrics = evaluate_baselines(test_interactions, baseline_scores)
     table = comparison_table([metrics])
@@ -84,10 +86,10 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
     ) -> Iterator[Any]:
-        from ml.evaluation import plots  # noqa: PLC0415 - slow to import
-        from ml.evaluation.calibration import reliability  # noqa: PLC0415
-        from ml.evaluation.report import comparison_table, evaluate  # noqa: PLC0415
-        from ml.inference.scorer import Scorer  # noqa: PLC0415
+        from ml.evaluation import plots
+        from ml.evaluation.calibration import reliability
+        from ml.evaluation.metric_tables import comparison_table, evaluate
+        from ml.inference.scorer import Scorer
 
         version = RegisteredVersion(**trained)
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
@@ -134,9 +136,9 @@ def model_comparison(
     Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens the
     loss curves of the first two models (AutoInt and AutoInt+MLP) over each other in MLflow.
     """
-    from ml.evaluation.activity import metrics_by_activity  # noqa: PLC0415 - slow to import
-    from ml.evaluation.intervals import compare_lists, compare_models  # noqa: PLC0415
-    from ml.evaluation.report import comparison_by_split, comparison_table  # noqa: PLC0415
+    from ml.evaluation.activity import metrics_by_activity
+    from ml.evaluation.intervals import compare_lists, compare_models
+    from ml.evaluation.metric_tables import comparison_by_split, comparison_table
 
     own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in MODELS]
     evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
@@ -189,7 +191,7 @@ def _shortened(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
 
 def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], table: pd.DataFrame) -> None:
     """The picture of all models and baselines, among the artifacts of each version's run."""
-    from ml.evaluation.plots import comparison_plot  # noqa: PLC0415 - as the modules beside it
+    from ml.evaluation.plots import comparison_plot
 
     plot = comparison_plot(f"models and baselines on {tracking.dataset}", _looked_at(table))
     tracking.log_picture(versions, plot, "comparison.png")
@@ -201,7 +203,7 @@ def _looked_at(table: pd.DataFrame) -> pd.DataFrame:
 
 def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
     """The check ``metric_drops`` of the models; call it before evaluation.parquet is replaced."""
-    from ml.evaluation import stability  # noqa: PLC0415 - as the modules beside it
+    from ml.evaluation import stability
 
     try:
         before = storage.find_table("evaluation", ["model", "metric", "value"])
@@ -219,7 +221,7 @@ def paper_comparison(
     storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
 ) -> dg.MaterializeResult[Any]:
     """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
-    from ml.evaluation.report import comparison_table  # noqa: PLC0415 - slow to import
+    from ml.evaluation.metric_tables import comparison_table
 
     evaluation = pd.concat(
         [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True

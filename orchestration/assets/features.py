@@ -11,14 +11,13 @@ from ml import checks, schema
 from ml.data.history import base_rows, history
 from ml.features import tables
 from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.files import digest
 from orchestration.assets.common import DOCUMENTS, OWNERS
-from orchestration.checks import blocking, require
-from orchestration.code_versions import code_version
-from orchestration.digests import digest
-from orchestration.freshness import SETTINGS
-from orchestration.launch_config import LaunchConfig
-from orchestration.metadata import counts_metadata, markdown_table
-from orchestration.resources.source import RawData
+from orchestration.config.code_versions import code_version
+from orchestration.config.launch_config import LaunchConfig
+from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.metadata import SETTINGS, counts_metadata, markdown_table
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import as_parquet
 
 _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_version": code_version(__name__)}
@@ -35,17 +34,17 @@ def feature_map(
     raw_users: pd.DataFrame,
     raw_movies: pd.DataFrame,
     raw_ratings: pd.DataFrame,
-    delivered_users: pd.DataFrame,
-    delivered_movies: pd.DataFrame,
-    delivered_ratings: pd.DataFrame,
+    ingested_users: pd.DataFrame,
+    ingested_movies: pd.DataFrame,
+    ingested_ratings: pd.DataFrame,
 ) -> Iterator[Any]:
-    """The encoders: every field's vocabulary, one JSON document; what was delivered has codes behind the others.
+    """The encoders: every field's vocabulary, one JSON document; what was ingested has codes behind the others.
 
     Fitted once and stored with every model; everything else only transforms. No code ever changes.
     """
-    users = tables.preprocess_users(history(raw_users, delivered_users))
-    movies = tables.preprocess_movies(history(raw_movies, delivered_movies))
-    ratings = tables.preprocess_ratings(history(raw_ratings, delivered_ratings))
+    users = tables.preprocess_users(history(raw_users, ingested_users))
+    movies = tables.preprocess_movies(history(raw_movies, ingested_movies))
+    ratings = tables.preprocess_ratings(history(raw_ratings, ingested_ratings))
     grown = FeatureMap.grow(users, movies, ratings)
     fitted = FeatureMap.grow(*map(base_rows, (users, movies, ratings)))
     size = raw_data.known_size
@@ -57,7 +56,7 @@ def feature_map(
     sizes = {"field": grown.names, "size": grown.field_dims, "of base files": fitted.field_dims}
     metadata: dict[str, Any] = {
         "embedded_values": sum(grown.field_dims),
-        "values_of_deliveries": sum(grown.field_dims) - sum(fitted.field_dims),
+        "values_of_batches": sum(grown.field_dims) - sum(fitted.field_dims),
         **{f"{name}_values": size for name, size in zip(grown.names, grown.field_dims, strict=True)},
         "field_dims": markdown_table(pd.DataFrame(sizes)),
     }
@@ -112,7 +111,7 @@ class SplitConfig(LaunchConfig):
 )
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
-    from ml.features import splits  # noqa: PLC0415 - scikit-learn is slow to import
+    from ml.features import splits
 
     strategy: Any = raw_data.split
     train, test = splits.split_interactions(encoded_interactions, strategy, config.test_share, config.seed)

@@ -11,22 +11,22 @@ from pydantic import BaseModel, Field, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
+from ml.files import digest
 from ml.small_charts import line_chart
-from ml.training.recipes import PAPER, Recipe
-from ml.training.search import with_values
-from orchestration.assets.common import DOCUMENTS, OWNERS, RECIPES, TRANSIENT
-from orchestration.checks import blocking, require
-from orchestration.code_versions import code_version
-from orchestration.digests import digest
-from orchestration.fingerprint import NOT_LEARNED_BY, training_fingerprint
-from orchestration.freshness import SETTINGS
-from orchestration.launch_config import LaunchConfig
-from orchestration.metadata import drawing, figures
+from ml.training.recipes import PAPER, Recipe, with_values
+from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT
+from orchestration.config.code_versions import code_version
+from orchestration.config.launch_config import LaunchConfig
+from orchestration.config.recipes_in_force import RECIPES
+from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
-from orchestration.resources.tracking import Tracking
-from orchestration.training import TrainingTables, checkpoints, train_and_register
+from orchestration.steps.starting_point import TrainingTables
+from orchestration.steps.training import checkpoints, train_and_register
+from orchestration.tracking.fingerprint import NOT_LEARNED_BY, training_fingerprint
+from orchestration.tracking.resource import Tracking
 
-_CODE_VERSION = code_version("orchestration.training", "orchestration.warm_start")
+_CODE_VERSION = code_version("orchestration.steps.training", "orchestration.steps.starting_point")
 RETRAIN = "retrain"  # the launch setting that is no part of a recipe
 
 

@@ -6,19 +6,20 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
-from orchestration.assets.common import MONITORING, OWNERS
-from orchestration.checks import warning
-from orchestration.code_versions import code_version
-from orchestration.digests import digest
-from orchestration.metadata import drawing, markdown_table
+from orchestration.assets.common import OWNERS
+from orchestration.config.code_versions import code_version
+from orchestration.config.monitoring_config import MONITORING
+from orchestration.reporting.check_results import warning
+from orchestration.reporting.metadata import drawing, markdown_table
 
 _LIMITS = digest(MONITORING.drift.model_dump_json().encode())  # not those of other assets, nor of freshness
 _FIELDS_DRAWN = 8
 _CHECKS = {
-    "counts": "About as many ratings, users and movies as in the intake before.",
-    "positive_share": "About the share of positive labels of the intake before.",
-    "population_stability": "Every field is distributed about as in the intake before.",
+    "counts": "About as many ratings, users and movies as in the ingestion before.",
+    "positive_share": "About the share of positive labels of the ingestion before.",
+    "population_stability": "Every field is distributed about as in the ingestion before.",
     "unknown_codes": "Few rows have a value that was not known before.",
 }
 
@@ -30,15 +31,15 @@ _CHECKS = {
     kinds={"pandas", "parquet"},
     check_specs=[dg.AssetCheckSpec(name, asset="data_drift", description=text) for name, text in _CHECKS.items()],
 )
-def data_drift(interactions: pd.DataFrame, deliveries: dict[str, Any]) -> Iterator[Any]:
+def data_drift(interactions: pd.DataFrame, ingestion_batches: dict[str, Any]) -> Iterator[Any]:
     """Tonight's new ratings against those of the night before; beyond the limits of monitoring.yaml, it warns.
 
     Numbers of ratings, users and movies, the share of likes, the distribution of each field, values never seen before.
     """
-    from ml.evaluation.drift import compare_nights  # noqa: PLC0415 - slow to import
-    from ml.evaluation.drift_findings import drift_findings, with_limits  # noqa: PLC0415
+    from ml.evaluation.drift import compare_nights
+    from ml.evaluation.drift_findings import drift_findings, with_limits
 
-    found = compare_nights(interactions, deliveries)
+    found = compare_nights(interactions, ingestion_batches)
     for finding in drift_findings(found, MONITORING.drift):
         yield warning("data_drift", finding)
     likes = found.totals[["positive_share"]]
@@ -48,8 +49,8 @@ def data_drift(interactions: pd.DataFrame, deliveries: dict[str, Any]) -> Iterat
         indices = fields.set_index("field")["stability_index"].nlargest(_FIELDS_DRAWN)
         metadata["least_stable_fields"] = drawing("population stability index by field", bar_chart(indices))
     if len(likes) > 1:
-        metadata["likes_by_intake"] = drawing("share of positive labels by intake", line_chart(likes))
-    metadata["by_intake"] = markdown_table(found.totals.reset_index())
+        metadata["likes_by_ingestion"] = drawing("share of positive labels by ingestion", line_chart(likes))
+    metadata["by_ingestion"] = markdown_table(found.totals.reset_index())
     if len(found.fields):
         metadata["by_field"] = markdown_table(fields)
     yield dg.MaterializeResult(value=found.table, metadata={**metadata, **found.figures})

@@ -15,13 +15,14 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
-from orchestration.assets.common import MODELS, OWNERS, TRANSIENT
-from orchestration.checks import refuse, together
-from orchestration.freshness import SETTINGS
-from orchestration.registered_version import RegisteredVersion
+from orchestration.assets.common import OWNERS, TRANSIENT
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.reporting.check_results import refuse, together
+from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
-from orchestration.resources.tracking import Tracking
-from orchestration.toplists import Lists, SearchConfig, rank
+from orchestration.steps.top_lists import Lists, SearchConfig, rank
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
 
 MONTHLY = "monthly_top10"  # the asset
 MONTHLY_RECOMMENDATIONS = "monthly_recommendations"  # the job

@@ -6,12 +6,14 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from orchestration.assets.common import MONITORING, OWNERS
-from orchestration.confirmation import confirm
-from orchestration.freshness import RUN_PLAN
-from orchestration.launch_config import LaunchConfig
-from orchestration.metadata import markdown_table
-from orchestration.settings import Settings
+from orchestration.assets.common import OWNERS
+from orchestration.config.launch_config import LaunchConfig
+from orchestration.config.monitoring_config import MONITORING
+from orchestration.config.settings import Settings
+from orchestration.reporting.confirmation import confirm
+from orchestration.reporting.metadata import markdown_table
+
+RUN_PLAN = "run_plan"  # part of every run
 
 
 class RunPlanConfig(LaunchConfig):

@@ -10,11 +10,10 @@ from ml.data.download import OfflineError
 from ml.data.movielens import read_movielens
 from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
-from orchestration.checks import blocking, require
-from orchestration.code_versions import code_version
-from orchestration.freshness import SOURCE_FILE
-from orchestration.metadata import counts_metadata
-from orchestration.resources.source import RawData
+from orchestration.config.code_versions import code_version
+from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.metadata import SOURCE_FILE, counts_metadata
+from orchestration.resources.raw_data import RawData
 
 _CODE_VERSION = code_version(__name__)
 _FILES = {"raw_users": "users.dat", "raw_movies": "movies.dat", "raw_ratings": "ratings.dat"}

@@ -8,19 +8,20 @@ import pandas as pd
 from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
-from orchestration.assets.common import DOCUMENTS, MODELS, MONITORING, OWNERS, TRANSIENT, inputs_of
-from orchestration.checks import blocking_by_model, require, warning
-from orchestration.code_versions import code_version
-from orchestration.digests import digest
-from orchestration.freshness import SETTINGS
-from orchestration.metadata import markdown_table
-from orchestration.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge, verdicts_table
-from orchestration.registered_version import RegisteredVersion
+from ml.files import digest
+from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of
+from orchestration.config.code_versions import code_version
+from orchestration.config.monitoring_config import MONITORING
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.settings import Settings
+from orchestration.reporting.check_results import blocking_by_model, require, warning
+from orchestration.reporting.metadata import SETTINGS, markdown_table
 from orchestration.resources.storage import Storage
-from orchestration.resources.tracking import Tracking
-from orchestration.retention import prune
-from orchestration.settings import Settings
-from orchestration.toplists import SearchConfig, choose, compare_with_published, publish, published_table
+from orchestration.steps.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge, verdicts_table
+from orchestration.steps.top_lists import SearchConfig, choose, compare_with_published, publish, published_table
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
+from orchestration.tracking.retention import prune
 
 
 class TopTenConfig(SearchConfig):
@@ -55,7 +56,7 @@ _PARTS = ("scores", "lists", "metrics", "list_metrics")
 
 @dg.asset(
     **_COMMON,
-    code_version=f"{code_version(__name__, 'orchestration.promotion')}-{_RULES}",
+    code_version=f"{code_version(__name__, 'orchestration.steps.promotion')}-{_RULES}",
     kinds={"mlflow", "json"},
     io_manager_key=DOCUMENTS,
     ins=inputs_of(MODELS, *_PARTS),
@@ -96,7 +97,7 @@ def promotion(
 
 @dg.asset(
     **_COMMON,
-    code_version=code_version(__name__, "orchestration.toplists"),
+    code_version=code_version(__name__, "orchestration.steps.top_lists"),
     kinds={"keras", "mlflow", "parquet"},
     metadata={SETTINGS: TopTenConfig().model_dump()},
     check_specs=[
@@ -148,7 +149,7 @@ def top10_recommendations(
 
 @dg.asset(
     **(_COMMON | {"group_name": "operations"}),
-    code_version=f"{code_version(__name__, 'orchestration.retention')}-{_RULES}",
+    code_version=f"{code_version(__name__, 'orchestration.tracking.retention')}-{_RULES}",
     kinds={"mlflow"},
     deps=["top10_recommendations"],
 )

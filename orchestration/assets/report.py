@@ -7,8 +7,8 @@ import dagster as dg
 import pandas as pd
 
 from orchestration.assets.common import OWNERS
-from orchestration.code_versions import code_version
-from orchestration.metadata import drawing, figures
+from orchestration.config.code_versions import code_version
+from orchestration.reporting.metadata import drawing, figures
 from orchestration.resources.storage import Storage, write_atomically
 
 _FILE = "data_report.html"
@@ -19,8 +19,8 @@ def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """The data in pictures, one page: ratings, months, the long tail, movies by genre and year, users."""
-    from ml.exploration.report import key_pictures, page, sections  # noqa: PLC0415 - Matplotlib is slow to import
-    from ml.exploration.statistics import totals  # noqa: PLC0415
+    from ml.exploration.report import key_pictures, page, sections
+    from ml.exploration.statistics import totals
 
     counts, parts = totals(users, movies, ratings), sections(users, movies, ratings)
     path = storage.tables / _FILE

@@ -10,9 +10,9 @@ from ml import checks, schema
 from ml.data.history import BASE, history, present
 from ml.features import tables
 from orchestration.assets.common import OWNERS
-from orchestration.checks import blocking, require
-from orchestration.code_versions import code_version
-from orchestration.metadata import counts_metadata
+from orchestration.config.code_versions import code_version
+from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.metadata import counts_metadata
 
 _COMMON: dict[str, Any] = {
     "group_name": "tables",
@@ -23,12 +23,12 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
-def users(raw_users: pd.DataFrame, delivered_users: pd.DataFrame) -> Iterator[Any]:
-    """Users with gender, age group, occupation and zip code; delivered rows in place of earlier ones.
+def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
+    """Users with gender, age group, occupation and zip code; ingested rows in place of earlier ones.
 
     The zip code stays a string, since it can begin with zeros.
     """
-    rows = present(history(raw_users, delivered_users), ["user_id"])
+    rows = present(history(raw_users, ingested_users), ["user_id"])
     table = tables.preprocess_users(rows[list(schema.RAW_USERS)])
     yield from require("users", checks.complete(table))
     distributions = {"genders": counts_metadata(table["gender"]), "age_groups": counts_metadata(table["age"])}
@@ -36,12 +36,12 @@ def users(raw_users: pd.DataFrame, delivered_users: pd.DataFrame) -> Iterator[An
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
-def movies(raw_movies: pd.DataFrame, delivered_movies: pd.DataFrame) -> Iterator[Any]:
-    """Movies with their year, decade and up to three genres; delivered rows in place of earlier ones.
+def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
+    """Movies with their year, decade and up to three genres; ingested rows in place of earlier ones.
 
     The year is taken from the title's last parentheses; where there are fewer than three genres, the others are "no".
     """
-    rows = present(history(raw_movies, delivered_movies), ["movie_id"])
+    rows = present(history(raw_movies, ingested_movies), ["movie_id"])
     table = tables.preprocess_movies(rows[list(schema.RAW_MOVIES)])
     yield from require("movies", checks.complete(table))
     distributions = {
@@ -52,17 +52,20 @@ def movies(raw_movies: pd.DataFrame, delivered_movies: pd.DataFrame) -> Iterator
 
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
-def ratings(raw_ratings: pd.DataFrame, delivered_ratings: pd.DataFrame) -> Iterator[Any]:
+def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
     """Ratings with their year, month and decade (UTC); of a movie that was rated again, the latest one.
 
-    Base files and deliveries together, one row a user and movie.
+    Base files and batches together, one row a user and movie.
     """
-    rows = present(history(raw_ratings, delivered_ratings), ["user_id", "movie_id"], ["timestamp"])
+    rows = present(history(raw_ratings, ingested_ratings), ["user_id", "movie_id"], ["timestamp"])
     table = tables.preprocess_ratings(rows)
     yield from require("ratings", checks.complete(table))
     yield dg.MaterializeResult(
         value=table,
-        metadata={"years": counts_metadata(table["rating_year"]), "delivered": int((table["delivery"] > BASE).sum())},
+        metadata={
+            "years": counts_metadata(table["rating_year"]),
+            "ingested": int((table["ingestion_batch"] > BASE).sum()),
+        },
     )
 
 

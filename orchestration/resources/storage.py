@@ -13,12 +13,11 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from ml.files import read_parquet
-from ml.inference.locations import tables_directory
-from orchestration.digests import digest
-from orchestration.metadata import table_metadata
-from orchestration.resources.source import PAPER, SPLITS, RawData
-from orchestration.settings import Settings
+from ml.files import digest, read_parquet
+from ml.published.locations import tables_directory
+from orchestration.config.settings import Settings
+from orchestration.reporting.metadata import table_metadata
+from orchestration.resources.raw_data import PAPER, SPLITS, RawData
 
 STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
 

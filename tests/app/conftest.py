@@ -10,10 +10,10 @@ import pytest
 from ml.data.movielens import RawTables
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
-from ml.inference.bundle import ModelBundle
 from ml.models.autoint import Inputs, build_model
+from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
-from orchestration.settings import Settings
+from orchestration.config.settings import Settings
 from tests.published_home import publish, write_tables
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from ml.inference.purposes import SENTENCES, Purpose
-from ml.inference.recommend import get_recommendations
+from ml.published.purposes import SENTENCES, Purpose
+from ml.published.recommendations import get_recommendations
 from tests.published_home import DATASET
 
 ASKED = ["recommend", "--user", "7", "--year", "2001", "--month", "5", "--json"]

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app.__main__ import main
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions
-from ml.inference.bundle import ModelBundle
+from ml.models.bundle import ModelBundle
 from tests.app.conftest import MODELS
 from tests.app.service.conftest import serving
 from tests.published_home import MOMENT, publish, write_tables

@@ -18,10 +18,10 @@ from pydantic_core import PydanticUndefined
 from app.service.config import ServingConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.recipes import Recipe
+from orchestration.config.monitoring_config import MonitoringConfig
+from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.tracking_config import TrackingConfig
 from orchestration.definitions import build_definitions
-from orchestration.monitoring_config import MonitoringConfig
-from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.tracking_config import TrackingConfig
 
 PATH = PROJECT_ROOT / "docs" / "configuration.md"
 _HEAD = """# Configuration

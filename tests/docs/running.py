@@ -38,7 +38,7 @@ _RULES = (
     Rule(r"make (paper|tune RECIPE=\S+( TRIALS=\d+)?)", How.MINUTES),
     Rule(r"make (rollback|months)", How.MINUTES),
     Rule(r"make (bench(-[a-z0-9-]+)?|help)", How.MINUTES),
-    Rule(r"make withdraw( DELIVERY=\d+)?", How.NOT_HERE),
+    Rule(r"make withdraw( BATCH=\d+)?", How.NOT_HERE),
     Rule(r"make months FIRST=\S+ LAST=\S+", How.HERE),
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make (ui|app|serve)", How.SERVER),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.docs.pages import Command, commands
 from tests.docs.running import How, rule_of
 from tests.small_home import small_home

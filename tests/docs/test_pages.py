@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.docs import configuration
 from tests.docs.pages import PAGES, Command, anchors, commands, links
 from tests.docs.running import rule_of

@@ -11,8 +11,8 @@ import pytest
 
 from ml import schema
 from ml.data.movielens import RawTables, read_movielens
+from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import ranking_metrics_by_user
-from ml.evaluation.report import evaluate
 from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions

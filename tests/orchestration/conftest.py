@@ -12,13 +12,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ml.inference.bundle import ModelBundle
-from orchestration.assets.common import MODELS
+from ml.models.bundle import ModelBundle
+from orchestration.automation.jobs import PIPELINE
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
-from orchestration.jobs import PIPELINE
-from orchestration.resources.source import RawData
-from orchestration.resources.tracking import Tracking
-from orchestration.settings import Settings
+from orchestration.resources.raw_data import RawData
+from orchestration.tracking.resource import Tracking
 
 DATASET = "synthetic-small"
 EPOCHS = 3

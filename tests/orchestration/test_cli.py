@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from app.__main__ import main
-from ml.inference.recommend import get_recommendations
-from orchestration.assets.common import MODELS
+from ml.published.recommendations import get_recommendations
+from orchestration.config.recipes_in_force import MODELS
 from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list
 
 COLUMNS = ["rank", "movie_id", "title", "genres", "score"]

@@ -8,14 +8,14 @@ import dagster as dg
 import pytest
 
 from ml.errors import DataError
-from orchestration.assets.common import MODELS, PAPER_MODELS
+from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
+from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
-from orchestration.settings import PROJECT_ROOT
 
 GROUPS = {
     "raw": {
         "raw_users", "raw_movies", "raw_ratings",
-        "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
+        "ingestion_batches", "ingested_users", "ingested_movies", "ingested_ratings",
     },
     "tables": {"users", "movies", "ratings", "interactions"},
     "report": {"data_report"},
@@ -42,7 +42,7 @@ CHECKS = {
     "movies": {"complete"},
     "ratings": {"complete"},
     "interactions": {"row_count", "unique_keys", "complete", "both_labels"},
-    "deliveries": {"all_taken_in"},
+    "ingestion_batches": {"all_taken_in"},
     "feature_map": {"cardinalities", "codes_kept"},
     "encoded_interactions": {"row_count", "complete", "codes_in_range"},
     "train_interactions": {"whole_split", "both_labels"},

@@ -11,10 +11,10 @@ import pytest
 
 from ml import schema
 from orchestration.assets import common, evaluation, monitoring, recommendations
-from orchestration.assets.common import MODELS
 from orchestration.assets.monitoring import data_drift
-from orchestration.monitoring_config import MonitoringConfig
-from orchestration.resources.source import RawData
+from orchestration.config.monitoring_config import MonitoringConfig
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
 
@@ -22,24 +22,32 @@ ROWS = 1000  # of a night
 Outcome = dict[str, dg.AssetCheckEvaluation]
 
 
-def rows_of(delivery: int, **fields: Any) -> pd.DataFrame:
+def rows_of(batch: int, **fields: Any) -> pd.DataFrame:
     """Ratings by 200 users of 50 movies; every third is positive."""
     row = np.arange(ROWS)
-    own = {"delivery": delivery, "user_id": row % 200, "movie_id": row % 50, "label": row % 3 == 0, "genre1": "Drama"}
+    own = {
+        "ingestion_batch": batch,
+        "user_id": row % 200,
+        "movie_id": row % 50,
+        "label": row % 3 == 0,
+        "genre1": "Drama",
+    }
     constant = {name: "x" for name in schema.FIELD_NAMES if name not in own}
-    return pd.DataFrame({**own, **constant, "rating_month": 1, **fields}).astype({"delivery": "int32", "label": "int8"})
+    return pd.DataFrame({**own, **constant, "rating_month": 1, **fields}).astype(
+        {"ingestion_batch": "int32", "label": "int8"}
+    )
 
 
 def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]:
-    """Materialize data_drift on the base files and these nights, intake and delivery 1, 2, ..."""
+    """Materialize data_drift on the base files and these nights, ingestion and batch 1, 2, ..."""
 
     @dg.asset
     def interactions() -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
 
     @dg.asset(io_manager_key="document_io_manager")
-    def deliveries() -> dg.MaterializeResult[Any]:
-        files = [{"sequence": number, "intake": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
+    def batches() -> dg.MaterializeResult[Any]:
+        files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
     storage = Storage(raw_data=RawData(source=DATASET))
@@ -47,7 +55,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         "io_manager": TableIOManager(storage=storage),
         "document_io_manager": DocumentIOManager(storage=storage),
     }
-    result = dg.materialize([interactions, deliveries, data_drift], resources=resources)
+    result = dg.materialize([interactions, batches, data_drift], resources=resources)
     return result, checks_of(result)
 
 
@@ -65,7 +73,7 @@ def drift_table() -> pd.DataFrame:
 
 
 def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:
-    """As after a delivery of users alone, or one all of whose ratings were given again later."""
+    """As after a batch of users alone, or one all of whose ratings were given again later."""
     for nights in ([rows_of(1), rows_of(2).iloc[:0], rows_of(3)], [rows_of(1), rows_of(2).iloc[:0]], [rows_of(1)[:0]]):
         result, _ = drift_of(*nights)
         assert result.success
@@ -78,7 +86,7 @@ def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
     assert set(checks) == {"counts", "positive_share", "population_stability", "unknown_codes"}
     assert failed(checks) == set()
     assert {check.description for check in checks.values()} == {
-        "No delivery has been taken in yet: there are the base files alone, and nothing to compare."
+        "No batch has been taken in yet: there are the base files alone, and nothing to compare."
     }
     assert drift_table()["value"].tolist() == [ROWS, 200, 50, pytest.approx(1 / 3, abs=1e-3)]
     assert result.success
@@ -101,8 +109,16 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
 @pytest.mark.parametrize(
     ("check", "change", "told"),
     [
-        ("positive_share", {"label": 1}, "The share of positive labels is 1.000 in intake 2 and 0.334 in intake 1"),
-        ("population_stability", {"movie_id": 3}, "Population stability index of intake 2 against intake 1: movie_id"),
+        (
+            "positive_share",
+            {"label": 1},
+            "The share of positive labels is 1.000 in ingestion 2 and 0.334 in ingestion 1",
+        ),
+        (
+            "population_stability",
+            {"movie_id": 3},
+            "Population stability index of ingestion 2 against ingestion 1: movie_id",
+        ),
         ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (accepted 0.05)"),
     ],
 )
@@ -117,8 +133,8 @@ def test_a_night_that_differs_is_told_of(check: str, change: dict[str, Any], tol
 def test_a_night_of_few_ratings_is_told_of_and_not_judged_further() -> None:
     _, checks = drift_of(rows_of(1), rows_of(2, label=1).head(40))
     assert failed(checks) == {"counts"}
-    assert str(checks["counts"].description).startswith("Intake 2 brought 40 ratings by 40 users of 40 movies")
-    assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of intake 2")
+    assert str(checks["counts"].description).startswith("Ingestion 2 brought 40 ratings by 40 users of 40 movies")
+    assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of ingestion 2")
 
 
 @pytest.mark.parametrize(("keys", "differs"), [(("drift", "minimum_rows"), True), (("slots_changed",), False)])

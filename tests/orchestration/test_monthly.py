@@ -8,17 +8,17 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ml.inference import shortlist
+from ml.files import digest
+from ml.inference.engine import shortlist
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
-from orchestration.assets.common import MODELS
 from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTHS, RANK_MONTHS
+from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
-from orchestration.digests import digest
-from orchestration.freshness import SETTINGS
-from orchestration.housekeeping import remove_temporary_files
+from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import STORED
-from orchestration.resources.tracking import Tracking
+from orchestration.runtime.cleanup import remove_temporary_files
+from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import (
     DATASET,
     RUN_CONFIG,

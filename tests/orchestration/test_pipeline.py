@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.inference.recommend import get_recommendations
-from orchestration.assets.common import MODELS
-from orchestration.resources.source import RawData
-from orchestration.resources.tracking import Tracking
+from ml.published.recommendations import get_recommendations
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.resources.raw_data import RawData
+from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import (
     ARCHITECTURE,
     DATASET,
@@ -39,8 +39,8 @@ TABLES = {
     *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics", "lists", "list_metrics")),
     "baseline_lists", "baseline_list_metrics", *(f"top10_{model}" for model in MODELS), "data_drift",
 }  # fmt: skip
-EMPTY = {"delivered_users", "delivered_movies", "delivered_ratings"}  # nothing came after the base files
-DOCUMENTS = {"deliveries", "feature_map", "promotion", *MODELS}
+EMPTY = {"ingested_users", "ingested_movies", "ingested_ratings"}  # nothing came after the base files
+DOCUMENTS = {"ingestion_batches", "feature_map", "promotion", *MODELS}
 TOP_COLUMNS = {
     "user_id": "int32", "rank": "int16", "movie_id": "int32", "title": "str", "genres": "str", "score": "float32",
     "rating_year": "int16", "rating_month": "int8", "model": "str", "model_version": "str",
@@ -357,7 +357,7 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
 
     env.setattr(keras.Model, "fit", counted_fit)
     with env.context() as patch:
-        patch.setattr("orchestration.tracked_run.TrackedRun.register", refuse)
+        patch.setattr("orchestration.tracking.tracked_run.TrackedRun.register", refuse)
         assert not run_job(instance, retraining(RUN_CONFIG), "autoint", raise_on_error=False).success
     assert run_job(instance, retraining(RUN_CONFIG), "autoint").success
     assert begun == [0, EPOCHS]

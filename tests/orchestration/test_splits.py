@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from ml.evaluation.report import comparison_by_split
+from ml.evaluation.metric_tables import comparison_by_split
+from orchestration.automation.jobs import TEMPORAL_EVALUATION
 from orchestration.definitions import build_definitions
-from orchestration.jobs import TEMPORAL_EVALUATION
-from orchestration.resources.source import RawData
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
 from tests.orchestration.conftest import DATASET, Pipeline
 
 UP_TO_SPLIT = (
     "raw_users", "raw_movies", "raw_ratings",
-    "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
+    "ingestion_batches", "ingested_users", "ingested_movies", "ingested_ratings",
     "users", "movies", "ratings", "interactions", "feature_map", "encoded_interactions",
     "train_interactions", "test_interactions",
 )  # fmt: skip

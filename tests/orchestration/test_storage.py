@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from upath import UPath
 
-from ml.data.ledger import KINDS
+from ml.data.manifest import KINDS
 from ml.errors import DataError
-from ml.inference.locations import bundle_path
-from ml.inference.recommend import get_recommendations
-from orchestration.columns import meaning
-from orchestration.metadata import figures, plain, table_metadata
-from orchestration.publication import Publication
-from orchestration.registered_version import RegisteredVersion
-from orchestration.resources.source import RawData
+from ml.published.locations import bundle_path
+from ml.published.recommendations import get_recommendations
+from orchestration.reporting.columns import meaning
+from orchestration.reporting.metadata import figures, plain, table_metadata
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
+from orchestration.tracking.publication import Publication
+from orchestration.tracking.registered_version import RegisteredVersion
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, assert_same_list, run_job
-from tests.orchestration.test_publication import NAME, Registry
+from tests.orchestration.tracking.test_publication import NAME, Registry
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
 
@@ -92,11 +92,11 @@ def test_reader_never_sees_the_target_while_it_is_written(folder: UPath, monkeyp
 
 
 def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg.DagsterInstance) -> None:
-    made = (*RAW, *(f"delivered_{kind}" for kind in KINDS), *KINDS)
-    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "deliveries", *made)
+    made = (*RAW, *(f"ingested_{kind}" for kind in KINDS), *KINDS)
+    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "ingestion_batches", *made)
     assert result.success
     tables = remote_home / "tables" / DATASET
-    assert names(tables) == sorted(["deliveries.json", *(f"{name}.parquet" for name in made)])
+    assert names(tables) == sorted(["batches.json", *(f"{name}.parquet" for name in made)])
     ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
     assert len(ratings) == 15_000
     pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
@@ -167,7 +167,7 @@ def test_whole_figures_are_exact() -> None:
         ("users", "user_id", "User, as in the raw files."),
         ("interactions", "title", "Title without the year."),
         ("raw_movies", "title", "Title with the year in parentheses."),
-        ("delivered_ratings", "date", "Day in the name of the delivered file."),
+        ("ingested_ratings", "date", "Day in the name of the ingested file."),
         ("train_interactions", "user_id", "User: its index in the feature map, from 0."),
         ("encoded_interactions", "rating_year", "Year of the rating: its index in the feature map, from 0."),
         ("encoded_interactions", "rating", "1 to 5 stars."),

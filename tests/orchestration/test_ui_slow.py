@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.waiting import free_port
 
 pytestmark = pytest.mark.slow

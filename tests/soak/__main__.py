@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from orchestration.settings import Settings
+from orchestration.config.settings import Settings
 from tests.soak.nights import Soak, plan, write_report
 
 

@@ -18,15 +18,15 @@ class Truth:
 
     Attributes:
         ratings: by user and movie, the latest time and the stars.
-        delivered: rows of ratings in good files, each file once.
+        ingested: rows of ratings in good files, each file once.
     """
 
     ratings: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    delivered: int = 0
+    ingested: int = 0
 
     def count(self, rows: Sequence[Rating]) -> None:
         """Count a good file."""
-        self.delivered += len(rows)
+        self.ingested += len(rows)
         for user, movie, stars, seconds in rows:
             if seconds >= self.ratings.get((user, movie), (0, 0))[0]:
                 self.ratings[user, movie] = (seconds, stars)
@@ -43,14 +43,14 @@ class Sender:
     Args:
         base: directory of the base files.
         incoming: directories to deliver to.
-        rng: of what is delivered.
+        rng: of what is ingested.
     """
 
     def __init__(self, base: Path, incoming: Sequence[Path], rng: np.random.Generator) -> None:
         self.truth, self._incoming, self._rng = Truth(), incoming, rng
         lines = [line.split("::") for line in (base / "ratings.dat").read_text("latin-1").splitlines()]
         self.truth.count([(int(user), int(movie), int(stars), int(at)) for user, movie, stars, at in lines])
-        self.truth.delivered = 0
+        self.truth.ingested = 0
         self._users = sorted(self.truth.users)
         self._movies = sorted({movie for _, movie in self.truth.ratings})
         self._night, self._sent, self._owed = 0, dict[str, str](), list[Callable[[], None]]()

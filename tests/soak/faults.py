@@ -16,7 +16,7 @@ from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group
 Fault = Callable[[Home, np.random.Generator], None]
 FIRST_STEP = "raw_movielens"  # the base files are read in the first night alone
 STEPS = (
-    "take_deliveries", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
+    "ingest_batches", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
     "encoded_interactions", "split_interactions", *MODELS,
     "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
     *(f"{does}_{model}" for does in ("evaluate", "rank_catalogue_by") for model in MODELS),
@@ -118,7 +118,7 @@ def two_at_once(home: Home, rng: np.random.Generator) -> None:
 
 def clock_back(home: Home, rng: np.random.Generator) -> None:
     """The clock is an hour behind that of the last run. Needs the package libfaketime."""
-    from libfaketime import get_reload_information  # noqa: PLC0415 - of this fault alone
+    from libfaketime import get_reload_information
 
     _, preload = get_reload_information()
     assert home.run({**preload, "FAKETIME": _AN_HOUR}) == 0, "the run failed"

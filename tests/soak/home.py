@@ -16,7 +16,7 @@ import dagster as dg
 import yaml
 
 from ml.data.synthetic import SMALL, write_synthetic
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 
 HERE = Path(__file__).parent
 MODELS = ("autoint", "autoint_mlp")
@@ -47,7 +47,7 @@ class Home:
 
     @property
     def incoming(self) -> Path:
-        """Where deliveries arrive."""
+        """Where batches arrive."""
         return self.folder / "incoming" / DATASET
 
     def codes(self) -> dict[str, list[Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
-from orchestration.housekeeping import START_SECONDS
+from orchestration.runtime.cleanup import START_SECONDS
 from tests.soak.arrivals import Truth
 from tests.soak.home import DATASET, Home
 
@@ -37,10 +37,10 @@ def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[s
 
 
 def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
-    """The tables hold what was delivered: every rating once, and of a movie that was rated again the latest."""
-    counted = len(pd.read_parquet(home.tables / "delivered_ratings.parquet"))
-    if counted != truth.delivered:
-        yield f"{counted} delivered ratings are counted, {truth.delivered} were delivered"
+    """The tables hold what was ingested: every rating once, and of a movie that was rated again the latest."""
+    counted = len(pd.read_parquet(home.tables / "ingested_ratings.parquet"))
+    if counted != truth.ingested:
+        yield f"{counted} ingested ratings are counted, {truth.ingested} were ingested"
     table = pd.read_parquet(home.tables / "interactions.parquet")
     rows = table[["user_id", "movie_id", "timestamp", "rating"]].itertuples(index=False, name=None)
     found = {(user, movie): (seconds, stars) for user, movie, seconds, stars in rows}

@@ -70,10 +70,10 @@ class Soak:
 
     def report(self) -> dict[str, Any]:
         """What soak.json holds."""
-        delivered = self.home.tables / "delivered_ratings.parquet"
+        ingested = self.home.tables / "ingested_ratings.parquet"
         ratings = {
-            "delivered": self._sender.truth.delivered,
-            "counted": len(pd.read_parquet(delivered)) if delivered.exists() else 0,
+            "ingested": self._sender.truth.ingested,
+            "counted": len(pd.read_parquet(ingested)) if ingested.exists() else 0,
         }
         return {
             "nights": self.nights,

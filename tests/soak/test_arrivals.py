@@ -14,14 +14,15 @@ from tests.soak.arrivals import Sender, Truth
 from tests.soak.home import Home
 
 TABLES = (
-    "raw_users", "raw_movies", "raw_ratings", "deliveries", "delivered_users", "delivered_movies", "delivered_ratings",
+    "raw_users", "raw_movies", "raw_ratings",
+    "ingestion_batches", "ingested_users", "ingested_movies", "ingested_ratings",
     "users", "movies", "ratings", "interactions", "feature_map",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Sender, dg.DagsterInstance]]:
-    """A home to which nothing was delivered yet."""
+    """A home to which nothing was ingested yet."""
     home = Home(tmp_path_factory.mktemp("arrivals"))
     with environment({"PIPELINE_HOME": home.folder}), dg.DagsterInstance.ephemeral() as instance:
         yield home, Sender(home.data, [home.incoming], np.random.default_rng(4)), instance
@@ -32,12 +33,12 @@ def test_no_rating_is_lost_or_counted_twice(nights: tuple[Home, Sender, dg.Dagst
     home, sender, instance = nights
     codes = home.codes()
     new = sender.deliver(kind)
-    before = len(pd.read_parquet(home.tables / "delivered_ratings.parquet")) if codes else 0
+    before = len(pd.read_parquet(home.tables / "ingested_ratings.parquet")) if codes else 0
     config = {"resources": {"raw_data": {"config": {"source": str(home.data)}}}}
     assert run_job(instance, config, *TABLES).success
     assert list(invariants.every_rating_once(home, sender.truth)) == []
     assert list(invariants.codes_kept(codes, home.codes())) == []
-    assert (sender.truth.delivered > before) == new
+    assert (sender.truth.ingested > before) == new
     assert set(home.codes()["user_id"]) == sender.truth.users
     put_aside = {path.suffix for path in (home.incoming / "quarantine").glob("*")}
     assert put_aside <= {".dat", ".json"}
@@ -49,7 +50,7 @@ def test_truth_keeps_the_latest() -> None:
     truth.count([(1, 10, 3, 100), (1, 10, 4, 200)])
     truth.count([(1, 10, 5, 150), (2, 10, 1, 50)])
     assert truth.ratings == {(1, 10): (200, 4), (2, 10): (50, 1)}
-    assert truth.delivered == 4
+    assert truth.ingested == 4
     assert truth.users == {1, 2}
 
 
@@ -60,11 +61,11 @@ def test_lost_invented_stale_and_repeated_ratings_are_found(tmp_path: Path) -> N
         {"user_id": [1, 1, 3], "movie_id": [10, 10, 10], "timestamp": [100, 100, 7], "rating": [3, 3, 1]}
     )
     rows.to_parquet(home.tables / "interactions.parquet")
-    rows.iloc[:1].to_parquet(home.tables / "delivered_ratings.parquet")
+    rows.iloc[:1].to_parquet(home.tables / "ingested_ratings.parquet")
     truth = Truth()
     truth.count([(1, 10, 4, 200), (2, 10, 1, 50)])
     assert list(invariants.every_rating_once(home, truth)) == [
-        "1 delivered ratings are counted, 2 were delivered",
+        "1 ingested ratings are counted, 2 were ingested",
         "1 interactions are there twice",
         "1 interactions are lost, (2, 10) among them",
         "1 interactions are invented, (3, 10) among them",

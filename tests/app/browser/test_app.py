@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ml.inference.locations import published_models
-from ml.inference.purposes import SENTENCES, Purpose
-from orchestration.settings import Settings
+from ml.published.locations import published_models
+from ml.published.purposes import SENTENCES, Purpose
+from orchestration.config.settings import Settings
 from tests.browser import PHONE, chromium, fits_width, keep, open_page, server
 from tests.published_home import DATASET
 from tests.waiting import free_port, until

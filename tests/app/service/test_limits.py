@@ -12,7 +12,7 @@ from upath import UPath
 from app.service.__main__ import server_of
 from app.service.api import create_app
 from app.service.limits import BoundedBody, BoundedProtocol, max_body_bytes
-from orchestration.ports import listen
+from orchestration.runtime.ports import listen
 from tests.app.service.conftest import CONFIG, Log, Problem
 from tests.waiting import until
 
@@ -143,7 +143,7 @@ def test_body_with_its_length_declared_is_refused_too(client: TestClient, proble
 
 
 def test_largest_batch_is_short_enough(client: TestClient, problem: Problem) -> None:
-    import json  # noqa: PLC0415
+    import json
 
     batch = {"model": "autoint", "pairs": [PAIR] * CONFIG.max_pairs}
     assert (

@@ -17,8 +17,8 @@ from app.service import log as service_log
 from app.service.config import load_serving_config
 from app.service.state import State
 from ml.errors import DataError
-from ml.inference.bundle import ModelBundle
-from ml.inference.purposes import SENTENCES, Purpose
+from ml.models.bundle import ModelBundle
+from ml.published.purposes import SENTENCES, Purpose
 from tests.app.service.conftest import CONFIG, Log, Problem, serving
 from tests.published_home import DATASET, publish
 from tests.waiting import until

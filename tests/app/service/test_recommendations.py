@@ -8,9 +8,9 @@ from fastapi.testclient import TestClient
 from scipy.stats import binom
 
 from app.service.arms import arm_of, place_of
-from ml.inference.bundle import ModelBundle
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
+from ml.models.bundle import ModelBundle
 from tests.app.conftest import MODELS
 from tests.app.service.conftest import CONFIG, Log, Problem
 from tests.published_home import DATASET, MOMENT

@@ -8,13 +8,13 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.web import store
-from ml.inference import reasons as reasons_module
-from ml.inference.bundle import ModelBundle
-from ml.inference.purposes import SENTENCES, Purpose
+from ml.inference import explanations as reasons_module
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.visitors import Visitor, VisitorRecommender
-from orchestration.settings import PROJECT_ROOT
+from ml.models.bundle import ModelBundle
+from ml.published.purposes import SENTENCES, Purpose
+from orchestration.config.settings import PROJECT_ROOT
 from tests.app.conftest import MODELS
 from tests.published_home import DATASET, MOMENT, write_tables
 

@@ -4,7 +4,7 @@ import pytest
 
 from app.web.texts import LANGUAGES, Texts, texts_in
 from ml import schema
-from ml.inference.purposes import SENTENCES, Purpose
+from ml.published.purposes import SENTENCES, Purpose
 
 ENGLISH = Texts("en")
 

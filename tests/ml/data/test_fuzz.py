@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.data.intake import Intake, Known
-from ml.data.ledger import KINDS
+from ml.data.ingestion import Ingestion, Known
+from ml.data.manifest import KINDS
 from ml.data.movielens import RawTables, read_movielens, read_movies, read_users
 from ml.data.synthetic import SMALL, write_synthetic
 from ml.errors import DataError
@@ -125,26 +125,26 @@ def deliver_damaged(folder: Path, good: dict[str, bytes], name: str, times: int)
         (folder / other).write_bytes(good[other])
     known = Known(read_users(folder / "users.dat")["user_id"], read_movies(folder / "movies.dat")["movie_id"])
     for number, data in enumerate(damage(rng, good, name, times)):
-        home = folder / str(number // 20)  # all that was taken in is looked at again in each intake
-        intake = Intake(home / "incoming", home / "received", lambda: DAY)
-        intake.incoming.mkdir(parents=True, exist_ok=True)
+        home = folder / str(number // 20)  # all that was taken in is looked at again in each ingestion
+        ingestion = Ingestion(home / "incoming", home / "received", lambda: DAY)
+        ingestion.incoming.mkdir(parents=True, exist_ok=True)
         odd = mutated(rng, f"{kind}-2003-03-01.dat".encode())[:200].replace(b"/", b"").replace(b"\0", b"").strip(b".")
         for file, content in ((odd or b"odd", good[name]), (f"{kind}-2003-03-01.dat".encode(), data)):
-            (intake.incoming / os.fsdecode(file)).write_bytes(content)
-        intake.claim()
-        sorting = intake.sort(known, claimed_only=True)
-        intake.settle(sorting)
+            (ingestion.incoming / os.fsdecode(file)).write_bytes(content)
+        ingestion.claim()
+        sorting = ingestion.sort(known, claimed_only=True)
+        ingestion.settle(sorting)
         for arrival in (*sorting.bad, *sorting.waiting):
             assert REFUSED.fullmatch(arrival.reason), arrival.reason
             assert arrival.reason.startswith(arrival.name)
         assert all(stray.name.isprintable() and "; expected " in stray.reason for stray in sorting.stray)
         assert {path.name for path in home.iterdir()} <= {"incoming", "received"}
-        for left in [*intake.incoming.glob("pending/*"), *intake.incoming.glob("[!pq]*")]:
+        for left in [*ingestion.incoming.glob("pending/*"), *ingestion.incoming.glob("[!pq]*")]:
             left.unlink()  # what waits, and what cannot be taken
     for of in KINDS:
-        table = intake.read(of)
+        table = ingestion.read(of)
         assert not table.isna().to_numpy().any()
-        assert len(table) == sum(entry.rows for entry in intake.ledger.of(of))
+        assert len(table) == sum(entry.rows for entry in ingestion.manifest.of(of))
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -9,29 +9,34 @@ def ratings(*rows: tuple[int, int, int, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def delivered(*rows: tuple[int, int, int, int, int, str]) -> pd.DataFrame:
-    """user_id, movie_id, rating, timestamp, delivery, date."""
+def ingested(*rows: tuple[int, int, int, int, int, str]) -> pd.DataFrame:
+    """user_id, movie_id, rating, timestamp, batch, date."""
     own = ratings(*(row[:4] for row in rows))
-    return own.assign(delivery=np.array([row[4] for row in rows], np.int32), date=[row[5] for row in rows])
+    return own.assign(ingestion_batch=np.array([row[4] for row in rows], np.int32), date=[row[5] for row in rows])
 
 
 BASE = ratings((1, 10, 3, 100), (2, 10, 4, 200), (1, 20, 5, 300))
 
 
 def held(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    columns = ["user_id", "movie_id", "rating", "timestamp", "delivery", "first_delivery"]
+    columns = ["user_id", "movie_id", "rating", "timestamp", "ingestion_batch", "first_ingestion_batch"]
     return list(frame[columns].itertuples(index=False, name=None))
 
 
 def test_without_deliveries_the_base_rows_hold() -> None:
-    rows = present(history(BASE, delivered().astype({"date": "str"})), ["user_id", "movie_id"], ["timestamp"])
+    rows = present(history(BASE, ingested().astype({"date": "str"})), ["user_id", "movie_id"], ["timestamp"])
     assert held(rows) == [(1, 10, 3, 100, 0, 0), (2, 10, 4, 200, 0, 0), (1, 20, 5, 300, 0, 0)]
     types = rows.dtypes.astype(str)
-    assert types[["user_id", "rating", "delivery", "first_delivery"]].tolist() == ["int32", "int8", "int32", "int32"]
+    assert types[["user_id", "rating", "ingestion_batch", "first_ingestion_batch"]].tolist() == [
+        "int32",
+        "int8",
+        "int32",
+        "int32",
+    ]
 
 
 def test_the_latest_rating_holds_in_its_pairs_place_and_new_pairs_follow() -> None:
-    came = delivered(
+    came = ingested(
         (3, 10, 1, 500, 1, "2003-03-01"),  # new
         (1, 10, 5, 400, 1, "2003-03-01"),  # rated again
         (2, 10, 1, 150, 2, "2003-02-01"),  # late, and earlier than the base rating
@@ -42,7 +47,7 @@ def test_the_latest_rating_holds_in_its_pairs_place_and_new_pairs_follow() -> No
 
 
 def test_equal_times_are_decided_by_date_then_delivery_then_line() -> None:
-    came = delivered(
+    came = ingested(
         (1, 10, 1, 100, 1, "2003-03-02"),
         (1, 10, 2, 100, 2, "2003-03-01"),
         (2, 10, 1, 200, 3, "2003-03-01"),
@@ -56,13 +61,13 @@ def test_equal_times_are_decided_by_date_then_delivery_then_line() -> None:
 def test_the_row_of_the_latest_file_holds_of_users_whenever_it_came() -> None:
     base = pd.DataFrame({"user_id": [1, 2], "zip": ["a", "b"]})
     dates = ["2003-03-02", "2003-03-02", "2003-03-01"]
-    came = pd.DataFrame({"user_id": [2, 3, 2], "zip": ["c", "d", "e"], "delivery": [1, 1, 2], "date": dates})
+    came = pd.DataFrame({"user_id": [2, 3, 2], "zip": ["c", "d", "e"], "ingestion_batch": [1, 1, 2], "date": dates})
     rows = present(history(base, came), ["user_id"])
     assert rows[["user_id", "zip"]].to_numpy().tolist() == [[1, "a"], [2, "c"], [3, "d"]]
 
 
 def test_base_rows_of_a_history() -> None:
-    rows = history(BASE, delivered((1, 10, 5, 400, 1, "2003-03-01")))
+    rows = history(BASE, ingested((1, 10, 5, 400, 1, "2003-03-01")))
     assert len(rows) == 4
     pd.testing.assert_frame_equal(base_rows(rows)[list(BASE)], BASE)
 
@@ -74,7 +79,7 @@ def test_order_of_arrival_does_not_matter_to_what_holds() -> None:
 
     def after(order: list[int]) -> pd.DataFrame:
         rows = [(*row, number, files[at][1]) for number, at in enumerate(order, 1) for row in files[at][0]]
-        found = present(history(BASE, delivered(*rows)), key, ["timestamp"])
+        found = present(history(BASE, ingested(*rows)), key, ["timestamp"])
         return found[list(BASE)].sort_values(key, ignore_index=True)
 
     for _ in range(5):

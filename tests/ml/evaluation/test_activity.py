@@ -6,8 +6,8 @@ import pytest
 
 from ml.evaluation.activity import GROUPS, activity_groups, metrics_by_activity
 from ml.evaluation.classification import auc
+from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import RANKING_METRICS
-from ml.evaluation.report import evaluate
 
 METRICS = (*RANKING_METRICS, "auc")
 

@@ -11,14 +11,14 @@ from ml.errors import DataError
 from ml.evaluation.drift import CHANCE, FLOOR, Bins, compare_nights, index_by_chance, stability_index
 
 
-def deliveries(*intakes: int) -> dict[str, Any]:
-    """Files 1, 2, ..., each taken in by the intake given."""
-    return {"files": [{"sequence": number, "intake": intake} for number, intake in enumerate(intakes, 1)]}
+def batches(*ingestions: int) -> dict[str, Any]:
+    """Files 1, 2, ..., each taken in by the ingestion given."""
+    return {"files": [{"sequence": number, "ingestion": ingestion} for number, ingestion in enumerate(ingestions, 1)]}
 
 
 def interactions(rows: Sequence[tuple[int, int, int, int]], **fields: Any) -> pd.DataFrame:
-    """Rows of delivery, user, movie and label; other fields are constant unless given."""
-    table = pd.DataFrame(rows, columns=["delivery", "user_id", "movie_id", "label"])
+    """Rows of batch, user, movie and label; other fields are constant unless given."""
+    table = pd.DataFrame(rows, columns=["ingestion_batch", "user_id", "movie_id", "label"])
     return table.assign(**{name: "x" for name in schema.FIELD_NAMES if name not in table} | fields)
 
 
@@ -105,7 +105,7 @@ ROWS = [
 
 def test_nights_are_compared() -> None:
     genders = ["F", "M", "F", "M", "F", "M", "M", "M", "F", "F"]
-    found = compare_nights(interactions(ROWS, gender=genders), deliveries(1, 1, 2))
+    found = compare_nights(interactions(ROWS, gender=genders), batches(1, 1, 2))
     assert (found.tonight, found.before) == (2, 1)
     assert found.totals.index.tolist() == [0, 1, 2]
     assert found.totals.to_numpy().tolist() == [[4, 4, 3, 0.75], [2, 2, 2, 0.5], [4, 3, 3, 0.25]]
@@ -131,57 +131,57 @@ def test_a_steady_share_of_new_users_is_no_drift() -> None:
     nights = [
         (night, user, 1, 1) for night in (1, 2, 3) for user in [*range(90), *range(100 * night, 100 * night + 10)]
     ]
-    fields = compare_nights(interactions(base + nights), deliveries(1, 2, 3)).fields.set_index("field")
+    fields = compare_nights(interactions(base + nights), batches(1, 2, 3)).fields.set_index("field")
     assert fields.loc["user_id", "stability_index"] == 0
     assert fields.loc["user_id", "unknown_share"] == pytest.approx(0.1)
 
 
 def test_the_first_night_is_compared_with_the_base() -> None:
-    found = compare_nights(interactions(ROWS[:6]), deliveries(1, 1))
+    found = compare_nights(interactions(ROWS[:6]), batches(1, 1))
     assert (found.tonight, found.before) == (1, 0)
     unknown = found.fields.set_index("field")["unknown_share"]
     assert (unknown["user_id"], unknown["movie_id"]) == (0.5, 0)
 
 
 def test_a_night_without_ratings_is_passed_over() -> None:
-    found = compare_nights(interactions([*ROWS[:6], (4, 1, 13, 1)]), deliveries(1, 1, 2, 3))
+    found = compare_nights(interactions([*ROWS[:6], (4, 1, 13, 1)]), batches(1, 1, 2, 3))
     assert (found.tonight, found.before) == (3, 1)
     assert found.totals.loc[2, "ratings"] == 0
-    last = compare_nights(interactions(ROWS[:6]), deliveries(1, 1, 2))
+    last = compare_nights(interactions(ROWS[:6]), batches(1, 1, 2))
     assert (last.tonight, last.before, len(last.fields)) == (2, 1, 0)
 
 
 def test_the_base_alone_has_totals() -> None:
-    found = compare_nights(interactions(ROWS[:4]), deliveries())
+    found = compare_nights(interactions(ROWS[:4]), batches())
     assert (found.tonight, found.before) == (0, 0)
     assert found.figures == {}
     assert found.table.to_dict("records") == [
-        {"intake": 0, "measure": measure, "field": "all", "value": value}
+        {"ingestion": 0, "measure": measure, "field": "all", "value": value}
         for measure, value in (("ratings", 4), ("users", 4), ("movies", 3), ("positive_share", 0.75))
     ]
 
 
 def test_all_figures_in_one_table() -> None:
-    found = compare_nights(interactions(ROWS), deliveries(1, 1, 2))
+    found = compare_nights(interactions(ROWS), batches(1, 1, 2))
     table = found.table
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == {
-        "intake": "int64", "measure": "str", "field": "str", "value": "float64"
+        "ingestion": "int64", "measure": "str", "field": "str", "value": "float64"
     }  # fmt: skip
     assert len(table) == 3 * 4 + 3 * 14
-    assert not table.duplicated(["intake", "measure", "field"]).any()
+    assert not table.duplicated(["ingestion", "measure", "field"]).any()
     figures = found.figures
     assert (figures["ratings"], figures["positive_share"], figures["unknown_share_movie_id"]) == (4, 0.25, 0.5)
     assert len(figures) == 4 + 2 * 14
 
 
 def test_a_delivery_that_nobody_knows_is_named() -> None:
-    with pytest.raises(DataError, match=r"found 3, which deliveries\.json does not hold \(it ends at 2\)"):
-        compare_nights(interactions(ROWS), deliveries(1, 1))
+    with pytest.raises(DataError, match=r"found 3, which batches\.json does not hold \(it ends at 2\)"):
+        compare_nights(interactions(ROWS), batches(1, 1))
 
 
 def test_an_intake_that_was_withdrawn_is_no_night() -> None:
     table = interactions([(0, 1, 10, 1), (1, 1, 11, 1), (3, 1, 12, 0)])
-    taken = deliveries(1, 2, 3)
+    taken = batches(1, 2, 3)
     taken["files"][1]["withdrawn"] = True
     found = compare_nights(table, taken)
     assert (found.tonight, found.before) == (3, 1)

@@ -43,7 +43,7 @@ def comparison(
     fields = fields.assign(stability_index=zero if unknown else given, by_chance=by_chance)
     fields = fields.assign(unknown_share=given if unknown else zero)
     tonight = len(nights)
-    return Comparison(tonight, max(tonight - 1, 0), totals.rename_axis("intake"), fields)
+    return Comparison(tonight, max(tonight - 1, 0), totals.rename_axis("ingestion"), fields)
 
 
 @pytest.mark.parametrize(
@@ -68,21 +68,21 @@ def test_counts_may_differ_by_a_factor(tonight: tuple[int, int, int, float], pas
 def test_counts_in_a_sentence() -> None:
     finding = counts(comparison(night(), night(4000, 120, 210)), THRESHOLDS)
     assert finding.facts["summary"] == (
-        "Intake 2 brought 4,000 ratings by 120 users of 210 movies. As multiples of intake 1: ratings 4, users 1.2, "
-        "movies 1.05; accepted are 0.5 to 2."
+        "Ingestion 2 brought 4,000 ratings by 120 users of 210 movies. As multiples of ingestion 1: ratings 4, "
+        "users 1.2, movies 1.05; accepted are 0.5 to 2."
     )
 
 
 def test_counts_are_not_judged_against_the_base() -> None:
     finding = counts(comparison(night()), THRESHOLDS)
     assert finding.passed
-    assert finding.facts["summary"].endswith("there is no earlier intake to compare the numbers with.")
+    assert finding.facts["summary"].endswith("there is no earlier ingestion to compare the numbers with.")
 
 
 def test_two_small_nights_are_not_judged_but_a_sudden_small_one_is() -> None:
     quiet = counts(comparison(night(99), night(3)), THRESHOLDS)
     assert quiet.passed
-    assert "3 ratings of intake 2 and 99 of intake 1; at least 100 are needed" in quiet.facts["summary"]
+    assert "3 ratings of ingestion 2 and 99 of ingestion 1; at least 100 are needed" in quiet.facts["summary"]
     assert not counts(comparison(night(100), night(3)), THRESHOLDS).passed
 
 
@@ -91,7 +91,7 @@ def test_positive_share_may_change_a_little(share: float, passed: bool) -> None:
     finding = positive_share(comparison(night(share=0.6), night(share=share)), THRESHOLDS)
     assert finding.passed == passed
     assert finding.facts["change"] == pytest.approx(share - 0.6)
-    assert f"{share:.3f} in intake 2 and 0.600 in intake 1" in finding.facts["summary"]
+    assert f"{share:.3f} in ingestion 2 and 0.600 in ingestion 1" in finding.facts["summary"]
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,13 @@ def test_stability_of_every_field_that_has_a_limit(values: dict[str, float], by_
 def test_fields_that_have_moved_are_named_with_their_figures() -> None:
     finding = population_stability(comparison(night(), night(), genre1=0.4, zip=1.5), THRESHOLDS)
     assert finding.facts["summary"] == (
-        "Population stability index of intake 2 against intake 1: zip 1.5 (accepted 0.25), genre1 0.4 (accepted 0.25)."
+        "Population stability index of ingestion 2 against ingestion 1: zip 1.5 (accepted 0.25), "
+        "genre1 0.4 (accepted 0.25)."
     )
     finding = population_stability(comparison(night(), zip=0.2), THRESHOLDS)
     assert finding.facts["summary"] == (
-        "Population stability index of intake 1 against the base files: at most 0.2 (zip) in 11 fields, all accepted."
+        "Population stability index of ingestion 1 against the base files: at most 0.2 (zip) in 11 fields, "
+        "all accepted."
     )
 
 
@@ -155,7 +157,7 @@ def test_without_deliveries_all_pass_and_say_so() -> None:
     ]  # fmt: skip
     for finding in findings:
         assert finding.passed
-        assert finding.facts["summary"].startswith("No delivery has been taken in yet")
+        assert finding.facts["summary"].startswith("No batch has been taken in yet")
 
 
 def test_no_limits_at_all() -> None:

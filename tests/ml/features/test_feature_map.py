@@ -54,9 +54,9 @@ def test_fit_sorts_the_distinct_values_of_each_field_in_the_given_order() -> Non
 
 
 def came(kind: str, *rows: tuple[object, ...]) -> pd.DataFrame:
-    """Rows of a history; the last value of each is the delivery."""
+    """Rows of a history; the last value of each is the batch."""
     columns = {"user": ["user_id", "zip"], "movie": ["movie_id", "genre1"], "rating": ["user_id", "movie_id", "month"]}
-    return pd.DataFrame(rows, columns=[*columns[kind], "delivery"]).astype({"delivery": "int32"})
+    return pd.DataFrame(rows, columns=[*columns[kind], "ingestion_batch"]).astype({"ingestion_batch": "int32"})
 
 
 GROWN = (
@@ -90,7 +90,7 @@ def test_grown_on_base_rows_it_is_fitted(
     small_raw: RawTables, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
 ) -> None:
     tables = (small_users, small_movies, preprocess_ratings(small_raw.ratings))
-    assert FeatureMap.grow(*(table.assign(delivery=0) for table in tables)) == FeatureMap.fit(small_interactions)
+    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == FeatureMap.fit(small_interactions)
 
 
 def test_no_code_ever_changes() -> None:
@@ -103,7 +103,7 @@ def test_no_code_ever_changes() -> None:
     known = ratings["user_id"].isin(users["user_id"]) & ratings["movie_id"].isin(movies["movie_id"])
     ratings = ratings[known]
     nights = [
-        FeatureMap.grow(*(rows[rows["delivery"] <= night] for rows in (users, movies, ratings)), fields=GROWN)
+        FeatureMap.grow(*(rows[rows["ingestion_batch"] <= night] for rows in (users, movies, ratings)), fields=GROWN)
         for night in range(6)
     ]
     for before, after in itertools.pairwise(nights):

@@ -159,16 +159,16 @@ def test_strategies_agree_on_the_sizes(strategy: Strategy, rows: int, share: flo
     assert (len(train), len(test)) == (rows - test_rows, test_rows)
 
 
-def grown_table(base: int, *deliveries: int) -> pd.DataFrame:
-    """Base rows and the rows of some deliveries, by their numbers of rows."""
-    numbers = np.repeat(np.arange(len(deliveries) + 1), (base, *deliveries))
-    return table(np.arange(len(numbers))).assign(first_delivery=numbers.astype(np.int32))
+def grown_table(base: int, *batches: int) -> pd.DataFrame:
+    """Base rows and the rows of some batches, by their numbers of rows."""
+    numbers = np.repeat(np.arange(len(batches) + 1), (base, *batches))
+    return table(np.arange(len(numbers))).assign(first_ingestion_batch=numbers.astype(np.int32))
 
 
 def test_rows_stay_on_their_side_as_others_come() -> None:
     sides: dict[int, str] = {}
-    for deliveries in ((), (300,), (300, 1), (300, 1, 50)):
-        interactions = grown_table(200, *deliveries)
+    for batches in ((), (300,), (300, 1), (300, 1, 50)):
+        interactions = grown_table(200, *batches)
         train, test = split_interactions(interactions)
         assert sorted([*train["row"], *test["row"]]) == list(range(len(interactions)))
         now = dict.fromkeys(train["row"], "train") | dict.fromkeys(test["row"], "test")

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from ml.features.feature_map import FeatureMap
-from ml.inference.bundle import ModelBundle
 from ml.models.autoint import Inputs, build_model
+from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 from tests.ml.models.reference import randomize
 

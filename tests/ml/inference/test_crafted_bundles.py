@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml.errors import DataError
-from ml.inference.bundle import ModelBundle
 from ml.models.autoint import Inputs, build_model
+from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 
 Change = Callable[[Any], Any]

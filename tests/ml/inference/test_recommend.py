@@ -7,10 +7,10 @@ import pytest
 from scipy.special import expit
 
 from ml.errors import NotFoundError
-from ml.inference.bundle import ModelBundle
-from ml.inference.forward import JoinedGrid
+from ml.inference.engine.forward import JoinedGrid
 from ml.inference.recommend import Progress, Recommender
 from ml.inference.scorer import Scorer
+from ml.models.bundle import ModelBundle
 
 YEAR, MONTH, TOP_K = 2002, 6, 10
 FEW, NONE = 7, 8  # users with few and with no unseen movies

@@ -4,10 +4,10 @@ import pytest
 from scipy.special import expit
 
 from ml.errors import DataError, NotFoundError
-from ml.inference.bundle import ModelBundle
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.inference.visitors import DEMOGRAPHIC_WEIGHT, Visitor, VisitorRecommender
+from ml.models.bundle import ModelBundle
 
 YEAR, MONTH = 2002, 6
 

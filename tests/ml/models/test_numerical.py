@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from ml.features.signals import PairSignals
+from ml.features.collaborative import PairSignals
 from ml.models.autoint import Inputs, build_model, with_signals
 from ml.models.config import AutoIntConfig
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields

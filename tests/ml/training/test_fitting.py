@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from ml import schema
+from ml.features.collaborative import fit_signals, out_of_fold_signals
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.negatives import SOURCE, sample_negatives
-from ml.features.signals import fit_signals, out_of_fold_signals
 from ml.features.splits import split_interactions
 from ml.models.autoint import Inputs
 from ml.training.config import TrainingConfig

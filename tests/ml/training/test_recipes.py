@@ -11,7 +11,7 @@ from ml.features.negatives import NegativesConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig, WarmStartConfig
 from ml.training.recipes import load_recipes, recipes_text
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 
 PLAIN: dict[str, Any] = {"description": "A model.", "architecture": "autoint"}
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from ml.errors import DataError
-from ml.training.recipes import Recipe, load_recipes, recipes_text
-from ml.training.search import Choices, NumberRange, own_parameters, suggest, with_values
-from orchestration.settings import PROJECT_ROOT
+from ml.training.recipes import Recipe, load_recipes, own_parameters, recipes_text, with_values
+from ml.training.search import Choices, NumberRange, suggest
+from orchestration.config.settings import PROJECT_ROOT
 
 PLAIN: dict[str, Any] = {"description": "A model.", "architecture": "autoint_mlp"}
 SPACE: dict[str, Any] = {

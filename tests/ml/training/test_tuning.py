@@ -15,9 +15,9 @@ from ml.features.splits import split_interactions
 from ml.training import tuning
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
-from ml.training.recipes import Recipe
+from ml.training.recipes import Recipe, with_values
 from ml.training.reports import EpochReport
-from ml.training.search import suggest, with_values
+from ml.training.search import suggest
 from ml.training.tuning import TrialObserver, TrialResult, finished_trials, open_study, study_name, tune
 
 RATE = "training.learning_rate"

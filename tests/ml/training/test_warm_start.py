@@ -11,23 +11,22 @@ import pytest
 from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
-from ml.features.multivalued import membership_of
+from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE
-from ml.inference.bundle import ModelBundle
 from ml.models.autoint import Inputs, Multivalued, build_model
+from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import PAIR, TrainingData
 from ml.training.fitting import Fitting
-from ml.training.recipes import Recipe, load_recipes
-from ml.training.search import with_values
+from ml.training.recipes import Recipe, load_recipes, with_values
 from ml.training.warm_start import (
     NoWarmStartError,
     choose_rows,
     continue_from,
-    last_delivery,
+    last_batch,
     warm_recipe,
 )
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 
 SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "training.epochs": 1, "training.batch_size": 256,
          "training.learning_rate": 3e-3}  # fmt: skip
@@ -80,10 +79,10 @@ def now(request: pytest.FixtureRequest, then: Then, small_interactions: pd.DataF
     return FeatureMap.fit(small_interactions)
 
 
-def encoded(interactions: pd.DataFrame, feature_map: FeatureMap, delivery: Any = 0) -> pd.DataFrame:
+def encoded(interactions: pd.DataFrame, feature_map: FeatureMap, batch: Any = 0) -> pd.DataFrame:
     """In shuffled order."""
     rows = encode_interactions(interactions, feature_map)
-    rows[schema.DELIVERY] = np.full(len(rows), delivery, np.int32) if np.isscalar(delivery) else delivery
+    rows[schema.BATCH] = np.full(len(rows), batch, np.int32) if np.isscalar(batch) else batch
     return rows.sample(frac=1, random_state=1).reset_index(drop=True)
 
 
@@ -304,13 +303,13 @@ def test_a_bundle_whose_tables_are_of_other_values_is_refused(
 
 
 class TestRows:
-    """Ten rows: likes are those of even positions; deliveries as listed."""
+    """Ten rows: likes are those of even positions; batches as listed."""
 
-    DELIVERIES = (0, 0, 1, 3, 0, 2, 0, 3, 1, 0)
+    BATCHES = (0, 0, 1, 3, 0, 2, 0, 3, 1, 0)
 
     @pytest.fixture
     def rows(self) -> pd.DataFrame:
-        return pd.DataFrame({"label": [1, 0] * 5, "delivery": np.array(self.DELIVERIES, np.int32)})
+        return pd.DataFrame({"label": [1, 0] * 5, "ingestion_batch": np.array(self.BATCHES, np.int32)})
 
     @pytest.fixture
     def plain(self) -> Recipe:
@@ -336,7 +335,7 @@ class TestRows:
         assert len(set(positions)) == len(positions) == len(new) + replayed
 
     def test_the_seed_and_the_delivery_decide(self, plain: Recipe) -> None:
-        rows = pd.DataFrame({"label": 1, "delivery": np.repeat([0, 2], [400, 100])})
+        rows = pd.DataFrame({"label": 1, "ingestion_batch": np.repeat([0, 2], [400, 100])})
 
         def positions(seed: int, since: int) -> list[int]:
             recipe = with_values(plain, {"training.seed": seed})
@@ -347,7 +346,7 @@ class TestRows:
 
     def test_new_and_old_are_mixed(self, plain: Recipe) -> None:
         """So that the tail, which validates, holds both."""
-        rows = pd.DataFrame({"label": 1, "delivery": np.repeat([0, 1], [4000, 1000])})
+        rows = pd.DataFrame({"label": 1, "ingestion_batch": np.repeat([0, 1], [4000, 1000])})
         chosen = choose_rows(rows, plain, WarmStartConfig(), since=0)
         tail = chosen.positions[-500:]
         assert (chosen.new, chosen.replayed) == (1000, 4000)
@@ -358,23 +357,23 @@ class TestRows:
         chosen = choose_rows(rows, recipe, WarmStartConfig(replay=1), since=0)
         assert (chosen.new, chosen.replayed) == (2, 2)
         assert {2, 8} < set(chosen.positions.tolist()) < {0, 2, 4, 6, 8}
-        with pytest.raises(NoWarmStartError, match="no row to learn from came after delivery 1"):
+        with pytest.raises(NoWarmStartError, match="no row to learn from came after batch 1"):
             choose_rows(rows, recipe, WarmStartConfig(), since=1)
 
     def test_without_new_rows_there_is_no_warm_start(self, rows: pd.DataFrame, plain: Recipe) -> None:
-        with pytest.raises(NoWarmStartError, match="no row to learn from came after delivery 3"):
+        with pytest.raises(NoWarmStartError, match="no row to learn from came after batch 3"):
             choose_rows(rows, plain, WarmStartConfig(), since=3)
 
     def test_one_row_is_too_few(self, rows: pd.DataFrame, plain: Recipe) -> None:
         with pytest.raises(NoWarmStartError, match="1 rows are too few to fit and to validate on"):
-            choose_rows(rows[rows["delivery"] != 3], plain, WarmStartConfig(replay=0), since=1)
+            choose_rows(rows[rows["ingestion_batch"] != 3], plain, WarmStartConfig(replay=0), since=1)
 
     def test_the_last_delivery_is_the_highest(self, rows: pd.DataFrame) -> None:
-        assert last_delivery(rows) == 3
+        assert last_batch(rows) == 3
 
     def test_rows_without_deliveries_are_named(self, rows: pd.DataFrame, plain: Recipe) -> None:
-        without = rows.drop(columns="delivery")
-        with pytest.raises(DataError, match=r"train_interactions has no column delivery.*materialize ratings"):
+        without = rows.drop(columns="ingestion_batch")
+        with pytest.raises(DataError, match=r"train_interactions has no column batch.*materialize ratings"):
             choose_rows(without, plain, WarmStartConfig(), since=0)
 
 
@@ -414,6 +413,6 @@ def test_draws_for_chosen_likes_avoid_all_that_a_user_has_rated(then: Then, smal
 
 
 def test_no_old_rows_are_needed() -> None:
-    rows = pd.DataFrame({"label": [1, 0, 1], "delivery": [2, 2, 3]})
+    rows = pd.DataFrame({"label": [1, 0, 1], "ingestion_batch": [2, 2, 3]})
     chosen = choose_rows(rows, RECIPES["autoint"], WarmStartConfig(), since=1)
     assert (sorted(chosen.positions.tolist()), chosen.new, chosen.replayed) == ([0, 1, 2], 3, 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Page
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.config.settings import PROJECT_ROOT
 from tests.browser import START_SECONDS, answers, chromium, server
 from tests.small_home import small_home
 from tests.waiting import SECONDS, until

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from orchestration.assets.common import MODELS
+from orchestration.config.recipes_in_force import MODELS
 from tests.browser import keep
 from tests.orchestration.browser.conftest import Uis
 from tests.small_home import DATASET

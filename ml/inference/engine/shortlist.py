@@ -1,0 +1,376 @@
+"""Top lists of all users from a small share of the pairs, the same as by brute force.
+
+At a fixed moment the logits of users x movies are close to low rank, whatever model gives them. So:
+
+1. some users, drawn at random, are scored against every movie, and all users are split into two halves; the scored
+   users of one half describe the rows of the other: their mean row and covariance;
+2. a user of the other half is scored on a few probe movies; the conditional mean of the rest of the row, given these,
+   predicts it (the best linear prediction, Rasmussen and Williams 2006, eq. 2.19);
+3. a user's best predicted movies are scored exactly, and more of them until no unscored movie's prediction, plus the
+   error that predictions were seen to have, reaches the last listed exact score;
+4. the users that are scored against every movie are searched for like any others, by predictions that know nothing of
+   them, and their lists compared with the exact ones. A difference makes the whole start again with more of
+   everything, and in the end with brute force.
+
+At a second moment the first one's probes serve again: a user's taste is known from them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+from scipy.linalg import qr
+from scipy.sparse import csr_array
+
+from ml.inference.engine.top_k import MISSING, TopLists, cut
+
+Method = Literal["shortlist", "brute_force"]
+
+AUDITED = 256  # users scored in full at the first moment, at least
+AUDITED_FURTHER = 128  # at each further moment, at least
+_LARGEST_AUDIT = 0.2  # of all users; beyond it brute force is not much dearer
+_PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_RIDGE = 1e-4  # of the mean variance of a movie's logits, so that a singular covariance can be solved
+_FOLDS = 4
+_LEAST_SPREAD = 1e-4  # of all logits' standard deviation; float32 and the ridge leave about as much
+_NEAR_TOP = 50  # movies a user, on which errors are measured
+_CAUTION = 2.0  # errors may be this much larger than seen
+_BLOCK = 512  # users whose rows are in memory at a time
+
+
+class Catalogue(Protocol):
+    """The logits of every user and movie at one moment, whatever the model."""
+
+    shape: tuple[int, int]
+
+    def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Logits float32 [n] of positions int [n]."""
+        ...
+
+    def rows(self, users: np.ndarray) -> np.ndarray:
+        """Logits float32 [n, movies] of user positions int [n]."""
+        ...
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """How lists were found.
+
+    Attributes:
+        method: ``shortlist`` or ``brute_force``.
+        attempts: searches until the audit found no difference.
+        sampled_users: that the predictions of either half were fitted on in the last attempt.
+        probe_movies: the same; the larger number of the halves'. A further moment uses the probes of the first.
+        audited_users: compared with brute force in the last attempt.
+        differences: lists among these that differed in the last attempt, by more than the order of equal scores.
+        pairs_scored: over all attempts, audits included.
+        pairs_total: users x movies.
+    """
+
+    method: str
+    attempts: int
+    sampled_users: int
+    probe_movies: int
+    audited_users: int
+    differences: int
+    pairs_scored: int
+    pairs_total: int
+
+
+def search_by_brute_force(
+    catalogues: Sequence[Catalogue], seen: csr_array, length: int, on_progress: Callable[[int], None]
+) -> list[tuple[TopLists, SearchReport]]:
+    """Lists of all users at one or more moments by scoring every pair; arguments as in ``search``."""
+    users = catalogues[0].shape[0]
+    results = []
+    for number, catalogue in enumerate(catalogues):
+        lists = TopLists.empty(users, length)
+        for block in _blocks(np.arange(users)):
+            lists.put(block, cut(_masked(catalogue.rows(block), seen, block), length))
+            on_progress(number * users + int(block[-1]) + 1)
+        pairs = users * catalogue.shape[1]
+        results.append((lists, SearchReport("brute_force", 1, 0, 0, 0, 0, pairs, pairs)))
+    return results
+
+
+def search(
+    catalogues: Sequence[Catalogue], seen: csr_array, length: int, seed: int, on_progress: Callable[[int], None]
+) -> list[tuple[TopLists, SearchReport]]:
+    """Lists of all users at one or more moments, audited, from a small share of the pairs.
+
+    Args:
+        catalogues: give the logits, one catalogue a moment.
+        seen: bool [users, movies], true where a movie must not be listed.
+        length: k.
+        seed: of the samples and of the audits.
+        on_progress: called with the number of users whose lists are done, all moments counted.
+    """
+    users = catalogues[0].shape[0]
+    order = np.random.default_rng(seed).permutation(users)
+    tastes: _Tastes | None = None
+    results = []
+    for number, catalogue in enumerate(catalogues):
+
+        def report(done: int, before: int = number * users) -> None:
+            on_progress(before + done)
+
+        moment = _Moment(catalogue, seen, length, order, report)
+        lists, found, tastes = moment.search(tastes)
+        results.append((lists, found))
+    return results
+
+
+_Tastes = tuple[np.ndarray, np.ndarray]  # what either half's predictions know of users, [users, probes]
+
+
+class _Moment:
+    """The search at one moment.
+
+    ``order`` ranks users at random: the first are scored in full, and every other one belongs to the same half.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        seen: csr_array,
+        length: int,
+        order: np.ndarray,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._catalogue, self._seen, self._length = catalogue, seen, length
+        self._order, self._on_progress = order, on_progress
+        self._rows = np.empty((0, catalogue.shape[1]), np.float32)  # of the first users in ``order``, scored in full
+        self._spent = self._attempts = 0
+
+    def search(self, tastes: _Tastes | None) -> tuple[TopLists, SearchReport, _Tastes | None]:
+        """Lists, how they were found, and what is known of each user's taste for the next moment.
+
+        Args:
+            tastes: the same of an earlier moment, or None: then probe movies are chosen and scored.
+        """
+        users, movies = self._catalogue.shape
+        if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
+            return lists, self._report(AUDITED_FURTHER, tastes), tastes
+        audited, caution = AUDITED, _CAUTION
+        while audited <= _LARGEST_AUDIT * users and movies >= _PROBES[0]:
+            self._score_rows(audited)
+            tastes = self._probe(0), self._probe(1)
+            if lists := self._attempt(audited, caution, tastes):
+                return lists, self._report(audited, tastes), tastes
+            audited, caution = 2 * audited, 2 * caution
+        [(lists, report)] = search_by_brute_force([self._catalogue], self._seen, self._length, self._on_progress)
+        spent = report.pairs_scored + self._spent
+        return lists, replace(report, attempts=self._attempts + 1, pairs_scored=spent), tastes
+
+    def _report(self, audited: int, tastes: _Tastes) -> SearchReport:
+        users, movies = self._catalogue.shape
+        probes = max(taste.shape[1] for taste in tastes)
+        facts = (self._attempts, audited // 2, probes, audited, 0, self._spent, users * movies)
+        return SearchReport("shortlist", *facts)
+
+    def _attempt(self, audited: int, caution: float, tastes: _Tastes) -> TopLists | None:
+        """Lists of all users, or None where the audit finds a difference."""
+        self._attempts += 1
+        self._score_rows(audited)
+        lists = TopLists.empty(len(self._order), self._length)
+        for half, taste in enumerate(tastes):
+            self._search_half(lists, half, self._rows[half:audited:2], caution, taste)
+        first = self._order[:audited]
+        exact = cut(_masked(self._rows[:audited].copy(), self._seen, first), self._length)
+        if lists.of(first).differences(exact):
+            return None
+        lists.put(first, exact)
+        return lists
+
+    def _score_rows(self, count: int) -> None:
+        fresh = self._order[len(self._rows) : count]
+        self._rows = np.concatenate([self._rows, self._catalogue.rows(fresh)])
+        self._spent += len(fresh) * self._catalogue.shape[1]
+
+    def _probe(self, half: int) -> np.ndarray:
+        """Logits [users, p] of the movies that predict best; those of the half itself only where scored in full."""
+        own = self._rows[half::2]
+        seen = self._seen[self._order[half : len(self._rows) : 2]].toarray()
+        probes = _best_probes(own, seen, self._length)
+        taste = np.zeros((len(self._order), len(probes)), np.float32)
+        taste[self._order[: len(self._rows)]] = self._rows[:, probes]
+        others = self._order[len(self._rows) :]
+        others = others[(np.arange(len(others)) + len(self._rows)) % 2 != half]
+        taste[others] = self._catalogue.pairs(*_grid(others, probes)).reshape(len(others), -1)
+        self._spent += len(others) * len(probes)
+        return taste
+
+    def _search_half(self, lists: TopLists, half: int, rows: np.ndarray, caution: float, taste: np.ndarray) -> None:
+        """Put in the lists of all users of the other half."""
+        known = self._order[half : 2 * len(rows) : 2]
+        prediction = _Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
+        targets = self._order[1 - half :: 2]
+        done = half * (len(self._order) - len(targets))
+        for block in _blocks(targets):
+            logits = _masked(prediction.rows(taste[block]), self._seen, block)
+            lists.put(block, self._search_block(block, logits, prediction.spread, caution * prediction.error))
+            done += len(block)
+            self._on_progress(done)
+
+    def _search_block(self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float) -> TopLists:
+        """Lists of some users from predicted rows [n, movies], ``-inf`` where a movie must not be listed.
+
+        Args:
+            users: positions [n].
+            predicted: will be overwritten.
+            spread: of a movie's errors [movies].
+            caution: how many spreads a prediction may be wrong.
+        """
+        cautions = np.full((len(users), 1), caution, np.float32)
+        bars = _last_listed(predicted, self._length)
+        found = _Found.nothing(len(users), self._length)
+        active = np.arange(len(users))  # users whose lists may still change
+        while True:
+            hopes = predicted if len(active) == len(users) else predicted[active]
+            hopes = hopes + cautions[active] * spread
+            worth = np.flatnonzero(hopes >= np.maximum(bars, _LOWEST)[active, None])
+            position, movie = np.divmod(worth, predicted.shape[1])
+            if not len(position):
+                return found.lists()
+            row = active[position]
+            exact = self._catalogue.pairs(users[row], movie)
+            # A user whose movies are predicted worse than others' is searched further down.
+            np.maximum.at(cautions[:, 0], row, _CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
+            predicted[row, movie] = -np.inf  # is known now
+            found = found.and_also(row, movie, exact)
+            self._spent += len(row)
+            active = np.unique(row)
+            bars = found.last_listed()
+
+
+_LOWEST = np.finfo(np.float32).min  # above the -inf of what must not be listed
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Exact logits of some pairs of a block; all arrays [n], by row and movie."""
+
+    row: np.ndarray
+    movie: np.ndarray
+    logit: np.ndarray
+    rows: int
+    length: int
+
+    @classmethod
+    def nothing(cls, rows: int, length: int) -> "_Found":
+        """No pair yet, of so many rows whose lists will be so long."""
+        return cls(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32), rows, length)
+
+    def and_also(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "_Found":
+        """These and more."""
+        row, movie = np.concatenate([self.row, row]), np.concatenate([self.movie, movie])
+        order = np.lexsort((movie, row))
+        logit = np.concatenate([self.logit, logit])
+        return replace(self, row=row[order], movie=movie[order], logit=logit[order])
+
+    def last_listed(self) -> np.ndarray:
+        """The ``length``-th largest logit of each row."""
+        return _last_listed(self._side_by_side()[0], self.length)
+
+    def lists(self) -> TopLists:
+        """The best of each row."""
+        logits, movies = self._side_by_side()
+        lists = cut(logits, self.length)
+        position = np.maximum(lists.movies, 0)
+        movie = np.take_along_axis(movies, position, axis=1)
+        return TopLists(np.where(lists.movies == MISSING, MISSING, movie).astype(np.int32), lists.scores)
+
+    def _side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and movies [rows, most of a row, at least a list], ``-inf`` where a row has fewer."""
+        position = np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
+        shape = (self.rows, max(int(position.max(initial=0)) + 1, self.length))
+        logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
+        logits[self.row, position], movies[self.row, position] = self.logit, self.movie
+        return logits, movies
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """Predicts a user's row from what is known of the user's taste.
+
+    Attributes:
+        centre: mean taste [p].
+        mean: mean row [movies].
+        weights: of a taste's deviations from the centre [p, movies].
+        spread: root mean square error of each movie's prediction [movies], of users that weights were not fitted on.
+        error: largest such error near the top of these users' rows, in spreads.
+        left: movies a user that the search would have to score, of these users.
+    """
+
+    centre: np.ndarray
+    mean: np.ndarray
+    weights: np.ndarray
+    spread: np.ndarray
+    error: float
+    left: float
+
+    @classmethod
+    def fit(cls, tastes: np.ndarray, rows: np.ndarray, seen: np.ndarray, length: int) -> "_Prediction":
+        """Fit on the sampled users, measure by cross-validation; all arrays [sampled, ...]."""
+        predicted = np.empty_like(rows)
+        for fold in range(_FOLDS):
+            held = np.arange(len(rows)) % _FOLDS == fold
+            centre, mean, weights = _conditional_mean(tastes[~held], rows[~held])
+            predicted[held] = mean + (tastes[held] - centre) @ weights
+        errors = np.abs(predicted - rows)
+        spread = np.sqrt(np.mean(errors**2, axis=0))
+        spread = np.maximum(spread, _LEAST_SPREAD * float(rows.std()))
+        predicted[seen] = -np.inf
+        near = np.argpartition(predicted, -min(_NEAR_TOP, predicted.shape[1]), axis=1)[:, -_NEAR_TOP:]
+        error = float((np.take_along_axis(errors, near, axis=1) / spread[near]).max())
+        bar = _last_listed(np.where(seen, -np.inf, rows), length)
+        left = np.count_nonzero(predicted + _CAUTION * error * spread >= np.maximum(bar, _LOWEST)[:, None]) / len(rows)
+        return cls(*_conditional_mean(tastes, rows), spread, error, left)
+
+    def rows(self, tastes: np.ndarray) -> np.ndarray:
+        """Predicted rows [n, movies] of tastes [n, p]."""
+        return self.mean + (tastes - self.centre) @ self.weights
+
+
+def _conditional_mean(tastes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean taste, mean row and the weights of a taste's deviations from its mean."""
+    centre, mean = tastes.mean(axis=0), rows.mean(axis=0)
+    own = tastes - centre
+    ridge = _RIDGE * float(own.var()) * len(own) * np.eye(own.shape[1], dtype=np.float32)
+    return centre, mean, np.linalg.solve(own.T @ own + ridge, own.T @ (rows - mean)).astype(np.float32)
+
+
+def _best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
+    """The number of probe movies that costs least, probes and what they leave to be scored."""
+    # Pivoting takes in turn the movie that is predicted worst by those taken before.
+    _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
+    cost: dict[int, float] = {}
+    for count in _PROBES:
+        if count > min(len(rows) // 2, rows.shape[1]) or count >= min(cost.values(), default=np.inf):
+            break
+        cost[count] = count + _Prediction.fit(rows[:, pivots[:count]], rows, seen, length).left
+    return pivots[: min(cost, key=lambda count: cost[count])]
+
+
+def _last_listed(logits: np.ndarray, length: int) -> np.ndarray:
+    """The ``length``-th largest logit of each row; ``-inf`` where there are fewer."""
+    last = max(logits.shape[1] - length, 0)
+    bar: np.ndarray = np.partition(logits, last, axis=1)[:, last]
+    return bar
+
+
+def _grid(users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs, user by user."""
+    return np.repeat(users, len(movies)), np.tile(movies, len(users))
+
+
+def _masked(logits: np.ndarray, seen: csr_array, users: np.ndarray) -> np.ndarray:
+    """The logits with ``-inf`` at seen movies, in place."""
+    logits[seen[users].toarray()] = -np.inf
+    return logits
+
+
+def _blocks(users: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(users), _BLOCK):
+        yield users[start : start + _BLOCK]

@@ -1,0 +1,103 @@
+"""What the scorer takes out of a network, in the form that it computes with."""
+
+import keras
+import numpy as np
+
+from ml.inference.engine import kernels
+from ml.models.autoint import inner_network
+from ml.models.layers import InteractingLayer
+from ml.models.numerical import NumericalEmbedding, PairProducts
+
+_LOG2E = np.float32(np.log2(np.e))
+
+
+class Numbers:
+    """The signals of a network that has them, standardised, and what the first layer makes of their embeddings.
+
+    Attributes:
+        count: how many there are, perhaps none.
+        slopes, offsets: of the first layer's projections as a function of each number, [heads, count, 4 * head_dim].
+    """
+
+    def __init__(self, network: keras.Model, first: list[np.ndarray]) -> None:
+        inner = inner_network(network)
+        self.count = 0
+        self.slopes = self.offsets = np.empty((len(first), 0, first[0].shape[1]), np.float32)
+        if inner is network:
+            return
+        [products] = [layer for layer in network.layers if isinstance(layer, PairProducts)]
+        [embedding] = [layer for layer in inner.layers if isinstance(layer, NumericalEmbedding)]
+        self.count = len(products.widths)
+        self._positions, self._starts = products.positions, np.cumsum([0, *products.widths[:-1]])
+        self._left, self._right = np.asarray(products.left), np.asarray(products.right)
+        self._centres, self._scales = (np.array(each, np.float32) for each in (embedding.centres, embedding.scales))
+        self.slopes = np.stack([np.asarray(embedding.direction) @ kernel for kernel in first])
+        self.offsets = np.stack([np.asarray(embedding.offset) @ kernel for kernel in first])
+
+    def of(self, codes: np.ndarray) -> np.ndarray:
+        """Standardised signals, float32 [rows, count], of codes int32 [rows, fields]."""
+        if not self.count or not len(codes):
+            return np.empty((len(codes), self.count), np.float32)
+        left, right = (codes[:, position] for position in self._positions)
+        signals = np.add.reduceat(self._left[left] * self._right[right], self._starts, axis=1)
+        return (signals - self._centres) / self._scales
+
+
+class DeepBranch:
+    """The deep branch; its first layer is done once for every code, as a sum over fields needs no more."""
+
+    def __init__(self, network: keras.Model, table: np.ndarray) -> None:
+        names = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+        hidden = [name for name in names if name.startswith("deep_") and name != "deep_logit"]
+        (kernel, bias), *self._hidden = [_affine(network, name) for name in hidden]
+        embedding = network.get_layer("embedding")
+        by_field = kernel.reshape(len(embedding.field_dims), embedding.embed_dim, -1)
+        parts = np.split(table, embedding.offsets[1:])
+        self._first_table = np.concatenate([part @ field for part, field in zip(parts, by_field, strict=True)])
+        self._first_bias = bias
+        self._output = _affine(network, "deep_logit")
+
+    def first(self, rows: np.ndarray) -> np.ndarray:
+        """The first layer's sum [n, units] over fields, without its bias, of table rows [n, fields], all or some."""
+        out = np.empty((len(rows), len(self._first_bias)), np.float32)
+        kernels.gather_sum(rows, self._first_table, out)
+        return out
+
+    def logits(self, first: np.ndarray) -> np.ndarray:
+        """Logits [n] of the first layer's sums [n, units]."""
+        hidden = np.maximum(first + self._first_bias, 0)
+        for kernel, bias in self._hidden:
+            hidden = np.maximum(hidden @ kernel + bias, 0)
+        kernel, bias = self._output
+        return (hidden @ kernel + bias)[:, 0]
+
+
+def is_deep(network: keras.Model) -> bool:
+    """Whether a network has a deep branch."""
+    return any(layer.name == "deep_logit" for layer in network.layers)
+
+
+def projections(layer: InteractingLayer) -> list[np.ndarray]:
+    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual.
+
+    The queries are multiplied by whatever the scores are, and by log2 e for the kernels' softmax to base 2.
+    """
+    factor = _LOG2E * np.float32(layer.head_dim**-0.5 if layer.scaled else 1)
+    kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
+    kernels_[0] = kernels_[0] * factor
+    kernels_.append(np.asarray(layer.residual_kernel) if layer.use_residual else np.zeros_like(kernels_[0]))
+    heads = [np.split(kernel, layer.num_heads, axis=1) for kernel in kernels_]
+    return [np.concatenate(head, axis=1) for head in zip(*heads, strict=True)]
+
+
+def _affine(network: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [in, out] and bias [out] of a dense layer, with the batch normalisation that follows it worked in."""
+    layer = network.get_layer(name)
+    kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
+    norm = f"deep_norm_{name.removeprefix('deep_')}"
+    if norm not in [other.name for other in network.layers]:
+        return kernel, bias
+    norm_layer = network.get_layer(norm)
+    variance, mean = np.asarray(norm_layer.moving_variance), np.asarray(norm_layer.moving_mean)
+    factor = np.asarray(norm_layer.gamma) / np.sqrt(variance + norm_layer.epsilon)
+    return kernel * factor, (bias - mean) * factor + np.asarray(norm_layer.beta)

@@ -1,0 +1,125 @@
+"""One file that holds all that scoring needs: the network, its feature map, and the users and movies it knows."""
+
+import io
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from ml.errors import DataError
+from ml.features.feature_map import FeatureMap
+from ml.models.autoint import embedded_positions, inner_network
+from ml.models.layers import FieldEmbedding
+from ml.models.saved_network import read_json, read_members, read_network
+
+_NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
+_NUMBERS = "numbers.json"
+_MEMBERS = (_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS)
+
+
+class ReadablePath(Protocol):
+    """A local path or any other that can give its bytes, such as a ``upath.UPath``."""
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A trained network with what it needs to score raw ids.
+
+    Attributes:
+        network: codes [batch, fields] int32, and numbers [batch, numbers] float32 where there are any, to the
+            probability of a like [batch, 1] float32.
+        feature_map: the encoders that the network was trained with.
+        users: the users that the network knows, one row each, with the user fields; in code order.
+        movies: the movies that the network knows, one row each, with the movie fields, title and genres; in code order.
+        numbers: columns of a row that the network takes as numbers.
+    """
+
+    network: keras.Model
+    feature_map: FeatureMap
+    users: pd.DataFrame
+    movies: pd.DataFrame
+    numbers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        network: keras.Model,
+        feature_map: FeatureMap,
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        numbers: tuple[str, ...] = (),
+    ) -> "ModelBundle":
+        """Bundle a network with the rows of the users and movies tables that its feature map knows."""
+        return cls(
+            network, feature_map, feature_map.known("user_id", users), feature_map.known("movie_id", movies), numbers
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a zip archive of a .keras file, JSON and Parquet; no pickle."""
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:
+            network = Path(folder) / _NETWORK
+            self.network.save(network)
+            archive.write(network, _NETWORK)
+            feature_map = Path(folder) / _FEATURE_MAP
+            self.feature_map.save(feature_map)
+            archive.write(feature_map, _FEATURE_MAP)
+            archive.writestr(_NUMBERS, json.dumps(self.numbers))
+            archive.writestr(_USERS, self.users.to_parquet(index=False))
+            archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
+
+    @classmethod
+    def load(cls, path: ReadablePath) -> "ModelBundle":
+        """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
+        members = read_members(path.read_bytes(), _MEMBERS, str(path))
+        feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{path}, {_FEATURE_MAP}")
+        numbers = read_json(members[_NUMBERS], f"{path}, {_NUMBERS}")
+        if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
+            raise DataError(f"{path}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
+        network = read_network(members[_NETWORK], f"{path}, {_NETWORK}")
+        _require_fitting_network(network, feature_map, len(numbers), f"{path}, {_NETWORK}")
+        tables = {
+            key: _read_table(members[name], key, feature_map, f"{path}, {name}")
+            for key, name in (("user_id", _USERS), ("movie_id", _MOVIES))
+        }
+        return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))
+
+
+def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
+    """A table with one row a code of its key. Raises DataError for any other."""
+    try:
+        rows = pq.read_metadata(io.BytesIO(data)).num_rows
+        expected = len(feature_map[key].values)
+        if rows != expected:  # a small file can declare any number of equal rows
+            raise DataError(f"{where}: {rows:,} rows; expected {expected:,}, one for each known {key}")
+        table = pd.read_parquet(io.BytesIO(data))
+        if table[key].tolist() != list(feature_map[key].values):
+            raise DataError(f"{where}: {key} differs from the feature map's; expected its values in code order")
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
+        raise DataError(f"{where}: not a table ({error}); materialize the model again") from error
+    return table
+
+
+def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numbers: int, where: str) -> None:
+    """Raise DataError where a network takes or gives other than rows of the feature map's codes and probabilities."""
+    expected = [(None, len(feature_map.fields)), *[(None, numbers)] * bool(numbers)], [(None, 1)]
+    found = [tuple(each.shape) for each in network.inputs], [tuple(each.shape) for each in network.outputs]
+    if found != expected:
+        raise DataError(f"{where}: takes and gives arrays of shapes {found}; expected {expected}")
+    inner, dims = inner_network(network), np.array(feature_map.field_dims)
+    positions = embedded_positions(inner)
+    for layer in inner.layers:
+        if isinstance(layer, FieldEmbedding) and list(layer.field_dims) != dims[positions].tolist():
+            raise DataError(f"{where}: layer {layer.name!r} has other numbers of codes than the feature map's fields")

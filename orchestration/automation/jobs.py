@@ -1,0 +1,34 @@
+"""The jobs."""
+
+import dagster as dg
+
+from orchestration.resources.raw_data import PAPER, RANDOM, TEMPORAL
+
+PIPELINE = "recommender_pipeline"
+TEMPORAL_EVALUATION = "temporal_evaluation"
+PAPER_PROTOCOL = "paper_protocol"
+JOB_OF_SPLIT = {RANDOM: PIPELINE, TEMPORAL: TEMPORAL_EVALUATION, PAPER: PAPER_PROTOCOL}
+
+_PAPER_ASSETS = dg.AssetSelection.groups(PAPER)
+_PIPELINE_ASSETS = dg.AssetSelection.all().materializable() - _PAPER_ASSETS
+# Jobs of which a run leaves out what has not changed.
+SELECTIONS = {
+    PIPELINE: _PIPELINE_ASSETS,
+    TEMPORAL_EVALUATION: _PIPELINE_ASSETS - dg.AssetSelection.assets("promotion").downstream(),
+}
+
+pipeline = dg.define_asset_job(
+    PIPELINE, selection=SELECTIONS[PIPELINE], description="Raw ratings to published top-10 tables."
+)
+temporal_evaluation = dg.define_asset_job(
+    TEMPORAL_EVALUATION,
+    selection=SELECTIONS[TEMPORAL_EVALUATION],
+    description="The same models trained on the earliest ratings and measured on the latest; publishes nothing.",
+    config={"resources": {"raw_data": {"config": {"split": TEMPORAL}}}},
+)
+paper_protocol = dg.define_asset_job(
+    PAPER_PROTOCOL,
+    selection=_PAPER_ASSETS.upstream().required_multi_asset_neighbors(),
+    description="AutoInt and AutoInt+ as their paper trains and measures them; publishes nothing.",
+    config={"resources": {"raw_data": {"config": {"split": PAPER}}}},
+)

@@ -1,0 +1,225 @@
+"""Which assets a run has to make anew, and why: what changed since they were last made."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster import AssetKey, AssetMaterialization, AssetsDefinition
+
+from ml.data.ingestion import Known
+from ml.data.manifest import KINDS, MOVIES, USERS
+from ml.errors import DataError
+from orchestration.assets.ingestion import BATCHES, LEFT
+from orchestration.assets.operations import RUN_PLAN
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
+from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import STORED, Storage
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
+_CODE_VERSION, _DATA_VERSION, _INPUT_VERSION = (
+    "dagster/code_version",
+    "dagster/data_version",
+    "dagster/input_data_version/",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run makes.
+
+    Attributes:
+        reasons: by asset that is made anew, why; in the order of the graph.
+        fresh: assets that stay as they are.
+        checks: names of the checks of assets that stay, by asset.
+    """
+
+    reasons: Mapping[str, str]
+    fresh: tuple[str, ...]
+    checks: Mapping[str, list[str]]
+
+    @property
+    def selection(self) -> list[AssetKey]:
+        """The assets to materialize: those made anew, and the one that shows the plan."""
+        return [AssetKey(RUN_PLAN), *map(AssetKey, self.reasons)]
+
+    @property
+    def ops(self) -> dict[str, Any]:
+        """Configuration by which a run shows the plan."""
+        config = {"reasons": dict(self.reasons), "fresh": list(self.fresh), "checks": dict(self.checks)}
+        return {RUN_PLAN: {"config": config}}
+
+
+@dataclass(frozen=True)
+class _Arrivals:
+    """Reasons to look at what has arrived: files that will be taken in, and files that will not."""
+
+    good: str | None = None
+    refused: str | None = None
+
+
+class Planner:
+    """Compares assets with what Dagster recorded when they were last made.
+
+    Args:
+        instance: where that is recorded.
+        graph: the assets.
+        raw_data: the data set.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, graph: "AssetGraph", raw_data: RawData) -> None:
+        self._instance, self._graph, self._raw_data = instance, graph, raw_data
+        self._storage, self._tracking = Storage(raw_data=raw_data), Tracking(raw_data=raw_data)
+        self._records: dict[AssetKey, AssetMaterialization | None] = {}
+
+    def plan(self, selection: dg.AssetSelection, forced: Collection[str] = ()) -> Plan:
+        """What of a selection has to be made anew.
+
+        Args:
+            selection: the assets of a job.
+            forced: assets to make anew in any case.
+
+        Raises:
+            DataError: the raw files are not there: no run could make anything of them.
+        """
+        self._raw_data.checked()
+        keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
+        stale: dict[AssetKey, str] = {}
+        ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
+        for key in self._graph.toposorted_asset_keys:
+            if key not in keys or key in stale:
+                continue
+            definition = self._graph.get(key).assets_def
+            reason = next(self._reasons(definition, set(stale) - ending, forced), None)
+            if reason is None and key == AssetKey(BATCHES):
+                reason = self._arrivals.refused or self._gone(key)
+                ending |= definition.keys
+            if reason:
+                stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
+        fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
+        reasons = {key.to_user_string(): reason for key, reason in stale.items()}
+        return Plan(reasons, fresh, {name: checks for name in fresh if (checks := self._checks(name))})
+
+    def _checks(self, asset: str) -> list[str]:
+        return sorted(check.name for check in self._graph.get(AssetKey(asset)).check_keys)
+
+    def _reasons(
+        self, definition: AssetsDefinition, stale: Collection[AssetKey], forced: Collection[str]
+    ) -> Iterator[str]:
+        for key in sorted(definition.keys):
+            if key.to_user_string() in forced:
+                yield "asked for"
+            yield from self._own_reasons(definition, key)
+        for parent in sorted(definition.dependency_keys):
+            if parent in stale:
+                yield f"{parent.to_user_string()} is made anew"
+            for key in definition.keys:
+                if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._tag(parent, _DATA_VERSION):
+                    yield f"{parent.to_user_string()} has changed"
+
+    def _own_reasons(self, definition: AssetsDefinition, key: AssetKey) -> Iterator[str]:
+        name, record = key.to_user_string(), self._record(key)
+        stored = record.metadata.get(STORED) if record else None
+        if record is None or stored is None:
+            yield "never made"
+            return
+        written: Any = stored.value
+        if written["data_set"] != self._raw_data.dataset:
+            yield f"last made for data set {written['data_set']}"
+        if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
+            yield "its code or configuration has changed"
+        declared = definition.metadata_by_key[key]
+        if SETTINGS in declared and declared[SETTINGS] != record.metadata[SETTINGS].value:
+            yield "last made with other settings"
+        if SOURCE_FILE in declared:
+            yield from self._source_reasons(str(declared[SOURCE_FILE]), record)
+        for file, digest in written["files"].items():
+            found = self._storage.digest(file)
+            if found != digest:
+                yield f"{file} is missing" if found is None else f"{file} is not as it was written"
+        yield from self._registry_reasons(name)
+        yield from self._arrival_reasons(key)
+
+    def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
+        if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
+            yield f"{file} has changed"
+
+    @cached_property
+    def _raw_digests(self) -> Mapping[str, str]:
+        return self._raw_data.digests(self._raw_data.checked())
+
+    def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
+        if key != AssetKey(BATCHES) or not self._raw_data.takes_batches:
+            return
+        try:
+            if self._raw_data.ingestion.manifest.version(*KINDS) != self._tag(key, _DATA_VERSION):
+                yield "files were taken in or withdrawn since"
+            if self._arrivals.good:
+                yield self._arrivals.good
+        except (DataError, OSError) as error:  # the asset itself will say so
+            yield f"what has arrived cannot be read: {error}"
+
+    @cached_property
+    def _arrivals(self) -> "_Arrivals":
+        if not self._raw_data.takes_batches:
+            return _Arrivals()
+        known = Known(*(self._storage.read_table(f"raw_{kind}")[f"{kind[:-1]}_id"] for kind in (USERS, MOVIES)))
+        sorting = self._raw_data.ingestion.sort(known)
+        refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
+        return _Arrivals(
+            _counted(len(sorting.good), "has arrived", "have arrived"),
+            _counted(refused, "cannot be taken in", "cannot be taken in"),
+        )
+
+    def _gone(self, key: AssetKey) -> str | None:
+        """Why to look again where nothing has arrived: the check still warns of files that somebody has removed."""
+        record = self._record(key)
+        left: Any = record.metadata.get(LEFT) if record else None
+        return "files that stayed where they arrived are gone" if left and left.value else None
+
+    def _registry_reasons(self, name: str) -> Iterator[str]:
+        if name not in (PROMOTION, TOP_LISTS, *self._tracking.config.registered_models):
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield from self._champion_reasons(name) if name in (PROMOTION, TOP_LISTS) else self._version_reasons(name)
+        except MlflowException as error:  # the asset itself will say so
+            yield f"the registry does not answer: {error}"
+
+    def _version_reasons(self, model: str) -> Iterator[str]:
+        if problem := self._tracking.problem_of(RegisteredVersion(**self._storage.read_document(model))):
+            yield problem
+
+    def _champion_reasons(self, name: str) -> Iterator[str]:
+        """What is published and the registry's record of it do not agree, of any model."""
+        for model in MODELS:
+            publication = self._tracking.publication(model)
+            if (number := publication.champion()) is None:
+                continue
+            if self._tracking.champion(model) is None:
+                yield f"version {number} of {model}, whose table is published, is not in the registry"
+            elif name == TOP_LISTS and (alias := publication.aliased()) != number:
+                at = f"is at version {alias}" if alias else "is missing"
+                yield f"the alias of {model}'s champion {at}; it is set to version {number}, whose table is published"
+
+    def _tag(self, key: AssetKey, name: str) -> str | None:
+        record = self._record(key)
+        return (record.tags or {}).get(name) if record else None
+
+    def _record(self, key: AssetKey) -> AssetMaterialization | None:
+        if key not in self._records:
+            event = self._instance.get_latest_materialization_event(key)
+            self._records[key] = event.asset_materialization if event else None
+        return self._records[key]
+
+
+def _counted(files: int, one: str, several: str) -> str | None:
+    return f"{files} file{'' if files == 1 else 's'} {one if files == 1 else several}" if files else None

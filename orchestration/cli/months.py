@@ -1,0 +1,13 @@
+"""Rank for any range of months by the champions: ``make months FIRST=2000-04 LAST=2000-06``."""
+
+import sys
+
+from orchestration.cli.run import run_job, say
+from orchestration.resources.raw_data import RawData
+
+
+def main(first: str = "", last: str = "") -> int:
+    """Run the job on the data of the last run and follow it; gives the exit status. Raises DataError."""
+    raw_data = RawData()
+    say(sys.stdout, f"Data set: {raw_data.dataset}")
+    return run_job(raw_data, "--months", first, last)

@@ -1,0 +1,60 @@
+"""Run the paper's protocol once for each seed and set the means beside the paper's figures (``make paper``)."""
+
+import json
+import sys
+
+import pandas as pd
+
+from orchestration.cli.run import announce, read_evaluation, run_job, say
+from orchestration.config.recipes_in_force import PAPER_MODELS, required
+from orchestration.config.settings import Settings
+from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.storage import write_atomically
+
+SEEDS = (1, 2, 3)
+METRICS = ("auc", "log_loss")
+# Song et al., "AutoInt", CIKM 2019, MovieLens-1M.
+PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.3753)}
+
+
+def main() -> int:
+    """Train, measure, collect; gives the exit status."""
+    required(PAPER_MODELS, PAPER)
+    source, data_line = announce(PAPER)
+    raw_data = RawData(source=source, split=PAPER)
+    evaluations = []
+    for seed in SEEDS:
+        say(sys.stdout, f"\nSeed {seed}:")
+        if status := run_job(raw_data, "--seed", str(seed)):
+            return status
+        evaluations.append(read_evaluation(raw_data))
+    found = summary(evaluations)
+    path = Settings().home / "bench" / "paper.json"
+    write_atomically(path, json.dumps(found, indent=2).encode() + b"\n")
+    say(sys.stdout, f"\n{beside_published(found)}\n\nWritten to {path}\n{data_line}")
+    return 0
+
+
+def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and sample standard deviation over seeds, by model and metric.
+
+    Args:
+        evaluations: model, metric, value, one frame a seed.
+    """
+    rows = pd.concat(evaluations)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for model in PAPER_MODELS:
+        own = rows[rows["model"] == model].groupby("metric")["value"]
+        means, deviations = own.mean().to_dict(), own.std().to_dict()
+        found[model] = {metric: {"mean": means[metric], "sd": deviations[metric]} for metric in METRICS}
+    return found
+
+
+def beside_published(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A table of the means, deviations and published figures."""
+    rows = [
+        {"model": model, "metric": metric, **values, "published": PUBLISHED.get(model, (None, None))[at]}
+        for model, metrics in found.items()
+        for at, (metric, values) in enumerate(metrics.items())
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False, tablefmt="simple", floatfmt=".4f", missingval="")

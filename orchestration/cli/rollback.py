@@ -1,0 +1,65 @@
+"""Go back to an earlier champion and its tables: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
+
+The version that is left is not promoted again.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ml.errors import DataError, NotFoundError
+from ml.published.locations import published_datasets
+from orchestration.config import locks
+from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.settings import Settings
+from orchestration.tracking.publication import found_in_registry
+from orchestration.tracking.registered_version import ROLLED_BACK
+from orchestration.tracking.registry import client_of, configuration, publication
+
+
+def main(*arguments: str) -> int:
+    """Go back; gives the exit status. Raises DataError and NotFoundError."""
+    model, version, dataset = _parsed(arguments)
+    with locks.turn() as turn:
+        for _ in turn:
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+        left = roll_back(model, version, dataset)
+    sys.stdout.write(
+        f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
+    )
+    return 0
+
+
+def roll_back(model: str, version: str, dataset: str) -> str:
+    """Publish an earlier champion again; gives the version that was it. Raises DataError and NotFoundError."""
+    config = configuration(dataset)
+    published = publication(config, dataset, model)
+    published.finish_interrupted()
+    left = published.champion()
+    if left is None:
+        raise DataError(f"{model} of {dataset} has no champion")
+    if left == version:
+        raise DataError(f"version {version} is the champion of {model} already")
+    client, name = client_of(config), config.registered_models[model]
+    kept = version in published.archived()
+    if kept and found_in_registry(lambda: client.get_model_version(name, version)) is None:
+        raise NotFoundError(f"version {version} of {name} is not in the registry; somebody has deleted it")
+    published.go_back(version)
+    found_in_registry(lambda: client.set_model_version_tag(name, left, ROLLED_BACK, "true"))
+    client.delete_model_version_tag(name, version, ROLLED_BACK)
+    return left
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
+    model, version, dataset = [*arguments, "", "", ""][:3]
+    if model not in MODELS:
+        raise DataError(f"MODEL={model!r}; expected one of {', '.join(MODELS)}")
+    if not version.isdecimal():
+        raise DataError(f"VERSION={version!r}; expected the number of an earlier champion")
+    datasets = published_datasets(Settings().home)
+    if not dataset and len(datasets) == 1:
+        dataset = datasets[0]
+    if dataset not in datasets:
+        raise DataError(
+            f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none yet: nothing is published'}"
+        )
+    return model, version, dataset

@@ -1,0 +1,63 @@
+"""Undo a batch that was taken in: ``make withdraw BATCH=3 [DATASET=ml-1m]``; without a number it lists them.
+
+The next run makes everything from the rest.
+"""
+
+import sys
+
+from ml.data.ingestion import Ingestion, Known
+from ml.data.manifest import Manifest
+from ml.errors import DataError
+from ml.files import read_parquet
+from ml.published.locations import tables_directory
+from orchestration.config import locks
+from orchestration.config.settings import Settings
+from orchestration.resources.raw_data import RECEIVED
+
+
+def main(number: str = "", dataset: str = "") -> int:
+    """Withdraw, or list; gives the exit status. Raises DataError and NotFoundError."""
+    dataset = _chosen(dataset)
+    ingestion = Ingestion(Settings().incoming / dataset, Settings().local_home / RECEIVED / dataset)
+    if not number:
+        sys.stdout.write(listing(ingestion.manifest))
+        return 0
+    if not (number.isascii() and number.isdecimal()):
+        raise DataError(f"BATCH={number!r}; expected a number as make withdraw lists them")
+    with locks.turn() as turn:
+        for _ in turn:
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+        manifest = ingestion.withdraw(int(number), _known(dataset))
+    file = manifest.entries[int(number) - 1].file
+    sys.stdout.write(f"{dataset}: {file} counts no more; make run RETRAIN=1 makes everything from the rest\n")
+    return 0
+
+
+def listing(manifest: Manifest) -> str:
+    """One line a batch."""
+    lines = [
+        f"{entry.sequence:>6}  ingestion {entry.ingestion:>4}  {entry.kind:<7}  {entry.date}  {entry.rows:>9,} rows"
+        f"{'  withdrawn' if entry.withdrawn else ''}\n"
+        for entry in manifest.entries
+    ]
+    return "".join(lines) or "nothing was ingested\n"
+
+
+def _chosen(dataset: str) -> str:
+    """The data set of this name, or the only one, that batches came for. Raises DataError."""
+    folder = Settings().local_home / RECEIVED
+    datasets = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not dataset and len(datasets) == 1:
+        return datasets[0]
+    if dataset not in datasets:
+        raise DataError(f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none: nothing was ingested'}")
+    return dataset
+
+
+def _known(dataset: str) -> Known:
+    tables = tables_directory(Settings().home, dataset)
+    users, movies = (
+        read_parquet(tables / f"raw_{kind}.parquet", [column])[column]
+        for kind, column in (("users", "user_id"), ("movies", "movie_id"))
+    )
+    return Known(users, movies)

@@ -1,0 +1,81 @@
+"""monitoring.yaml, validated."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster._check import CheckError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ml.evaluation.drift_findings import DriftThresholds
+from ml.evaluation.stability import MetricLimits
+from ml.settings_file import read_settings
+from orchestration.config.settings import Settings
+
+
+class NightlyDeadline(BaseModel):
+    """By when a night's run must have begun."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    deadline: str = Field(description="Cron expression in the schedule's time zone.")
+    hours_before: float = Field(gt=0, description="How long before the deadline a run of the same night may begin.")
+
+    @model_validator(mode="after")
+    def _dagster_accepts_it(self) -> "NightlyDeadline":
+        try:
+            self.policy()
+        except CheckError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def policy(self, timezone: str = "UTC") -> dg.FreshnessPolicy:
+        """For the asset that every night makes."""
+        return dg.FreshnessPolicy.cron(self.deadline, timedelta(hours=self.hours_before), timezone)
+
+
+class TablesWindow(BaseModel):
+    """How long tables may go without being rebuilt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warn_days: int = Field(ge=1, description="Days after which Dagster warns.")
+    fail_days: int = Field(ge=1, description="Days after which they count as overdue; more than warn_days.")
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> "TablesWindow":
+        if self.warn_days >= self.fail_days:
+            raise ValueError("expected warn_days to be less than fail_days")
+        return self
+
+    def policy(self) -> dg.FreshnessPolicy:
+        """For the tables that the pipeline exists for."""
+        return dg.FreshnessPolicy.time_window(timedelta(days=self.fail_days), timedelta(days=self.warn_days))
+
+
+class Freshness(BaseModel):
+    """When assets count as overdue."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nightly: NightlyDeadline
+    tables: TablesWindow
+
+
+class MonitoringConfig(BaseModel):
+    """The settings of monitoring.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drift: DriftThresholds
+    metric_drop: MetricLimits
+    slots_changed: float = Field(gt=0, le=1, description="Share of top-10 slots that may change with a publication.")
+    freshness: Freshness
+
+
+def load_monitoring_config(path: Path | None = None) -> MonitoringConfig:
+    """Read and validate monitoring.yaml. Raises DataError naming file and field."""
+    return read_settings(path or Settings().monitoring_file, MonitoringConfig)
+
+
+MONITORING = load_monitoring_config()

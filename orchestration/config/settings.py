@@ -1,0 +1,150 @@
+"""The environment's settings; nothing else in the project reads environment variables."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from upath import UPath
+
+from ml.errors import DataError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+_RESERVED = "?#%"  # of URLs: the home becomes part of database addresses
+
+
+def _expanded(value: Any) -> Any:
+    """A path without its ``~``: a shell expands it on the command line, but nothing does in ``.env``."""
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
+
+
+def _plain_home(value: str) -> str:
+    if found := next((mark for mark in _RESERVED if mark in value), None):
+        raise ValueError(f"expected a directory or URL without {found!r}, which database addresses give a meaning")
+    return value
+
+
+def _timezone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
+    return value
+
+
+_Home = Annotated[str, BeforeValidator(_expanded), AfterValidator(_plain_home)]
+_Path = Annotated[Path, BeforeValidator(_expanded)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Environment variables of the same names in upper case, or lines of the file ``.env``.
+
+    Raises:
+        DataError: a value cannot be used; names the variable, the value and what was expected.
+    """
+
+    model_config = SettingsConfigDict(env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True)
+
+    movielens_dir: str = Field(
+        default="ml-1m",
+        description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), "
+        "synthetic, synthetic-small.",
+    )
+    movielens_cache: _Path = Field(
+        default=Path("data"), description="Where downloaded and generated raw files are kept."
+    )
+    incoming_dir: _Path | None = Field(
+        default=None,
+        description="Where files with new ratings, users and movies arrive, in a directory of the data set's name; "
+        "default: <pipeline_home>/incoming.",
+    )
+    pipeline_home: _Home = Field(
+        default="var", description="Directory or fsspec URL under which everything is written."
+    )
+    mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
+    mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
+    recipes_yaml: _Path = Field(default=Path("recipes.yaml"), description="What is trained.")
+    monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="What runs warn of.")
+    dagster_home: _Path | None = Field(
+        default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
+    )
+    serving_yaml: _Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
+    schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
+    schedule_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="Time zone of schedule_cron."
+    )
+    alert_webhook_url: SecretStr | None = Field(
+        default=None,
+        description="Where failures, recoveries and warnings are posted, as Slack's webhooks take them.",
+    )
+    dagster_port: _Port = Field(default=3000, description="Port of the Dagster UI on 127.0.0.1.")
+    mlflow_port: _Port = Field(default=5000, description="Port of the MLflow UI on 127.0.0.1.")
+
+    app_port: _Port = Field(default=8501, description="Port of the web app on 127.0.0.1.")
+    serve_host: str = Field(default="127.0.0.1", description="Address that the REST service listens on.")
+    serve_port: _Port = Field(default=8000, description="Port of the REST service.")
+    serve_dataset: str | None = Field(
+        default=None, description="Data set that app and service serve; may be left out where only one is published."
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise DataError("; ".join(_told(dict(each)) for each in error.errors())) from None  # no secret in a cause
+
+    @property
+    def home(self) -> UPath:
+        """``pipeline_home`` as an absolute path; a relative one counts from the project's root."""
+        home = UPath(self.pipeline_home)
+        return home if home.protocol not in ("", "file") else UPath(PROJECT_ROOT / home.path)
+
+    @property
+    def local_home(self) -> Path:
+        """``home`` where it is a local directory, else ``var`` under the project's root."""
+        return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
+
+    @property
+    def incoming(self) -> Path:
+        """``incoming_dir`` or its default, absolute."""
+        return PROJECT_ROOT / (self.incoming_dir or self.local_home / "incoming")
+
+    @property
+    def tracking_file(self) -> Path:
+        """``mlflow_yaml`` as an absolute path; a relative one counts from the project's root."""
+        return PROJECT_ROOT / self.mlflow_yaml
+
+    @property
+    def recipes_file(self) -> Path:
+        """``recipes_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.recipes_yaml
+
+    @property
+    def monitoring_file(self) -> Path:
+        """``monitoring_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.monitoring_yaml
+
+    @property
+    def serving_file(self) -> Path:
+        """``serving_yaml`` as an absolute path."""
+        return PROJECT_ROOT / self.serving_yaml
+
+    @property
+    def cache(self) -> Path:
+        """``movielens_cache`` as an absolute path."""
+        return PROJECT_ROOT / self.movielens_cache
+
+    @property
+    def instance_home(self) -> Path:
+        """``dagster_home`` or its default, absolute."""
+        return PROJECT_ROOT / (self.dagster_home or self.local_home / "dagster")
+
+
+def _told(error: dict[str, Any]) -> str:
+    name, message = str(error["loc"][0]).upper(), str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}={error['input']!r}: {message}; set it in the environment or in .env"
+
+
+def dagster_page(path: str) -> str:
+    """Address of a page of the Dagster UI."""
+    return f"http://127.0.0.1:{Settings().dagster_port}/{path}"

@@ -1,0 +1,166 @@
+"""mlflow.yaml, validated."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from upath import UPath
+
+from ml.errors import DataError
+from ml.evaluation.gates import Gates
+from ml.settings_file import read_settings
+from orchestration.config.recipes_in_force import MODELS, RECIPES
+from orchestration.config.settings import Settings
+
+DEFAULT = "default"  # the entry that holds for recipes without one of their own
+SERVED = "mlflow-artifacts:"  # scheme of locations that count from where a tracking server keeps its artifacts
+SQLITE = "sqlite:///"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_NO_NAME = re.compile(r"[/\\:@\x00-\x1f]")  # would break addresses such as models:/<name>@<alias>
+
+
+class Aliases(BaseModel):
+    """Names of the registry's aliases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version of the last run.")
+    published: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version whose top-10 table is published.")
+
+
+class Retention(BaseModel):
+    """What is kept of each model besides its champion and challenger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: int = Field(ge=1, description="The newest versions, with their runs.")
+    champions: int = Field(ge=0, description="The latest earlier champions.")
+    runs: int = Field(ge=0, description="The newest runs that made no version.")
+
+
+class TrackingConfig(BaseModel):
+    """The settings of mlflow.yaml, placeholders filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracking_uri: str = Field(description="MLflow's server or database; may hold {home}.")
+    artifact_location: str = Field(
+        description="Where a new experiment's artifacts are kept; must hold {dataset}, may hold {home}. "
+        "mlflow-artifacts:/... is served by the tracking server and moves with the home; any other URI that MLflow "
+        "knows, or a path, which counts from the home, is used as it is."
+    )
+    experiment: str = Field(description="The experiment's name; must hold {dataset}.")
+    registered_models: dict[str, str] = Field(
+        description="Names in the registry by recipe, `default` for all others; each must hold {dataset}, that of "
+        "`default` also {recipe} (the recipe's name with hyphens); all must differ."
+    )
+    aliases: Aliases
+    promotion: dict[str, Gates] = Field(
+        description="The gates that a challenger must pass to become champion, by recipe; `default` for all others."
+    )
+    retention: Retention
+
+    @field_validator("tracking_uri", "artifact_location", "experiment")
+    @classmethod
+    def _can_be_filled(cls, value: str) -> str:
+        return _checked(value, "home", "dataset")
+
+    @field_validator("experiment", "artifact_location")
+    @classmethod
+    def _keeps_data_sets_apart(cls, value: str) -> str:
+        if "{dataset}" not in value:
+            raise ValueError("must contain {dataset}, so that data sets never mix")
+        return value
+
+    @field_validator("registered_models")
+    @classmethod
+    def _names_keep_models_apart(cls, names: dict[str, str]) -> dict[str, str]:
+        _require_all(names, RECIPES, "a name")
+        for recipe, name in names.items():
+            cls._keeps_data_sets_apart(_checked(name, "dataset", *(["recipe"] if recipe == DEFAULT else [])))
+            if _NO_NAME.search(name):
+                raise ValueError(f"{recipe}: expected a name without / \\ : @ and control characters")
+        if "{recipe}" not in names.get(DEFAULT, "{recipe}"):
+            raise ValueError(f"{DEFAULT}: must contain {{recipe}}, so that models never mix")
+        every = _names(names, "{dataset}")
+        if len(set(every.values())) != len(every):
+            raise ValueError("two models share a registered name")
+        return names
+
+    @field_validator("promotion")
+    @classmethod
+    def _has_gates_for_all(cls, gates: dict[str, Gates]) -> dict[str, Gates]:
+        _require_all(gates, MODELS, "gates")
+        return gates
+
+    def gates(self, recipe: str) -> Gates:
+        """What a recipe's challenger must pass."""
+        return self.promotion.get(recipe) or self.promotion[DEFAULT]
+
+    def fill(self, home: UPath, dataset: str) -> "TrackingConfig":
+        """The same settings with {home} and {dataset} filled in.
+
+        Raises:
+            DataError: the tracking URI needs a local home and the home is elsewhere.
+        """
+        local = home.protocol in ("", "file")
+        if "{home}" in self.tracking_uri and not local:
+            raise DataError(
+                f"mlflow.yaml, tracking_uri: a database under {home} is not possible; set MLFLOW_TRACKING_URI"
+            )
+        values = {"home": str(home), "dataset": dataset}
+        return self.model_copy(
+            update={
+                "tracking_uri": self.tracking_uri.format(**values),
+                "artifact_location": _located(self.artifact_location.format(**values), home),
+                "experiment": self.experiment.format(**values),
+                "registered_models": _names(self.registered_models, dataset),
+            }
+        )
+
+
+def database_file(tracking_uri: str) -> Path:
+    """The file of a SQLite database."""
+    return Path(tracking_uri.removeprefix(SQLITE).split("?")[0])
+
+
+def _checked(value: str, *placeholders: str) -> str:
+    """A text that holds no other placeholders than these. Raises ValueError."""
+    try:
+        value.format(**dict.fromkeys(placeholders, ""))
+    except (LookupError, ValueError) as error:
+        expected = " and ".join(f"{{{name}}}" for name in placeholders)
+        raise ValueError(f"must hold no other placeholders than {expected}") from error
+    return value
+
+
+def _require_all(entries: Iterable[str], recipes: Iterable[str], what: str) -> None:
+    """Every recipe has an entry, unless there is one for all others. Raises ValueError."""
+    named = {*entries}
+    if DEFAULT not in named and (missing := [recipe for recipe in recipes if recipe not in named]):
+        raise ValueError(f"must have {what} for {', '.join(missing)}, or for {DEFAULT}")
+
+
+def _names(patterns: dict[str, str], dataset: str) -> dict[str, str]:
+    """Registered names of all recipes in force, and of others that have one of their own."""
+    recipes = [*RECIPES, *(recipe for recipe in patterns if recipe not in RECIPES and recipe != DEFAULT)]
+    return {
+        recipe: patterns.get(recipe, patterns.get(DEFAULT, "")).format(dataset=dataset, recipe=recipe.replace("_", "-"))
+        for recipe in recipes
+    }
+
+
+def _located(location: str, home: UPath) -> str:
+    """A location as a URI; a path counts from the home."""
+    if _SCHEME.match(location):
+        return location
+    path = home / Path(location).expanduser()
+    return Path(str(path)).resolve().as_uri() if home.protocol in ("", "file") else str(path)
+
+
+def load_tracking_config(path: Path | None = None, tracking_uri: str | None = None) -> TrackingConfig:
+    """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
+    return read_settings(
+        path or Settings().tracking_file, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
+    )

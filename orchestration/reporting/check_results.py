@@ -1,0 +1,89 @@
+"""The library's findings as Dagster's check results.
+
+A failed check that blocks stops the asset before its value is written, so that the last good one stays in place. One
+that warns stops nothing.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from ml import checks
+from ml.checks import Finding
+from orchestration.reporting.metadata import plain
+
+
+def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks, by the names of the library's functions."""
+    return [dg.AssetCheckSpec(name, asset=asset, description=_about(name), blocking=True) for name in names]
+
+
+def blocking_by_model(asset: str, name: str, models: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """The same of one function that looks at each model: ``<name>_<model>``."""
+    about = _about(name)
+    return [
+        dg.AssetCheckSpec(f"{name}_{model}", asset=asset, description=f"{model}: {about}", blocking=True)
+        for model in models
+    ]
+
+
+def _about(name: str) -> str:
+    """The first paragraph of what the library says of a check."""
+    return " ".join(str(inspect.getdoc(getattr(checks, name))).split("\n\n")[0].replace("``", "`").split())
+
+
+def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """A finding whose facts have a ``summary``, as the result of a check that warns.
+
+    Args:
+        asset: that the check is of.
+        finding: the summary becomes the description, which is also what the webhook gets.
+        shown: further metadata.
+    """
+    facts = plain(finding.facts)
+    return dg.AssetCheckResult(
+        passed=bool(finding.passed),
+        asset_key=asset,
+        check_name=finding.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=facts.pop("summary"),
+        metadata={**facts, **(shown or {})},
+    )
+
+
+def together(name: str, findings: Mapping[str, Finding]) -> Finding:
+    """One finding of a check that looked at several things, with the figures of those that did not pass.
+
+    Args:
+        name: of the check.
+        findings: by what was looked at.
+    """
+    failed = {of: plain(finding.facts) for of, finding in findings.items() if not finding.passed}
+    return Finding(name, not failed, {"looked_at": ", ".join(findings), **failed})
+
+
+def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
+    """Report findings as check results.
+
+    Raises:
+        dagster.Failure: a check failed; trying again would not help.
+    """
+    for finding in findings:
+        yield dg.AssetCheckResult(
+            passed=bool(finding.passed), asset_key=asset, check_name=finding.name, metadata=plain(finding.facts)
+        )
+    refuse(asset, *findings)
+
+
+def refuse(asset: str, *findings: Finding) -> None:
+    """Stop before anything is written where a finding did not pass.
+
+    Raises:
+        dagster.Failure: a check failed; trying again would not help.
+    """
+    failed = {finding.name: plain(finding.facts) for finding in findings if not finding.passed}
+    if failed:
+        details = "; ".join(f"{name}: {facts}" for name, facts in failed.items())
+        raise dg.Failure(f"{asset} failed {details}; nothing was written", metadata=failed, allow_retries=False)

@@ -1,0 +1,84 @@
+"""What the columns of the stored tables mean, for the pages of the Dagster UI."""
+
+_COMMON: dict[str, str] = {
+    # the tables made of the raw files
+    "user_id": "User, as in the raw files.",
+    "movie_id": "Movie, as in the raw files.",
+    "gender": "F or M.",
+    "age": "First year of the age group: 1 (under 18), 18, 25, 35, 45, 50 or 56.",
+    "occupation": "Number of the occupation, 0 to 20.",
+    "zip": "Zip code as a string, since it can begin with zeros.",
+    "title": "Title without the year.",
+    "genres": "Genres joined by |.",
+    "genre1": "First genre.",
+    "genre2": 'Second genre; "no" without one.',
+    "genre3": 'Third genre; "no" without one.',
+    "movie_year": "Year of release, from the title.",
+    "movie_decade": "Decade of release.",
+    "rating": "1 to 5 stars.",
+    "timestamp": "Seconds since 1970 (UTC).",
+    "rating_year": "Year of the rating (UTC).",
+    "rating_month": "Month of the rating (UTC), 1 to 12.",
+    "rating_decade": "Decade of the rating.",
+    "label": "1 for a rating of 4 or more, else 0.",
+    "ingestion_batch": "Number of the batch that it came with; 0 for the base files.",
+    "first_ingestion_batch": "Batch of the user's first rating of the movie; 0 for the base files.",
+    "row": "Position of the row in interactions.",
+    # metrics
+    "model": "Recipe or baseline.",
+    "metric": "Name of the metric.",
+    "value": "Its value.",
+}
+_RAW = {"title": "Title with the year in parentheses.", "date": "Day in the name of the ingested file."}
+_INDEX = "its index in the feature map, from 0."
+_ENCODED = {
+    "user_id": f"User: {_INDEX}",
+    "movie_id": f"Movie: {_INDEX}",
+    "gender": f"Gender: {_INDEX}",
+    "age": f"Age group: {_INDEX}",
+    "occupation": f"Occupation: {_INDEX}",
+    "zip": f"Zip code: {_INDEX}",
+    "genre1": f"First genre: {_INDEX}",
+    "genre2": f"Second genre: {_INDEX}",
+    "genre3": f"Third genre: {_INDEX}",
+    "movie_year": f"Year of release: {_INDEX}",
+    "movie_decade": f"Decade of release: {_INDEX}",
+    "rating_year": f"Year of the rating: {_INDEX}",
+    "rating_month": f"Month of the rating: {_INDEX}",
+    "rating_decade": f"Decade of the rating: {_INDEX}",
+}
+_LISTS = {
+    "user_id": f"User: {_INDEX}",
+    "movie_id": f"Listed movie: {_INDEX}",
+    "rank": "Place in the user's list, from 1.",
+    "model": "Baseline.",
+}
+_SCORES = {
+    "score": "The model's probability that the test row in this place is a like, 0 to 1; that of a model that learned "
+    "from drawn movies only orders."
+}
+_BASELINE_SCORES = {
+    "random": "Score by a seeded random order.",
+    "movie_mean": "Score by the mean label of the movie's training rows.",
+    "matrix_factorization": "Score by a matrix factorisation with biases.",
+    "ceiling": "Score by the label itself: the best order there is.",
+}
+_DRIFT = {
+    "ingestion": "Number of the ingestion, 0 for the base files.",
+    "measure": "What was measured.",
+    "field": "Input of the models that it is about, or all.",
+}
+_OWN: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("raw_users", "raw_movies", "raw_ratings"), _RAW),
+    **dict.fromkeys(("ingested_users", "ingested_movies", "ingested_ratings"), _RAW),
+    **dict.fromkeys(("encoded_interactions", "train_interactions", "test_interactions"), _ENCODED),
+    "baseline_scores": _BASELINE_SCORES,
+    "data_drift": _DRIFT,
+}
+_OF_MODELS = {"_lists": _LISTS, "_scores": _SCORES}  # by the ends of their names
+
+
+def meaning(asset: str, column: str) -> str | None:
+    """What a column of an asset's table means; None where nobody has said it."""
+    own = _OWN.get(asset) or next((own for end, own in _OF_MODELS.items() if asset.endswith(end)), {})
+    return own.get(column) or _COMMON.get(column)

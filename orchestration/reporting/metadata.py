@@ -1,0 +1,86 @@
+"""What a person sees of a value in the Dagster UI."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+import pandas as pd
+
+from orchestration.reporting.columns import meaning
+
+SETTINGS = "settings"  # of an asset its default launch settings, of a materialization those that it followed
+SOURCE_FILE = "source_file"  # of an asset: the raw file that it is read from
+_PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
+_RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
+_SAFE_IN_ADDRESS = " ='/:;,.()-"
+
+
+def table_metadata(table: pd.DataFrame, asset: str) -> dict[str, Any]:
+    """Row count, column schema and the first five rows of an asset's table."""
+    columns = [dg.TableColumn(str(name), str(dtype), meaning(asset, str(name))) for name, dtype in table.dtypes.items()]
+    return {
+        "dagster/row_count": len(table),
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "preview": preview(table),
+    }
+
+
+def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first five rows."""
+    return markdown_table(table.head())
+
+
+def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
+    """A small frame as a Markdown table, without padding, since the UI hides what is long."""
+    cells = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
+    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–")
+    return dg.MetadataValue.md(_RULE.sub("-", _PADDED_BAR.sub("|", padded)))
+
+
+def gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
+    """None in place of NaN, which the printing of tables leaves blank."""
+    return table.astype(object).where(table.notna(), None)
+
+
+def counts_metadata(values: pd.Series) -> dg.MarkdownMetadataValue:
+    """How often each value occurs, in the order of the values."""
+    counts = values.value_counts().sort_index()
+    table = pd.DataFrame({str(values.name): counts.index, "rows": counts.to_numpy()})
+    table["share"] = table["rows"] / table["rows"].sum()
+    return markdown_table(table)
+
+
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Numpy scalars as the Python numbers that Dagster accepts, and what is no finite number as text.
+
+    JSON has no such numbers, and the UI cannot read a page with one.
+    """
+    values = {key: value.item() if hasattr(value, "item") else value for key, value in facts.items()}
+    return {key: _as_text(value) if _is_no_number(value) else value for key, value in values.items()}
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _as_text(value: float) -> str:
+    return "not measured" if math.isnan(value) else "infinite"
+
+
+def drawing(alt: str, svg: str) -> dg.MarkdownMetadataValue:
+    """A small chart. The UI shows Markdown of up to 999 characters in place, and more behind a button."""
+    return dg.MetadataValue.md(f"![{alt}](<data:image/svg+xml,{quote(svg, safe=_SAFE_IN_ADDRESS)}>)")
+
+
+def figures(values: Mapping[str, float]) -> dict[str, float]:
+    """Numbers that the UI plots over time: whole ones exactly, others to five digits, without those not known."""
+    known = {name: value for name, value in values.items() if math.isfinite(value)}
+    return {name: value if float(value).is_integer() else float(f"{value:.5g}") for name, value in known.items()}
+
+
+def figures_by_model(table: pd.DataFrame) -> dict[str, float]:
+    """The same of a frame of numbers, a row a model: ``<model>.<metric>``."""
+    return figures({f"{model}.{metric}": value for metric in table for model, value in table[metric].items()})

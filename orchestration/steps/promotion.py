@@ -1,0 +1,145 @@
+"""Ask of a challenger what mlflow.yaml demands before it may become champion."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from ml.checks import Finding
+from ml.evaluation.catalogue import CATALOGUE_USER_METRICS
+from ml.evaluation.gates import Gates, calibrated, not_below_champion, not_below_movie_mean
+from ml.features.feature_map import FeatureMap
+from orchestration.reporting.metadata import plain
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
+
+MOVIE_MEAN = "movie_mean"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What challengers and champions are compared on.
+
+    Attributes:
+        interactions: raw, joined; the others' column ``row`` counts in it.
+        train: the encoded training rows.
+        test: the encoded test rows.
+        encoders: the present feature map.
+    """
+
+    interactions: pd.DataFrame
+    train: pd.DataFrame
+    test: pd.DataFrame
+    encoders: FeatureMap
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gates say of a challenger.
+
+    Attributes:
+        challenger: the version.
+        findings: one a gate.
+    """
+
+    challenger: RegisteredVersion
+    findings: Sequence[Finding]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        findings = [{**asdict(finding), "facts": plain(finding.facts)} for finding in self.findings]
+        return {"challenger": self.challenger.to_dict(), "findings": findings}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Verdict":
+        """Of a document that ``to_dict`` made."""
+        return cls(RegisteredVersion(**document["challenger"]), [Finding(**found) for found in document["findings"]])
+
+    def with_findings(self, *more: Finding) -> "Verdict":
+        """The same with further gates."""
+        return Verdict(self.challenger, [*self.findings, *more])
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def failures(self) -> str:
+        """The gates that do not hold, with their figures."""
+        failed = [finding for finding in self.findings if not finding.passed]
+        return "; ".join(f"{finding.name} ({_figures(finding.facts)})" for finding in failed)
+
+
+def judge(
+    tracking: Tracking,
+    challenger: RegisteredVersion,
+    rows: Rows,
+    own: Mapping[str, pd.DataFrame],
+    movie_mean: pd.Series,
+) -> Verdict:
+    """The verdict on a challenger; one that is champion already has nothing to prove.
+
+    Args:
+        tracking: of the data set.
+        challenger: the version.
+        rows: what it was trained and measured on.
+        own: its ``scores``, ``lists``, ``metrics`` and ``list_metrics``.
+        movie_mean: metrics of that baseline, by name.
+    """
+    champion = tracking.champion(challenger.model)
+    if champion == challenger:
+        return Verdict(challenger, [])
+    gates = tracking.config.gates(challenger.model)
+    values = pd.concat([own["metrics"], own["list_metrics"]]).set_index("metric")["value"]
+    comparison = _compare(tracking, gates, champion, rows, own) if champion else None
+    findings = (
+        not_below_champion(gates, comparison),
+        not_below_movie_mean(gates, values, movie_mean),
+        calibrated(gates, values),
+    )
+    return Verdict(challenger, findings)
+
+
+def _compare(
+    tracking: Tracking, gates: Gates, champion: RegisteredVersion, rows: Rows, own: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Challenger and champion on the test rows that the champion can score."""
+    from ml.evaluation.intervals import compare_lists, compare_models
+    from ml.inference.earlier_model import held_out_lists_of, score_known
+    from ml.inference.scorer import Scorer
+
+    scorer = Scorer(tracking.load_bundle(champion))
+    if gates.metric in CATALOGUE_USER_METRICS:
+        lists = held_out_lists_of(scorer, rows.interactions.iloc[rows.train["row"]], rows.encoders)
+        return compare_lists(rows.test, {"challenger": own["lists"], "champion": lists})
+    known, scores = score_known(scorer, rows.interactions.iloc[rows.test["row"]])
+    both = {"challenger": own["scores"]["score"].to_numpy()[known], "champion": scores}
+    return compare_models(rows.test[known], both)
+
+
+def gates_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """One row a model and gate, for a person."""
+    rows = [
+        (model, verdict.challenger.version, finding.name, finding.passed, _figures(finding.facts))
+        for model, verdict in verdicts.items()
+        for finding in verdict.findings
+    ]
+    return pd.DataFrame(rows, columns=["model", "challenger", "gate", "holds", "figures"])
+
+
+def verdicts_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """One row a model, for a person: whether its challenger holds all gates, and else which it misses."""
+    rows = []
+    for model, verdict in verdicts.items():
+        missed = ", ".join(finding.name for finding in verdict.findings if not finding.passed)
+        told = f"misses {missed}" if missed else "holds all gates" if verdict.findings else "is champion"
+        rows.append((model, verdict.challenger.version, told))
+    return pd.DataFrame(rows, columns=["model", "challenger", "verdict"])
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+    )

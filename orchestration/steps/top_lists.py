@@ -1,0 +1,249 @@
+"""Rank by a model's challenger or champion, whichever is to be published, and publish it."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+from upath import UPath
+
+from ml import checks
+from ml.checks import Finding
+from ml.errors import DataError, NotFoundError
+from ml.evaluation import stability
+from ml.inference.engine.shortlist import Method
+from orchestration.config.launch_config import LaunchConfig
+from orchestration.reporting.metadata import preview
+from orchestration.reporting.progress import StepContext, progress_reporter
+from orchestration.resources.storage import Storage, as_parquet
+from orchestration.steps.promotion import Verdict
+from orchestration.tracking.registered_version import ROLLED_BACK, RegisteredVersion
+from orchestration.tracking.resource import Tracking
+
+if TYPE_CHECKING:
+    from ml.models.bundle import ModelBundle
+
+
+LIST_LENGTH = 10
+
+
+class SearchConfig(LaunchConfig):
+    """How lists are found."""
+
+    method: Method = Field(
+        default="shortlist",
+        description="shortlist scores a small, audited share of the pairs; brute_force scores all of them.",
+    )
+    seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
+
+    def ranking(self, ratings: pd.DataFrame, *moments: tuple[int, int]) -> "Ranking":
+        """What lists of these moments, or of the latest one, are made for."""
+        return Ranking(ratings, moments, LIST_LENGTH, self.method, self.seed)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What lists are made for.
+
+    Attributes:
+        ratings: preprocessed; their movies are not recommended to their users.
+        moments: years and months of the imagined ratings; none: the latest month of the ratings that a version knows,
+            since a champion that stays may not have seen this one.
+        length: movies a list; fewer where a user has fewer unseen ones.
+        method: ``shortlist`` or ``brute_force``.
+        seed: of the users that shortlist samples and audits.
+    """
+
+    ratings: pd.DataFrame
+    moments: Sequence[tuple[int, int]]
+    length: int
+    method: Method
+    seed: int
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of one version at one moment.
+
+    Attributes:
+        version: the version.
+        bundle: of the version.
+        moment: year and month.
+        table: the lists, one row a listed movie.
+        seconds: that the ranking took, at all moments together.
+        facts: how they were found.
+    """
+
+    version: RegisteredVersion
+    bundle: "ModelBundle"
+    moment: tuple[int, int]
+    table: pd.DataFrame
+    seconds: float
+    facts: dict[str, Any]
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """What is looked at first."""
+        year, month = self.moment
+        return {
+            "version": self.version.version,
+            "month": f"{year}-{month:02d}",
+            "distinct_movies": int(self.table["movie_id"].nunique()),
+            "share_of_pairs_scored": float(f"{self.facts['pairs_scored'] / self.facts['pairs_total']:.3g}"),
+        }
+
+    def described(self, path: UPath, **more: Any) -> dict[str, Any]:
+        """What an asset shows of them, as ``<model>.<name>``.
+
+        Args:
+            path: of the file that holds them.
+            more: further facts.
+        """
+        facts = {
+            **self.overview,
+            **more,
+            **self.facts,
+            "path": dg.MetadataValue.path(str(path)),
+            "preview": preview(self.table),
+        }
+        return {f"{self.version.model}.{name}": value for name, value in facts.items()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which version of a model is to be published.
+
+    Attributes:
+        verdict: on the challenger.
+        lists: of the version; None where no version may be published.
+        audit: of the lists.
+    """
+
+    verdict: Verdict
+    lists: Lists | None
+    audit: Finding
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.verdict.challenger.model
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it is the challenger."""
+        return self.lists is not None and self.lists.version == self.verdict.challenger
+
+    @property
+    def summary(self) -> str:
+        """One sentence for a person."""
+        challenger = f"{self.model} version {self.verdict.challenger.version}"
+        if self.promoted:
+            return f"{challenger} is champion"
+        stays = f"version {self.lists.version.version} stays champion" if self.lists else "no version is published"
+        return f"{challenger} is not promoted, {stays}: {self.verdict.failures}"
+
+
+def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdict, ranking: Ranking) -> Choice:
+    """Rank at one moment by the challenger where all gates hold, its lists' audit included, else by the champion."""
+    champion = tracking.champion(verdict.challenger.model)
+    rolled_back = ROLLED_BACK in tracking.tags_of(verdict.challenger)
+    facts = {"version": verdict.challenger.version, "rolled_back": rolled_back}
+    verdict = verdict.with_findings(Finding("not_rolled_back", not rolled_back, facts))
+    if verdict.passed:
+        [(lists, audit)] = rank(context, tracking, verdict.challenger, ranking)
+        if audit.passed or champion in (None, verdict.challenger):
+            return Choice(verdict, lists, audit)
+        verdict = verdict.with_findings(audit)
+    if champion is None:
+        return Choice(verdict, None, Finding("top_lists", True, {"published": "nothing"}))
+    [(lists, audit)] = rank(context, tracking, champion, ranking)
+    return Choice(verdict, lists, audit)
+
+
+def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Finding:
+    """Whether a choice's lists are close to the table that they replace: ``stable_<model>``.
+
+    To be called before ``publish``.
+
+    Args:
+        storage: where the table is.
+        choice: what is to be published.
+        limit: share of the slots that may change.
+    """
+    name = f"stable_{choice.model}"
+    if choice.lists is None:
+        return Finding(name, True, {"summary": f"No version of {choice.model} is published."})
+    try:
+        before = storage.find_table(f"top10_{choice.model}", ["user_id", "movie_id"])
+        found = stability.stable_lists(before, choice.lists.table, limit)
+    except DataError as error:  # whoever damaged it should hear of it, and the new table should take its place
+        found = Finding(name, False, {"summary": f"Not compared with the lists before: {error}"})
+    return Finding(name, found.passed, {**found.facts, "summary": f"{choice.model}: {found.facts['summary']}"})
+
+
+def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
+    """Publish a choice's lists; gives what the asset shows of them."""
+    model, lists = choice.model, choice.lists
+    metadata: dict[str, Any] = {f"{model}.promotion": choice.summary}
+    if lists is None:
+        return metadata
+    publication = tracking.publication(model)
+    metrics = tracking.metrics_of(lists.version)
+    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle), metrics)
+    return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
+
+
+def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
+    """One row a model, for a person: whose lists are published, for when, and how many movies are in them."""
+    rows = [{"model": choice.model, **(choice.lists.overview if choice.lists else {})} for choice in choices]
+    table = pd.DataFrame(rows).rename(columns={"distinct_movies": "movies"})
+    if "month" in table:
+        table["month"] = table["month"].str.replace("-", "\N{NON-BREAKING HYPHEN}")  # the column is narrow
+    return table.reindex(columns=["model", "version", "month", "movies"])
+
+
+def rank(
+    context: StepContext,
+    tracking: Tracking,
+    version: RegisteredVersion,
+    ranking: Ranking,
+) -> list[tuple[Lists, Finding]]:
+    """Rank by a version: its lists at each moment, with their audit.
+
+    Raises:
+        dagster.Failure: a moment that the version was not trained on; trying again would not help.
+    """
+    from ml.inference.earlier_model import latest_known_month
+    from ml.inference.recommend import Recommender
+    from ml.inference.scorer import Scorer
+
+    bundle = tracking.load_bundle(version)
+    started = time.perf_counter()
+    moments = ranking.moments or [latest_known_month(bundle.feature_map, ranking.ratings)]
+    report = progress_reporter(context, version.model, len(moments))
+    try:
+        found = Recommender(Scorer(bundle), ranking.ratings).recommend_all(
+            moments, ranking.length, ranking.method, ranking.seed, report
+        )
+    except NotFoundError as error:
+        raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error
+    seconds = time.perf_counter() - started
+    users, movies = bundle.users["user_id"].tolist(), bundle.movies["movie_id"].tolist()
+    ranked = []
+    for moment, (top, search) in zip(moments, found, strict=True):
+        table = top.assign(model=version.model, model_version=version.version)
+        audit = checks.top_lists(top, ranking.ratings, users, movies, ranking.length)
+        ranked.append((Lists(version, bundle, moment, table, seconds, asdict(search)), audit))
+    return ranked
+
+
+def _saved(bundle: "ModelBundle") -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle.zip"
+        bundle.save(path)
+        return path.read_bytes()

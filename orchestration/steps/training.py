@@ -1,0 +1,88 @@
+"""Train a model by its recipe, log the training to MLflow and register what comes of it."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from ml import checks
+from ml.training.recipes import Recipe
+from ml.training.reports import BatchReport, EpochReport
+from orchestration.config.settings import Settings
+from orchestration.reporting.check_results import require
+from orchestration.steps.starting_point import TrainingTables, begin
+from orchestration.tracking.fingerprint import Fingerprint
+from orchestration.tracking.registered_version import WARM_START, RegisteredVersion
+from orchestration.tracking.resource import Tracking
+
+if TYPE_CHECKING:
+    from orchestration.tracking.tracked_run import TrackedRun
+
+TRAININGS_AT_ONCE = 2  # as in dagster.yaml
+
+
+def checkpoints() -> Path:
+    """Where the states of trainings that go on are kept, by data set and model."""
+    return Settings().local_home / "training"
+
+
+def train_and_register(
+    context: dg.AssetExecutionContext,
+    tracking: Tracking,
+    name: str,
+    recipe: Recipe,
+    tables: TrainingTables,
+    fingerprint: Fingerprint,
+    from_scratch: bool = False,
+) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
+    """Yield the check of the losses, and return the new RegisteredVersion.
+
+    An interrupted training of the same rows, code, settings and first weights goes on where it was; ``from_scratch``
+    keeps others from going on from the champion.
+    """
+    from ml.evaluation import plots
+    from ml.models.bundle import ModelBundle
+    from ml.training.early_stopping import best_epoch
+    from ml.training.threads import share_processors
+
+    share_processors(TRAININGS_AT_ONCE)
+    beginning = begin(tracking, name, recipe, tables, fingerprint, from_scratch)
+    if WARM_START in beginning.tags:
+        context.log.info(f"{name}: {beginning.text}")
+    fitting = beginning.fitting
+    backup = fitting.backup(checkpoints() / tracking.dataset / name)
+    with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
+        run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
+        reporter = _Reporter(context, name, run)
+        reports = fitting.run(reporter.epoch, reporter.batch, backup)
+        losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
+        run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
+        best = best_epoch(reports, beginning.recipe.training)
+        train_losses, val_losses = (curve[:best] for curve in losses)
+        yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
+        bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
+        version: RegisteredVersion = run.register(bundle, recipe, step=best)
+        backup.remove()
+    return version
+
+
+class _Reporter:
+    """Brings a training's reports to the run's log and to MLflow."""
+
+    def __init__(self, context: dg.AssetExecutionContext, name: str, run: "TrackedRun") -> None:
+        self._log, self._name, self._run = context.log, name, run
+
+    def epoch(self, report: EpochReport) -> None:
+        self._run.log_epoch(report.epoch, train_loss=report.train_loss, val_loss=report.val_loss)
+        self._log.info(
+            f"{self._name}: epoch {report.epoch} of {report.epochs}, train_loss {report.train_loss:.4f}, "
+            f"val_loss {report.val_loss:.4f}, {report.seconds:.0f} s, {report.rows_per_second:,.0f} rows/s"
+        )
+
+    def batch(self, report: BatchReport) -> None:
+        self._log.info(
+            f"{self._name}: epoch {report.epoch} of {report.epochs}, batch {report.batch:,} of {report.batches:,}, "
+            f"train_loss {report.loss:.4f}, {report.rows_per_second:,.0f} rows/s, "
+            f"about {report.seconds_left:.0f} s left"
+        )

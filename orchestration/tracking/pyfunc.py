@@ -1,0 +1,30 @@
+"""The registered model: raw, unencoded values in, the probability of a like out.
+
+MLflow stores this file and the ``ml`` package with the model, and runs it in processes that know nothing of this
+project; hence it imports only what is stored with it.
+"""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+
+class RecommenderModel(mlflow.pyfunc.PythonModel):
+    """Scores pairs (user_id, movie_id, year, month) or full rows (every field of the feature map)."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the bundle that was logged with the model."""
+        from pathlib import Path
+
+        from ml.inference.scorer import Scorer
+        from ml.models.bundle import ModelBundle
+
+        self.scorer = Scorer(ModelBundle.load(Path(context.artifacts["bundle"])))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Column ``score``, float32, one row an input row. Raises LookupError or ValueError naming the bad value."""
+        return pd.DataFrame({"score": self.scorer.score_rows(model_input)})
+
+
+mlflow.models.set_model(RecommenderModel())

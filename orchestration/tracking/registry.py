@@ -1,0 +1,213 @@
+"""MLflow's client, and the published versions in its registry, as mlflow.yaml sets them up."""
+
+import itertools
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from ml.errors import DataError
+from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.tracking_config import SERVED, SQLITE, TrackingConfig, database_file, load_tracking_config
+from orchestration.tracking.publication import Publication
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOCK_SECONDS = 120  # seconds for another process to create the database, or to release it
+_POLL_SECONDS = 1
+# Of MLflow's variables, those that say how to reach a server or a store; all others decide where or how runs are
+# recorded, which mlflow.yaml does.
+_OURS = ("MLFLOW_YAML", "MLFLOW_PORT")
+_KEPT = (
+    "MLFLOW_TRACKING_",
+    "MLFLOW_HTTP_",
+    "MLFLOW_S3_",
+    "MLFLOW_GCS_",
+    "MLFLOW_BOTO_",
+    "MLFLOW_KERBEROS_",
+    "MLFLOW_MYSQL_",
+    "MLFLOW_SQLALCHEMYSTORE_",
+    "MLFLOW_ARTIFACT_UPLOAD_",
+    "MLFLOW_DOWNLOAD_",
+    "MLFLOW_MULTIPART_",
+    "MLFLOW_SYSTEM_METRICS_SAMPL",
+    "MLFLOW_LOGGING_",
+    "MLFLOW_DISABLE_TELEMETRY",
+)
+_NOT_KEPT = ("MLFLOW_TRACKING_DIR",)
+_LOG = logging.getLogger(__name__)
+
+
+def ignore_environment() -> None:
+    """Take MLflow's own variables out of the environment, of this process and its children, but for the address.
+
+    One that is set for another project, such as MLFLOW_RUN_ID or MLFLOW_REGISTRY_URI, would send runs and versions
+    elsewhere, or make every training fail.
+    """
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "_MLFLOW_ACTIVE_"))]:
+        if name in _NOT_KEPT or not (name in _OURS or name.startswith(_KEPT)):
+            del os.environ[name]
+            _LOG.info("%s is ignored: mlflow.yaml decides where runs are recorded", name)
+
+
+ignore_environment()  # MLflow reads some when it is imported
+
+
+def configuration(dataset: str) -> TrackingConfig:
+    """mlflow.yaml, filled in for a data set. Raises DataError."""
+    settings = Settings()
+    return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, dataset)
+
+
+def client_of(config: TrackingConfig) -> "MlflowClient":
+    """A client of the tracking server and its registry; a database file that is not there yet is made.
+
+    Raises:
+        DataError: the database stays locked, or has another version's schema.
+    """
+    from mlflow import MlflowClient
+
+    from orchestration.tracking import artifacts
+
+    ignore_environment()
+    artifacts.register()
+    uri = config.tracking_uri
+    if uri.startswith(SQLITE):
+        _prepare(uri, config.artifact_location.startswith(SERVED))
+    return MlflowClient(uri, uri)
+
+
+@cache
+def _prepare(uri: str, movable: bool) -> None:
+    """Make or open a SQLite database, once a process."""
+    from orchestration.tracking import artifacts
+
+    path = database_file(uri)
+    if not path.exists():
+        with lock():
+            if not path.exists():
+                _make_database(path)
+    _open(uri)
+    if movable:
+        with lock():
+            changed = artifacts.make_movable(uri)
+        if changed:
+            _LOG.info("%s: the artifacts of %d experiments are found relative to it from now on", path, changed)
+
+
+def _open(uri: str) -> None:
+    """Wait until a SQLite database can be read. Raises DataError."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    deadline = time.monotonic() + LOCK_SECONDS
+    for attempt in itertools.count():
+        try:
+            MlflowClient(uri, uri)
+            return
+        except MlflowException as error:
+            raise _about_schema(uri, error) from error
+        except OperationalError as error:
+            if "locked" not in str(error):
+                raise DataError(f"{uri}: cannot be opened ({error.orig})") from error
+            if time.monotonic() > deadline:
+                told = f"another process has kept it locked for {LOCK_SECONDS} s; end that process and try again"
+                raise DataError(f"{uri}: {told}") from error
+        if attempt == 0:
+            _LOG.warning("%s is locked by another process; waiting up to %d s", uri, LOCK_SECONDS)
+        time.sleep(_POLL_SECONDS)
+
+
+def _about_schema(uri: str, error: Exception) -> Exception:
+    """What to do where a database is of another MLflow; any other error as it is."""
+    from mlflow.version import VERSION
+
+    if "database schema" not in str(error):
+        return error
+    return DataError(
+        f"{uri}: the schema is that of another version of MLflow than {VERSION}, which is installed. Stop everything "
+        f"that uses the database, back it up, and run: .venv/bin/mlflow db upgrade '{uri}'"
+    )
+
+
+def _make_database(path: Path) -> None:
+    """Under another name, then renamed: one whose making was cut off could never be used."""
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        made = Path(folder) / path.name
+        client = MlflowClient(f"{SQLITE}{made}", f"{SQLITE}{made}")
+        for empty in client.search_experiments():  # MLflow's own, in which nothing is ever logged here
+            client.delete_experiment(empty.experiment_id)
+        made.rename(path)
+
+
+def lock() -> FileLock:
+    """Two processes that create something in MLflow's database at once break each other."""
+    Settings().local_home.mkdir(parents=True, exist_ok=True)
+    return FileLock(Settings().local_home / "mlflow.lock", timeout=LOCK_SECONDS)
+
+
+def publication(config: TrackingConfig, dataset: str, model: str) -> Publication:
+    """The published versions of a data set's model."""
+    name, alias = config.registered_models[model], config.aliases.published
+    return Publication(Settings().home, dataset, model, name, client_of(config), alias)
+
+
+def runs_page(dataset: str | None = None) -> str:
+    """Address of the page of the MLflow UI that lists runs.
+
+    Args:
+        dataset: whose runs; where it is left out, those of the experiment that changed last.
+
+    Raises:
+        DataError: the database cannot be used.
+    """
+    config = configuration(dataset or "any")
+    client = client_of(config)
+    found = [client.get_experiment_by_name(config.experiment)] if dataset else client.search_experiments(max_results=1)
+    shown = [str(experiment.experiment_id) for experiment in found if experiment]
+    return mlflow_page(config, f"experiments/{shown[0]}/runs" if shown else "experiments")
+
+
+def mlflow_page(config: TrackingConfig, page: str) -> str:
+    """Address of a page of the MLflow UI."""
+    uri = config.tracking_uri
+    base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
+    # Without this the UI begins among pages on language models.
+    return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
+
+
+def server_command(*address: str) -> list[str]:
+    """The command of a tracking server for the home, which also serves the artifacts. Raises DataError.
+
+    Args:
+        address: options that say where it listens.
+    """
+    from orchestration.tracking.artifacts import artifacts_root
+
+    config = configuration("any")  # whatever the data set, the server shows all of them
+    client_of(config)  # a database that cannot be used is told now, and one that was moved is put right
+    uri = config.tracking_uri
+    store = ["--backend-store-uri", uri, "--serve-artifacts", "--artifacts-destination", artifacts_root(uri)]
+    return [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", *address]
+
+
+def git_tags() -> dict[str, Any]:
+    """The commit of the code, where it is a git checkout and git is there."""
+    command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"git_commit": commit}

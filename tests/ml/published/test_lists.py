@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ml.errors import DataError, NotFoundError
+from ml.published.lists import PublishedLists
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = [(5, 1, 20), (5, 2, 10), (2, 2, 30), (2, 1, 10)]
+    return pd.DataFrame(rows, columns=["user_id", "rank", "movie_id"]).assign(
+        title="A", genres="Drama", score=0.5, rating_year=2003, rating_month=2, model="autoint", model_version="7"
+    )
+
+
+def test_list_of_one_user_is_by_rank_and_the_version_known(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.to_parquet(tmp_path / "top10.parquet")
+    lists = PublishedLists.load(tmp_path / "top10.parquet")
+    assert (lists.version, lists.year, lists.month, lists.users.tolist()) == ("7", 2003, 2, [2, 5])
+    assert lists.of(2)["movie_id"].tolist() == [10, 30]
+    assert lists.of(5)["movie_id"].tolist() == [20, 10]
+
+
+@pytest.mark.parametrize("user", [1, 3, 6])
+def test_user_without_a_list_is_refused_with_those_that_have_one(
+    user: int, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.to_parquet(tmp_path / "top10.parquet")
+    with pytest.raises(NotFoundError, match=f"unknown user_id {user}; there are lists of 2 users from 2 to 5"):
+        PublishedLists.load(tmp_path / "top10.parquet").of(user)
+
+
+def test_table_of_two_versions_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.loc[0, "model_version"] = "8"
+    table.to_parquet(tmp_path / "top10.parquet")
+    with pytest.raises(DataError, match="expected lists of one version and one month, found 2"):
+        PublishedLists.load(tmp_path / "top10.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_damaged_table_is_refused_with_what_to_do(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "top10.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"top10\.parquet: found no Parquet table with the columns user_id, .*make run"):
+        PublishedLists.load(tmp_path / "top10.parquet")

@@ -1,0 +1,66 @@
+import pandas as pd
+import pytest
+
+from ml.errors import NotFoundError
+from ml.published.people import People, Profile
+
+MARCH, APRIL = 951_868_800, 954_547_200  # 1 March and 1 April 2000, 0:00 UTC
+
+
+@pytest.fixture
+def people() -> People:
+    users = pd.DataFrame(
+        {"user_id": [3, 1], "gender": ["M", "F"], "age": [25, 1], "occupation": [15, 10], "zip": ["55117", "00231"]}
+    )
+    movies = pd.DataFrame(
+        {
+            "movie_id": [8, 9],
+            "title": ["Ann", "Bob"],
+            "movie_year": [1990, 1995],
+            "genres": ["Drama|War", "Comedy"],
+        }
+    )
+    rows = [(3, 8, 4, MARCH), (3, 9, 3, APRIL), (1, 9, 5, APRIL), (3, 77, 5, APRIL), (44, 8, 5, APRIL)]
+    return People(users, movies, pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"]))
+
+
+def test_profile_keeps_the_zeros_of_a_zip(people: People) -> None:
+    assert people.profile(1) == Profile(1, "F", 1, 10, "00231")
+
+
+def test_history_begins_with_the_latest_and_leaves_out_movies_that_are_not_there_yet(people: People) -> None:
+    history = people.history(3)
+    assert history["title"].tolist() == ["Bob", "Ann"]
+    assert history["liked"].tolist() == [False, True]
+    assert history["when"].tolist() == [pd.Timestamp("2000-04-01", tz="UTC"), pd.Timestamp("2000-03-01", tz="UTC")]
+
+
+@pytest.mark.parametrize("user", [0, 2, 4, 44])
+def test_unknown_user_is_refused_with_the_known_ones(user: int, people: People) -> None:
+    for ask in (people.profile, people.history):
+        with pytest.raises(NotFoundError, match=f"unknown user_id {user}; there are 2 users from 1 to 3"):
+            ask(user)
+
+
+def test_years_months_and_ids(people: People) -> None:
+    assert (people.years, people.months, people.first_and_last) == ([2000], [3, 4], (1, 3))
+
+
+def test_genres_are_listed_once(people: People) -> None:
+    assert people.genres == ["Comedy", "Drama", "War"]
+
+
+@pytest.mark.parametrize(
+    ("genres", "released", "expected"),
+    [
+        ([], (1900, 2100), [8, 9]),
+        (["War", "Comedy"], (1900, 2100), [8, 9]),
+        (["War"], (1900, 2100), [8]),
+        (["War"], (1991, 2100), []),
+        ([], (1995, 1995), [9]),
+    ],
+)
+def test_movies_of_some_genre_and_years(
+    genres: list[str], released: tuple[int, int], expected: list[int], people: People
+) -> None:
+    assert people.matching(genres, released) == expected

@@ -1,0 +1,169 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration.config import locks
+from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.resources.raw_data import RawData
+from orchestration.runtime.cleanup import (
+    fail_dead_runs,
+    free_places,
+    remove_checkpoints,
+    remove_locks,
+    remove_temporary_files,
+)
+
+OTHER = "8d5f0b3e-1f3a-4c35-9c3b-2f1d8a7e6b54"
+HOLD = """
+import sys, time
+from orchestration.config import locks
+
+what, run_id = sys.argv[1:]
+with locks.living(run_id), (locks.step() if what == "step" else locks.turn()) as turn:
+    for _ in turn or ():
+        time.sleep(0.01)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """A process that is a run at work, or a step of one."""
+    command = [sys.executable, "-c", HOLD, request.param, OTHER]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("holder", ["run", "step"], indirect=True)
+def test_a_run_waits_for_others_and_their_steps_until_they_end(holder: "subprocess.Popen[str]") -> None:
+    polls = 0
+    with locks.turn() as turn:
+        for _ in turn:
+            polls += 1
+            if polls == 3:
+                holder.send_signal(signal.SIGKILL)  # the lock goes with its holder, however that ends
+                holder.wait()
+    assert polls == 3
+
+
+def test_a_step_of_the_pipeline_holds_the_next_run_up() -> None:
+    waited: list[bool] = []
+
+    @dg.asset
+    def watched(raw_data: RawData) -> None:
+        with locks.turn() as turn:
+            waited.append(next(turn, "at once") is None)
+
+    assert dg.materialize([watched], resources={"raw_data": RawData()}).success
+    assert waited == [True]
+    with locks.turn() as turn:
+        assert list(turn) == []
+
+
+def test_a_run_alone_does_not_wait() -> None:
+    for _ in range(2):
+        with locks.turn() as turn:
+            assert list(turn) == []
+
+
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+def test_a_killed_run_is_told_from_one_that_lives(holder: "subprocess.Popen[str]") -> None:
+    assert locks.is_living(OTHER) is True
+    holder.kill()
+    holder.wait()
+    assert locks.is_living(OTHER) is False
+    with locks.living("mine"):
+        assert locks.is_living("mine") is True
+    assert locks.is_living("mine") is None
+
+
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[str]") -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, run_id=OTHER, status=dg.DagsterRunStatus.STARTED)
+        assert list(fail_dead_runs(instance)) == []
+        holder.kill()
+        holder.wait()
+        assert list(fail_dead_runs(instance, own_run_id=OTHER)) == []
+        assert list(fail_dead_runs(instance)) == [f"Run {run.run_id} is marked as failed: its process is gone"]
+        found = instance.get_run_by_id(OTHER)
+        assert found
+        assert found.status is dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("holder", ["run"], indirect=True)
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED])  # of an unrecorded end
+def test_places_in_pools_are_freed_however_their_run_ended(
+    tmp_path: Path, holder: "subprocess.Popen[str]", status: dg.DagsterRunStatus
+) -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        pool = instance.event_log_storage
+        pool.set_concurrency_slots("training", 2)
+        ended = instance.create_run_for_job(nothing, status=status)
+        working = instance.create_run_for_job(nothing, run_id=OTHER, status=dg.DagsterRunStatus.STARTED)
+        for run, step in ((ended, "autoint"), (working, "autoint"), (ended, "autoint_mlp"), (working, "autoint_mlp")):
+            pool.claim_concurrency_slot("training", run.run_id, step)
+        before = pool.get_concurrency_info("training")
+        assert {slot.run_id for slot in before.claimed_slots} == {ended.run_id, working.run_id}
+        assert list(free_places(instance, "own")) == [
+            f"Run {ended.run_id} has ended: its places in pools are free again"
+        ]
+        after = pool.get_concurrency_info("training")
+        assert {slot.run_id for slot in after.claimed_slots} == {working.run_id}
+        assert {step.run_id for step in after.pending_steps} == {working.run_id}
+        assert pool.claim_concurrency_slot("training", working.run_id, "autoint_mlp").is_claimed
+        assert list(free_places(instance, "own")) == []
+
+
+def test_lock_files_of_runs_that_died_are_removed_and_no_others() -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    folder = Settings().local_home / "locks"
+    folder.mkdir(parents=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        statuses = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.NOT_STARTED)
+        dead, beginning = (instance.create_run_for_job(nothing, status=status).run_id for status in statuses)
+        for run_id in (dead, beginning, "of-another-instance"):
+            (folder / f"run-{run_id}").touch()
+        remove_locks(instance)
+    assert {path.name for path in folder.iterdir()} == {f"run-{beginning}", "run-of-another-instance"}
+
+
+def test_states_of_trainings_that_no_recipe_asks_for_are_removed() -> None:
+    folder = Settings().local_home / "training" / "films"
+    for name in ("autoint", "renamed"):
+        (folder / name / "0123456789abcdef").mkdir(parents=True)
+    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no recipe of this name is enabled"]
+    assert [path.name for path in folder.iterdir()] == ["autoint"]
+
+
+def test_unfinished_files_are_removed_and_no_others() -> None:
+    tables = Settings().local_home / "tables" / "films"
+    tables.mkdir(parents=True)
+    names = [".users.parquet." + "0" * 32, "users.parquet", ".hidden", "users.parquet." + "0" * 32]
+    for name in names:
+        (tables / name).write_bytes(b"")
+    assert list(remove_temporary_files()) == [f"{tables / names[0]} is removed: it was never finished"]
+    assert sorted(path.name for path in tables.iterdir()) == sorted(names[1:])
+    assert Path(tables).is_dir()
