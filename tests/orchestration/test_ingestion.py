@@ -234,5 +234,5 @@ def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatc
 
 
 def test_first_run_of_all_takes_files_in(pipeline: Pipeline) -> None:
-    assert pipeline.document(BATCHES) == {"version": 1, "files": []}
+    assert pipeline.document(BATCHES) == {"version": 2, "files": []}
     assert len(pipeline.table("ingested_ratings")) == 0

@@ -46,7 +46,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
 
     @dg.asset(io_manager_key="document_io_manager")
-    def batches() -> dg.MaterializeResult[Any]:
+    def ingestion_batches() -> dg.MaterializeResult[Any]:
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
@@ -55,7 +55,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         "io_manager": TableIOManager(storage=storage),
         "document_io_manager": DocumentIOManager(storage=storage),
     }
-    result = dg.materialize([interactions, batches, data_drift], resources=resources)
+    result = dg.materialize([interactions, ingestion_batches, data_drift], resources=resources)
     return result, checks_of(result)
 
 
@@ -78,7 +78,7 @@ def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:
         result, _ = drift_of(*nights)
         assert result.success
         [made] = result.asset_materializations_for_node("data_drift")
-        assert "likes_by_intake" in made.metadata
+        assert "likes_by_ingestion" in made.metadata
 
 
 def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
     assert shown["ratings"].value == ROWS
     assert shown["stability_index_genre1"].value == 0
     assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
-    for name in ("likes_by_intake", "least_stable_fields"):
+    for name in ("likes_by_ingestion", "least_stable_fields"):
         assert str(shown[name].value).startswith("![")
     assert "|genre1|" in str(shown["by_field"].value)
     assert len(drift_table()) == 3 * 4 + 3 * 14

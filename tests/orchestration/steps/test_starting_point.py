@@ -180,7 +180,7 @@ def test_rows_without_deliveries_are_an_error(nights: Nights) -> None:
     path = nights.home / "tables" / DATASET / "train_interactions.parquet"
     pd.read_parquet(path).drop(columns="ingestion_batch").to_parquet(path, index=False)
     result = nights.night(raise_on_error=False)
-    assert "train_interactions has no column batch" in failure_text(result, "autoint")
+    assert "train_interactions has no column ingestion_batch" in failure_text(result, "autoint")
     assert nights.begun_with == []
     assert list(nights.tracking.versions("autoint")) == ["1"]
 
