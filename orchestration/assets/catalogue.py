@@ -1,6 +1,6 @@
 """How good the models' top lists are over the whole catalogue, beside what needs no network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,6 @@ import pandas as pd
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.code_versions import code_version
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -56,7 +55,7 @@ def rank_catalogue_by_baselines(
     )
 
 
-def catalogue_assets(model: str) -> dg.AssetsDefinition:
+def ranking_assets(model: str) -> dg.AssetsDefinition:
     """The assets that rank the whole catalogue with one trained model and measure the lists."""
     lists_name, metrics_name = f"{model}_lists", f"{model}_list_metrics"
 
@@ -110,4 +109,6 @@ def catalogue_assets(model: str) -> dg.AssetsDefinition:
     return rank_catalogue
 
 
-catalogue_evaluations = [catalogue_assets(model) for model in MODELS]
+def catalogue_assets(models: Sequence[str]) -> list[dg.AssetsDefinition]:
+    """The baselines' lists and those of each model, with their metrics."""
+    return [rank_catalogue_by_baselines, *(ranking_assets(model) for model in models)]

@@ -9,12 +9,11 @@ import pandas as pd
 from ml import checks, schema
 from ml.checks import Finding
 from ml.errors import DataError
+from ml.evaluation.stability import MetricLimits
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER
 from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of
 from orchestration.config.code_versions import code_version
-from orchestration.config.monitoring_config import MONITORING
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
 from orchestration.reporting.check_results import blocking, require, warning
 from orchestration.reporting.metadata import drawing, figures, figures_by_model, markdown_table, table_metadata
 from orchestration.resources.storage import Storage
@@ -114,64 +113,72 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
     return evaluate_model
 
 
-@dg.asset(
-    **_COMMON,
-    kinds={"pandas", "parquet"},
-    ins=inputs_of(MODELS, "scores", "metrics", "lists", "list_metrics"),
-    check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
-)
-def model_comparison(
-    storage: Storage,
-    tracking: Tracking,
-    train_interactions: pd.DataFrame,
-    test_interactions: pd.DataFrame,
-    baseline_metrics: pd.DataFrame,
-    baseline_scores: pd.DataFrame,
-    baseline_lists: pd.DataFrame,
-    baseline_list_metrics: pd.DataFrame,
-    **inputs: Any,
-) -> Iterator[Any]:
-    """Models and baselines side by side, by pair with intervals, and by how active users are.
+def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDefinition:
+    """The asset that sets models and baselines side by side; ``limits`` as its check warns of them."""
 
-    Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens the
-    loss curves of the first two models (AutoInt and AutoInt+MLP) over each other in MLflow.
-    """
-    from ml.evaluation.activity import metrics_by_activity
-    from ml.evaluation.intervals import compare_lists, compare_models
-    from ml.evaluation.metric_tables import comparison_by_split, comparison_table
+    @dg.asset(
+        **_COMMON,
+        kinds={"pandas", "parquet"},
+        ins=inputs_of(models, "scores", "metrics", "lists", "list_metrics"),
+        check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
+    )
+    def model_comparison(
+        storage: Storage,
+        tracking: Tracking,
+        train_interactions: pd.DataFrame,
+        test_interactions: pd.DataFrame,
+        baseline_metrics: pd.DataFrame,
+        baseline_scores: pd.DataFrame,
+        baseline_lists: pd.DataFrame,
+        baseline_list_metrics: pd.DataFrame,
+        **inputs: Any,
+    ) -> Iterator[Any]:
+        """Models and baselines side by side, by pair with intervals, and by how active users are.
 
-    own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in MODELS]
-    evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
-    scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in MODELS}
-    scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
-    lists = {model: inputs[f"{model}_lists"] for model in MODELS}
-    lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
-    differences = [compare_models(test_interactions, scores), compare_lists(test_interactions, lists)]
-    comparison = pd.concat(differences, ignore_index=True)
-    activity = pd.concat(
-        [metrics_by_activity(name, train_interactions, test_interactions, values) for name, values in scores.items()],
-        ignore_index=True,
-    )
-    yield _compare_with_the_last(storage, evaluation)
-    tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
-    paths = {name: storage.write_table(name, table) for name, table in tables.items()}
-    versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
-    by_model = comparison_table([evaluation])
-    _log_comparison(tracking, versions, by_model)
-    yield dg.MaterializeResult(
-        metadata={
-            **_headlines(by_model),
-            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
-            "all_metrics": markdown_table(by_model, index=True),
-            "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
-            "differences": markdown_table(comparison),  # with their 95 % intervals
-            "by_activity": markdown_table(activity),
-            **table_metadata(evaluation, "model_comparison"),
-            **figures_by_model(_looked_at(by_model).loc[list(MODELS)]),
-            **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
-            **storage.stored(*(path.name for path in paths.values())),
-        }
-    )
+        Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens
+        the loss curves of the first two models (AutoInt and AutoInt+MLP) over each other in MLflow.
+        """
+        from ml.evaluation.activity import metrics_by_activity
+        from ml.evaluation.intervals import compare_lists, compare_models
+        from ml.evaluation.metric_tables import comparison_by_split, comparison_table
+
+        own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in models]
+        evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
+        scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in models}
+        scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
+        lists = {model: inputs[f"{model}_lists"] for model in models}
+        lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
+        differences = [compare_models(test_interactions, scores), compare_lists(test_interactions, lists)]
+        comparison = pd.concat(differences, ignore_index=True)
+        activity = pd.concat(
+            [
+                metrics_by_activity(name, train_interactions, test_interactions, values)
+                for name, values in scores.items()
+            ],
+            ignore_index=True,
+        )
+        yield _compare_with_the_last(storage, evaluation, models, limits)
+        tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
+        paths = {name: storage.write_table(name, table) for name, table in tables.items()}
+        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        by_model = comparison_table([evaluation])
+        _log_comparison(tracking, versions, by_model)
+        yield dg.MaterializeResult(
+            metadata={
+                **_headlines(by_model),
+                "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
+                "all_metrics": markdown_table(by_model, index=True),
+                "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
+                "differences": markdown_table(comparison),  # with their 95 % intervals
+                "by_activity": markdown_table(activity),
+                **table_metadata(evaluation, "model_comparison"),
+                **figures_by_model(_looked_at(by_model).loc[list(models)]),
+                **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
+                **storage.stored(*(path.name for path in paths.values())),
+            }
+        )
+
+    return model_comparison
 
 
 def _headlines(table: pd.DataFrame) -> dict[str, Any]:
@@ -201,7 +208,9 @@ def _looked_at(table: pd.DataFrame) -> pd.DataFrame:
     return table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]]
 
 
-def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
+def _compare_with_the_last(
+    storage: Storage, evaluation: pd.DataFrame, models: Sequence[str], limits: MetricLimits
+) -> dg.AssetCheckResult:
     """The check ``metric_drops`` of the models; call it before evaluation.parquet is replaced."""
     from ml.evaluation import stability
 
@@ -211,36 +220,55 @@ def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.Ass
         found = Finding("metric_drops", False, {"summary": f"Not compared with the last evaluation: {error}"})
         return warning("model_comparison", found)
     before = evaluation.iloc[:0] if before is None else before
-    drops = stability.metric_drops(before, evaluation[evaluation["model"].isin(MODELS)])
+    drops = stability.metric_drops(before, evaluation[evaluation["model"].isin(models)])
     shown = {"changes": markdown_table(drops)}
-    return warning("model_comparison", stability.no_metric_drops(drops, MONITORING.metric_drop), shown)
+    return warning("model_comparison", stability.no_metric_drops(drops, limits), shown)
 
 
-@dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(PAPER_MODELS, "metrics"))
-def paper_comparison(
-    storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
-) -> dg.MaterializeResult[Any]:
-    """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
-    from ml.evaluation.metric_tables import comparison_table
+def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
+    """The same of the paper's protocol."""
 
-    evaluation = pd.concat(
-        [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True
-    )
-    path = storage.write_table("evaluation", evaluation)
-    versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in PAPER_MODELS]
-    by_model = comparison_table([evaluation])
-    _log_comparison(tracking, versions, by_model)
-    return dg.MaterializeResult(
-        metadata={
-            **_headlines(by_model),
-            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-            **table_metadata(evaluation, "paper_comparison"),
-            **figures_by_model(_looked_at(by_model).loc[list(PAPER_MODELS)]),
-            "evaluation_path": dg.MetadataValue.path(str(path)),
-            **storage.stored(path.name),
-        }
-    )
+    @dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(models, "metrics"))
+    def paper_comparison(
+        storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
+    ) -> dg.MaterializeResult[Any]:
+        """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
+        from ml.evaluation.metric_tables import comparison_table
+
+        evaluation = pd.concat([*(inputs[f"{model}_metrics"] for model in models), baseline_metrics], ignore_index=True)
+        path = storage.write_table("evaluation", evaluation)
+        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        by_model = comparison_table([evaluation])
+        _log_comparison(tracking, versions, by_model)
+        return dg.MaterializeResult(
+            metadata={
+                **_headlines(by_model),
+                "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+                **table_metadata(evaluation, "paper_comparison"),
+                **figures_by_model(_looked_at(by_model).loc[list(models)]),
+                "evaluation_path": dg.MetadataValue.path(str(path)),
+                **storage.stored(path.name),
+            }
+        )
+
+    return paper_comparison
 
 
-evaluations = [metrics_assets(model, _COMMON) for model in MODELS]
-paper_evaluations = [metrics_assets(model, _PAPER) for model in PAPER_MODELS]
+def evaluation_assets(
+    models: Sequence[str], paper_models: Sequence[str], limits: MetricLimits
+) -> list[dg.AssetsDefinition]:
+    """Scores and metrics of baselines and models, and what compares them.
+
+    Args:
+        models: names of the reference models.
+        paper_models: names of the models of the paper's protocol.
+        limits: how much worse a metric may become before its check warns.
+    """
+    return [
+        baseline_scores,
+        baseline_metrics,
+        *(metrics_assets(model, _COMMON) for model in models),
+        comparison_asset(models, limits),
+        *(metrics_assets(model, _PAPER) for model in paper_models),
+        paper_comparison_asset(paper_models),
+    ]

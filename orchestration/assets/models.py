@@ -17,7 +17,6 @@ from ml.training.recipes import PAPER, Recipe, with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT
 from orchestration.config.code_versions import code_version
 from orchestration.config.launch_config import LaunchConfig
-from orchestration.config.recipes_in_force import RECIPES
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
@@ -151,4 +150,6 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     return model
 
 
-models = [model_asset(name, recipe) for name, recipe in RECIPES.items()]
+def model_assets(recipes: Mapping[str, Recipe]) -> list[dg.AssetsDefinition]:
+    """One asset per recipe."""
+    return [model_asset(name, recipe) for name, recipe in recipes.items()]

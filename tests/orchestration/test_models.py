@@ -6,7 +6,8 @@ import pytest
 from ml.errors import DataError
 from ml.training.config import TrainingConfig, WarmStartConfig
 from orchestration.assets.models import RETRAIN, launch_settings, model_asset, with_settings
-from orchestration.config.recipes_in_force import RECIPES, models_of, required
+from orchestration.config.recipes_in_force import models_of, required
+from tests.orchestration.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)

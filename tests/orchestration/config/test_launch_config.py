@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from orchestration.assets.models import launch_settings
-from orchestration.config.recipes_in_force import RECIPES
 from orchestration.definitions import build_definitions
+from tests.orchestration.recipes import RECIPES
 
 SPLIT, TABLES, MODEL = "split_interactions", "top10_recommendations", "autoint"
 
