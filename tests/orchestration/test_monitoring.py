@@ -101,9 +101,9 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
     assert shown["ratings"].value == ROWS
     assert shown["stability_index_genre1"].value == 0
     assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
-    for name in ("likes_by_ingestion", "least_stable_fields"):
+    for name in ("likes_by_ingestion", "least_stable_features"):
         assert str(shown[name].value).startswith("![")
-    assert "|genre1|" in str(shown["by_field"].value)
+    assert "|genre1|" in str(shown["by_feature"].value)
     assert len(drift_table()) == 3 * 4 + 3 * 14
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from orchestration.assets.models import launch_settings
+from orchestration.config.launch_config import launch_settings
 from orchestration.definitions import build_definitions
 from tests.orchestration.recipes import RECIPES
 

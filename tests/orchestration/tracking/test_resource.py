@@ -22,7 +22,7 @@ from mlflow.entities import Run
 
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
-from orchestration.assets.models import with_settings
+from orchestration.config.launch_config import with_settings
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
