@@ -7,7 +7,10 @@ from pathlib import Path
 
 from orchestration.config.settings import PROJECT_ROOT
 
-PAGES = (*(PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((PROJECT_ROOT / "docs").glob("*.md")))
+PAGES = (
+    *(PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((PROJECT_ROOT / "docs").glob("*.md")),
+)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(make [^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
