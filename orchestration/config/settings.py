@@ -1,5 +1,6 @@
 """The environment's settings; nothing else in the project reads environment variables."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -25,8 +26,11 @@ def _plain_home(value: str) -> str:
     return value
 
 
+_timezones = cache(available_timezones)  # reads hundreds of files
+
+
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _timezones():
         raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
     return value
 
