@@ -136,7 +136,7 @@ def top10_recommendations(
             severity=dg.AssetCheckSeverity.WARN,
             description=choice.summary,
         )
-        stable = compare_with_published(storage, choice, MONITORING.slots_changed)
+        stable = compare_with_published(tracking, choice, MONITORING.slots_changed)
         yield warning("top10_recommendations", stable)
         if "slots_changed" in stable.facts:
             metadata[f"{model}.slots_changed"] = stable.facts["slots_changed"]

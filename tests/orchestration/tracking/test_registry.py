@@ -256,7 +256,7 @@ def test_a_champion_is_who_is_published_whatever_the_alias_says(films: Tracking)
     assert publication.aliased() == "1"
     client.delete_registered_model_alias(name, "champion")
     assert (publication.aliased(), films.champion(MODEL)) == (None, first)
-    publication.go_back("1")
+    publication.sync()
     assert publication.aliased() == "1"
 
 
