@@ -95,7 +95,7 @@ def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg
     result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "ingestion_batches", *made)
     assert result.success
     tables = remote_home / "tables" / DATASET
-    assert names(tables) == sorted(["batches.json", *(f"{name}.parquet" for name in made)])
+    assert names(tables) == sorted(["ingestion_batches.json", *(f"{name}.parquet" for name in made)])
     ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
     assert len(ratings) == 15_000
     pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
