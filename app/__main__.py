@@ -27,7 +27,7 @@ def _recommend(options: argparse.Namespace) -> None:
     """Print the list on standard output; model and purpose on standard error."""
     from upath import UPath
 
-    from ml.published.locations import chosen_dataset
+    from ml.published.champions import chosen_dataset
     from ml.published.purposes import SENTENCES, published_purposes
     from ml.published.recommendations import get_recommendations
     from orchestration.config.settings import settings

@@ -5,7 +5,7 @@ import streamlit as st
 from app.web import pages, sidebar, store, widgets
 from app.web.address import Address
 from ml.errors import DataError, NotFoundError
-from ml.published.locations import chosen_dataset, published_datasets
+from ml.published.champions import chosen_dataset, published_datasets
 from orchestration.config.settings import settings
 
 

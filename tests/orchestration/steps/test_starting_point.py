@@ -165,7 +165,7 @@ def test_asked_to_retrain_it_begins_from_scratch(nights: Nights) -> None:
 @pytest.mark.parametrize("registered", [True, False])
 def test_without_a_champion_it_begins_from_scratch(nights: Nights, registered: bool) -> None:
     if registered:
-        nights.tracking.client.delete_registered_model_alias(NAME, "champion")
+        (nights.home / "archive" / DATASET / "autoint" / "champions.json").unlink()
     else:
         nights.tracking.client.delete_registered_model(NAME)
     nights.arrive(2)
