@@ -1,4 +1,4 @@
-"""The web app: ``streamlit run app/movie_rec_app.py`` (``make app``)."""
+"""Run the web app: ``streamlit run app/movie_rec_app.py`` (``make app``)."""
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ from orchestration.config.settings import Settings
 
 
 def main() -> None:
-    """One run of the page."""
+    """Render the page once."""
     st.set_page_config(page_title="Movie recommender", page_icon="🎬", layout="wide")
     widgets.style()
     address = Address()
@@ -18,22 +18,22 @@ def main() -> None:
     try:
         settings = Settings()
         published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
-        datasets = published or [chosen_dataset(settings.home, None)]  # which says what is missing
+        datasets = published or [chosen_dataset(settings.home, None)]  # its error says what is missing
         dataset = sidebar.choose_dataset(texts, address, datasets)
         snapshot = store.published(str(settings.home), dataset).current
     except (DataError, NotFoundError) as error:
-        pages.nothing(texts, str(error.args[0]))
+        pages.nothing_published(texts, str(error.args[0]))
         return
-    question = sidebar.ask(texts, address, snapshot)
-    address.has_been_read()
-    if address.refused:
-        pages.refused(texts, address.refused)
+    query = sidebar.ask(texts, address, snapshot)
+    address.mark_read()
+    if address.rejected:
+        pages.rejected(texts, address.rejected)
         return
-    sidebar.remember(address, texts, datasets, dataset, question)
-    if question.who == sidebar.VISITOR:
-        pages.visitor(texts, snapshot, question)
-    elif question.user_id:
-        pages.user(texts, snapshot, question)
+    sidebar.remember(address, texts, datasets, dataset, query)
+    if query.audience == sidebar.VISITOR:
+        pages.visitor(texts, snapshot, query)
+    elif query.user_id:
+        pages.user(texts, snapshot, query)
     else:
         pages.landing(texts, snapshot)
 
