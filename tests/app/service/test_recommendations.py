@@ -28,7 +28,7 @@ def movies_of(document: dict[str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_list_is_the_tables(model: str, client: TestClient, published_home: Path) -> None:
+def test_list_equals_the_table(model: str, client: TestClient, published_home: Path) -> None:
     table = pd.read_parquet(table_path(published_home, model))
     expected = table[table["user_id"] == 7].sort_values("rank")
     found = get(client, 7, model=model)
