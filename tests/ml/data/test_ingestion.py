@@ -328,7 +328,7 @@ def test_a_damaged_manifest_is_named(ingestion: Ingestion, text: str) -> None:
 
 
 def test_the_manifest_of_an_earlier_release_is_read_and_carried_on(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
     take(ingestion)
     path = ingestion.received / "manifest.json"
     text = path.read_text().replace('"version": 2', '"version": 1').replace('"ingestion":', '"intake":')
@@ -336,7 +336,7 @@ def test_the_manifest_of_an_earlier_release_is_read_and_carried_on(ingestion: In
     before = ingestion.manifest
     path.unlink()
     assert ingestion.manifest == before
-    deliver(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
     take(ingestion)
     assert [entry.ingestion for entry in ingestion.manifest.entries] == [1, 2]
     assert path.is_file()
