@@ -13,7 +13,7 @@ from ml.data.manifest import KINDS, MOVIES, USERS
 from ml.errors import DataError
 from orchestration.assets.ingestion import BATCHES, LEFT
 from orchestration.assets.operations import RUN_PLAN
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -200,7 +200,7 @@ class Planner:
 
     def _champion_reasons(self, name: str) -> Iterator[str]:
         """What of any model's champion is missing, or differs in the registry or in the exported table."""
-        for model in MODELS:
+        for model in reference_models():
             publication = self._tracking.publication(model)
             if (number := publication.champion()) is None:
                 continue

@@ -10,8 +10,8 @@ import dagster as dg
 from ml.data.ingestion import QUARANTINE
 from ml.published.champions import ARCHIVE, published_datasets, published_models
 from orchestration.config import locks
-from orchestration.config.recipes_in_force import RECIPES
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
+from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.steps.training import checkpoints
@@ -90,16 +90,16 @@ def remove_locks(instance: dg.DagsterInstance) -> None:
 def remove_checkpoints() -> Iterator[str]:
     """Remove the states of interrupted trainings of recipes that there are no more."""
     for folder in checkpoints().glob("*/*/"):
-        if folder.name not in RECIPES:
+        if folder.name not in recipes_in_force():
             shutil.rmtree(folder)
             yield f"{folder} is removed: no recipe of this name is enabled"
 
 
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that were being written when their process died."""
-    home = Settings().local_home
+    home = settings().local_home
     written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
-    for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
+    for folder in (*written, *settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):
                 path.unlink()
@@ -108,7 +108,7 @@ def remove_temporary_files() -> Iterator[str]:
 
 def remove_earlier_copies() -> Iterator[str]:
     """Remove what earlier releases kept of a champion outside its archive: a copy of the bundle, and a journal."""
-    home = Settings().home
+    home = settings().home
     for dataset in published_datasets(home):
         folder = home / "models" / dataset
         for model in published_models(home, dataset):
@@ -123,7 +123,7 @@ def remove_earlier_copies() -> Iterator[str]:
 
 def sync_publications() -> Iterator[str]:
     """Make exported tables and aliases those of the champions, where a crash or a person left them different."""
-    home = Settings().home
+    home = settings().home
     for dataset in published_datasets(home):
         config = configuration(dataset)
         for model in published_models(home, dataset):

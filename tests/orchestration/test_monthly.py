@@ -13,7 +13,6 @@ from ml.inference.engine import shortlist
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTHS, RANK_MONTHS
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import STORED
@@ -28,6 +27,7 @@ from tests.orchestration.conftest import (
     environment,
     failure_text,
 )
+from tests.orchestration.recipes import MODELS
 
 RANGE = ["2001-12", "2002-01", "2002-02"]
 Metadata = Mapping[str, Any]

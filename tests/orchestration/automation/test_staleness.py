@@ -12,13 +12,13 @@ import pytest
 from ml.errors import DataError
 from orchestration.automation import staleness
 from orchestration.automation.staleness import Plan, Planner
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, TableIOManager
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.recipes import MODELS
 
 ALL = dg.AssetSelection.all()
 
