@@ -154,7 +154,7 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(
     assert request.run_key == "2003-03-01T03:00:00+00:00"  # hence one run, however many daemons evaluate the tick
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
-    assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": [], "checks": {}}
+    assert config == {"reasons": dict.fromkeys(config["reasons"], "never built"), "up_to_date": [], "checks": {}}
     assert set(config["reasons"]) == NIGHTLY - {"run_plan"}
 
 
