@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
-from ml.published.locations import published_datasets, tables_directory
+from ml.published.champions import published_datasets
+from ml.published.locations import tables_directory
 from orchestration.config.settings import settings
 
 

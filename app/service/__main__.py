@@ -15,7 +15,7 @@ from orchestration.runtime.terminal import tolerate_any_terminal
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM; gives the exit status."""
+    """Serve until Ctrl-C or SIGTERM and return the exit status."""
     tolerate_any_terminal()
     try:
         own, config = settings(), load_serving_config()
@@ -25,13 +25,13 @@ def main() -> int:
         return 1
     app = create_app(own.home, own.serve_dataset, config)
     host = f"[{own.serve_host}]" if ":" in own.serve_host else own.serve_host
-    sys.stderr.write(f"REST service  http://{host}:{own.serve_port}  (its description: /docs)\n")
+    sys.stderr.write(f"REST service  http://{host}:{own.serve_port}  (API documentation: /docs)\n")
     server_of(app).run([listening])
     return 0
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
-    """A server that no client can keep busy for long."""
+    """Return a server that limits what one client can use."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -13,7 +13,7 @@ _HOST = "127.0.0.1"
 
 
 def main() -> int:
-    """Serve until Ctrl-C; gives the exit status."""
+    """Serve until Ctrl-C and return the exit status."""
     tolerate_any_terminal()
     try:
         port = settings().app_port

@@ -150,7 +150,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
             choices.append(choice)
             yield from require("top10_recommendations", choice.audit.named(f"top_lists_{model}"))
             yield _promoted(choice)
-            stable = compare_with_published(storage, choice, monitoring.slots_changed)
+            stable = compare_with_published(tracking, choice, monitoring.slots_changed)
             yield warning("top10_recommendations", stable)
             if "slots_changed" in stable.facts:
                 changes[f"{model}.slots_changed"] = stable.facts["slots_changed"]

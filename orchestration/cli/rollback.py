@@ -1,13 +1,13 @@
-"""Go back to an earlier champion and its tables: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
+"""Go back to an earlier champion and its table: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
 
-The version that is left is not promoted again.
+The version that was champion before is not promoted again.
 """
 
 import sys
 from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
-from ml.published.locations import published_datasets
+from ml.published.champions import published_datasets
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.config.settings import settings
@@ -30,10 +30,9 @@ def main(*arguments: str) -> int:
 
 
 def roll_back(model: str, version: str, dataset: str) -> str:
-    """Publish an earlier champion again; gives the version that was it. Raises DataError and NotFoundError."""
+    """Publish an earlier champion again; gives the version that it replaced. Raises DataError and NotFoundError."""
     config = configuration(dataset)
     published = publication(config, dataset, model)
-    published.finish_interrupted()
     left = published.champion()
     if left is None:
         raise DataError(f"{model} of {dataset} has no champion")

@@ -17,6 +17,8 @@ import pandas as pd
 from ml.data.download import OfflineError
 from ml.data.source import OFFICIAL, Source
 from ml.evaluation.metric_tables import comparison_table
+from ml.published.champions import published_models
+from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
 from orchestration.config.settings import PROJECT_ROOT, settings
@@ -138,7 +140,6 @@ def read_evaluation(raw_data: RawData) -> pd.DataFrame:
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:
-    tables = Storage(raw_data=raw_data).tables
     comparison = comparison_table([read_evaluation(raw_data)])
     of_catalogue = comparison.columns.str.startswith("catalogue_")
     for title, table in (
@@ -151,8 +152,8 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
         text = gaps_as_none(table.dropna(how="all")).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
         say(out, f"\nMetrics over {title}:\n{text}")
     say(out, "")
-    for path in sorted(tables.glob("top10_*.parquet")):
-        say(out, f"Top-10 table: {path}")
+    for model in published_models(settings().home, raw_data.dataset):
+        say(out, f"Top-10 table: {exported_table_path(settings().home, raw_data.dataset, model)}")
     say(
         out,
         f"\nmake ui opens Dagster on http://127.0.0.1:{settings().dagster_port} and MLflow on "

@@ -26,8 +26,11 @@ def _plain_home(value: str) -> str:
     return value
 
 
+_timezones = cache(available_timezones)  # reads hundreds of files
+
+
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _timezones():
         raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
     return value
 

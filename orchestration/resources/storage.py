@@ -24,13 +24,21 @@ STORED = "stored"  # metadata of a materialization: the data set, and the digest
 
 def write_atomically(path: UPath, data: bytes) -> None:
     """Write a file under a temporary name beside its own, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    replace_files({path: data})
+
+
+def replace_files(files: Mapping[UPath, bytes]) -> None:
+    """Write all files under temporary names, then rename them in the given order. A full disk changes none of them."""
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
     try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary[path].write_bytes(data)
+        for path in files:
+            temporary[path].rename(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
         raise
 
 

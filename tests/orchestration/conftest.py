@@ -11,8 +11,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+from upath import UPath
 
 from ml.models.bundle import ModelBundle
+from ml.published.champions import ModelArchive
 from orchestration.automation.jobs import PIPELINE
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
@@ -91,7 +93,9 @@ class Pipeline:
         return document
 
     def bundle_path(self, model: str) -> Path:
-        return self.home / "models" / DATASET / f"{model}.zip"
+        champion = ModelArchive(UPath(self.home), DATASET, model).champion()
+        assert champion
+        return Path(str(champion.bundle))
 
     def bundle(self, model: str) -> ModelBundle:
         return ModelBundle.load(self.bundle_path(model))

@@ -156,7 +156,7 @@ def test_first_publication_and_evaluation_say_so(materialized: Pipeline) -> None
 @pytest.fixture
 def other_lists(own_home: Path) -> Path:
     """A home in which the published table of autoint has other movies in three of ten slots of every user."""
-    path = own_home / "tables" / DATASET / "top10_autoint.parquet"
+    path = own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet"
     table = pd.read_parquet(path)
     table.assign(movie_id=table["movie_id"].where(table["rank"] > 3, -table["rank"])).to_parquet(path)
     return path
@@ -186,14 +186,17 @@ def test_lists_are_compared_with_those_they_replace(
 
 @pytest.mark.slow
 def test_a_damaged_table_is_told_of_and_replaced(own_home: Path, instance: dg.DagsterInstance) -> None:
-    tables = own_home / "tables" / DATASET
-    for name in ("top10_autoint", "evaluation"):
-        (tables / f"{name}.parquet").write_bytes(b"PAR1")
+    damaged = {
+        "stable_autoint": own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet",
+        "metric_drops": own_home / "tables" / DATASET / "evaluation.parquet",
+    }
+    for path in damaged.values():
+        path.write_bytes(b"PAR1")
     checks = checks_of(run_job(instance, RUN_CONFIG, "model_comparison", "top10_recommendations"))
-    assert failed(checks) == {"stable_autoint", "metric_drops"}
-    for check, name in (("stable_autoint", "top10_autoint"), ("metric_drops", "evaluation")):
-        assert f"{name}.parquet: found no Parquet table" in str(checks[check].description)
-        assert len(pd.read_parquet(tables / f"{name}.parquet"))
+    assert failed(checks) == set(damaged)
+    for check, path in damaged.items():
+        assert f"{path.name}: found no Parquet table" in str(checks[check].description)
+        assert len(pd.read_parquet(path))
 
 
 def test_metrics_are_compared_with_those_they_replace(

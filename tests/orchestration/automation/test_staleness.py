@@ -196,6 +196,14 @@ def test_what_a_person_changed_of_the_champions(
     tracking.client.delete_registered_model_alias(f"{DATASET}-autoint", "champion")
     told = "the alias of autoint's champion is missing; it is set to version 1, whose table is published"
     assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [told])
+    tracking.publication("autoint").sync()
+    table = own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet"
+    table.write_bytes(b"changed")  # which no digest of Dagster's records
+    told = "top10_autoint.parquet is not the table of autoint's champion, version 1"
+    assert reasons("top10_recommendations") == [told]
+    table.unlink()
+    told = f"{table.parent} lacks the table or the bundle of autoint's champion"
+    assert reasons("top10_recommendations") == [told]
     tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
     told = "version 1 of autoint, whose table is published, is not in the registry"
     assert (reasons("promotion"), reasons("top10_recommendations")) == ([told], [told])

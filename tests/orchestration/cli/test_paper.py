@@ -70,7 +70,7 @@ def test_neutral_ratings_are_left_out_and_the_rest_is_split_8_1_1(home: Path) ->
 def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path) -> None:
     evaluation = table(home, "evaluation")
     assert set(evaluation["model"]) == {*PAPER_MODELS, "random", "movie_mean", "matrix_factorization", "ceiling"}
-    assert not (home / "models").exists()
+    assert not (home / "archive").exists()
     assert [path.name for path in (home / "tables").iterdir()] == [NAME]
 
 

@@ -165,7 +165,7 @@ def test_asked_to_retrain_it_begins_from_scratch(nights: Nights) -> None:
 @pytest.mark.parametrize("registered", [True, False])
 def test_without_a_champion_it_begins_from_scratch(nights: Nights, registered: bool) -> None:
     if registered:
-        nights.tracking.client.delete_registered_model_alias(NAME, "champion")
+        (nights.home / "archive" / DATASET / "autoint" / "champions.json").unlink()
     else:
         nights.tracking.client.delete_registered_model(NAME)
     nights.arrive(2)
@@ -178,7 +178,7 @@ def test_rows_without_deliveries_are_an_error(nights: Nights) -> None:
     path = nights.home / "tables" / DATASET / "train_interactions.parquet"
     pd.read_parquet(path).drop(columns="ingestion_batch").to_parquet(path, index=False)
     result = nights.night(raise_on_error=False)
-    assert "train_interactions has no column batch" in failure_text(result, "autoint")
+    assert "train_interactions has no column ingestion_batch" in failure_text(result, "autoint")
     assert nights.begun_with == []
     assert list(nights.tracking.versions("autoint")) == ["1"]
 
