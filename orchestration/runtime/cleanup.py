@@ -15,6 +15,7 @@ from orchestration.config.settings import Settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.steps.training import checkpoints
+from orchestration.tracking.bundles import BUNDLES
 from orchestration.tracking.registry import client_of, configuration, publication
 
 _AT_WORK = [
@@ -98,7 +99,7 @@ def remove_checkpoints() -> Iterator[str]:
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that were being written when their process died."""
     home = Settings().local_home
-    written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
+    written = [home / name for name in ("tables", "models", ARCHIVE, BUNDLES, RECEIVED)]
     for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):
