@@ -175,9 +175,7 @@ def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
 
 def test_a_delivery_of_a_day_to_come_is_put_aside(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     deliver(incoming, "ratings-2099-01-01.dat", "1::1::5::4070908800")
-    assert (
-        "2099-01-01.dat: found a future date in its name" in the_check(night(planned, *DELIVERED)).description
-    )
+    assert "2099-01-01.dat: found a future date in its name" in the_check(night(planned, *DELIVERED)).description
     assert len(read(own_home, "ingested_ratings")) == 0
 
 
