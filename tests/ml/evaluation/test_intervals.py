@@ -280,5 +280,5 @@ def test_the_seed_and_the_resamples_of_lists_are_passed_on(
 
 
 def test_lists_of_one_model_are_refused(interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]) -> None:
-    with pytest.raises(ValueError, match=r"at least two models can be compared, got \['a'\]"):
+    with pytest.raises(ValueError, match=r"expected at least two models, got \['a'\]"):
         compare_lists(interactions, {"a": lists["a"]})
