@@ -2,7 +2,8 @@
 
 Training rows are sorted by time: most exist from the start, the rest arrive over a few nights. Each recipe is trained
 on the first ones and warm-started night by night; for comparison, it is trained from scratch on all rows of the last
-night. Both are measured on the same test rows, including those of later nights. Writes ``bench/warm_start.json`` in the home.
+night. Both are measured on the same test rows, including those of later nights. Writes ``bench/warm_start.json`` in the
+home.
 """
 
 import sys
