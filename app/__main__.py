@@ -27,14 +27,13 @@ def _recommend(options: argparse.Namespace) -> None:
     """Print the list on standard output; model and purpose on standard error."""
     from upath import UPath
 
-    from ml.published.locations import chosen_dataset
+    from ml.published.champions import chosen_dataset
     from ml.published.purposes import SENTENCES, published_purposes
     from ml.published.recommendations import get_recommendations
-    from orchestration.config.settings import Settings
+    from orchestration.config.settings import settings
 
-    settings = Settings()
-    home = UPath(options.home) if options.home else settings.home
-    dataset = chosen_dataset(home, options.dataset or settings.serve_dataset)
+    home = UPath(options.home) if options.home else settings().home
+    dataset = chosen_dataset(home, options.dataset or settings().serve_dataset)
     purposes = published_purposes(home, dataset)
     model = options.model or next(iter(purposes))
     top = get_recommendations(

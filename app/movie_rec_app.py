@@ -5,8 +5,8 @@ import streamlit as st
 from app.web import pages, sidebar, store, widgets
 from app.web.address import Address
 from ml.errors import DataError, NotFoundError
-from ml.published.locations import chosen_dataset, published_datasets
-from orchestration.config.settings import Settings
+from ml.published.champions import chosen_dataset, published_datasets
+from orchestration.config.settings import settings
 
 
 def main() -> None:
@@ -16,11 +16,11 @@ def main() -> None:
     address = Address()
     texts = sidebar.choose_language(address)
     try:
-        settings = Settings()
-        published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
-        datasets = published or [chosen_dataset(settings.home, None)]  # its error says what is missing
+        own = settings()
+        published = [own.serve_dataset] if own.serve_dataset else published_datasets(own.home)
+        datasets = published or [chosen_dataset(own.home, None)]  # its error says what is missing
         dataset = sidebar.choose_dataset(texts, address, datasets)
-        snapshot = store.published(str(settings.home), dataset).current
+        snapshot = store.published(str(own.home), dataset).current
     except (DataError, NotFoundError) as error:
         pages.nothing_published(texts, str(error.args[0]))
         return

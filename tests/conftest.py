@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
 from orchestration.config.settings import PROJECT_ROOT
+from tests.environment import Environment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +36,13 @@ def _looks_at_the_pipeline(file: str) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OnePipeline:
     return _OnePipeline(config, log)
+
+
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """Pytest's own, after whose changes of the environment settings are read again."""
+    with Environment.context() as patch:
+        yield patch
 
 
 @pytest.fixture(scope="session")

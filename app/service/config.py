@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ml.settings_file import read_settings
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 class Arm(BaseModel):
@@ -54,4 +54,4 @@ class ServingConfig(BaseModel):
 
 def load_serving_config(path: Path | None = None) -> ServingConfig:
     """Read and validate serving.yaml. Raises DataError that names file and field."""
-    return read_settings(path or Settings().serving_file, ServingConfig)
+    return read_settings(path or settings().serving_file, ServingConfig)

@@ -54,6 +54,7 @@ def train(
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = fitted_rows(len(labels), config)
     model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
     done = backup.restore(model) if backup else []
     stopping = EarlyStopping(config, backup.best_weights() if backup else [])
     for report in done:

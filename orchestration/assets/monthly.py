@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
 from orchestration.assets.common import OWNERS, TRANSIENT
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.check_results import refuse, together
 from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import Storage, as_parquet, write_atomically
@@ -123,10 +123,10 @@ def monthly_recommendations() -> None:
 
 def _champions(tracking: Tracking) -> dict[str, RegisteredVersion | None]:
     """Each model's champion. Raises dagster.Failure where no model has one."""
-    champions = {model: tracking.champion(model) for model in MODELS}
+    champions = {model: tracking.champion(model) for model in reference_models()}
     if not any(champions.values()):
         raise dg.Failure(
-            f"data set {tracking.dataset}: none of {', '.join(MODELS)} has a champion to rank by; expected one at "
+            f"data set {tracking.dataset}: none of {', '.join(champions)} has a champion to rank by; expected one at "
             "least. Publish one first (make run, or the job recommender_pipeline), or set the source of raw_data to a "
             "data set that has one",
             allow_retries=False,

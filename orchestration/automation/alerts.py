@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from orchestration.config.settings import Settings, dagster_page
+from orchestration.config.settings import dagster_page, settings
 
 _TOTAL_SECONDS = 25.0  # for all attempts; Dagster gives a sensor 60, in which two messages may be posted
 _ATTEMPT_SECONDS = 10.0  # without a byte from the webhook
@@ -35,7 +35,7 @@ def post(text: str) -> bool:
         AlertError: the address is none, or the webhook could not be reached, refused after retries, or did not answer
             in time.
     """
-    secret = Settings().alert_webhook_url
+    secret = settings().alert_webhook_url
     if secret is None:
         return False
     url = secret.get_secret_value().strip()

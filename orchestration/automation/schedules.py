@@ -7,7 +7,7 @@ from ml.files import digest
 from orchestration.automation import alerts
 from orchestration.automation.jobs import PIPELINE, SELECTIONS, pipeline
 from orchestration.automation.staleness import Planner
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RawData
 
 _ARRIVALS_SECONDS = 60
@@ -15,23 +15,21 @@ _ARRIVALS_SECONDS = 60
 
 def nightly() -> dg.ScheduleDefinition:
     """The job every night, running unless somebody turns it off. Raises DataError."""
-    settings = Settings()
     try:
-        return _schedule(settings)
+        return _schedule()
     except dg.DagsterInvalidDefinitionError:
         raise DataError(
-            f"SCHEDULE_CRON={settings.schedule_cron!r}: expected five cron fields, such as '0 3 * * *'; set it in the "
-            "environment or in .env"
+            f"SCHEDULE_CRON={settings().schedule_cron!r}: expected five cron fields, such as '0 3 * * *'; set it in "
+            "the environment or in .env"
         ) from None
 
 
-def _schedule(settings: Settings) -> dg.ScheduleDefinition:
-
+def _schedule() -> dg.ScheduleDefinition:
     @dg.schedule(
         job=pipeline,
         name="nightly",
-        cron_schedule=settings.schedule_cron,
-        execution_timezone=settings.schedule_timezone,
+        cron_schedule=settings().schedule_cron,
+        execution_timezone=settings().schedule_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Remakes and republishes what has changed since it was last made.",
     )

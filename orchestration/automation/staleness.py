@@ -13,7 +13,7 @@ from ml.data.manifest import KINDS, MOVIES, USERS
 from ml.errors import DataError
 from orchestration.assets.ingestion import BATCHES, LEFT
 from orchestration.assets.operations import RUN_PLAN
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -199,16 +199,15 @@ class Planner:
             yield problem
 
     def _champion_reasons(self, name: str) -> Iterator[str]:
-        """What is published and the registry's record of it do not agree, of any model."""
-        for model in MODELS:
+        """What of any model's champion is missing, or differs in the registry or in the exported table."""
+        for model in reference_models():
             publication = self._tracking.publication(model)
             if (number := publication.champion()) is None:
                 continue
             if self._tracking.champion(model) is None:
                 yield f"version {number} of {model}, whose table is published, is not in the registry"
-            elif name == TOP_LISTS and (alias := publication.aliased()) != number:
-                at = f"is at version {alias}" if alias else "is missing"
-                yield f"the alias of {model}'s champion {at}; it is set to version {number}, whose table is published"
+            elif name == TOP_LISTS:
+                yield from publication.differences()
 
     def _tag(self, key: AssetKey, name: str) -> str | None:
         record = self._record(key)

@@ -15,7 +15,7 @@ from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.automation.jobs import JOB_OF_SPLIT, SELECTIONS
 from orchestration.automation.staleness import Planner
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
+from orchestration.config.recipes_in_force import paper_models, reference_models
 from orchestration.definitions import definitions_of
 from orchestration.resources.raw_data import PAPER, RawData
 from orchestration.runtime.instance import use_instance
@@ -77,7 +77,7 @@ def _execute(
 
 
 def _models(split: str) -> tuple[str, ...]:
-    return PAPER_MODELS if split == PAPER else MODELS
+    return paper_models() if split == PAPER else reference_models()
 
 
 def _parser() -> argparse.ArgumentParser:

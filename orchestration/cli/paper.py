@@ -6,8 +6,8 @@ import sys
 import pandas as pd
 
 from orchestration.cli.run import announce, read_evaluation, run_job, say
-from orchestration.config.recipes_in_force import PAPER_MODELS, required
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import paper_models, required
+from orchestration.config.settings import settings
 from orchestration.resources.raw_data import PAPER, RawData
 from orchestration.resources.storage import write_atomically
 
@@ -19,7 +19,7 @@ PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.
 
 def main() -> int:
     """Train, measure, collect; gives the exit status."""
-    required(PAPER_MODELS, PAPER)
+    required(paper_models(), PAPER)
     source, data_line = announce(PAPER)
     raw_data = RawData(source=source, split=PAPER)
     evaluations = []
@@ -29,7 +29,7 @@ def main() -> int:
             return status
         evaluations.append(read_evaluation(raw_data))
     found = summary(evaluations)
-    path = Settings().home / "bench" / "paper.json"
+    path = settings().home / "bench" / "paper.json"
     write_atomically(path, json.dumps(found, indent=2).encode() + b"\n")
     say(sys.stdout, f"\n{beside_published(found)}\n\nWritten to {path}\n{data_line}")
     return 0
@@ -43,7 +43,7 @@ def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, fl
     """
     rows = pd.concat(evaluations)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for model in PAPER_MODELS:
+    for model in paper_models():
         own = rows[rows["model"] == model].groupby("metric")["value"]
         means, deviations = own.mean().to_dict(), own.std().to_dict()
         found[model] = {metric: {"mean": means[metric], "sd": deviations[metric]} for metric in METRICS}

@@ -17,9 +17,11 @@ import pandas as pd
 from ml.data.download import OfflineError
 from ml.data.source import OFFICIAL, Source
 from ml.evaluation.metric_tables import comparison_table
+from ml.published.champions import published_models
+from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none
 from orchestration.resources.raw_data import RANDOM, LastSource, RawData, Split, last_source
 from orchestration.resources.storage import Storage
@@ -72,13 +74,13 @@ def choose_source() -> tuple[LastSource, str]:
     Raises:
         DataError: the archive could be reached, but not used.
     """
-    settings, last = Settings(), last_source()
-    if "movielens_dir" in settings.model_fields_set:
-        return LastSource(settings.movielens_dir), ""
+    last = last_source()
+    if "movielens_dir" in settings().model_fields_set:
+        return LastSource(settings().movielens_dir), ""
     if last and not last.is_stand_in:
         return last, ", as in the last run"
     try:
-        Source(OFFICIAL).prepare(settings.cache)
+        Source(OFFICIAL).prepare(settings().cache)
     except OfflineError as error:
         return (
             LastSource(_OFFLINE_STAND_IN, is_stand_in=True),
@@ -101,7 +103,7 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
         arguments: further ones of ``orchestration.cli.execute``.
     """
     use_instance()
-    log = Settings().local_home / "logs" / "run.log"
+    log = settings().local_home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "orchestration", "execute", raw_data.source, raw_data.split, start_tag, *arguments]
@@ -135,8 +137,6 @@ def read_evaluation(raw_data: RawData) -> pd.DataFrame:
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:
-    settings = Settings()
-    tables = Storage(raw_data=raw_data).tables
     comparison = comparison_table([read_evaluation(raw_data)])
     of_catalogue = comparison.columns.str.startswith("catalogue_")
     for title, table in (
@@ -149,10 +149,10 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
         text = gaps_as_none(table.dropna(how="all")).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
         say(out, f"\nMetrics over {title}:\n{text}")
     say(out, "")
-    for path in sorted(tables.glob("top10_*.parquet")):
-        say(out, f"Top-10 table: {path}")
+    for model in published_models(settings().home, raw_data.dataset):
+        say(out, f"Top-10 table: {exported_table_path(settings().home, raw_data.dataset, model)}")
     say(
         out,
-        f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
+        f"\nmake ui opens Dagster on http://127.0.0.1:{settings().dagster_port} and MLflow on "
         f"{runs_page(raw_data.dataset)}",
     )

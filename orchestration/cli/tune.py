@@ -14,9 +14,10 @@ from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
-from ml.training.recipes import Recipe, load_recipes, recipes_text
+from ml.training.recipes import Recipe, recipes_text
 from orchestration.cli.run import say
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
+from orchestration.config.settings import settings
 from orchestration.resources.raw_data import PAPER, RANDOM, RawData
 from orchestration.resources.storage import Storage, write_atomically
 from orchestration.tracking.resource import Tracking
@@ -42,8 +43,7 @@ def main(name: str = "", trials: str = "20") -> int:
 
 
 def _recipe(name: str) -> Recipe:
-    file = Settings().recipes_file
-    recipes = load_recipes(file)
+    file, recipes = settings().recipes_file, recipes_in_force()
     if name not in recipes:
         asked = f"recipe {name!r} is unknown" if name else "RECIPE is missing: make tune RECIPE=<name>"
         raise DataError(f"{asked}; expected one of {', '.join(recipes)}")
@@ -67,7 +67,7 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
     from orchestration.tracking.tuning_run import tuning_run
 
     share_processors(1)
-    folder = Settings().local_home / "tuning" / raw_data.dataset
+    folder = settings().local_home / "tuning" / raw_data.dataset
     path = folder / f"{study_name(name, recipe, train, feature_map, movies)}.db"
     tracking = Tracking(raw_data=raw_data)
     with _alone(path):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ml.errors import DataError
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.resources.raw_data import RawData, last_source
 from orchestration.runtime.instance import use_instance
 from orchestration.runtime.ports import require_free
@@ -27,13 +27,12 @@ def main() -> int:
     """Serve until Ctrl-C or SIGTERM, or until a server ends; gives the exit status. Raises DataError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
-    settings = Settings()
-    with _alone(settings) as lock:
-        return _serve(settings, lock)
+    with _alone() as lock:
+        return _serve(lock)
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[int]:
+def _alone() -> Iterator[int]:
     """Keep other starts from the same instance: two daemons would launch each scheduled run twice.
 
     Yields:
@@ -52,38 +51,38 @@ def _alone(settings: Settings) -> Iterator[int]:
                 f"make ui is running already in {home} ({lock.read().strip()}); use that one, or stop it first"
             ) from None
         lock.truncate(0)
-        lock.write(_addresses(settings))
+        lock.write(_addresses())
         lock.flush()
         yield lock.fileno()
 
 
-def _addresses(settings: Settings) -> str:
-    dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings.dagster_port, settings.mlflow_port))
+def _addresses() -> str:
+    dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings().dagster_port, settings().mlflow_port))
     return f"process {os.getpid()}, Dagster {dagster}, MLflow {mlflow}"
 
 
 def _data_set() -> str:
     """What scheduled runs are made from."""
     last = last_source()
-    if "movielens_dir" in Settings().model_fields_set:
-        return f"{RawData().dataset} (MOVIELENS_DIR={Settings().movielens_dir})"
+    if "movielens_dir" in settings().model_fields_set:
+        return f"{RawData().dataset} (MOVIELENS_DIR={settings().movielens_dir})"
     return (
         f"{RawData().dataset} (source {last.source}, of the last make run)" if last else "none yet: make run chooses it"
     )
 
 
-def _serve(settings: Settings, lock: int) -> int:
+def _serve(lock: int) -> int:
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        for name, port in (("DAGSTER_PORT", settings.dagster_port), ("MLFLOW_PORT", settings.mlflow_port)):
+        for name, port in (("DAGSTER_PORT", settings().dagster_port), ("MLFLOW_PORT", settings().mlflow_port)):
             require_free(_HOST, port, name)
         _say("Starting ...")
-        logs = settings.local_home / "logs"
-        servers.append(_start(_dagster(settings), logs / "dagster.log", lock))
-        servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
-        _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
-        _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon)")
-        _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings.instance_home}")
+        logs = settings().local_home / "logs"
+        servers.append(_start(_dagster(), logs / "dagster.log", lock))
+        servers.append(_start(_mlflow(), logs / "mlflow.log"))
+        _wait_until_ready(servers, (settings().dagster_port, settings().mlflow_port), logs)
+        _say(f"Dagster  http://{_HOST}:{settings().dagster_port}  (webserver and daemon)")
+        _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings().instance_home}")
         _say(f"MLflow   {runs_page()}")
         _say(f"Data set {_data_set()}")
         _say("Ctrl-C stops both.")
@@ -98,13 +97,13 @@ def _serve(settings: Settings, lock: int) -> int:
         _stop(servers)
 
 
-def _dagster(settings: Settings) -> list[str]:
-    address = ["--host", _HOST, "--port", str(settings.dagster_port)]
+def _dagster() -> list[str]:
+    address = ["--host", _HOST, "--port", str(settings().dagster_port)]
     return [sys.executable, "-m", "dagster", "dev", "--workspace", str(PROJECT_ROOT / "workspace.yaml"), *address]
 
 
-def _mlflow(settings: Settings) -> list[str]:
-    return server_command("--host", _HOST, "--port", str(settings.mlflow_port))
+def _mlflow() -> list[str]:
+    return server_command("--host", _HOST, "--port", str(settings().mlflow_port))
 
 
 def _start(command: Sequence[str], log: Path, *inherited: int) -> "subprocess.Popen[bytes]":

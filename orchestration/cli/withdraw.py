@@ -11,14 +11,14 @@ from ml.errors import DataError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 from orchestration.config import locks
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RECEIVED
 
 
 def main(number: str = "", dataset: str = "") -> int:
     """Withdraw, or list; gives the exit status. Raises DataError and NotFoundError."""
     dataset = _chosen(dataset)
-    ingestion = Ingestion(Settings().incoming / dataset, Settings().local_home / RECEIVED / dataset)
+    ingestion = Ingestion(settings().incoming / dataset, settings().local_home / RECEIVED / dataset)
     if not number:
         sys.stdout.write(listing(ingestion.manifest))
         return 0
@@ -45,7 +45,7 @@ def listing(manifest: Manifest) -> str:
 
 def _chosen(dataset: str) -> str:
     """The data set of this name, or the only one, that batches came for. Raises DataError."""
-    folder = Settings().local_home / RECEIVED
+    folder = settings().local_home / RECEIVED
     datasets = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not dataset and len(datasets) == 1:
         return datasets[0]
@@ -55,7 +55,7 @@ def _chosen(dataset: str) -> str:
 
 
 def _known(dataset: str) -> Known:
-    tables = tables_directory(Settings().home, dataset)
+    tables = tables_directory(settings().home, dataset)
     users, movies = (
         read_parquet(tables / f"raw_{kind}.parquet", [column])[column]
         for kind, column in (("users", "user_id"), ("movies", "movie_id"))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 def _folder() -> Path:
-    folder = Settings().local_home / "locks"
+    folder = settings().local_home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

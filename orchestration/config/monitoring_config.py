@@ -1,6 +1,7 @@
 """monitoring.yaml, validated."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.evaluation.stability import MetricLimits
 from ml.settings_file import read_settings
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 class NightlyDeadline(BaseModel):
@@ -75,7 +76,10 @@ class MonitoringConfig(BaseModel):
 
 def load_monitoring_config(path: Path | None = None) -> MonitoringConfig:
     """Read and validate monitoring.yaml. Raises DataError naming file and field."""
-    return read_settings(path or Settings().monitoring_file, MonitoringConfig)
+    return read_settings(path or settings().monitoring_file, MonitoringConfig)
 
 
-MONITORING = load_monitoring_config()
+@cache
+def monitoring() -> MonitoringConfig:
+    """The settings of monitoring.yaml, read once per process. Raises DataError."""
+    return load_monitoring_config()

@@ -1,5 +1,6 @@
 """The environment's settings; nothing else in the project reads environment variables."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -25,8 +26,11 @@ def _plain_home(value: str) -> str:
     return value
 
 
+_timezones = cache(available_timezones)  # reads hundreds of files
+
+
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _timezones():
         raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
     return value
 
@@ -145,6 +149,12 @@ def _told(error: dict[str, Any]) -> str:
     return f"{name}={error['input']!r}: {message}; set it in the environment or in .env"
 
 
+@cache
+def settings() -> Settings:
+    """The environment's settings, read once per process. Raises DataError."""
+    return Settings()
+
+
 def dagster_page(path: str) -> str:
     """Address of a page of the Dagster UI."""
-    return f"http://127.0.0.1:{Settings().dagster_port}/{path}"
+    return f"http://127.0.0.1:{settings().dagster_port}/{path}"

@@ -16,7 +16,7 @@ from ml.errors import DataError
 from ml.files import digest, write_durably
 from ml.schema import RAW_FILES, DatasetSize
 from orchestration.config import locks
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
 RECEIVED = "received"  # under the home: the files that were taken in
 Split = Literal["random", "sequential", "temporal", "paper"]
@@ -41,7 +41,7 @@ class LastSource(NamedTuple):
 
 def last_source() -> LastSource | None:
     """What the last run in this home was made from; None before the first. Raises DataError."""
-    path = Settings().local_home / _REMEMBERED
+    path = settings().local_home / _REMEMBERED
     if not path.exists():
         return None
     try:
@@ -90,7 +90,7 @@ class RawData(dg.ConfigurableResource):
     def ingestion(self) -> Ingestion:
         """Where later files arrive; the same for all splits of a data set."""
         name = self.name_of(RANDOM)
-        return Ingestion(Settings().incoming / name, Settings().local_home / RECEIVED / name)
+        return Ingestion(settings().incoming / name, settings().local_home / RECEIVED / name)
 
     @property
     def known_size(self) -> DatasetSize | None:
@@ -99,7 +99,7 @@ class RawData(dg.ConfigurableResource):
 
     def prepare(self) -> Path:
         """The directory of the raw files, after downloading or generating them where needed. Raises DataError."""
-        return self._resolved.prepare(Settings().cache)
+        return self._resolved.prepare(settings().cache)
 
     def checked(self) -> Path:
         """``prepare``, and all raw files are there: what a launch needs. Raises DataError."""
@@ -111,7 +111,7 @@ class RawData(dg.ConfigurableResource):
     def remember(self, is_stand_in: bool = False) -> None:
         """Have later runs in this home use the same source where nothing says which."""
         spec = LastSource(self._resolved.spec, is_stand_in)
-        write_durably(Settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
+        write_durably(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
 
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory, by name. Raises OSError."""
@@ -124,7 +124,6 @@ class RawData(dg.ConfigurableResource):
 
 
 def _default_source() -> str:
-    settings = Settings()
-    if "movielens_dir" not in settings.model_fields_set and (last := last_source()):
+    if "movielens_dir" not in settings().model_fields_set and (last := last_source()):
         return last.source
-    return settings.movielens_dir
+    return settings().movielens_dir

@@ -15,7 +15,7 @@ from upath import UPath
 
 from ml.files import digest, read_parquet
 from ml.published.locations import tables_directory
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
 from orchestration.resources.raw_data import PAPER, SPLITS, RawData
 
@@ -24,13 +24,21 @@ STORED = "stored"  # metadata of a materialization: the data set, and the digest
 
 def write_atomically(path: UPath, data: bytes) -> None:
     """Write a file under a temporary name beside its own, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    replace_files({path: data})
+
+
+def replace_files(files: Mapping[UPath, bytes]) -> None:
+    """Write all files under temporary names, then rename them in the given order. A full disk changes none of them."""
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
     try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary[path].write_bytes(data)
+        for path in files:
+            temporary[path].rename(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
         raise
 
 
@@ -42,7 +50,7 @@ class Storage(dg.ConfigurableResource):
     @property
     def tables(self) -> UPath:
         """Directory of the Parquet tables and JSON documents."""
-        return tables_directory(Settings().home, self.raw_data.dataset)
+        return tables_directory(settings().home, self.raw_data.dataset)
 
     def write_table(self, name: str, table: pd.DataFrame) -> UPath:
         """Write a table as ``<name>.parquet``, without its index."""
@@ -83,7 +91,7 @@ class Storage(dg.ConfigurableResource):
         """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
         found: dict[str, pd.DataFrame] = {}
         for split in (split for split in SPLITS if split != PAPER):
-            path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
+            path = tables_directory(settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
                 found[split] = _from_parquet(path)
         return found

@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml.data.ingestion import QUARANTINE
-from ml.published.locations import ARCHIVE
+from ml.published.champions import ARCHIVE, published_datasets, published_models
 from orchestration.config import locks
-from orchestration.config.recipes_in_force import RECIPES
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
+from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.steps.training import checkpoints
-from orchestration.tracking.publication import interrupted
 from orchestration.tracking.registry import client_of, configuration, publication
 
 _AT_WORK = [
@@ -37,9 +36,10 @@ def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     remove_locks(instance)
     yield from remove_temporary_files()
     yield from remove_checkpoints()
+    yield from remove_earlier_copies()
     if not _registry_exists():
         return
-    yield from finish_publications()
+    yield from sync_publications()
     yield from close_tracked_runs(instance, run_id)
 
 
@@ -90,27 +90,46 @@ def remove_locks(instance: dg.DagsterInstance) -> None:
 def remove_checkpoints() -> Iterator[str]:
     """Remove the states of interrupted trainings of recipes that there are no more."""
     for folder in checkpoints().glob("*/*/"):
-        if folder.name not in RECIPES:
+        if folder.name not in recipes_in_force():
             shutil.rmtree(folder)
             yield f"{folder} is removed: no recipe of this name is enabled"
 
 
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that were being written when their process died."""
-    home = Settings().local_home
+    home = settings().local_home
     written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
-    for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
+    for folder in (*written, *settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):
                 path.unlink()
                 yield f"{path} is removed: it was never finished"
 
 
-def finish_publications() -> Iterator[str]:
-    """Complete changes of a champion that were cut off."""
-    for dataset, model in interrupted(Settings().home):
-        number = publication(configuration(dataset), dataset, model).finish_interrupted()
-        yield f"{model} of {dataset}: the change to version {number}, which was cut off, is completed"
+def remove_earlier_copies() -> Iterator[str]:
+    """Remove what earlier releases kept of a champion outside its archive: a copy of the bundle, and a journal."""
+    home = settings().home
+    for dataset in published_datasets(home):
+        folder = home / "models" / dataset
+        for model in published_models(home, dataset):
+            for path in (folder / f"{model}.zip", home / ARCHIVE / dataset / model / "publishing.json"):
+                if path.exists():
+                    path.unlink()
+                    yield f"{path} is removed: readers follow champions.json"
+        for empty in (folder, folder.parent):
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()
+
+
+def sync_publications() -> Iterator[str]:
+    """Make exported tables and aliases those of the champions, where a crash or a person left them different."""
+    home = settings().home
+    for dataset in published_datasets(home):
+        config = configuration(dataset)
+        for model in published_models(home, dataset):
+            if model in config.registered_models:  # not where its recipe is disabled
+                for difference in publication(config, dataset, model).sync():
+                    yield f"{dataset}: {difference}"
 
 
 def close_tracked_runs(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dagster._cli.utils import TMP_DAGSTER_HOME_PREFIX
 from dagster._core.instance.ref import InstanceRef  # Dagster has no public name for either
 
 from ml.errors import DataError
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
 TEMPLATE = PROJECT_ROOT / "dagster.yaml"
 # First lines of files that were written here, today's and earlier ones.
@@ -37,7 +37,7 @@ class ProjectInstance(dg.DagsterInstance):
         """
         if not Path(base_dir).name.startswith(TMP_DAGSTER_HOME_PREFIX):
             return InstanceRef.config_defaults(base_dir)
-        home = Settings().instance_home
+        home = settings().instance_home
         home.mkdir(parents=True, exist_ok=True)
         return InstanceRef.config_defaults(str(home))
 
@@ -48,18 +48,18 @@ def use_instance() -> Path:
     Raises:
         DataError: the home has a dagster.yaml that is not the project's.
     """
-    home = Settings().instance_home
+    home = settings().instance_home
     home.mkdir(parents=True, exist_ok=True)
-    settings, wanted = home / "dagster.yaml", TEMPLATE.read_bytes()
-    found = settings.read_bytes() if settings.exists() else None
+    path, wanted = home / "dagster.yaml", TEMPLATE.read_bytes()
+    found = path.read_bytes() if path.exists() else None
     if found is not None and not found.decode("utf-8", "replace").startswith(_OURS):
         raise DataError(
-            f"{settings}: not written by this project, and left as it is; set DAGSTER_HOME to another directory "
+            f"{path}: not written by this project, and left as it is; set DAGSTER_HOME to another directory "
             "(without it, the project uses one of its own), or remove the file"
         )
     if found != wanted:
         temporary = home / f".dagster.yaml.{os.getpid()}"
         temporary.write_bytes(wanted)
-        temporary.replace(settings)
+        temporary.replace(path)
     os.environ["DAGSTER_HOME"] = str(home)
     return home

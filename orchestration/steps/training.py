@@ -9,7 +9,7 @@ import dagster as dg
 from ml import checks
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
 from orchestration.steps.starting_point import TrainingTables, begin
 from orchestration.tracking.fingerprint import Fingerprint
@@ -24,7 +24,7 @@ TRAININGS_AT_ONCE = 2  # as in dagster.yaml
 
 def checkpoints() -> Path:
     """Where the states of trainings that go on are kept, by data set and model."""
-    return Settings().local_home / "training"
+    return settings().local_home / "training"
 
 
 def train_and_register(

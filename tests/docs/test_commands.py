@@ -124,7 +124,7 @@ def port_of(text: str) -> str:
 
 @contextmanager
 def tracking_server(command: Command, variables: Mapping[str, str]) -> Iterator[None]:
-    """``make ui`` beside a command that asks it for a registered model."""
+    """Start ``make ui`` for a command that loads a registered model from its tracking server."""
     if "127.0.0.1:5000" not in command.text:
         yield
         return
@@ -134,7 +134,7 @@ def tracking_server(command: Command, variables: Mapping[str, str]) -> Iterator[
 
 @contextmanager
 def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
-    """The addresses of a server that answers; it is ended by the signal that Ctrl-C sends, and leaves nothing."""
+    """Start a server, wait until it responds, and return its addresses; stop it with the signal of Ctrl-C."""
     with tracking_server(command, variables):
         yield from _started(command, variables)
 

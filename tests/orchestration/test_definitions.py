@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from ml.errors import DataError
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
+from tests.orchestration.recipes import MODELS, PAPER_MODELS
 
 GROUPS = {
     "raw": {

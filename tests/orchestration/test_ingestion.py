@@ -81,7 +81,7 @@ def test_new_ratings_users_and_movies_reach_the_training_rows(
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
     assert found.description.startswith(
-        "ratings-2004-11-11.dat was put aside: ratings-2004-11-11.dat, line 1: found '6'"
+        "ratings-2004-11-11.dat was quarantined: ratings-2004-11-11.dat, line 1: found '6'"
     )
     after = read(own_home, "interactions")
     assert len(after) == len(before) + 2
@@ -166,7 +166,7 @@ def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
         assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
         found = the_check(night(planned, *DELIVERED))
         assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-        assert found.description.startswith(f"ratings-{DATE}.DAT was not taken: its name has a different form")
+        assert found.description.startswith(f"ratings-{DATE}.DAT was not ingested: its name has a different form")
     (incoming / f"ratings-{DATE}.DAT").unlink()
     assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that stayed where they arrived are gone")
     assert the_check(night(planned, *DELIVERED)).passed
@@ -232,5 +232,5 @@ def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatc
 
 
 def test_first_run_of_all_takes_files_in(pipeline: Pipeline) -> None:
-    assert pipeline.document(BATCHES) == {"version": 1, "files": []}
+    assert pipeline.document(BATCHES) == {"version": 2, "files": []}
     assert len(pipeline.table("ingested_ratings")) == 0

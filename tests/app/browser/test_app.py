@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ml.published.locations import published_models
+from ml.published.champions import published_models
 from ml.published.purposes import SENTENCES, Purpose
 from orchestration.config.settings import Settings
 from tests.browser import PHONE, chromium, fits_width, keep, open_page, server

@@ -20,7 +20,7 @@ from ml.errors import DataError
 from ml.models.bundle import ModelBundle
 from ml.published.purposes import SENTENCES, Purpose
 from tests.app.service.conftest import CONFIG, Log, Problem, serving
-from tests.published_home import DATASET, publish
+from tests.published_home import DATASET, publish, table_path
 from tests.waiting import until
 
 
@@ -112,12 +112,12 @@ def test_damaged_publication_keeps_the_old_one_and_is_reported(own_home: Path) -
     with serving(own_home, log=log) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         before = client.get("/users/7/recommendations").json()
-        (own_home / "tables" / DATASET / "top10_autoint.parquet").write_bytes(b"nothing")
+        table_path(own_home, "autoint").write_bytes(b"nothing")
         until(lambda: bool(client.get("/readyz").json()["last_refresh_error"]))
-        assert "top10_autoint.parquet" in client.get("/readyz").json()["last_refresh_error"]
+        assert "autoint/3/top10.parquet" in client.get("/readyz").json()["last_refresh_error"]
         assert client.get("/users/7/recommendations").json() == before
         assert metric(client, "recommender_refreshes_total", result="failed") >= 1
-    assert "top10_autoint.parquet" in log.of("refresh_failed")[0]["error"]
+    assert "autoint/3/top10.parquet" in log.of("refresh_failed")[0]["error"]
 
 
 def test_requests_are_logged_and_counted(client: TestClient, log: Log) -> None:

@@ -13,7 +13,7 @@ from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 from tests.app.conftest import MODELS
 from tests.app.service.conftest import CONFIG, Log, Problem
-from tests.published_home import DATASET, MOMENT
+from tests.published_home import MOMENT, table_path
 
 
 def get(client: TestClient, user: int, **query: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def movies_of(document: dict[str, Any]) -> list[int]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_list_equals_the_table(model: str, client: TestClient, published_home: Path) -> None:
-    table = pd.read_parquet(published_home / "tables" / DATASET / f"top10_{model}.parquet")
+    table = pd.read_parquet(table_path(published_home, model))
     expected = table[table["user_id"] == 7].sort_values("rank")
     found = get(client, 7, model=model)
     assert found["items"] == [

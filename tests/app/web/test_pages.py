@@ -17,7 +17,7 @@ from ml.models.bundle import ModelBundle
 from ml.published.purposes import SENTENCES, Purpose
 from orchestration.config.settings import PROJECT_ROOT
 from tests.app.conftest import MODELS
-from tests.published_home import DATASET, MOMENT, write_tables
+from tests.published_home import DATASET, MOMENT, table_path, write_tables
 
 USER = 7
 Page = Callable[..., AppTest]
@@ -25,7 +25,7 @@ Page = Callable[..., AppTest]
 
 @pytest.fixture(autouse=True)
 def _own_settings(settings: pytest.MonkeyPatch) -> Iterator[None]:
-    settings.setattr(store, "_keep_up", lambda opened: None)  # networks are loaded by the answers that need them
+    settings.setattr(store, "_refresh", lambda opened: None)  # networks are loaded by the answers that need them
     yield
     st.cache_resource.clear()
 
@@ -60,7 +60,7 @@ def facts_of(app: AppTest) -> dict[str, str]:
 
 
 def table_of(home: Path, model: str, user: int) -> pd.DataFrame:
-    table = pd.read_parquet(home / "tables" / DATASET / f"top10_{model}.parquet")
+    table = pd.read_parquet(table_path(home, model))
     return table[table["user_id"] == user].sort_values("rank")
 
 
@@ -301,12 +301,12 @@ def test_without_tables_the_page_says_what_to_run(
     if damage == "nothing":
         monkeypatch.setenv("PIPELINE_HOME", str(tmp_path / "empty"))
     else:
-        (own_home / "tables" / DATASET / "top10_autoint.parquet").write_bytes(b"damaged")
+        table_path(own_home, "autoint").write_bytes(b"damaged")
         monkeypatch.setenv("PIPELINE_HOME", str(own_home))
     app = page()
     assert app.title[0].value == "Nothing to show yet"
     assert app.code[0].value == "make run"
-    assert ("no model is published" if damage == "nothing" else "top10_autoint") in app.warning[0].value.replace(
+    assert ("no model is published" if damage == "nothing" else "top10.parquet") in app.warning[0].value.replace(
         "\\", ""
     )
 
@@ -315,7 +315,7 @@ def test_titles_are_shown_as_they_are(
     page: Page, own_home: Path, published_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_HOME", str(own_home))
-    path = own_home / "tables" / DATASET / "top10_autoint.parquet"
+    path = table_path(own_home, "autoint")
     table = pd.read_parquet(path)
     table["title"] = "<script>alert(1)</script> & *stars*"
     table.to_parquet(path)

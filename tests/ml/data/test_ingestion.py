@@ -313,11 +313,11 @@ def test_a_changed_received_file_is_named(ingestion: Ingestion, damage: object) 
     [
         "{",
         "{}",
-        '{"version": 1, "files": [{"sequence": 2}]}',
-        '{"version": 9, "files": []}',
-        json.dumps({"version": 1, "files": [{**ENTRY, "kind": "../../ratings"}]}),
-        json.dumps({"version": 1, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
-        json.dumps({"version": 1, "files": [{**ENTRY, "digest": None}]}),
+        '{"version": 2, "files": [{"sequence": 2}]}',
+        '{"version": 3, "files": []}',
+        json.dumps({"version": 2, "files": [{**ENTRY, "kind": "../../ratings"}]}),
+        json.dumps({"version": 2, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
+        json.dumps({"version": 2, "files": [{**ENTRY, "digest": None}]}),
     ],
 )
 def test_a_damaged_manifest_is_named(ingestion: Ingestion, text: str) -> None:
@@ -325,6 +325,21 @@ def test_a_damaged_manifest_is_named(ingestion: Ingestion, text: str) -> None:
     (ingestion.received / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json: "):
         ingestion.sort(KNOWN)
+
+
+def test_the_manifest_of_an_earlier_release_is_read_and_carried_on(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    take(ingestion)
+    path = ingestion.received / "manifest.json"
+    text = path.read_text().replace('"version": 2', '"version": 1').replace('"ingestion":', '"intake":')
+    (ingestion.received / "ledger.json").write_text(text)
+    before = ingestion.manifest
+    path.unlink()
+    assert ingestion.manifest == before
+    send(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
+    take(ingestion)
+    assert [entry.ingestion for entry in ingestion.manifest.entries] == [1, 2]
+    assert path.is_file()
 
 
 def test_version_changes_with_its_own_kinds_only(ingestion: Ingestion) -> None:

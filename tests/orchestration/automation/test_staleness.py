@@ -12,13 +12,13 @@ import pytest
 from ml.errors import DataError
 from orchestration.automation import staleness
 from orchestration.automation.staleness import Plan, Planner
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, TableIOManager
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.recipes import MODELS
 
 ALL = dg.AssetSelection.all()
 
@@ -196,6 +196,14 @@ def test_what_a_person_changed_of_the_champions(
     tracking.client.delete_registered_model_alias(f"{DATASET}-autoint", "champion")
     told = "the alias of autoint's champion is missing; it is set to version 1, whose table is published"
     assert (reasons("promotion"), reasons("top10_recommendations")) == ([], [told])
+    tracking.publication("autoint").sync()
+    table = own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet"
+    table.write_bytes(b"changed")  # which no digest of Dagster's records
+    told = "top10_autoint.parquet is not the table of autoint's champion, version 1"
+    assert reasons("top10_recommendations") == [told]
+    table.unlink()
+    told = f"{table.parent} lacks the table or the bundle of autoint's champion"
+    assert reasons("top10_recommendations") == [told]
     tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
     told = "version 1 of autoint, whose table is published, is not in the registry"
     assert (reasons("promotion"), reasons("top10_recommendations")) == ([told], [told])
