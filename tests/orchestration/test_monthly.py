@@ -174,6 +174,7 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
     assert written == {f"top10_{model}_2000-04.parquet" for model in MODELS if model != "autoint"}
 
 
+@pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("trained", [False, True], ids=["nothing was ever made", "nothing is published"])
 def test_without_any_champion_it_says_what_to_run(
     request: pytest.FixtureRequest, instance: dg.DagsterInstance, tracking: Tracking, trained: bool
