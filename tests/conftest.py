@@ -1,5 +1,6 @@
 """Fixtures that all tests share, and which tests share a process."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             of_pipeline = PIPELINE in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: PIPELINE not in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish() -> None:
+    """Tell the garbage collector that what was imported stays: else it goes through TensorFlow again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
