@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
-from ml.published.locations import published_datasets, tables_directory
-from orchestration.config.settings import Settings
+from ml.published.champions import published_datasets
+from ml.published.locations import tables_directory
+from orchestration.config.settings import settings
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def say(title: str, rows: list[dict[str, Any]], digits: int = 3) -> None:
 
 def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
     """The home, and the data set that was asked for or else the first that is published; exits where there is none."""
-    home = Settings().home
+    home = settings().home
     datasets = arguments or published_datasets(home)
     if not datasets:
         sys.exit(f"error: nothing is published under {home}; run make run first")
@@ -48,13 +49,13 @@ def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
 
 def read_table(dataset: str, name: str) -> pd.DataFrame:
     """A table of the pipeline."""
-    path = tables_directory(Settings().home, dataset) / f"{name}.parquet"
+    path = tables_directory(settings().home, dataset) / f"{name}.parquet"
     return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def read_document(dataset: str, name: str) -> Any:
     """A JSON document of the pipeline."""
-    return json.loads((tables_directory(Settings().home, dataset) / f"{name}.json").read_text())
+    return json.loads((tables_directory(settings().home, dataset) / f"{name}.json").read_text())
 
 
 def write_json(path: UPath, content: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks.common import say, write_json
 from ml.data.synthetic import FULL, write_synthetic
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
 _FACTORS = (1, 2, 4)
 _USERS, _RATINGS, _ZIPS = 755, 125_000, 600  # of the smallest
@@ -42,11 +42,11 @@ class Home:
         self._folder, self._data = folder, folder / "films"
         size = replace(FULL, users=factor * _USERS, ratings=factor * _RATINGS, zips=_ZIPS)
         write_synthetic(self._data, size, seed=1)
-        recipes = yaml.safe_load(Settings().recipes_file.read_text("utf-8"))["recipes"]
+        recipes = yaml.safe_load(settings().recipes_file.read_text("utf-8"))["recipes"]
         # At the recipe's own rate, it is hardly better than chance after so few rows, which stops the run.
         recipe = {_MODEL: {**recipes[_MODEL], "training": {"learning_rate": 1e-3}, "warm_start": {}}}
         (folder / "recipes.yaml").write_text(yaml.safe_dump({"recipes": recipe}), "utf-8")
-        gates = yaml.safe_load(Settings().tracking_file.read_text("utf-8"))
+        gates = yaml.safe_load(settings().tracking_file.read_text("utf-8"))
         # Invented data says nothing of quality, and every night has to begin at the one before.
         gates["promotion"] = {_MODEL: {"metric": "ndcg_at_10", "below_champion": 1, "below_movie_mean": 1}}
         (folder / "mlflow.yaml").write_text(yaml.safe_dump(gates), "utf-8")
@@ -99,7 +99,7 @@ def main() -> int:
             home.deliver()
             found[f"{factor}x"] = {**home.run(), f"{_MODEL}, from scratch": first[_MODEL]}
             say(f"a night with {_NEW} new ratings on {factor * _RATINGS:,}, seconds", _rows(found))
-    write_json(Settings().home / "bench" / "nights.json", {"new_ratings": _NEW, "ratings": _RATINGS, "seconds": found})
+    write_json(settings().home / "bench" / "nights.json", {"new_ratings": _NEW, "ratings": _RATINGS, "seconds": found})
     return 0
 
 

@@ -29,7 +29,7 @@ from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -206,7 +206,7 @@ def main() -> int:
     moment = latest_month(ratings)
     tracking = Tracking(raw_data=RawData(source=dataset))
     bundles, loads = {}, []
-    for model in MODELS:
+    for model in reference_models():
         version = RegisteredVersion(**read_document(dataset, model))
         seconds, bundles[model] = timed(tracking.load_bundle, version)
         loads.append({"model": model, "load, s": seconds})

@@ -22,9 +22,9 @@ from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
-from ml.training.recipes import REFERENCE, Recipe, load_recipes
+from ml.training.recipes import REFERENCE, Recipe
 from ml.training.warm_start import choose_rows, continue_from, warm_recipe
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
 
 _NIGHTS = 3
 _SHARE = 0.01  # of the training rows, that a night brings
@@ -104,7 +104,7 @@ def main() -> int:
     """Run the benchmark on one data set (default: the first that is published); gives the exit status."""
     home, dataset = published_dataset(sys.argv[1:])
     bench, results = Bench(dataset), {}
-    for name, recipe in load_recipes(Settings().recipes_file).items():
+    for name, recipe in recipes_in_force().items():
         if recipe.protocol == REFERENCE:
             keras.backend.clear_session()
             results[name] = bench.of(recipe)

@@ -44,8 +44,11 @@ def sync_directory(folder: Path) -> None:
 
 
 def file_stamp(path: UPath) -> tuple[float, int]:
-    """Time and size of a file: they change whenever it is replaced. Raises FileNotFoundError."""
-    stat = path.stat()
+    """Time and size of a file: they change whenever it is replaced. Raises DataError where there is no such file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; run the pipeline (make run)") from error
     return stat.st_mtime, stat.st_size
 
 

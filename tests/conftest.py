@@ -1,12 +1,14 @@
 """Fixtures that all tests share, and which tests share a process."""
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
+from tests.environment import Environment
 
 PIPELINE = "materialized"  # the fixture that takes longest
 
@@ -33,6 +35,13 @@ def pytest_collection_finish() -> None:
     """Tell the garbage collector that what was imported stays: else it goes through TensorFlow again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """Pytest's own, after whose changes of the environment settings are read again."""
+    with Environment.context() as patch:
+        yield patch
 
 
 @pytest.fixture(scope="session")

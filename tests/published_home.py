@@ -14,6 +14,17 @@ DATASET = "small"
 MOMENT = (2003, 2)
 
 
+def archive(home: Path, model: str) -> Path:
+    """Directory of a model's published versions and of the pointer to its champion."""
+    return home / "archive" / DATASET / model
+
+
+def table_path(home: Path, model: str) -> Path:
+    """The champion's top-10 table."""
+    champion = json.loads((archive(home, model) / "champions.json").read_bytes())[-1]
+    return archive(home, model) / champion / "top10.parquet"
+
+
 def publish(
     home: Path,
     model: str,
@@ -23,17 +34,23 @@ def publish(
     moment: tuple[int, int] = MOMENT,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """As ``orchestration.tracking.publication`` leaves it: the archive first, the table last."""
-    archive = home / "archive" / DATASET / model / version
-    for folder in (archive, home / "models" / DATASET, home / "tables" / DATASET):
-        folder.mkdir(parents=True, exist_ok=True)
-    bundle.save(archive / "bundle.zip")
+    """As ``orchestration.tracking.publication`` does it for readers: the archive first, then the pointer."""
+    folder = archive(home, model) / version
+    folder.mkdir(parents=True, exist_ok=True)
+    bundle.save(folder / "bundle.zip")
     if metrics is not None:
-        (archive / "version.json").write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
-    bundle.save(home / "models" / DATASET / f"{model}.zip")
+        (folder / "version.json").write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
     [(lists, _)] = Recommender(Scorer(bundle), ratings).recommend_all([moment], 10)
-    table = lists.assign(model=model, model_version=version)
-    _replace(table, home / "tables" / DATASET / f"top10_{model}.parquet")
+    _replace(lists.assign(model=model, model_version=version), folder / "top10.parquet")
+    point_to(home, model, version)
+
+
+def point_to(home: Path, model: str, *versions: str) -> None:
+    """Replace the list of champions; the last one is published."""
+    archive(home, model).mkdir(parents=True, exist_ok=True)
+    part = archive(home, model) / "champions.part"
+    part.write_text(json.dumps(versions), encoding="utf-8")
+    part.rename(part.with_suffix(".json"))
 
 
 def write_tables(home: Path, tables: Mapping[str, pd.DataFrame]) -> None:

@@ -1,4 +1,4 @@
-"""What the service answers from, kept up to date by a thread of its own."""
+"""What the service answers from, refreshed by a thread."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _RETRY_SECONDS = 5
 
 
 def item_json(rows: pd.DataFrame) -> list[bytes]:
-    """Each row of a list as the JSON of an item."""
+    """Serialize each row of a list to the JSON of an item."""
     columns = (rows[name].tolist() for name in ("rank", "movie_id", "title", "genres", "score"))
     return [
         orjson.dumps(
@@ -31,10 +31,10 @@ def item_json(rows: pd.DataFrame) -> list[bytes]:
 
 
 class PreparedModel:
-    """A published model whose table is laid out for answering: each user's items as JSON.
+    """A published model with each user's items serialized to JSON.
 
     Args:
-        model: what is published.
+        model: the published model.
     """
 
     def __init__(self, model: PublishedModel) -> None:
@@ -49,9 +49,8 @@ class PreparedModel:
     def items(self, user_id: int) -> list[bytes]:
         """A user's items, best first. Raises NotFoundError."""
         found = self._items.get(user_id)
-        return (
-            item_json(self.model.list_of(user_id)) if found is None else found
-        )  # without items, or says what is wrong
+        # A user who is not in the table has rated every movie and gets an empty list, or is unknown.
+        return item_json(self.model.list_of(user_id)) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Serving:
     """What requests are answered from; never changed, only replaced as a whole.
 
     Attributes:
-        snapshot: all that is published.
-        models: the same, laid out, by name.
+        snapshot: all published models.
+        models: the same models with serialized items, by name.
     """
 
     snapshot: Snapshot
@@ -73,14 +72,14 @@ class Serving:
 
 
 class State:
-    """What is served now, and the thread that looks for what is new.
+    """What is served now, and the thread that polls for new champions.
 
     Args:
         home: the pipeline's home.
         dataset: the data set's name, or None for the only one.
-        config: of the service.
-        logger: hears of what is loaded and of what fails.
-        metrics: count the same.
+        config: settings of the service.
+        logger: logs refreshes and their failures.
+        metrics: counts the same.
     """
 
     def __init__(self, home: UPath, dataset: str | None, config: ServingConfig, logger: Any, metrics: Metrics) -> None:
@@ -93,13 +92,13 @@ class State:
 
     @property
     def serving(self) -> Serving:
-        """What to answer from; take it once a request. Raises UnavailableError."""
+        """What to answer from; to be read once per request. Raises UnavailableError."""
         if self._serving is None:
             raise UnavailableError(self.error, _RETRY_SECONDS)
         return self._serving
 
     def arm_model(self, name: str, serving: Serving) -> PreparedModel:
-        """The model of an arm. Raises UnavailableError where it is not published."""
+        """The model of an arm of the experiment. Raises UnavailableError where it is not published."""
         if name not in serving.models:
             raise UnavailableError(
                 f"the experiment's {name} is not published; run make run, or change serving.yaml", _RETRY_SECONDS
@@ -112,20 +111,20 @@ class State:
             self.arm_model(arm.model, serving)
 
     def start(self) -> None:
-        """Begin to load, and to look for what is new."""
+        """Load what is published in a thread, and poll for new champions from then on."""
         self._stop.clear()
-        self._live = ThreadPoolExecutor(1, "live")  # a list takes all processors already
-        self._thread = threading.Thread(target=self._keep_up, name="refresh", daemon=True)
+        self._live = ThreadPoolExecutor(1, "live")  # one list uses all processors
+        self._thread = threading.Thread(target=self._poll, name="refresh", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the threads; what is being scored live is finished."""
+        """Stop the threads after the live scoring in progress."""
         self._stop.set()
         self._thread.join()
         self._live.shutdown()
 
     def score_live(self, work: Callable[[], Any]) -> Any:
-        """A future of work that needs a network. Raises UnavailableError where too much waits already."""
+        """Queue work that needs a network; gives its future. Raises UnavailableError where the queue is full."""
         if self._waiting >= self.config.max_queue:
             raise UnavailableError(f"{self._waiting} requests wait to be scored live; retry later", 1)
         self._count(1)
@@ -134,14 +133,14 @@ class State:
         return future
 
     def refresh(self) -> None:
-        """Look once for what is new; what fails leaves in place what is served."""
+        """Poll once for new champions; a failure changes nothing in what is served."""
         try:
-            changed = self._look()
+            changed = self._update()
         except (DataError, NotFoundError, OSError) as error:
             self.error = str(error)
             self._metrics.refreshes.labels("failed").inc()
             self._logger.warning("refresh_failed", error=self.error, serving=self._serving is not None)
-        except Exception:  # the thread has to live on, and the log has to say why nothing new is served
+        except Exception:  # the thread must go on, and the log must say why nothing new is served
             self.error = "the last refresh failed; the log says why"
             self._metrics.refreshes.labels("failed").inc()
             self._logger.exception("refresh_failed", serving=self._serving is not None)
@@ -149,7 +148,7 @@ class State:
             self.error = ""
             self._metrics.refreshes.labels("new" if changed else "same").inc()
 
-    def _look(self) -> bool:
+    def _update(self) -> bool:
         if self._published is None:
             published = Published(self._home, self._dataset)
             for model in published.current.models.values():
@@ -175,7 +174,7 @@ class State:
         self._logger.info("refreshed" if before else "ready", dataset=snapshot.dataset, versions=versions)
         return True
 
-    def _keep_up(self) -> None:
+    def _poll(self) -> None:
         self.refresh()
         while not self._stop.wait(self.config.refresh_seconds):
             self.refresh()

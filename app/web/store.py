@@ -1,4 +1,4 @@
-"""What the pages show, in memory once for all sessions."""
+"""What the pages show, loaded once for all sessions."""
 
 import logging
 import threading
@@ -16,19 +16,19 @@ _log = logging.getLogger(__name__)
 
 @st.cache_resource(show_spinner=False)
 def published(home: str, dataset: str) -> Published:
-    """A data set's publications; networks are loaded beside, so that no click waits for one but the very first.
+    """Open a data set's published models. A thread loads their networks, so that only the first click may wait for one.
 
     Raises:
         NotFoundError: nothing is published.
         DataError: a file cannot be used.
     """
     opened = Published(UPath(home), dataset)
-    threading.Thread(target=_keep_up, args=(opened,), name=f"keep up {dataset}", daemon=True).start()
+    threading.Thread(target=_refresh, args=(opened,), name=f"refresh {dataset}", daemon=True).start()
     return opened
 
 
-def _keep_up(opened: Published) -> None:
-    """Load what is new, for ever; what cannot be used leaves in place what was loaded before."""
+def _refresh(opened: Published) -> None:
+    """Poll for new champions forever; one that cannot be used leaves the old one in place."""
     while True:
         try:
             models = opened.current.models.values()

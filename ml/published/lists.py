@@ -1,4 +1,4 @@
-"""Published top-10 tables in memory: one user's list without a network."""
+"""A published top-10 table in memory: one user's list without a network."""
 
 from dataclasses import dataclass
 
@@ -14,34 +14,40 @@ _COLUMNS = ("user_id", "rank", "movie_id", "title", "genres", "score", "rating_y
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """The lists of all users by one version of a model at one moment.
+    """The lists of all users by one version of a model for one month.
 
     Attributes:
-        version: the version's number in the registry.
-        year: of the imagined ratings.
-        month: the same, 1-12.
-        table: user_id, rank, movie_id, title, genres, score; by user and rank.
+        year: year of the imagined ratings.
+        month: month of the imagined ratings, 1-12.
+        table: user_id, rank, movie_id, title, genres, score; sorted by user and rank.
     """
 
-    version: str
     year: int
     month: int
     table: pd.DataFrame
 
     @classmethod
-    def load(cls, path: UPath) -> "PublishedLists":
+    def load(cls, path: UPath, version: str) -> "PublishedLists":
         """Read a published table.
 
+        Args:
+            path: the file.
+            version: number of the version that the rows have to name.
+
         Raises:
-            DataError: it is no such table, or it is of several versions or moments.
+            DataError: it is no such table, or it is of another version or of several months.
         """
         table = read_parquet(path, _COLUMNS)
         about = table[["model_version", "rating_year", "rating_month"]].drop_duplicates()
-        if len(about) != 1:
-            raise DataError(f"{path}: expected lists of one version and one month, found {len(about)} of such pairs")
-        version, year, month = about.iloc[0]
+        if len(about) != 1 or str(about["model_version"].iloc[0]) != version:
+            found = ", ".join(sorted(map(str, about["model_version"].unique()))) or "none"
+            raise DataError(
+                f"{path}: expected lists of version {version} for one month, found versions {found} and {len(about)} "
+                "pairs of version and month; publish it again (make run)"
+            )
+        _, year, month = about.iloc[0]
         lists = table.drop(columns=list(about)).sort_values(["user_id", "rank"], ignore_index=True)
-        return cls(str(version), int(year), int(month), lists)
+        return cls(int(year), int(month), lists)
 
     @property
     def moment(self) -> tuple[int, int]:
@@ -50,7 +56,7 @@ class PublishedLists:
 
     @property
     def users(self) -> np.ndarray:
-        """Ids of users with a list, rising."""
+        """Ids of users with a list, in ascending order."""
         return self.table["user_id"].unique()
 
     def of(self, user_id: int) -> pd.DataFrame:

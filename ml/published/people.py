@@ -1,4 +1,4 @@
-"""Who the users are and what they rated: what a page about a user shows."""
+"""Users and their ratings, for pages about a user."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ml.errors import NotFoundError
 
 @dataclass(frozen=True)
 class Profile:
-    """What a user said of themselves.
+    """A user's own statements.
 
     Attributes:
-        user_id: who.
+        user_id: the user.
         gender: one of ``schema.GENDERS``.
         age: first year of the age group, a key of ``schema.AGE_GROUPS``.
         occupation: position in ``schema.OCCUPATIONS``.
-        zip: as it was given, leading zeros kept.
+        zip: ZIP code with its leading zeros.
     """
 
     user_id: int
@@ -30,14 +30,14 @@ class Profile:
 
 
 class People:
-    """The preprocessed tables, one user at a time.
+    """The preprocessed tables, queried for one user at a time.
 
     Attributes:
-        users: by user_id.
-        movies: title, movie_year, genres by movie_id.
-        ratings: by user and time.
-        years: in which somebody rated.
-        months: 1-12, in which somebody rated.
+        users: indexed by user_id.
+        movies: title, movie_year, genres; indexed by movie_id.
+        ratings: sorted by user and time.
+        years: years with a rating, in ascending order.
+        months: months (1-12) with a rating, in ascending order.
 
     Args:
         users: user_id, gender, age, occupation, zip.
@@ -48,7 +48,7 @@ class People:
     def __init__(self, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> None:
         self.users = users.set_index("user_id").sort_index()
         self.movies = movies.set_index("movie_id")[["title", "movie_year", "genres"]].sort_index()
-        # A run writes its tables one after the other, so that ratings may be ahead of movies for a moment.
+        # A run writes its tables one after another: for a short time ratings may name movies that are not there yet.
         known = ratings["movie_id"].isin(self.movies.index) & ratings["user_id"].isin(self.users.index)
         self.ratings = ratings[known].sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
         when = pd.to_datetime(self.ratings["timestamp"], unit="s").dt
@@ -63,23 +63,23 @@ class People:
 
     @property
     def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """When the first and the last rating were made, UTC."""
+        """Times of the first and the last rating, UTC."""
         times = self.ratings["timestamp"]
         return pd.Timestamp(times.min(), unit="s"), pd.Timestamp(times.max(), unit="s")
 
     @cached_property
     def titles_of_rated(self) -> pd.Series:
-        """Titles with their years, by movie_id, of movies that somebody rated; in the order of the titles."""
+        """Titles with years of the rated movies, indexed by movie_id and sorted by title."""
         rated = self.movies[self.movies.index.isin(self.ratings["movie_id"])]
         return (rated["title"] + " (" + rated["movie_year"].astype(str) + ")").sort_values()
 
     def profile(self, user_id: int) -> Profile:
-        """Who a user is. Raises NotFoundError."""
+        """A user's profile. Raises NotFoundError."""
         row = self.users.iloc[self._position(user_id)]
         return Profile(int(user_id), str(row["gender"]), int(row["age"]), int(row["occupation"]), str(row["zip"]))
 
     def history(self, user_id: int) -> pd.DataFrame:
-        """What a user rated, the latest first.
+        """A user's ratings, the latest first.
 
         Returns:
             movie_id, title, movie_year, genres, rating, when (datetime64, UTC), liked (bool).
@@ -97,15 +97,18 @@ class People:
 
     @cached_property
     def genres(self) -> list[str]:
-        """Every genre that a movie has, sorted."""
+        """All genres, sorted."""
         return sorted(set(self.movies["genres"].str.split("|").explode()))
 
     def matching(self, genres: Collection[str], released: tuple[int, int]) -> list[int]:
-        """Ids of movies.
+        """Find movies by genre and release year.
 
         Args:
-            genres: of which a movie has one at least; none: any movie.
+            genres: a movie matches with at least one of them; empty: every movie matches.
             released: first and last year.
+
+        Returns:
+            Ids of the movies.
         """
         fits = self.movies["movie_year"].between(*released)
         if genres:

@@ -1,9 +1,8 @@
-"""What each published model is for, and which one answers when none is named.
+"""What each published model is for, and which one is the default.
 
-Both are read off what was measured of the published versions, not off names, so that a recipe of one's own takes its
-place among the others.
-"What should this user watch next?" is answered best by the model whose lists over the whole catalogue have the highest
-NDCG@10; "would this user like this movie?" by the one with the highest AUC.
+Both follow from the metrics of the published versions, not from names: a new recipe is placed among the others by its
+metrics. The best model for "what should this user watch next?" has the highest NDCG@10 over the whole catalogue; the
+best one for "would this user like this movie?" has the highest AUC.
 """
 
 import math
@@ -12,15 +11,13 @@ from enum import StrEnum
 
 from upath import UPath
 
-from ml.errors import NotFoundError
-from ml.published.locations import published_models
-from ml.published.records import published_metrics
+from ml.published.champions import published_versions
 
 _NEXT, _LIKES = "catalogue_ndcg_at_10", "auc"
 
 
 class Purpose(StrEnum):
-    """What a model is best for, among those that are published."""
+    """What a model is best for among the published ones."""
 
     NEXT = "next"
     LIKES = "likes"
@@ -30,25 +27,25 @@ class Purpose(StrEnum):
 
 
 SENTENCES = {
-    Purpose.NEXT: "The best published model for finding what a user will watch next in the whole catalogue.",
-    Purpose.LIKES: "The best published model for telling whether a user would like a given movie.",
-    Purpose.BOTH: "The best published model for finding what a user will watch next in the whole catalogue, "
-    "and for telling whether a user would like a given movie.",
-    Purpose.COMPARISON: "For comparison: other published models are better at finding what a user will watch next "
-    "and at telling whether a user would like a given movie.",
-    Purpose.UNMEASURED: "Not known to be best for anything: this version was published without its figures.",
+    Purpose.NEXT: "The best published model for predicting what a user will watch next, over the whole catalog.",
+    Purpose.LIKES: "The best published model for predicting whether a user would like a given movie.",
+    Purpose.BOTH: "The best published model both for predicting what a user will watch next, over the whole catalog, "
+    "and for predicting whether a user would like a given movie.",
+    Purpose.COMPARISON: "For comparison: other published models are better at predicting what a user will watch next "
+    "and whether a user would like a given movie.",
+    Purpose.UNMEASURED: "Purpose unknown: this version was published without metrics.",
 }
 
 
 def purposes_of(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Purpose]:
-    """What each published model is for.
+    """Derive what each published model is for.
 
     Args:
-        metrics: of the published versions, by model and name; some may lack some.
+        metrics: metrics of the champions, by model and metric name; any may be missing.
 
     Returns:
-        By model, the one that answers when none is named first: by falling NDCG@10 over the whole catalogue, those
-        without it last, equal ones by name.
+        Purposes by model, the default model first: in descending order of NDCG@10 over the whole catalogue; models
+        without it come last, equal ones in the order of their names.
     """
     names = sorted(metrics)
     figures = {metric: {name: metrics[name].get(metric, math.nan) for name in names} for metric in (_NEXT, _LIKES)}
@@ -62,15 +59,12 @@ def purposes_of(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Purpose
 
 
 def published_purposes(home: UPath, dataset: str) -> dict[str, Purpose]:
-    """``purposes_of`` what is published of a data set. Raises NotFoundError where nothing is, and DataError."""
-    names = published_models(home, dataset)
-    if not names:
-        raise NotFoundError(f"no model of data set {dataset!r} is published under {home}; run the pipeline (make run)")
-    return purposes_of({name: published_metrics(home, dataset, name) for name in names})
+    """Read what each published model of a data set is for. Raises NotFoundError where nothing is, and DataError."""
+    return purposes_of({name: champion.metrics() for name, champion in published_versions(home, dataset).items()})
 
 
 def default_model(home: UPath, dataset: str) -> str:
-    """The published model that answers when none is named. Raises as ``published_purposes`` does."""
+    """The published model that answers a request without a model. Raises as ``published_purposes`` does."""
     return next(iter(published_purposes(home, dataset)))
 
 

@@ -1,6 +1,6 @@
-"""What a pipeline has published, kept in memory for those who serve it, and looked at again when they say so.
+"""The published versions of a data set, in memory, refreshed on request.
 
-Tables alone are quick to read; a network is loaded when it is first asked, or ahead of that by ``warm_up``.
+Tables are read at once; a network is loaded at its first use, or earlier by ``warm_up``.
 """
 
 import threading
@@ -11,35 +11,29 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from upath import UPath
 
-from ml.errors import DataError, NotFoundError
+from ml.errors import NotFoundError
 from ml.files import file_stamp, read_parquet
+from ml.published.champions import ArchivedVersion, chosen_dataset, published_versions
 from ml.published.lists import PublishedLists
-from ml.published.locations import (
-    archived_bundle_path,
-    chosen_dataset,
-    published_models,
-    tables_directory,
-    top_lists_path,
-)
+from ml.published.locations import tables_directory
 from ml.published.people import People
 from ml.published.purposes import Purpose, purposes_of
-from ml.published.records import version_metrics
 
 if TYPE_CHECKING:
     from ml.inference.explanations import Reasons
     from ml.inference.recommend import Recommender
     from ml.inference.visitors import VisitorRecommender
 
-CALIBRATED = 0.05  # largest expected calibration error of scores that may be shown as chances
+CALIBRATED = 0.05  # the largest expected calibration error of scores that are shown as probabilities
 _CALIBRATION = "expected_calibration_error"
-_Stamp = tuple[tuple[float, int], ...]  # time and size of files
+_Stamp = tuple[tuple[float, int], ...]  # modification times and sizes of files
 
 
 class LiveModel:
-    """A published version's network, loaded when it is first asked for. Threads may share it.
+    """A published version's network, loaded at its first use. Threads may share it.
 
     Args:
-        bundle: file of the version.
+        bundle: file with the network and its encoders.
         ratings: user_id, movie_id, rating.
     """
 
@@ -52,7 +46,7 @@ class LiveModel:
 
     @property
     def recommender(self) -> "Recommender":
-        """For known users. Raises DataError where the file cannot be used."""
+        """Recommends to known users. Raises DataError where the file cannot be used."""
         from ml.inference.recommend import Recommender
         from ml.inference.scorer import Scorer
         from ml.models.bundle import ModelBundle
@@ -64,7 +58,7 @@ class LiveModel:
 
     @property
     def visitors(self) -> "VisitorRecommender":
-        """For visitors without a history."""
+        """Recommends to visitors without a history."""
         from ml.inference.visitors import VisitorRecommender
 
         with self._loading:
@@ -74,7 +68,7 @@ class LiveModel:
 
     @property
     def reasons(self) -> "Reasons":
-        """Which liked movies a recommended one is like; takes seconds the first time."""
+        """Explains recommended movies by similar liked ones; takes seconds the first time."""
         from ml.inference.explanations import Reasons
 
         recommender = self.recommender
@@ -85,45 +79,42 @@ class LiveModel:
 
     @property
     def is_warm(self) -> bool:
-        """Whether lists can be made without waiting."""
+        """Whether lists can be computed without loading first."""
         return self._visitors is not None
 
     @property
     def can_give_reasons(self) -> bool:
-        """Whether reasons can be given without waiting."""
+        """Whether explanations can be given without computing similarities first."""
         return self._reasons is not None
 
     def warm_up(self, moment: tuple[int, int]) -> None:
-        """Load and compute once what the first lists would otherwise wait for."""
+        """Load the network, and compute a first list at a year and month, so that no request waits for it."""
         self.recommender.recommend(int(self.recommender.scorer.user_ids[0]), *moment)
         _ = self.visitors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are equal only where they are the same object
 class PublishedModel:
-    """A model's published version.
+    """A model's champion.
 
     Attributes:
-        name: of the model.
+        name: the model's name.
+        version: the version's number in the registry.
         lists: its top-10 table.
         live: its network.
-        metrics: of this version, by name; none where they are not known.
-        stamp: of the table's file.
+        metrics: its metrics by name; empty where they are not known.
+        stamp: modification time and size of the table's file.
     """
 
     name: str
+    version: str
     lists: PublishedLists
     live: LiveModel
     metrics: Mapping[str, float]
-    stamp: _Stamp = field(repr=False)
-
-    @property
-    def version(self) -> str:
-        """The version's number in the registry."""
-        return self.lists.version
+    stamp: tuple[float, int] = field(repr=False)
 
     def list_of(self, user_id: int) -> pd.DataFrame:
-        """A user's rows of the table; none where the user has rated every movie. Raises NotFoundError."""
+        """A user's rows of the table; no rows where the user has rated every movie. Raises NotFoundError."""
         try:
             return self.lists.of(user_id)
         except NotFoundError:
@@ -133,24 +124,25 @@ class PublishedModel:
 
     @property
     def calibration_error(self) -> float | None:
-        """Expected calibration error on the test rows; None where it is not known."""
+        """Expected calibration error on the test rows; None where it was not measured."""
         return self.metrics.get(_CALIBRATION)
 
     @property
     def scores_are_chances(self) -> bool:
-        """Whether a score may be read as the chance of a like."""
+        """Whether a score can be shown as the probability of a like."""
         return self.calibration_error is not None and self.calibration_error <= CALIBRATED
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is published of a data set at one time.
+    """All published models of a data set at one time.
 
     Attributes:
-        dataset: its name.
-        models: by name, sorted.
-        purposes: what each model is for; the one that answers when none is named comes first.
-        people: the users, movies and ratings.
+        dataset: the data set's name.
+        models: the champions by model name, sorted.
+        purposes: what each model is for; the default model comes first.
+        people: users, movies and ratings.
+        stamp: modification times and sizes of the files of ``people``.
     """
 
     dataset: str
@@ -160,26 +152,30 @@ class Snapshot:
     stamp: _Stamp = field(repr=False)
 
     def model(self, name: str) -> PublishedModel:
-        """A model by its name. Raises NotFoundError."""
+        """The champion of a model. Raises NotFoundError."""
         if name not in self.models:
             raise NotFoundError(f"no model {name!r} of {self.dataset} is published; there are {', '.join(self.models)}")
         return self.models[name]
 
     @property
     def default(self) -> str:
-        """Name of the model that answers when none is named."""
+        """Name of the model that answers a request without a model."""
         return next(iter(self.purposes))
 
 
 class Published:
-    """A data set's publications under a pipeline's home.
+    """The published models of a data set, which follow their champions when they are refreshed.
+
+    Attributes:
+        dataset: the data set's name.
+        current: what was published at the last refresh; replaced as a whole.
 
     Args:
         home: the pipeline's home.
         dataset: the data set's name; may be left out where only one is published.
 
     Raises:
-        NotFoundError: nothing is published there, or not this data set; the message says what to do.
+        NotFoundError: nothing is published, or not this data set; the message says what to do.
         DataError: a file cannot be used.
     """
 
@@ -187,16 +183,19 @@ class Published:
         self._home = home
         self.dataset = chosen_dataset(home, dataset)
         self._lock = threading.Lock()
-        self.current = self._look(None)
+        self.current = self._read(None)
 
     def refresh(self) -> list[str]:
-        """Look again; what is new is warmed up before it takes the old one's place. Raises as the constructor does.
+        """Read what has changed; new champions are warmed up before they replace the old ones.
 
         Returns:
-            Names of the models that were read anew; what was read before stays in use by whoever holds it.
+            Names of the models that were read again. A caller that holds the snapshot of before can go on using it.
+
+        Raises:
+            NotFoundError, DataError: as above; ``current`` stays as it is.
         """
         with self._lock:
-            found = self._look(self.current)
+            found = self._read(self.current)
             if found is self.current:
                 return []
             changed = [name for name, model in found.models.items() if model is not self.current.models.get(name)]
@@ -205,40 +204,28 @@ class Published:
             self.current = found
             return changed
 
-    def _look(self, before: Snapshot | None) -> Snapshot:
+    def _read(self, before: Snapshot | None) -> Snapshot:
         tables = tables_directory(self._home, self.dataset)
-        stamp = _stamp(*(tables / f"{name}.parquet" for name in ("users", "movies", "ratings")))
-        names = published_models(self._home, self.dataset)
-        if not names:
-            raise NotFoundError(
-                f"no model of {self.dataset} is published under {self._home}; run the pipeline (make run)"
-            )
-        stamps = {name: _stamp(top_lists_path(self._home, self.dataset, name)) for name in names}
-        if before and before.stamp == stamp and {name: m.stamp for name, m in before.models.items()} == stamps:
-            return before
-        people = before.people if before and before.stamp == stamp else _people(tables)
+        stamp = tuple(file_stamp(tables / f"{name}.parquet") for name in ("users", "movies", "ratings"))
+        champions = published_versions(self._home, self.dataset)
+        if before and before.stamp != stamp:
+            before = None
+        people = before.people if before else _people(tables)
         models = {}
-        for name in names:
-            old = before.models.get(name) if before else None
-            if old and before and before.stamp == stamp and old.stamp == stamps[name]:
-                models[name] = old
-                continue
-            models[name] = self._read(name, people, stamps[name])
+        for name, champion in champions.items():
+            old, now = before.models.get(name) if before else None, file_stamp(champion.table)
+            same = old and (old.version, old.stamp) == (champion.number, now)
+            models[name] = old if old and same else _model(name, champion, people, now)
+        if before and before.models == models:
+            return before
         purposes = purposes_of({name: model.metrics for name, model in models.items()})
         return Snapshot(self.dataset, models, purposes, people, stamp)
 
-    def _read(self, name: str, people: People, stamp: _Stamp) -> PublishedModel:
-        lists = PublishedLists.load(top_lists_path(self._home, self.dataset, name))
-        bundle = archived_bundle_path(self._home, self.dataset, name, lists.version)
-        metrics = version_metrics(self._home, self.dataset, name, lists.version)
-        return PublishedModel(name, lists, LiveModel(bundle, people.ratings), metrics, stamp)
 
-
-def _stamp(*paths: UPath) -> _Stamp:
-    try:
-        return tuple(file_stamp(path) for path in paths)
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: there is no such file; run the pipeline (make run)") from error
+def _model(name: str, champion: ArchivedVersion, people: People, stamp: tuple[float, int]) -> PublishedModel:
+    lists = PublishedLists.load(champion.table, champion.number)
+    live = LiveModel(champion.bundle, people.ratings)
+    return PublishedModel(name, champion.number, lists, live, champion.metrics(), stamp)
 
 
 def _people(tables: UPath) -> People:

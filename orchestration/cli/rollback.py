@@ -1,16 +1,16 @@
-"""Go back to an earlier champion and its tables: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
+"""Go back to an earlier champion and its table: ``make rollback MODEL=autoint VERSION=3 [DATASET=ml-1m]``.
 
-The version that is left is not promoted again.
+The version that was champion before is not promoted again.
 """
 
 import sys
 from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
-from ml.published.locations import published_datasets
+from ml.published.champions import published_datasets
 from orchestration.config import locks
-from orchestration.config.recipes_in_force import MODELS
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import reference_models
+from orchestration.config.settings import settings
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registered_version import ROLLED_BACK
 from orchestration.tracking.registry import client_of, configuration, publication
@@ -21,7 +21,7 @@ def main(*arguments: str) -> int:
     model, version, dataset = _parsed(arguments)
     with locks.turn() as turn:
         for _ in turn:
-            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+            raise DataError("a run is in progress; try again when it has ended (make ui shows it)")
         left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
@@ -30,10 +30,9 @@ def main(*arguments: str) -> int:
 
 
 def roll_back(model: str, version: str, dataset: str) -> str:
-    """Publish an earlier champion again; gives the version that was it. Raises DataError and NotFoundError."""
+    """Publish an earlier champion again; gives the version that it replaced. Raises DataError and NotFoundError."""
     config = configuration(dataset)
     published = publication(config, dataset, model)
-    published.finish_interrupted()
     left = published.champion()
     if left is None:
         raise DataError(f"{model} of {dataset} has no champion")
@@ -51,11 +50,12 @@ def roll_back(model: str, version: str, dataset: str) -> str:
 
 def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
     model, version, dataset = [*arguments, "", "", ""][:3]
-    if model not in MODELS:
-        raise DataError(f"MODEL={model!r}; expected one of {', '.join(MODELS)}")
+    models = reference_models()
+    if model not in models:
+        raise DataError(f"MODEL={model!r}; expected one of {', '.join(models)}")
     if not version.isdecimal():
         raise DataError(f"VERSION={version!r}; expected the number of an earlier champion")
-    datasets = published_datasets(Settings().home)
+    datasets = published_datasets(settings().home)
     if not dataset and len(datasets) == 1:
         dataset = datasets[0]
     if dataset not in datasets:

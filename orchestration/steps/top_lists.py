@@ -20,7 +20,7 @@ from ml.inference.engine.shortlist import Method
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.reporting.metadata import preview
 from orchestration.reporting.progress import StepContext, progress_reporter
-from orchestration.resources.storage import Storage, as_parquet
+from orchestration.resources.storage import as_parquet
 from orchestration.steps.promotion import Verdict
 from orchestration.tracking.registered_version import ROLLED_BACK, RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -165,23 +165,21 @@ def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdi
     return Choice(verdict, lists, audit)
 
 
-def compare_with_published(storage: Storage, choice: Choice, limit: float) -> Finding:
-    """Whether a choice's lists are close to the table that they replace: ``stable_<model>``.
-
-    To be called before ``publish``.
+def compare_with_published(tracking: Tracking, choice: Choice, limit: float) -> Finding:
+    """Check whether a choice's lists are close to the champion's table: ``stable_<model>``. Call it before ``publish``.
 
     Args:
-        storage: where the table is.
+        tracking: knows the champion.
         choice: what is to be published.
-        limit: share of the slots that may change.
+        limit: accepted share of the slots that change.
     """
     name = f"stable_{choice.model}"
     if choice.lists is None:
         return Finding(name, True, {"summary": f"No version of {choice.model} is published."})
     try:
-        before = storage.find_table(f"top10_{choice.model}", ["user_id", "movie_id"])
+        before = tracking.publication(choice.model).published_lists(["user_id", "movie_id"])
         found = stability.stable_lists(before, choice.lists.table, limit)
-    except DataError as error:  # whoever damaged it should hear of it, and the new table should take its place
+    except DataError as error:  # the check reports the damage, and the new table replaces the damaged one
         found = Finding(name, False, {"summary": f"Not compared with the lists before: {error}"})
     return Finding(name, found.passed, {**found.facts, "summary": f"{choice.model}: {found.facts['summary']}"})
 

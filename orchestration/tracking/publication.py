@@ -1,169 +1,162 @@
-"""What readers see of a model: its champion's alias, top-10 table and bundle, which change together.
+"""Publish versions of a model: archive their files, move the pointer to the champion, then update its two mirrors.
 
-Every published version's table and bundle are also kept under ``archive/<data set>/<model>/<version>/``, with what was
-measured of it. From there a person can go back to them. A change is written down before it begins; one that was cut
-off is completed from the archive by whoever comes next.
+The pointer (``ml.published.champions``) alone says which version is published. Its mirrors serve readers that cannot
+follow it: the exported table ``tables/<data set>/top10_<model>.parquet``, and the champion's alias in the registry.
+They are written after it; ``Publication.sync`` repairs them where a crash or a person left them different.
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.published.locations import (
-    ARCHIVE,
-    ARCHIVED_BUNDLE,
-    ARCHIVED_RECORD,
-    archive_directory,
-    bundle_path,
-    checked_name,
-    top_lists_path,
-)
-from orchestration.resources.storage import write_atomically
+from ml.files import read_parquet
+from ml.published.champions import ModelArchive
+from ml.published.locations import exported_table_path
+from orchestration.resources.storage import replace_files, write_atomically
 from orchestration.tracking.registered_version import RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_JOURNAL, _CHAMPIONS = "publishing.json", "champions.json"
-_TABLE = "top10.parquet"
 _NO_METRICS: Mapping[str, float] = {}
 
 
 class Publication:
     """The published versions of one model.
 
+    Attributes:
+        table: the exported table.
+
     Args:
         home: the pipeline's home.
         dataset: the data set's name.
         model: the model's name in this project.
-        registered_model: its name in the registry.
-        client: of the registry.
-        alias: that marks the champion.
+        registered_model: the model's name in the registry.
+        client: a client of the registry.
+        alias: the alias that marks the champion.
     """
 
     def __init__(
         self, home: UPath, dataset: str, model: str, registered_model: str, client: "MlflowClient", alias: str
     ) -> None:
-        self._folder = archive_directory(home, dataset, model)
-        self._live = {
-            ARCHIVED_BUNDLE: bundle_path(home, dataset, model),
-            _TABLE: top_lists_path(home, dataset, model),
-        }
+        self._archive, self._model = ModelArchive(home, dataset, model), model
+        self.table = exported_table_path(home, dataset, model)
         self._registered_model, self._client, self._alias = registered_model, client, alias
 
-    @property
-    def table(self) -> UPath:
-        """The published table."""
-        return self._live[_TABLE]
-
     def champion(self) -> str | None:
-        """The version whose table is published; None before the first. Raises MlflowException.
+        """Number of the published version; None before the first. Raises DataError."""
+        champion = self._archive.champion()
+        return champion.number if champion else None
 
-        What was written here is believed before the alias, which a person can move; the next publication sets it right.
-        """
-        return self.champions()[-1] if self.champions() else self.aliased()
+    def champions(self) -> list[str]:
+        """Numbers of all versions that became champion, in that order. Raises DataError."""
+        return self._archive.champions()
+
+    def archived(self) -> list[str]:
+        """Numbers of the versions whose table and bundle are kept, in ascending order."""
+        return self._archive.versions()
 
     def aliased(self) -> str | None:
-        """The version that has the champion's alias in the registry. Raises MlflowException."""
+        """Number of the version with the champion's alias in the registry. Raises MlflowException."""
         model = found_in_registry(lambda: self._client.get_registered_model(self._registered_model))
         return str(model.aliases[self._alias]) if model and self._alias in model.aliases else None
 
-    def champions(self) -> list[str]:
-        """All versions that were champion, in the order in which they became it, the last time each."""
-        path = self._folder / _CHAMPIONS
-        found: list[str] = json.loads(path.read_bytes()) if path.exists() else []
-        return found
-
-    def archived(self) -> list[str]:
-        """Versions whose table and bundle are kept."""
-        folders = self._folder.iterdir() if self._folder.is_dir() else []
-        return sorted((f.name for f in folders if all((f / name).exists() for name in self._live)), key=int)
-
     def recorded(self, number: str) -> RegisteredVersion | None:
-        """Which version was published under a number; None where it was before that was written down."""
-        path = self._folder / checked_name(number) / ARCHIVED_RECORD
-        return RegisteredVersion(**json.loads(path.read_bytes())["version"]) if path.exists() else None
+        """The version that was published under a number; None where earlier releases did not record it."""
+        record = self._archive.version(number).record
+        return RegisteredVersion(**json.loads(record.read_bytes())["version"]) if record.exists() else None
+
+    def published_lists(self, columns: list[str]) -> pd.DataFrame | None:
+        """Columns of the champion's table; None before the first. Raises DataError where it cannot be read."""
+        champion = self._archive.champion()
+        return read_parquet(champion.table, columns) if champion else None
 
     def publish(
         self, version: RegisteredVersion, table: bytes, bundle: bytes, metrics: Mapping[str, float] = _NO_METRICS
     ) -> None:
-        """Make a version champion, or publish a champion's new table.
+        """Make a version the champion, or publish a new table of the champion.
 
         Args:
-            version: which.
+            version: the version.
             table: its lists, as Parquet.
-            bundle: its network.
-            metrics: what was measured of it, finite numbers by name.
+            bundle: its network, as ``ModelBundle.save`` writes it.
+            metrics: its metrics by name, all finite.
+
+        Raises:
+            MlflowException: the registry cannot be asked; nothing was changed.
+            OSError: a file cannot be written. A full disk changes nothing.
         """
-        folder = self._folder / version.version
-        record = {"version": version.to_dict(), "metrics": dict(metrics)}
-        write_atomically(folder / ARCHIVED_RECORD, json.dumps(record, allow_nan=False).encode())
-        write_atomically(folder / ARCHIVED_BUNDLE, bundle)
-        write_atomically(folder / _TABLE, table)
-        self._switch(version.version)
+        files = self._archive.version(version.version)
+        record = json.dumps({"version": version.to_dict(), "metrics": dict(metrics)}, allow_nan=False).encode()
+        self._switch(version.version, table, {files.record: record, files.bundle: bundle, files.table: table})
 
     def go_back(self, number: str) -> None:
-        """Make an earlier champion champion again, with its table of then. Raises NotFoundError."""
+        """Make an earlier champion the champion again, with its last table. Raises NotFoundError and as ``publish``."""
         if number not in self.archived():
             kept = ", ".join(self.archived()) or "none"
             raise NotFoundError(f"no table of version {number} of {self._registered_model} is kept; kept are {kept}")
-        self._switch(number)
+        self._switch(number, self._archive.version(number).table.read_bytes(), {})
 
-    def finish_interrupted(self) -> str | None:
-        """Complete a change that was cut off; gives the version that it was to, None where there was none."""
-        path = self._folder / _JOURNAL
-        if not path.exists():
-            return None
-        number = str(json.loads(path.read_bytes())["version"])
-        self._switch(number)
-        return number
+    def differences(self) -> Iterator[str]:
+        """Describe what differs from the pointer: missing files of the champion, the exported table, the alias.
+
+        Raises:
+            MlflowException: the registry cannot be asked.
+        """
+        champion = self._archive.champion()
+        if champion is None:
+            return
+        its_version = f"version {champion.number}, whose table is published"
+        if not champion.is_complete:
+            yield f"{champion.folder} lacks the table or the bundle of {self._model}'s champion"
+        elif not self.table.exists() or self.table.read_bytes() != champion.table.read_bytes():
+            yield f"{self.table.name} is not the table of {self._model}'s champion, version {champion.number}"
+        if (alias := self.aliased()) != champion.number:
+            at = f"is at version {alias}" if alias else "is missing"
+            yield f"the alias of {self._model}'s champion {at}; it is set to {its_version}"
+
+    def sync(self) -> list[str]:
+        """Make the exported table and the alias those of the champion; gives what differed. Raises MlflowException."""
+        found, champion = list(self.differences()), self._archive.champion()
+        if found and champion:
+            if champion.is_complete:
+                write_atomically(self.table, champion.table.read_bytes())
+            self._set_alias(champion.number)
+        return found
 
     def forget(self, number: str) -> None:
-        """Remove an archived version."""
-        folder = self._folder / checked_name(number)
-        for name in (*self._live, ARCHIVED_RECORD):
-            (folder / name).unlink(missing_ok=True)
-        if folder.exists():
-            folder.rmdir()
-        self._write_champions([version for version in self.champions() if version != number])
+        """Remove a version that is not the champion from the archive."""
+        if number == self.champion():
+            raise ValueError(f"version {number} of {self._registered_model} is published")
+        files = self._archive.version(number)
+        champions = [version for version in self.champions() if version != number]
+        write_atomically(self._archive.pointer, json.dumps(champions).encode())
+        for path in (files.table, files.bundle, files.record):
+            path.unlink(missing_ok=True)
+        if files.folder.exists():
+            files.folder.rmdir()
 
-    def _switch(self, number: str) -> None:
-        # What may fail comes first: the disk may be full, the registry out of reach. Then files are only renamed.
-        staged = {name: self._stage(number, name) for name in self._live}
-        journal = self._folder / _JOURNAL
+    def _switch(self, number: str, table: bytes, archived: Mapping[UPath, bytes]) -> None:
+        """Replace archived files, then the pointer, then the mirrors; the registry is asked before anything changes."""
         aliased = self.aliased()
-        write_atomically(journal, json.dumps({"version": number}).encode())
-        try:
-            if aliased != number:  # a version that somebody has deleted meanwhile gets none
-                mark = self._client.set_registered_model_alias
-                found_in_registry(lambda: mark(self._registered_model, self._alias, number))
-        except Exception:
-            journal.unlink()
-            for path in staged.values():
-                path.unlink(missing_ok=True)
-            raise
-        for name, path in staged.items():
-            path.rename(self._live[name])
-        self._write_champions([*(version for version in self.champions() if version != number), number])
-        journal.unlink()
+        champions = [*(version for version in self.champions() if version != number), number]
+        pointer = json.dumps(champions).encode()
+        replace_files({**archived, self._archive.pointer: pointer, self.table: table})
+        if aliased != number:
+            self._set_alias(number)
 
-    def _stage(self, number: str, name: str) -> UPath:
-        live = self._live[name]
-        live.parent.mkdir(parents=True, exist_ok=True)
-        path = live.with_name(f".{live.name}.{uuid.uuid4().hex}")
-        path.write_bytes((self._folder / number / name).read_bytes())
-        return path
-
-    def _write_champions(self, versions: list[str]) -> None:
-        write_atomically(self._folder / _CHAMPIONS, json.dumps(versions).encode())
+    def _set_alias(self, number: str) -> None:
+        """Set the champion's alias. A version that somebody has deleted from the registry gets none."""
+        mark = self._client.set_registered_model_alias
+        found_in_registry(lambda: mark(self._registered_model, self._alias, number))
 
 
 def found_in_registry(ask: Callable[[], Any]) -> Any:
-    """What the registry answers; None where it has no such thing. Raises MlflowException where it cannot be asked."""
+    """Ask the registry; gives None where it has no such thing. Raises MlflowException where it cannot be asked."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -173,10 +166,3 @@ def found_in_registry(ask: Callable[[], Any]) -> Any:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None
         raise
-
-
-def interrupted(home: UPath) -> Iterator[tuple[str, str]]:
-    """Data set and model of every change that was cut off."""
-    folder = home / ARCHIVE
-    for journal in folder.glob(f"*/*/{_JOURNAL}") if folder.is_dir() else ():
-        yield journal.parent.parent.name, journal.parent.name

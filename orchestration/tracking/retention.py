@@ -33,7 +33,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
     for number in dropped:
         client.delete_model_version(name, number)
     for number in publication.archived():
-        if number not in kept:
+        if number not in kept and number != publication.champion():  # which somebody may have deleted from the registry
             publication.forget(number)
     runs = {versions[number].run_id for number in dropped} - {versions[number].run_id for number in kept}
     runs |= set(_runs_without_version(tracking, model, {version.run_id for version in versions.values()}))
@@ -45,9 +45,8 @@ def prune(tracking: Tracking, model: str) -> Pruned:
 
 
 def _kept(tracking: Tracking, model: str, numbers: Sequence[str]) -> set[str]:
-    rule, publication = tracking.config.retention, tracking.publication(model)
-    earlier = [number for number in publication.champions() if number != publication.champion()]
-    latest = earlier[max(0, len(earlier) - rule.champions) :]
+    rule = tracking.config.retention
+    latest = tracking.publication(model).champions()[-rule.champions - 1 :]  # the champion and those before it
     name = tracking.config.registered_models[model]
     aliased = map(str, tracking.client.get_registered_model(name).aliases.values())
     return {*numbers[-rule.versions :], *latest, *aliased} & set(numbers)

@@ -13,15 +13,18 @@ import dagster as dg
 import pandas as pd
 import pytest
 from filelock import FileLock
+from upath import UPath
 
 from ml.models.bundle import ModelBundle
+from ml.published.champions import ModelArchive
 from orchestration.automation.jobs import PIPELINE
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking import registry
 from orchestration.tracking.resource import Tracking
+from tests.environment import Environment
+from tests.orchestration.recipes import MODELS
 
 DATASET = "synthetic-small"
 EPOCHS = 3
@@ -46,7 +49,7 @@ _OF_MLFLOW = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
 @contextmanager
 def environment(variables: Mapping[str, str | Path]) -> Iterator[pytest.MonkeyPatch]:
     """Of the project's settings, these and no others; no file ``.env``."""
-    with pytest.MonkeyPatch.context() as patch:
+    with Environment.context() as patch:
         patch.setitem(Settings.model_config, "env_file", None)
         for name in (*Settings.model_fields, *_OF_MLFLOW):
             patch.delenv(name.upper(), raising=False)
@@ -112,7 +115,9 @@ class Pipeline:
         return document
 
     def bundle_path(self, model: str) -> Path:
-        return self.home / "models" / DATASET / f"{model}.zip"
+        champion = ModelArchive(UPath(self.home), DATASET, model).champion()
+        assert champion
+        return Path(str(champion.bundle))
 
     def bundle(self, model: str) -> ModelBundle:
         return ModelBundle.load(self.bundle_path(model))

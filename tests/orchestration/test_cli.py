@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -6,8 +7,8 @@ import pytest
 
 from app.__main__ import main
 from ml.published.recommendations import get_recommendations
-from orchestration.config.recipes_in_force import MODELS
 from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list
+from tests.orchestration.recipes import MODELS
 
 COLUMNS = ["rank", "movie_id", "title", "genres", "score"]
 
@@ -101,9 +102,7 @@ def test_one_of_several_data_sets_must_be_chosen(
     pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for dataset in (DATASET, "films"):
-        folder = tmp_path / "models" / dataset
-        folder.mkdir(parents=True)
-        (folder / "autoint.zip").write_bytes(pipeline.bundle_path("autoint").read_bytes())
+        shutil.copytree(pipeline.home / "archive" / DATASET / "autoint", tmp_path / "archive" / dataset / "autoint")
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / DATASET).symlink_to(pipeline.tables)
 

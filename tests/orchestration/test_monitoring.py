@@ -1,6 +1,5 @@
 """What the nightly run warns of: drift on hand-made nights; lists and metrics on the pipeline's own assets."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from orchestration.assets import common, evaluation, monitoring, recommendations
-from orchestration.assets.monitoring import data_drift
-from orchestration.config.monitoring_config import MonitoringConfig
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.assets.monitoring import drift_asset
+from orchestration.config.monitoring_config import load_monitoring_config
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from tests.orchestration.config.test_monitoring_config import with_value
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.recipes import MODELS
 
 ROWS = 1000  # of a night
 Outcome = dict[str, dg.AssetCheckEvaluation]
@@ -46,7 +45,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
 
     @dg.asset(io_manager_key="document_io_manager")
-    def batches() -> dg.MaterializeResult[Any]:
+    def ingestion_batches() -> dg.MaterializeResult[Any]:
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
@@ -55,7 +54,9 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         "io_manager": TableIOManager(storage=storage),
         "document_io_manager": DocumentIOManager(storage=storage),
     }
-    result = dg.materialize([interactions, batches, data_drift], resources=resources)
+    result = dg.materialize(
+        [interactions, ingestion_batches, drift_asset(load_monitoring_config().drift)], resources=resources
+    )
     return result, checks_of(result)
 
 
@@ -78,7 +79,7 @@ def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:
         result, _ = drift_of(*nights)
         assert result.success
         [made] = result.asset_materializations_for_node("data_drift")
-        assert "likes_by_intake" in made.metadata
+        assert "likes_by_ingestion" in made.metadata
 
 
 def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
@@ -100,9 +101,9 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
     assert shown["ratings"].value == ROWS
     assert shown["stability_index_genre1"].value == 0
     assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
-    for name in ("likes_by_intake", "least_stable_fields"):
+    for name in ("likes_by_ingestion", "least_stable_features"):
         assert str(shown[name].value).startswith("![")
-    assert "|genre1|" in str(shown["by_field"].value)
+    assert "|genre1|" in str(shown["by_feature"].value)
     assert len(drift_table()) == 3 * 4 + 3 * 14
 
 
@@ -137,15 +138,10 @@ def test_a_night_of_few_ratings_is_told_of_and_not_judged_further() -> None:
     assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of ingestion 2")
 
 
-@pytest.mark.parametrize(("keys", "differs"), [(("drift", "minimum_rows"), True), (("slots_changed",), False)])
-def test_an_asset_is_made_anew_for_its_own_limits_alone(
-    env: pytest.MonkeyPatch, keys: tuple[str, ...], differs: bool
-) -> None:
-    settings = common.MONITORING.model_dump()
-    (settings[keys[0]] if len(keys) == 2 else settings)[keys[-1]] = 1
-    env.setattr(common, "MONITORING", MonitoringConfig(**settings))
-    changed = runpy.run_path(monitoring.__file__, run_name=monitoring.__name__)["data_drift"]
-    assert (changed.code_versions_by_key != data_drift.code_versions_by_key) == differs
+def test_an_asset_is_rebuilt_for_its_own_limits() -> None:
+    limits = load_monitoring_config().drift
+    changed = limits.model_copy(update={"minimum_rows": 1})
+    assert drift_asset(changed).code_versions_by_key != drift_asset(limits).code_versions_by_key
 
 
 def test_first_publication_and_evaluation_say_so(materialized: Pipeline) -> None:
@@ -160,7 +156,7 @@ def test_first_publication_and_evaluation_say_so(materialized: Pipeline) -> None
 @pytest.fixture
 def other_lists(own_home: Path) -> Path:
     """A home in which the published table of autoint has other movies in three of ten slots of every user."""
-    path = own_home / "tables" / DATASET / "top10_autoint.parquet"
+    path = own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet"
     table = pd.read_parquet(path)
     table.assign(movie_id=table["movie_id"].where(table["rank"] > 3, -table["rank"])).to_parquet(path)
     return path
@@ -170,9 +166,14 @@ def other_lists(own_home: Path) -> Path:
     ("limit", "fails"), [pytest.param(0.31, set(), marks=pytest.mark.slow), (0.29, {"stable_autoint"})]
 )
 def test_lists_are_compared_with_those_they_replace(
-    other_lists: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, limit: float, fails: set[str]
+    other_lists: Path,
+    instance: dg.DagsterInstance,
+    env: pytest.MonkeyPatch,
+    tmp_path: Path,
+    limit: float,
+    fails: set[str],
 ) -> None:
-    env.setattr(recommendations, "MONITORING", recommendations.MONITORING.model_copy(update={"slots_changed": limit}))
+    env.setenv("MONITORING_YAML", str(with_value(tmp_path, "slots_changed", limit)))
     result = run_job(instance, RUN_CONFIG, "top10_recommendations")
     checks = checks_of(result)
     assert failed(checks) == fails
@@ -187,18 +188,21 @@ def test_lists_are_compared_with_those_they_replace(
 
 @pytest.mark.slow
 def test_a_damaged_table_is_told_of_and_replaced(own_home: Path, instance: dg.DagsterInstance) -> None:
-    tables = own_home / "tables" / DATASET
-    for name in ("top10_autoint", "evaluation"):
-        (tables / f"{name}.parquet").write_bytes(b"PAR1")
+    damaged = {
+        "stable_autoint": own_home / "archive" / DATASET / "autoint" / "1" / "top10.parquet",
+        "metric_drops": own_home / "tables" / DATASET / "evaluation.parquet",
+    }
+    for path in damaged.values():
+        path.write_bytes(b"PAR1")
     checks = checks_of(run_job(instance, RUN_CONFIG, "model_comparison", "top10_recommendations"))
-    assert failed(checks) == {"stable_autoint", "metric_drops"}
-    for check, name in (("stable_autoint", "top10_autoint"), ("metric_drops", "evaluation")):
-        assert f"{name}.parquet: found no Parquet table" in str(checks[check].description)
-        assert len(pd.read_parquet(tables / f"{name}.parquet"))
+    assert failed(checks) == set(damaged)
+    for check, path in damaged.items():
+        assert f"{path.name}: found no Parquet table" in str(checks[check].description)
+        assert len(pd.read_parquet(path))
 
 
 def test_metrics_are_compared_with_those_they_replace(
-    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch
+    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = own_home / "tables" / DATASET / "evaluation.parquet"
     table = pd.read_parquet(path)
@@ -207,8 +211,7 @@ def test_metrics_are_compared_with_those_they_replace(
         own = (table["model"] == better[0]) & (table["metric"] == better[1])
         table["value"] = table["value"] + own * better[2]
     table.to_parquet(path)
-    limits = evaluation.MONITORING.metric_drop.model_copy(update={"default": 0.09})
-    env.setattr(evaluation, "MONITORING", evaluation.MONITORING.model_copy(update={"metric_drop": limits}))
+    env.setenv("MONITORING_YAML", str(with_value(tmp_path, "metric_drop.default", 0.09)))
     checks = checks_of(run_job(instance, RUN_CONFIG, "model_comparison"))
     assert failed(checks) == {"metric_drops"}
     told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "

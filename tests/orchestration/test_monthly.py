@@ -13,7 +13,6 @@ from ml.inference.engine import shortlist
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTHS, RANK_MONTHS
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import STORED
@@ -28,6 +27,7 @@ from tests.orchestration.conftest import (
     environment,
     failure_text,
 )
+from tests.orchestration.recipes import MODELS
 
 RANGE = ["2001-12", "2002-01", "2002-02"]
 Metadata = Mapping[str, Any]
@@ -72,9 +72,8 @@ def aliases(tracking: Tracking) -> dict[str, dict[str, str]]:
     return {model: {alias: str(number) for alias, number in own.items()} for model, own in found.items()}
 
 
-def unpublish(home: Path, tracking: Tracking, model: str) -> None:
+def unpublish(home: Path, model: str) -> None:
     """As if no version had ever been champion."""
-    tracking.client.delete_registered_model_alias(tracking.config.registered_models[model], "champion")
     (home / "archive" / DATASET / model / "champions.json").unlink()
 
 
@@ -162,12 +161,12 @@ def test_nothing_else_is_touched(backfilled: Pipeline, materialized: Pipeline, t
     assert all(own == {"challenger": "1", "champion": "1"} for own in found[1].values())
 
 
-def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.DagsterInstance, tracking: Tracking) -> None:
-    unpublish(own_home, tracking, "autoint")
+def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.DagsterInstance) -> None:
+    unpublish(own_home, "autoint")
     result = make_months(instance, "2000-04", "2000-04", method="brute_force")
     [(month, metadata)] = metadata_of(result).items()
     assert month == "2000-04"
-    assert metadata["autoint.skipped"] == "it has no champion, hence no table"
+    assert metadata["autoint.skipped"] == "no champion, therefore no table"
     assert "autoint.version" not in metadata
     assert metadata["autoint_mlp.method"] == "brute_force"
     written = {path.name for path in file_of(own_home, "autoint", month).parent.iterdir()}
@@ -177,12 +176,12 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
 @pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("trained", [False, True], ids=["nothing was ever made", "nothing is published"])
 def test_without_any_champion_it_says_what_to_run(
-    request: pytest.FixtureRequest, instance: dg.DagsterInstance, tracking: Tracking, trained: bool
+    request: pytest.FixtureRequest, instance: dg.DagsterInstance, trained: bool
 ) -> None:
     if trained:
         own_home = request.getfixturevalue("own_home")
         for model in MODELS:
-            unpublish(own_home, tracking, model)
+            unpublish(own_home, model)
     result = make_months(instance, "2000-04", "2000-05", raise_on_error=False)
     assert not result.success
     text = failure_text(result, RANK_MONTHS)
@@ -223,7 +222,7 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
     whole.parent.mkdir(parents=True)
     for path in (whole, unfinished):
         path.write_bytes(b"PAR1")
-    assert list(remove_temporary_files()) == [f"{unfinished} is removed: it was never finished"]
+    assert list(remove_temporary_files()) == [f"{unfinished} is removed: it is incomplete"]
     assert whole.exists()
     assert not unfinished.exists()
 
@@ -233,7 +232,7 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
     [
         (("2000-03", "2000-05"), "first = '2000-03': Value error, expected a month from 2000-04 to 2003-02"),
         (("2000-04", "2003-03"), "last = '2003-03'"),
-        (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month from 2001-02, the first, on"),
+        (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month not before 2001-02, the first one"),
         (("2000-4", "2000-05"), "first = '2000-4'"),
     ],
 )

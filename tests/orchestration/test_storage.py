@@ -12,7 +12,6 @@ from upath import UPath
 
 from ml.data.manifest import KINDS
 from ml.errors import DataError
-from ml.published.locations import bundle_path
 from ml.published.recommendations import get_recommendations
 from orchestration.reporting.columns import meaning
 from orchestration.reporting.metadata import figures, plain, table_metadata
@@ -96,7 +95,7 @@ def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg
     result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "ingestion_batches", *made)
     assert result.success
     tables = remote_home / "tables" / DATASET
-    assert names(tables) == sorted(["batches.json", *(f"{name}.parquet" for name in made)])
+    assert names(tables) == sorted(["ingestion_batches.json", *(f"{name}.parquet" for name in made)])
     ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
     assert len(ratings) == 15_000
     pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
@@ -111,7 +110,7 @@ def test_models_can_be_published_on_a_remote_file_system(pipeline: Pipeline, rem
     publication.publish(version, as_parquet(top), pipeline.bundle_path("autoint").read_bytes())
     assert publication.table == storage.tables / "top10_autoint.parquet"
     storage.write_table("ratings", pipeline.table("ratings"))
-    assert bundle_path(remote_home, DATASET, "autoint").is_file()
+    assert publication.sync() == []
     moment = int(top["rating_year"].iloc[0]), int(top["rating_month"].iloc[0])
     assert_same_list(get_recommendations(3, *moment, "autoint", home=str(remote_home)), top[top["user_id"] == 3])
 
@@ -173,8 +172,8 @@ def test_whole_figures_are_exact() -> None:
         ("encoded_interactions", "rating", "1 to 5 stars."),
         ("autoint_lists", "movie_id", "Listed movie: its index in the feature map, from 0."),
         ("baseline_lists", "model", "Baseline."),
-        ("baseline_scores", "movie_mean", "Score by the mean label of the movie's training rows."),
-        ("model_comparison", "value", "Its value."),
+        ("baseline_scores", "movie_mean", "Score of the movie mean: mean label of the movie's training rows."),
+        ("model_comparison", "value", "Value of the metric."),
         ("users", "unheard_of", None),
     ],
 )

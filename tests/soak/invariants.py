@@ -65,19 +65,22 @@ def codes_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[A
 
 
 def one_champion(home: Home) -> Iterator[str]:
-    """The champion is the version whose table and bundle are published."""
+    """The exported table, the alias and the files of the archive are those of the champion."""
     client = _client(home)
     for model in home.models:
         name = f"{DATASET}-{model.replace('_', '-')}"
-        aliases = client.get_registered_model(name).aliases
-        table = pd.read_parquet(home.tables / f"top10_{model}.parquet")
-        published = table["model_version"].iloc[0]
-        if str(aliases.get("champion")) != published:
-            yield f"{model}: the champion is {aliases.get('champion')}, the table is of {published}"
-        bundle = home.folder / "models" / DATASET / f"{model}.zip"
-        archived = home.folder / "archive" / DATASET / model / published / "bundle.zip"
-        if not archived.exists() or bundle.read_bytes() != archived.read_bytes():
-            yield f"{model}: the published bundle is not that of version {published}"
+        archive = home.folder / "archive" / DATASET / model
+        champion = json.loads((archive / "champions.json").read_bytes())[-1]
+        alias = client.get_registered_model(name).aliases.get("champion")
+        if str(alias) != champion:
+            yield f"{model}: the champion is {champion}, the alias is at {alias}"
+        exported, table = home.tables / f"top10_{model}.parquet", archive / champion / "top10.parquet"
+        if exported.read_bytes() != table.read_bytes():
+            yield f"{model}: the exported table is not that of version {champion}"
+        if set(pd.read_parquet(table)["model_version"]) != {champion}:
+            yield f"{model}: the table of version {champion} names another one"
+        if not (archive / champion / "bundle.zip").exists():
+            yield f"{model}: version {champion} has no bundle"
 
 
 def no_twins(home: Home, nights: int) -> Iterator[str]:
@@ -102,7 +105,7 @@ def nothing_left_running(home: Home) -> Iterator[str]:
             waited = (records[0].create_timestamp - record.update_timestamp).total_seconds()
             if not record.dagster_run.is_finished and (waited > START_SECONDS or record is records[0]):
                 yield f"Dagster run {record.dagster_run.run_id} is left {record.dagster_run.status.value}"
-    for folder in ("tables", "models", "archive"):
+    for folder in ("tables", "archive"):
         for path in (home.folder / folder).rglob(".*"):
             yield f"{path} is left"
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from upath import UPath
 
 from ml.errors import DataError, NotFoundError
 from ml.published.lists import PublishedLists
@@ -15,10 +16,10 @@ def table() -> pd.DataFrame:
     )
 
 
-def test_list_of_one_user_is_by_rank_and_the_version_known(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_list_of_one_user_is_by_rank(table: pd.DataFrame, tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "top10.parquet")
-    lists = PublishedLists.load(tmp_path / "top10.parquet")
-    assert (lists.version, lists.year, lists.month, lists.users.tolist()) == ("7", 2003, 2, [2, 5])
+    lists = PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")
+    assert (lists.year, lists.month, lists.users.tolist()) == (2003, 2, [2, 5])
     assert lists.of(2)["movie_id"].tolist() == [10, 30]
     assert lists.of(5)["movie_id"].tolist() == [20, 10]
 
@@ -29,18 +30,21 @@ def test_user_without_a_list_is_refused_with_those_that_have_one(
 ) -> None:
     table.to_parquet(tmp_path / "top10.parquet")
     with pytest.raises(NotFoundError, match=f"unknown user_id {user}; there are lists of 2 users from 2 to 5"):
-        PublishedLists.load(tmp_path / "top10.parquet").of(user)
+        PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7").of(user)
 
 
-def test_table_of_two_versions_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
-    table.loc[0, "model_version"] = "8"
+@pytest.mark.parametrize(
+    ("rows", "found"), [([0], "versions 7, 8 and 2 pairs"), ([0, 1, 2, 3], "versions 8 and 1 pairs")]
+)
+def test_table_of_another_version_is_refused(rows: list[int], found: str, table: pd.DataFrame, tmp_path: Path) -> None:
+    table.loc[rows, "model_version"] = "8"
     table.to_parquet(tmp_path / "top10.parquet")
-    with pytest.raises(DataError, match="expected lists of one version and one month, found 2"):
-        PublishedLists.load(tmp_path / "top10.parquet")
+    with pytest.raises(DataError, match=f"expected lists of version 7 for one month, found {found}"):
+        PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
 def test_damaged_table_is_refused_with_what_to_do(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "top10.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"top10\.parquet: found no Parquet table with the columns user_id, .*make run"):
-        PublishedLists.load(tmp_path / "top10.parquet")
+        PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")

@@ -2,13 +2,12 @@ import json
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from upath import UPath
 
 from ml.errors import NotFoundError
 from ml.published.purposes import SENTENCES, Purpose, default_model, purposes_of
-from tests.published_home import DATASET, write_tables
+from tests.published_home import DATASET, archive, point_to
 
 
 def figures(ndcg: float, auc: float) -> dict[str, float]:
@@ -45,17 +44,15 @@ def test_unmeasured_models_come_last_by_name() -> None:
     ]
 
 
-def test_figures_are_of_the_versions_that_are_published(tmp_path: Path) -> None:
+def test_metrics_are_those_of_the_champions(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no model of data set 'small' is published"):
         default_model(UPath(tmp_path), DATASET)
     for name, ndcg in (("a", 0.1), ("b", 0.2)):
-        for version, value in (("1", ndcg), ("2", 1 - ndcg)):  # a later one, which is not published
-            archive = tmp_path / "archive" / DATASET / name / version
-            archive.mkdir(parents=True)
-            (archive / "version.json").write_text(json.dumps({"metrics": figures(value, 0.5)}))
-        write_tables(tmp_path, {f"top10_{name}": pd.DataFrame({"model_version": ["1"] * 3})})
-        (tmp_path / "models" / DATASET).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "models" / DATASET / f"{name}.zip").touch()
+        for version, value in (("1", ndcg), ("2", 1 - ndcg)):  # version 2 was champion before
+            folder = archive(tmp_path, name) / version
+            folder.mkdir(parents=True)
+            (folder / "version.json").write_text(json.dumps({"metrics": figures(value, 0.5)}))
+        point_to(tmp_path, name, "2", "1")
     assert default_model(UPath(tmp_path), DATASET) == "b"
 
 

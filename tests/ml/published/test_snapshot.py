@@ -1,5 +1,6 @@
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -9,11 +10,12 @@ from upath import UPath
 
 from ml.errors import DataError, NotFoundError
 from ml.models.bundle import ModelBundle
-from ml.published.locations import archived_bundle_path, bundle_path, tables_directory, top_lists_path
+from ml.published.champions import ModelArchive, published_versions
+from ml.published.locations import exported_table_path, tables_directory
 from ml.published.recommendations import get_recommendations, load_recommender
 from ml.published.snapshot import Published
 from tests.ml.models.reference import randomize
-from tests.published_home import DATASET, MOMENT, publish, write_tables
+from tests.published_home import DATASET, MOMENT, point_to, publish, table_path, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_live_list_is_the_tables(home: Path) -> None:
 
 
 def test_who_has_rated_every_movie_has_an_empty_list(home: Path) -> None:
-    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    path = table_path(home, "autoint")
     table = pd.read_parquet(path)
     table[table["user_id"] != 1].to_parquet(path, index=False)
     model = Published(UPath(home)).current.model("autoint")
@@ -72,7 +74,7 @@ def test_scores_are_chances_only_of_a_version_that_was_found_calibrated(
     evaluation = pd.DataFrame({"model": ["autoint"], "metric": ["expected_calibration_error"], "value": [0.9]})
     write_tables(home, {"evaluation": evaluation})
     assert Published(UPath(home)).current.model("autoint").calibration_error == 0.01
-    publish(home, "autoint", "4", bundle, ratings)  # published before such records were kept
+    publish(home, "autoint", "4", bundle, ratings)  # by a release that did not write records
     assert published.refresh() == ["autoint"]
     model = published.current.model("autoint")
     assert (model.calibration_error, model.scores_are_chances) == (None, False)
@@ -82,7 +84,7 @@ def test_scores_are_chances_only_of_a_version_that_was_found_calibrated(
 def test_a_damaged_record_of_a_version_is_named(home: Path, text: str) -> None:
     record = home / "archive" / DATASET / "autoint" / "3" / "version.json"
     record.write_text(text)
-    with pytest.raises(DataError, match=rf"{record}: found no metrics of a version .* \(make run\)"):
+    with pytest.raises(DataError, match=rf"{record}: expected the metrics of a version, found none .* \(make run\)"):
         Published(UPath(home))
 
 
@@ -90,24 +92,16 @@ def test_a_damaged_record_of_a_version_is_named(home: Path, text: str) -> None:
 def test_a_name_leads_nowhere_else(home: Path, name: str) -> None:
     paths = (
         lambda: tables_directory(UPath(home), name),
-        lambda: bundle_path(UPath(home), name, "autoint"),
-        lambda: bundle_path(UPath(home), DATASET, name),
-        lambda: archived_bundle_path(UPath(home), DATASET, name, "3"),
-        lambda: archived_bundle_path(UPath(home), DATASET, "autoint", name),
-        lambda: top_lists_path(UPath(home), DATASET, name),
+        lambda: published_versions(UPath(home), name),
+        lambda: ModelArchive(UPath(home), DATASET, name),
+        lambda: ModelArchive(UPath(home), DATASET, "autoint").version(name),
+        lambda: exported_table_path(UPath(home), DATASET, name),
         lambda: Published(UPath(home)).current.model(name),
         lambda: Published(UPath(home), name),
     )
     for path in paths:
         with pytest.raises(NotFoundError):
             path()
-
-
-def test_a_table_cannot_name_a_bundle_elsewhere(home: Path) -> None:
-    path = home / "tables" / DATASET / "top10_autoint.parquet"
-    pd.read_parquet(path).assign(model_version="../../../models/small").to_parquet(path, index=False)
-    with pytest.raises(NotFoundError, match="is no name"):
-        Published(UPath(home))
 
 
 def test_nothing_new_leaves_all_as_it_is(home: Path) -> None:
@@ -145,10 +139,10 @@ def test_new_ratings_are_seen(home: Path, ratings: pd.DataFrame) -> None:
 def test_table_that_is_damaged_by_a_new_publication_leaves_the_old_one_in_use(home: Path) -> None:
     published = Published(UPath(home))
     before = published.current
-    path = home / "tables" / DATASET / "top10_autoint.parquet"
+    path = table_path(home, "autoint")
     path.write_bytes(b"nothing")
     os.utime(path, (1, 1))
-    with pytest.raises(DataError, match=r"top10_autoint\.parquet"):
+    with pytest.raises(DataError, match=rf"{path}: found no Parquet table"):
         published.refresh()
     assert published.current is before
 
@@ -161,7 +155,8 @@ def test_unknown_model_is_refused_with_the_published_ones(home: Path) -> None:
 def test_empty_home_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="run the pipeline first"):
         Published(UPath(tmp_path))
-    (tmp_path / "models" / "other").mkdir(parents=True)
+    (tmp_path / "archive" / "other" / "autoint").mkdir(parents=True)
+    (tmp_path / "archive" / "other" / "autoint" / "champions.json").write_text('["1"]')
     with pytest.raises(NotFoundError, match="no model of data set 'small' is published; there are data sets other"):
         Published(UPath(tmp_path), DATASET)
 
@@ -176,7 +171,8 @@ def test_a_recommendation_is_by_the_champion_of_the_moment(
     home: Path, ratings: pd.DataFrame, bundle: ModelBundle
 ) -> None:
     first = get_recommendations(1, *MOMENT, "autoint", home=home)
-    assert load_recommender(str(home), "autoint") is load_recommender(str(home), "autoint")
+    load = partial(load_recommender, UPath(home), DATASET, "autoint")
+    assert load() is load()
     network = keras.models.clone_model(bundle.network)
     randomize(network, scale=0.4)
     publish(home, "autoint", "4", replace(bundle, network=network), ratings)
@@ -186,3 +182,15 @@ def test_a_recommendation_is_by_the_champion_of_the_moment(
     write_tables(home, {"ratings": pd.concat([ratings, rated])})
     third = get_recommendations(1, *MOMENT, "autoint", home=home)
     assert not set(third["movie_id"]) & set(second["movie_id"])
+    point_to(home, "autoint", "4", "3")  # a rollback
+    fourth = get_recommendations(1, *MOMENT, "autoint", home=home)
+    assert set(fourth["score"]) & set(first["score"])
+
+
+def test_readers_do_not_use_what_earlier_releases_kept_beside_the_archive(home: Path) -> None:
+    (home / "models" / DATASET).mkdir(parents=True)
+    (home / "models" / DATASET / "autoint.zip").write_bytes(b"a copy of another version")
+    (home / "archive" / DATASET / "autoint" / "publishing.json").write_text('{"version": "9"}')
+    (home / "tables" / DATASET / "top10_autoint.parquet").write_bytes(b"a table of another version")
+    assert Published(UPath(home)).current.model("autoint").version == "3"
+    assert len(get_recommendations(1, *MOMENT, "autoint", home=home)) == 10

@@ -373,7 +373,7 @@ class TestRows:
 
     def test_rows_without_deliveries_are_named(self, rows: pd.DataFrame, plain: Recipe) -> None:
         without = rows.drop(columns="ingestion_batch")
-        with pytest.raises(DataError, match=r"train_interactions has no column batch.*materialize ratings"):
+        with pytest.raises(DataError, match=r"train_interactions has no column ingestion_batch.*materialize ratings"):
             choose_rows(without, plain, WarmStartConfig(), since=0)
 
 

@@ -9,12 +9,12 @@ from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 from orchestration.automation.jobs import PAPER_PROTOCOL
 from orchestration.cli import paper
-from orchestration.config.recipes_in_force import PAPER_MODELS, RECIPES
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import ARCHITECTURE, DATASET, environment
+from tests.orchestration.recipes import PAPER_MODELS, RECIPES
 
 NAME = f"{DATASET}-paper"
 SETTINGS = {"model": ARCHITECTURE, "training": {"batch_size": 256, "epochs": 2}}
@@ -70,7 +70,7 @@ def test_neutral_ratings_are_left_out_and_the_rest_is_split_8_1_1(home: Path) ->
 def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path) -> None:
     evaluation = table(home, "evaluation")
     assert set(evaluation["model"]) == {*PAPER_MODELS, "random", "movie_mean", "matrix_factorization", "ceiling"}
-    assert not (home / "models").exists()
+    assert not (home / "archive").exists()
     assert [path.name for path in (home / "tables").iterdir()] == [NAME]
 
 

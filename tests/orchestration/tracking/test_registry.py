@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from ml.errors import DataError, NotFoundError
 from orchestration.cli.rollback import roll_back
 from orchestration.resources.raw_data import RawData
+from orchestration.runtime.cleanup import remove_earlier_copies, sync_publications
 from orchestration.tracking import registry
 from orchestration.tracking.artifacts import artifacts_root
 from orchestration.tracking.fingerprint import Fingerprint
@@ -246,7 +247,7 @@ def test_a_champion_is_who_is_published_whatever_the_alias_says(films: Tracking)
     assert publication.aliased() == "1"
     client.delete_registered_model_alias(name, "champion")
     assert (publication.aliased(), films.champion(MODEL)) == (None, first)
-    publication.go_back("1")
+    publication.sync()
     assert publication.aliased() == "1"
 
 
@@ -315,6 +316,39 @@ def test_pruning_a_version_whose_parts_somebody_has_deleted(
     assert list(films.versions(MODEL)) == ["3"]
     with pytest.raises(mlflow.MlflowException, match="not found"):
         films.client.get_run(first.run_id)
+
+
+def test_pruning_keeps_the_files_of_a_champion_that_somebody_deleted_from_the_registry(
+    films: Tracking, env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, retention={"versions": 1, "champions": 0, "runs": 0})))
+    champion, _ = train(films), train(films)
+    publication = films.publication(MODEL)
+    publication.publish(champion, b"table", b"bundle")
+    films.client.delete_registered_model_alias(champion.registered_model, "champion")
+    assert prune(films, MODEL).versions == ()  # the alias is gone, but the pointer is not
+    films.client.delete_model_version(champion.registered_model, champion.version)
+    prune(films, MODEL)
+    assert (publication.champion(), publication.archived()) == ("1", ["1"])
+
+
+def test_the_next_run_repairs_the_mirrors_and_removes_what_earlier_releases_kept(films: Tracking, home: Path) -> None:
+    champion, other = train(films), train(films)
+    publication = films.publication(MODEL)
+    publication.publish(champion, b"table", b"bundle")
+    assert [*sync_publications(), *remove_earlier_copies()] == []
+    publication.table.unlink()
+    films.client.set_registered_model_alias(champion.registered_model, "champion", other.version)
+    shutil.copytree(home / "archive/films/autoint", home / "archive/films/retired")  # a recipe that is disabled
+    copies = [home / "models/films/autoint.zip", home / "archive/films/autoint/publishing.json"]
+    copies[0].parent.mkdir(parents=True)
+    for path in copies:
+        path.write_bytes(b"{}")
+    assert len(list(sync_publications())) == 2
+    assert (publication.aliased(), publication.table.read_bytes()) == ("1", b"table")
+    assert len(list(remove_earlier_copies())) == 2
+    assert not (home / "models").exists()
+    assert [*sync_publications(), *remove_earlier_copies()] == []
 
 
 @pytest.fixture

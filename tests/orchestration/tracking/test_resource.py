@@ -22,8 +22,7 @@ from mlflow.entities import Run
 
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
-from orchestration.assets.models import with_settings
-from orchestration.config.recipes_in_force import MODELS, RECIPES
+from orchestration.config.launch_config import with_settings
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -39,6 +38,7 @@ from tests.orchestration.conftest import (
     Pipeline,
     environment,
 )
+from tests.orchestration.recipes import MODELS, RECIPES
 from tests.waiting import free_port, until
 
 NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}

@@ -1,0 +1,183 @@
+"""Which version of each model is published, and where its files are.
+
+``archive/<data set>/<model>/champions.json`` lists the versions that were champion, the current one last. The files of
+each are in a directory of its number beside it. The list is replaced atomically when the champion's files are complete:
+a reader that follows it sees one whole publication.
+"""
+
+import json
+from dataclasses import dataclass
+
+from upath import UPath
+
+from ml.errors import DataError, NotFoundError
+from ml.published.locations import checked_name
+
+ARCHIVE = "archive"  # directory under the home
+_POINTER = "champions.json"
+
+
+@dataclass(frozen=True)
+class ArchivedVersion:
+    """The files of a version that is or was published.
+
+    Attributes:
+        folder: their directory, named by the version's number in the registry.
+    """
+
+    folder: UPath
+
+    @property
+    def number(self) -> str:
+        """The version's number in the registry."""
+        return self.folder.name
+
+    @property
+    def table(self) -> UPath:
+        """The top-10 table; its rows name the version."""
+        return self.folder / "top10.parquet"
+
+    @property
+    def bundle(self) -> UPath:
+        """The network with its encoders."""
+        return self.folder / "bundle.zip"
+
+    @property
+    def record(self) -> UPath:
+        """The registered version and its metrics, as JSON. Releases before this record did not write one."""
+        return self.folder / "version.json"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether table and bundle exist."""
+        return self.table.exists() and self.bundle.exists()
+
+    def metrics(self) -> dict[str, float]:
+        """Read the metrics that were measured before publication, by name; none without a record.
+
+        Raises:
+            DataError: the record cannot be used.
+        """
+        if not self.record.exists():
+            return {}
+        try:
+            metrics: dict[str, float] = json.loads(self.record.read_bytes())["metrics"]
+            return {name: float(value) for name, value in metrics.items()}
+        except (AttributeError, ValueError, TypeError, LookupError) as error:
+            raise DataError(
+                f"{self.record}: expected the metrics of a version, found none ({error!r}); publish it again (make run)"
+            ) from error
+
+
+class ModelArchive:
+    """The versions of a model that are or were published. Reads only.
+
+    Attributes:
+        folder: directory of all versions.
+        pointer: the file that says which one is the champion.
+
+    Args:
+        home: the pipeline's home.
+        dataset: the data set's name.
+        model: the model's name.
+    """
+
+    def __init__(self, home: UPath, dataset: str, model: str) -> None:
+        self.folder = _archive(home, dataset) / checked_name(model)
+        self.pointer = self.folder / _POINTER
+
+    def version(self, number: str) -> ArchivedVersion:
+        """A version's files, which may be missing. Raises NotFoundError where the number cannot be part of a path."""
+        return ArchivedVersion(self.folder / checked_name(number))
+
+    def versions(self) -> list[str]:
+        """Numbers of the versions whose table and bundle are kept, in ascending order."""
+        folders = self.folder.iterdir() if self.folder.is_dir() else []
+        complete = (path.name for path in folders if _is_number(path.name) and ArchivedVersion(path).is_complete)
+        return sorted(complete, key=int)
+
+    def champions(self) -> list[str]:
+        """Numbers of all versions that became champion, in that order; the last one is the champion.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            data = self.pointer.read_bytes()
+        except FileNotFoundError:
+            return []
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(_is_number(number) for number in found):
+            raise DataError(
+                f'{self.pointer}: expected a JSON list of version numbers such as ["1", "3"], the champion last, found '
+                f"{data[:40]!r}; restore it from a backup, or write it by hand: the directories beside it are versions"
+            )
+        return found
+
+    def champion(self) -> ArchivedVersion | None:
+        """The published version; None where none was published. Raises DataError."""
+        champions = self.champions()
+        return self.version(champions[-1]) if champions else None
+
+
+def published_datasets(home: UPath) -> list[str]:
+    """Names of the data sets with a published model, sorted. Raises DataError."""
+    return [name for name in _directories(home / ARCHIVE) if _champions(home, name)]
+
+
+def published_models(home: UPath, dataset: str) -> list[str]:
+    """Names of a data set's published models, sorted; none where nothing is published. Raises DataError."""
+    return list(_champions(home, dataset))
+
+
+def published_versions(home: UPath, dataset: str) -> dict[str, ArchivedVersion]:
+    """Champions of a data set by the names of their models, sorted.
+
+    Raises:
+        NotFoundError: nothing of this data set is published.
+        DataError: a list of champions is damaged.
+    """
+    champions = _champions(home, dataset)
+    if not champions:
+        raise NotFoundError(f"no model of data set {dataset!r} is published under {home}; run the pipeline (make run)")
+    return champions
+
+
+def chosen_dataset(home: UPath, dataset: str | None) -> str:
+    """The published data set of this name, or the only one.
+
+    Raises:
+        NotFoundError: nothing is published, not this one, or several are and none was named.
+        DataError: a list of champions is damaged.
+    """
+    datasets = published_datasets(home)
+    if not datasets:
+        raise NotFoundError(f"no model is published under {home}; run the pipeline first (make run)")
+    if dataset is None and len(datasets) > 1:
+        raise NotFoundError(
+            f"several data sets are published under {home}: {', '.join(datasets)}; choose one (--dataset)"
+        )
+    if dataset is not None and dataset not in datasets:
+        raise NotFoundError(f"no model of data set {dataset!r} is published; there are data sets {', '.join(datasets)}")
+    return dataset or datasets[0]
+
+
+def _champions(home: UPath, dataset: str) -> dict[str, ArchivedVersion]:
+    found = {name: ModelArchive(home, dataset, name).champion() for name in _directories(_archive(home, dataset))}
+    return {name: champion for name, champion in found.items() if champion}
+
+
+def _archive(home: UPath, dataset: str) -> UPath:
+    return home / ARCHIVE / checked_name(dataset)
+
+
+def _directories(folder: UPath) -> list[str]:
+    paths = folder.iterdir() if folder.is_dir() else []
+    return sorted(path.name for path in paths if path.is_dir() and not path.name.startswith("."))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdecimal()
