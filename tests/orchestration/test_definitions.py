@@ -220,6 +220,7 @@ def test_loading_leaves_slow_packages_alone() -> None:
     assert not SLOW_IMPORTS & set(loaded)
 
 
+@pytest.mark.slow
 def test_workspace_loads_from_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / "dagster"
     home.mkdir()

@@ -173,6 +173,7 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
     assert written == {f"top10_{model}_2000-04.parquet" for model in MODELS if model != "autoint"}
 
 
+@pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("trained", [False, True], ids=["nothing was ever made", "nothing is published"])
 def test_without_any_champion_it_says_what_to_run(
     request: pytest.FixtureRequest, instance: dg.DagsterInstance, trained: bool
@@ -191,7 +192,7 @@ def test_without_any_champion_it_says_what_to_run(
 def test_a_failed_audit_leaves_all_files_as_they_are(
     own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch
 ) -> None:
-    make_months(instance, "2002-01", "2002-02", method="brute_force")
+    make_months(instance, "2002-01", "2002-01", method="brute_force")
     before = contents(own_home)
     recommend_all, models = Recommender.recommend_all, iter(MODELS)
 
@@ -204,13 +205,12 @@ def test_a_failed_audit_leaves_all_files_as_they_are(
         return found
 
     env.setattr(Recommender, "recommend_all", with_a_movie_twice)
-    result = make_months(instance, "2002-01", "2002-03", raise_on_error=False, method="brute_force", seed=8)
+    result = make_months(instance, "2002-01", "2002-02", raise_on_error=False, method="brute_force", seed=8)
     assert not result.success
     text = failure_text(result, RANK_MONTHS)
     assert f"{MONTHLY} failed top_lists_{MODELS[-1]}" in text
     assert "'2002-02': {" in text
     assert "'repeated_movies': 1" in text
-    assert "'2002-03'" not in text
     assert "nothing was written" in text
     assert metadata_of(result) == {}
     assert contents(own_home) == before

@@ -26,6 +26,8 @@ Page = Callable[..., AppTest]
 @pytest.fixture(autouse=True)
 def _own_settings(settings: pytest.MonkeyPatch) -> Iterator[None]:
     settings.setattr(store, "_refresh", lambda opened: None)  # networks are loaded by the answers that need them
+    # The app uses no component of another package, and to look for some in all that are installed takes seconds.
+    settings.setattr("streamlit.components.v2.manifest_scanner.scan_component_manifests", list)
     yield
     st.cache_resource.clear()
 

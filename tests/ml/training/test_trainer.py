@@ -74,8 +74,16 @@ def fit(rows: pd.DataFrame, small_feature_map: FeatureMap) -> Fit:
 
 
 @pytest.fixture(scope="module")
-def trained(fit: Fit) -> Run:
-    return fit()
+def batches() -> list[BatchReport]:
+    """What ``trained`` reports of every batch."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(fit: Fit, batches: list[BatchReport]) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SECONDS_BETWEEN_BATCH_REPORTS", 0)
+        return fit(on_batch=batches.append)
 
 
 @pytest.fixture(scope="module")
@@ -310,17 +318,12 @@ class TestResuming:
         )
         assert fingerprint(first, rows, SETTINGS) != fingerprint(second, rows, SETTINGS)
 
-    def test_without_patience_no_best_weights_are_kept(
-        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
-    ) -> None:
-        backup = Backup(tmp_path)
-        train(network(), rows, SETTINGS.model_copy(update={"epochs": 1}), backup=backup)
-        assert backup.best_weights() == []
-
     def test_only_the_last_training_is_kept(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
-        train(network(), rows, SETTINGS, backup=Backup.of(tmp_path, network(), rows, SETTINGS))
+        backup = Backup.of(tmp_path, network(), rows, SETTINGS)
+        train(network(), rows, SETTINGS, backup=backup)
+        assert backup.best_weights() == []  # without patience, none are kept
         [kept] = tmp_path.iterdir()
         assert Backup.of(tmp_path, network(), rows, SETTINGS).restore(compiled(network()))
         assert Backup.of(tmp_path, network(), rows, self.SETTINGS).restore(compiled(network())) == []
@@ -393,17 +396,14 @@ def compiled(model: keras.Model) -> keras.Model:
     return model
 
 
-def test_reports_batches(fit: Fit, monkeypatch: pytest.MonkeyPatch, rows: pd.DataFrame) -> None:
-    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_BATCH_REPORTS", 0)
-    received: list[BatchReport] = []
-    run = fit(on_batch=received.append)
-    assert [(r.epoch, r.batch, r.batches, r.epochs) for r in received] == [
+def test_reports_batches(trained: Run, batches: list[BatchReport]) -> None:
+    assert [(r.epoch, r.batch, r.batches, r.epochs) for r in batches] == [
         (epoch, batch, 45, 2) for epoch in (1, 2) for batch in range(1, 46)
     ]
-    assert received[44].loss == pytest.approx(run.train_losses[0], rel=1e-5)
-    assert all(r.rows_per_second > 0 for r in received)
-    assert received[-1].seconds_left == 0
-    assert received[44].seconds_left * received[44].rows_per_second == pytest.approx(10_800)
+    assert batches[44].loss == pytest.approx(trained.train_losses[0], rel=1e-5)
+    assert all(r.rows_per_second > 0 for r in batches)
+    assert batches[-1].seconds_left == 0
+    assert batches[44].seconds_left * batches[44].rows_per_second == pytest.approx(10_800)
 
 
 class TestConfig:

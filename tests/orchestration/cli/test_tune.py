@@ -20,7 +20,7 @@ from orchestration.cli import tune
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
-from tests.orchestration.conftest import DATASET, environment
+from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"
 EPOCHS = 2
@@ -37,7 +37,7 @@ RECIPES = {"searched": SEARCHED, "plain": PLAIN, "papers": {**SEARCHED, "protoco
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> Path:
-    """A home with what a tuning reads of a materialization, of few rows, and with MLflow's database, slow to make."""
+    """A home with what a tuning reads of a materialization, of few rows."""
     home = tmp_path_factory.mktemp("template")
     tables = home / "tables"
     tables.mkdir()
@@ -48,8 +48,6 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
     train.to_parquet(tables / "train_interactions.parquet", index=False)
     movies.to_parquet(tables / "movies.parquet", index=False)
     (tables / "feature_map.json").write_text(json.dumps(feature_map.to_dict()), encoding="utf-8")
-    with environment({"PIPELINE_HOME": home}):
-        Tracking(raw_data=RawData(source=DATASET)).client.search_experiments()
     return home
 
 
@@ -69,7 +67,6 @@ def home_of(env: pytest.MonkeyPatch, template: Path, tmp_path: Path) -> Callable
     def home_of(name: str, dataset: str = DATASET) -> Path:
         home = tmp_path / name
         shutil.copytree(template / "tables", home / "tables" / dataset)
-        shutil.copy(template / "mlflow.db", home)
         env.setenv("PIPELINE_HOME", str(home))
         return home
 

@@ -130,6 +130,15 @@ def test_night_after_night(nights: Nights) -> None:
     assert (again["reused"], said(again), again["model_version"]) == (True, expected, 3)
     assert len(nights.begun_with) == 2
 
+
+@pytest.mark.slow
+def test_warm_starts_in_a_row_are_counted(nights: Nights) -> None:
+    nights.arrive(0)
+    nights.night()
+    nights.publish("2")
+    nights.arrive(4)
+    nights.night()
+
     nights.arrive(5)  # version 3 was not promoted: its rows count as new once more
     assert metadata(nights.night())["warm_start.parent"] == "2"
     nights.publish("4")
@@ -183,6 +192,7 @@ def test_rows_without_deliveries_are_an_error(nights: Nights) -> None:
     assert list(nights.tracking.versions("autoint")) == ["1"]
 
 
+@pytest.mark.slow
 def test_a_recipe_without_a_warm_start_says_what_it_has_learned(nights: Nights) -> None:
     nights.arrive(2)
     result = run_job(nights.instance, RUN_CONFIG, "autoint")
