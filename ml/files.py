@@ -58,5 +58,5 @@ def read_parquet(path: UPath, columns: Sequence[str]) -> pd.DataFrame:
         return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
     except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
         raise DataError(
-            f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew (make run)"
+            f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); rebuild it (make run)"
         ) from error

@@ -21,7 +21,7 @@ def main(*arguments: str) -> int:
     model, version, dataset = _parsed(arguments)
     with locks.turn() as turn:
         for _ in turn:
-            raise DataError("a run is in progress; try again when it has ended (make ui shows it)")
+            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
         left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"
@@ -39,7 +39,7 @@ def roll_back(model: str, version: str, dataset: str) -> str:
     if left == version:
         raise DataError(f"version {version} is the champion of {model} already")
     client, name = client_of(config), config.registered_models[model]
-    kept = version in published.archived()
+    kept = version in published.archive.versions()
     if kept and found_in_registry(lambda: client.get_model_version(name, version)) is None:
         raise NotFoundError(f"version {version} of {name} is not in the registry; somebody has deleted it")
     published.go_back(version)

@@ -233,7 +233,7 @@ def test_old_versions_and_runs_go_and_champions_stay(
     assert (artifacts / source.run_id).exists()
     assert not list((artifacts / second.run_id).rglob("*"))
     assert not list((artifacts / "models" / model_id).rglob("*.zip"))
-    assert tracking.publication("autoint").archived() == ["1"]
+    assert tracking.publication("autoint").archive.versions() == ["1"]
     champion = tracking.champion("autoint")
     assert champion
     assert champion.version == "1"

@@ -329,7 +329,7 @@ def test_pruning_keeps_the_files_of_a_champion_that_somebody_deleted_from_the_re
     assert prune(films, MODEL).versions == ()  # the alias is gone, but the pointer is not
     films.client.delete_model_version(champion.registered_model, champion.version)
     prune(films, MODEL)
-    assert (publication.champion(), publication.archived()) == ("1", ["1"])
+    assert (publication.champion(), publication.archive.versions()) == ("1", ["1"])
 
 
 def test_the_next_run_repairs_the_mirrors_and_removes_what_earlier_releases_kept(films: Tracking, home: Path) -> None:
