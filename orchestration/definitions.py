@@ -33,10 +33,10 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
     """Assets, jobs, schedule and resources.
 
     Args:
-        executor: default: one run at a time, one process a step.
+        executor: default: one run at a time, one process per step.
         with_paper: whether the assets of the paper's protocol can be materialized. In the code location they only
-            show what ``make paper`` has recorded, so that materializing all assets does not train them, for hours, on
-            another protocol's split.
+            show what ``make paper`` has recorded. Otherwise, materializing all assets would train them for hours, on
+            the split of another protocol.
     """
     raw_data = RawData.configure_at_launch()
     storage = Storage(raw_data=raw_data)
@@ -56,9 +56,9 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
     )
 
 
-@cache  # a launch asks for the graph and for the job, more than once
+@cache  # a launch needs the graph and the job, more than once
 def definitions_of(job: str) -> dg.Definitions:
-    """The definitions that a job belongs to."""
+    """The definitions that contain a job."""
     return build_definitions(with_paper=job == PAPER_PROTOCOL)
 
 

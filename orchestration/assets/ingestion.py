@@ -43,7 +43,7 @@ _LISTED = 20  # files in a sentence, which the webhook gets too
         dg.AssetCheckSpec(
             _CHECK,
             asset=BATCHES,
-            description="No file was quarantined, waits for another file or is where it cannot be ingested.",
+            description="Every file that arrived was ingested: none was quarantined, waits or has a wrong name.",
         )
     ],
 )

@@ -1,4 +1,4 @@
-"""A page about the data, for people."""
+"""A report about the data, as an HTML page."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ _FILE = "data_report.html"
 def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
-    """The data in pictures, one page: ratings, months, the long tail, movies by genre and year, users."""
+    """The data in charts on one page: ratings, months, the long tail, movies by genre and year, users."""
     from ml.exploration.report import key_pictures, page, sections
     from ml.exploration.statistics import totals
 

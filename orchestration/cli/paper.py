@@ -1,4 +1,4 @@
-"""Run the paper's protocol once for each seed and set the means beside the paper's figures (``make paper``)."""
+"""Run the paper's protocol once per seed and compare the means with the paper's figures (``make paper``)."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.
 
 
 def main() -> int:
-    """Train, measure, collect; gives the exit status."""
+    """Train and measure with each seed, and write the summary; gives the exit status."""
     required(paper_models(), PAPER)
     source, data_line = announce(PAPER)
     raw_data = RawData(source=source, split=PAPER)
@@ -39,7 +39,7 @@ def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, fl
     """Mean and sample standard deviation over seeds, by model and metric.
 
     Args:
-        evaluations: model, metric, value, one frame a seed.
+        evaluations: one frame per seed, with the columns model, metric, value.
     """
     rows = pd.concat(evaluations)
     found: dict[str, dict[str, dict[str, float]]] = {}
@@ -51,7 +51,7 @@ def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, fl
 
 
 def beside_published(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A table of the means, deviations and published figures."""
+    """The means and standard deviations next to the published figures, as a table."""
     rows = [
         {"model": model, "metric": metric, **values, "published": PUBLISHED.get(model, (None, None))[at]}
         for model, metrics in found.items()

@@ -1,4 +1,4 @@
-"""Tune a recipe, giving the best as a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
+"""Tune a recipe and write the best one to a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
 
 import io
 import json
@@ -29,15 +29,15 @@ _RUN_ATTRIBUTE = "mlflow_run_id"  # of the study
 
 
 def main(name: str = "", trials: str = "20") -> int:
-    """Tune until there are so many trials, and say what came of it; gives the exit status. Raises DataError."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are no news
+    """Tune until the study has this number of trials, and print the best; gives the exit status. Raises DataError."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's messages at startup are noise here
     try:
         recipe = _recipe(name)
         if not trials.isdecimal() or int(trials) < 1:
             raise DataError(f"TRIALS is {trials!r}; expected a whole number from 1")
         _tune(name, recipe, int(trials))
     except KeyboardInterrupt:
-        say(sys.stdout, "Stopped; the same command goes on with the trial that was interrupted.")
+        say(sys.stdout, "Stopped; the same command resumes with the interrupted trial.")
         return 130
     return 0
 
@@ -49,7 +49,7 @@ def _recipe(name: str) -> Recipe:
         raise DataError(f"{asked}; expected one of {', '.join(recipes)}")
     if not recipes[name].search:
         raise DataError(
-            f"{file}, recipes.{name}: has nothing to tune; declare ranges or choices of its settings, such as\n"
+            f"{file}, recipes.{name}: has nothing to tune; declare ranges or choices for its settings, such as\n"
             "    search:\n"
             "      training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
             "      model.num_layers: {choices: [1, 2, 3]}"
@@ -72,7 +72,9 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
     tracking = Tracking(raw_data=raw_data)
     with _alone(path):
         study = open_study(path)
-        say(sys.stdout, f"Tuning {name} on {raw_data.dataset}: {finished_trials(study)} of {trials} trials are done")
+        say(
+            sys.stdout, f"Tuning {name} on {raw_data.dataset}: {finished_trials(study)} of {trials} trials are finished"
+        )
         with tuning_run(tracking, name, study.user_attrs.get(_RUN_ATTRIBUTE)) as run:
             study.set_user_attr(_RUN_ATTRIBUTE, run.run_id)
             best = tune(
@@ -91,16 +93,16 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
 
 
 def _alone(path: Path) -> AbstractContextManager[object]:
-    """Keep other processes from the study's file. Raises DataError where one has it already."""
+    """Lock the study's file. Raises DataError if another process has locked it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return FileLock(f"{path}.lock").acquire(timeout=0)
     except Timeout as error:
-        raise DataError(f"{path}: another process is at this very tuning; wait for it or stop it") from error
+        raise DataError(f"{path}: another process is running this tuning; wait for it or stop it") from error
 
 
 def _tables(raw_data: RawData) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
-    """Training rows, feature map and movies of the last materialization."""
+    """Training rows, feature map and movies as last materialized. Raises DataError."""
     tables = Storage(raw_data=raw_data).tables
     contents = []
     for file in ("train_interactions.parquet", "feature_map.json", "movies.parquet"):
@@ -108,7 +110,7 @@ def _tables(raw_data: RawData) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
         if not path.exists():
             command = "make paper" if raw_data.split == PAPER else "make run"
             raise DataError(
-                f"{path}: missing; run {command} first. The data set is {raw_data.dataset}; MOVIELENS_DIR says which"
+                f"{path}: missing; run {command} first (data set {raw_data.dataset}; MOVIELENS_DIR sets another one)"
             )
         contents.append(path.read_bytes())
     train, document, movies = contents

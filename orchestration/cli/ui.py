@@ -24,19 +24,19 @@ _STOP_SECONDS = 20
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM, or until a server ends; gives the exit status. Raises DataError."""
+    """Serve until Ctrl-C or SIGTERM, or until a server exits; gives the exit status. Raises DataError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
     with _alone() as lock:
         return _serve(lock)
 
 
 @contextmanager
 def _alone() -> Iterator[int]:
-    """Keep other starts from the same instance: two daemons would launch each scheduled run twice.
+    """Allow one ``make ui`` per instance: two daemons would launch each scheduled run twice.
 
     Yields:
-        A file descriptor; a child that inherits it keeps the others out as long as it lives, also without this process.
+        The lock's file descriptor. A child that inherits it keeps the lock, even after this process ends.
 
     Raises:
         DataError: another one is running; names its addresses.
@@ -62,12 +62,14 @@ def _addresses() -> str:
 
 
 def _data_set() -> str:
-    """What scheduled runs are made from."""
+    """The source of scheduled runs."""
     last = last_source()
     if "movielens_dir" in settings().model_fields_set:
         return f"{RawData().dataset} (MOVIELENS_DIR={settings().movielens_dir})"
     return (
-        f"{RawData().dataset} (source {last.source}, of the last make run)" if last else "none yet: make run chooses it"
+        f"{RawData().dataset} (source {last.source}, of the last make run)"
+        if last
+        else "none yet: the first make run chooses it"
     )
 
 
@@ -88,7 +90,7 @@ def _serve(lock: int) -> int:
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
-        _say(f"A server ended by itself; see {logs}.")
+        _say(f"A server exited unexpectedly; see {logs}.")
         return 1
     except KeyboardInterrupt:
         _say("Stopping ...")
@@ -109,13 +111,13 @@ def _mlflow() -> list[str]:
 def _start(command: Sequence[str], log: Path, *inherited: int) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        # A session of its own, so that Ctrl-C reaches the servers through _stop only, once.
+        # A session of its own, so that Ctrl-C reaches the servers only through _stop.
         return subprocess.Popen(  # noqa: S603
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=PROJECT_ROOT,
-            # MLflow's workers for evaluation jobs have nothing to do here, and would outlive their server by seconds.
+            # MLflow's workers for evaluation jobs are not needed, and would outlive their server by seconds.
             env={
                 **os.environ,
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

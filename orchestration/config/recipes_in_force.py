@@ -1,4 +1,4 @@
-"""The recipes of recipes.yaml that are enabled: assets, jobs and commands follow them."""
+"""The enabled recipes of recipes.yaml, which assets, jobs and commands follow."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -15,7 +15,7 @@ from ml.settings_file import read_settings
 from orchestration.config.recipes_in_force import recipes_in_force, reference_models
 from orchestration.config.settings import settings
 
-DEFAULT = "default"  # the entry that holds for recipes without one of their own
+DEFAULT = "default"  # the entry of all recipes without an entry of their own
 SERVED = "mlflow-artifacts:"  # scheme of locations that count from where a tracking server keeps its artifacts
 SQLITE = "sqlite:///"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -32,7 +32,7 @@ class Aliases(BaseModel):
 
 
 class Retention(BaseModel):
-    """What is kept of each model besides its champion and challenger."""
+    """What is kept of each model besides champion and challenger."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -128,7 +128,7 @@ def database_file(tracking_uri: str) -> Path:
 
 
 def _checked(value: str, *placeholders: str) -> str:
-    """A text that holds no other placeholders than these. Raises ValueError."""
+    """The text, if it has no placeholders other than these. Raises ValueError."""
     try:
         value.format(**dict.fromkeys(placeholders, ""))
     except (LookupError, ValueError) as error:
@@ -138,14 +138,14 @@ def _checked(value: str, *placeholders: str) -> str:
 
 
 def _require_all(entries: Iterable[str], recipes: Iterable[str], what: str) -> None:
-    """Every recipe has an entry, unless there is one for all others. Raises ValueError."""
+    """Raise ValueError unless every recipe has an entry, or there is one for all others."""
     named = {*entries}
     if DEFAULT not in named and (missing := [recipe for recipe in recipes if recipe not in named]):
         raise ValueError(f"must have {what} for {', '.join(missing)}, or for {DEFAULT}")
 
 
 def _names(patterns: dict[str, str], dataset: str) -> dict[str, str]:
-    """Registered names of all recipes in force, and of others that have one of their own."""
+    """Registered names of all enabled recipes, and of others that have an entry of their own."""
     own = recipes_in_force()
     recipes = [*own, *(recipe for recipe in patterns if recipe not in own and recipe != DEFAULT)]
     return {

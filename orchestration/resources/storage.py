@@ -1,6 +1,6 @@
-"""Where tables, documents and model bundles lie, and the IO managers that put assets there.
+"""Where tables and documents are stored, and the IO managers that store assets there.
 
-Everything is written under a temporary name and then renamed, so that a reader sees the old file or the new one.
+Every file is written under a temporary name and then renamed, so that a reader sees the old file or the new one.
 """
 
 import io
@@ -63,10 +63,10 @@ class Storage(dg.ConfigurableResource):
         return _from_parquet(self.tables / f"{name}.parquet")
 
     def find_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame | None:
-        """These columns of the table ``<name>.parquet``; None where there is no such file.
+        """These columns of the table ``<name>.parquet``; None if there is no such file.
 
         Raises:
-            DataError: the file is no Parquet table with these columns.
+            DataError: the file is not a Parquet table with these columns.
         """
         path = self.tables / f"{name}.parquet"
         if not path.exists():
@@ -79,16 +79,16 @@ class Storage(dg.ConfigurableResource):
         return document
 
     def digest(self, name: str) -> str | None:
-        """Digest of a file among the tables; None where there is no such file."""
+        """Digest of a file among the tables; None if there is no such file."""
         path = self.tables / name
         return digest(path.read_bytes()) if path.exists() else None
 
     def stored(self, *names: str) -> dict[str, Any]:
-        """What a materialization records of the files among the tables that it wrote."""
+        """The metadata ``STORED`` of a materialization that wrote these files among the tables."""
         return record_of(self.raw_data.dataset, {name: self.digest(name) for name in names})
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
-        """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
+        """evaluation.parquet by split, where there is one; without the paper's split, which has models of its own."""
         found: dict[str, pd.DataFrame] = {}
         for split in (split for split in SPLITS if split != PAPER):
             path = tables_directory(settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
@@ -143,7 +143,7 @@ class _DocumentManager(dg.UPathIOManager):
 
 
 class TableIOManager(dg.ConfigurableIOManagerFactory):
-    """Assets that are frames, as Parquet files named like the asset."""
+    """Stores frames as Parquet files named like the asset."""
 
     storage: dg.ResourceDependency[Storage]
 
@@ -153,7 +153,7 @@ class TableIOManager(dg.ConfigurableIOManagerFactory):
 
 
 class DocumentIOManager(dg.ConfigurableIOManagerFactory):
-    """Assets that are JSON documents, as files named like the asset."""
+    """Stores JSON documents as files named like the asset."""
 
     storage: dg.ResourceDependency[Storage]
 

@@ -9,6 +9,7 @@ import dagster as dg
 from ml import checks
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
+from orchestration.config.instance_config import trainings_at_once
 from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
 from orchestration.steps.starting_point import TrainingTables, begin
@@ -18,8 +19,6 @@ from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
     from orchestration.tracking.tracked_run import TrackedRun
-
-TRAININGS_AT_ONCE = 2  # as in dagster.yaml
 
 
 def checkpoints() -> Path:
@@ -46,7 +45,7 @@ def train_and_register(
     from ml.training.early_stopping import best_epoch
     from ml.training.threads import share_processors
 
-    share_processors(TRAININGS_AT_ONCE)
+    share_processors(trainings_at_once())
     beginning = begin(tracking, name, recipe, tables, fingerprint, from_scratch)
     if WARM_START in beginning.tags:
         context.log.info(f"{name}: {beginning.text}")

@@ -152,10 +152,10 @@ def test_files_that_cannot_be_taken_in_are_looked_at_and_change_nothing_else(
 ) -> None:
     deliver(incoming, f"ratings-{DATE}.dat", "nonsense")
     deliver(incoming, "ratings-2004-11-11.dat", f"9001::1::5::{AFTER}")
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "2 files cannot be taken in")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "2 files cannot be ingested")
     assert the_check(night(planned, *DELIVERED)).description.count("ratings-2004-11") == 4
     # The bad one is put aside for good, the other waits.
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be ingested")
 
 
 def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
@@ -163,12 +163,12 @@ def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
 ) -> None:
     deliver(incoming, f"ratings-{DATE}.DAT", "1::1::5::5")
     for _ in range(2):
-        assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
+        assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be ingested")
         found = the_check(night(planned, *DELIVERED))
         assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
         assert found.description.startswith(f"ratings-{DATE}.DAT was not ingested: its name has a different form")
     (incoming / f"ratings-{DATE}.DAT").unlink()
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that stayed where they arrived are gone")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that could not be ingested are gone")
     assert the_check(night(planned, *DELIVERED)).passed
     assert plan(planned).reasons == {}
 
@@ -186,7 +186,7 @@ def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, 
     ingestion.claim()
     known = Known(read(own_home, "raw_users")["user_id"], read(own_home, "raw_movies")["movie_id"])
     ingestion.settle(ingestion.sort(known, claimed_only=True))  # and the process dies before it writes a table
-    assert plan(planned).reasons[BATCHES] == "files were taken in or withdrawn since"
+    assert plan(planned).reasons[BATCHES] == "files were ingested or withdrawn since"
 
 
 def test_a_damaged_ledger_stops_the_intake(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:

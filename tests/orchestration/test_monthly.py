@@ -166,7 +166,7 @@ def test_a_model_without_champion_is_left_out(own_home: Path, instance: dg.Dagst
     result = make_months(instance, "2000-04", "2000-04", method="brute_force")
     [(month, metadata)] = metadata_of(result).items()
     assert month == "2000-04"
-    assert metadata["autoint.skipped"] == "it has no champion, hence no table"
+    assert metadata["autoint.skipped"] == "no champion, therefore no table"
     assert "autoint.version" not in metadata
     assert metadata["autoint_mlp.method"] == "brute_force"
     written = {path.name for path in file_of(own_home, "autoint", month).parent.iterdir()}
@@ -222,7 +222,7 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
     whole.parent.mkdir(parents=True)
     for path in (whole, unfinished):
         path.write_bytes(b"PAR1")
-    assert list(remove_temporary_files()) == [f"{unfinished} is removed: it was never finished"]
+    assert list(remove_temporary_files()) == [f"{unfinished} is removed: it is incomplete"]
     assert whole.exists()
     assert not unfinished.exists()
 
@@ -232,7 +232,7 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
     [
         (("2000-03", "2000-05"), "first = '2000-03': Value error, expected a month from 2000-04 to 2003-02"),
         (("2000-04", "2003-03"), "last = '2003-03'"),
-        (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month from 2001-02, the first, on"),
+        (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month not before 2001-02, the first one"),
         (("2000-4", "2000-05"), "first = '2000-4'"),
     ],
 )

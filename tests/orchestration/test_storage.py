@@ -172,8 +172,8 @@ def test_whole_figures_are_exact() -> None:
         ("encoded_interactions", "rating", "1 to 5 stars."),
         ("autoint_lists", "movie_id", "Listed movie: its index in the feature map, from 0."),
         ("baseline_lists", "model", "Baseline."),
-        ("baseline_scores", "movie_mean", "Score by the mean label of the movie's training rows."),
-        ("model_comparison", "value", "Its value."),
+        ("baseline_scores", "movie_mean", "Score of the movie mean: mean label of the movie's training rows."),
+        ("model_comparison", "value", "Value of the metric."),
         ("users", "unheard_of", None),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_tuning_that_is_interrupted_goes_on(
     assert states(trials) == [("FINISHED", "COMPLETE"), ("KILLED", "FAIL")]
 
     assert tune.main("searched", "3") == 0
-    assert "1 of 3 trials are done" in capsys.readouterr().out
+    assert "1 of 3 trials are finished" in capsys.readouterr().out
     parent, trials = runs_of()
     assert parent.info.run_id == stopped.info.run_id
     assert parent.info.status == "FINISHED"
@@ -211,7 +211,7 @@ def test_enough_trials_are_only_shown_and_more_are_added(
         assert tune.main("searched", "2") == 0
     text = capsys.readouterr().out
     assert printed_recipe(text) == first
-    assert "2 of 2 trials are done" in text
+    assert "2 of 2 trials are finished" in text
     assert "\ntrial " not in text
     assert tune.main("searched", "3") == 0
     assert "trial 3 of 3: " in capsys.readouterr().out

@@ -198,9 +198,10 @@ def test_importing_reads_neither_environment_nor_yaml() -> None:
     code = (
         "import importlib, pkgutil, sys, orchestration\n"
         "for module in pkgutil.walk_packages(orchestration.__path__, 'orchestration.'):\n"
-        "    if not module.name.endswith(('__main__', 'pyfunc')):\n"
+        # Some modules of tracking import MLflow.
+        "    if not module.name.startswith(('orchestration.__main__', 'orchestration.tracking.')):\n"
         "        importlib.import_module(module.name)\n"
     )
     missing = {f"{name}_YAML": "nowhere.yaml" for name in ("RECIPES", "MLFLOW", "MONITORING", "SERVING")}
     variables = {**os.environ, **missing, "DAGSTER_PORT": "no port"}
-    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env=variables, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env=variables, check=True)
