@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
+from ml.files import write_atomically
 from ml.published.locations import published_datasets, tables_directory
 from orchestration.config.settings import Settings
 
@@ -59,7 +60,4 @@ def read_document(dataset: str, name: str) -> Any:
 
 def write_json(path: UPath, content: dict[str, Any]) -> None:
     """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
+    write_atomically(path, f"{json.dumps(content, indent=2)}\n".encode())

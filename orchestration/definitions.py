@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml.features.splits import PAPER
 from orchestration.assets import (
     catalogue,
     evaluation,
@@ -24,7 +25,7 @@ from orchestration.assets.monthly import monthly_recommendations
 from orchestration.automation.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
 from orchestration.automation.schedules import arrivals, nightly
 from orchestration.automation.sensors import sensors
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.runtime.executor import one_run_at_a_time
 from orchestration.tracking.resource import Tracking

@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, create_model
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.files import digest
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe, with_values
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT
@@ -23,7 +22,7 @@ from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.steps.starting_point import TrainingTables
 from orchestration.steps.training import checkpoints, train_and_register
-from orchestration.tracking.fingerprint import NOT_LEARNED_BY, training_fingerprint
+from orchestration.tracking.fingerprint import training_fingerprint
 from orchestration.tracking.resource import Tracking
 
 _CODE_VERSION = code_version("orchestration.steps.training", "orchestration.steps.starting_point")
@@ -62,7 +61,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> 
 
 def _built_by(recipe: Recipe) -> str:
     """Digest of what no launch can set, so that a change of it shows in the graph like one of the code."""
-    return digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY | {"model", "training"}).encode())
+    return recipe.fingerprint("search", "model", "training")
 
 
 def _about(recipe: Recipe) -> str:

@@ -1,6 +1,5 @@
 """Put in order what runs that died have left, before a run begins: no other one is at work then."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml.data.ingestion import QUARANTINE
+from ml.files import TEMPORARY_NAME
 from ml.published.locations import ARCHIVE
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import RECIPES
@@ -27,7 +27,6 @@ _AT_WORK = [
 START_SECONDS = 120  # a run's process is there long before
 _BEGUN_SECONDS = 20  # a process that has begun is known as alive long before
 _BEGUN = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files while it writes them
 
 
 def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
@@ -101,7 +100,7 @@ def remove_temporary_files() -> Iterator[str]:
     written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
     for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
-            if path.is_file() and _TEMPORARY.fullmatch(path.name):
+            if path.is_file() and TEMPORARY_NAME.fullmatch(path.name):
                 path.unlink()
                 yield f"{path} is removed: it was never finished"
 

@@ -10,6 +10,7 @@ from dagster._cli.utils import TMP_DAGSTER_HOME_PREFIX
 from dagster._core.instance.ref import InstanceRef  # Dagster has no public name for either
 
 from ml.errors import DataError
+from ml.files import write_atomically
 from orchestration.config.settings import PROJECT_ROOT, Settings
 
 TEMPLATE = PROJECT_ROOT / "dagster.yaml"
@@ -58,8 +59,6 @@ def use_instance() -> Path:
             "(without it, the project uses one of its own), or remove the file"
         )
     if found != wanted:
-        temporary = home / f".dagster.yaml.{os.getpid()}"
-        temporary.write_bytes(wanted)
-        temporary.replace(settings)
+        write_atomically(settings, wanted)
     os.environ["DAGSTER_HOME"] = str(home)
     return home

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from ml.errors import NotFoundError
+from ml.files import write_atomically
 from ml.published.locations import (
     ARCHIVE,
     ARCHIVED_BUNDLE,
@@ -22,7 +23,6 @@ from ml.published.locations import (
     checked_name,
     top_lists_path,
 )
-from orchestration.resources.storage import write_atomically
 from orchestration.tracking.registered_version import RegisteredVersion
 
 if TYPE_CHECKING:

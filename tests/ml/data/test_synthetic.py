@@ -224,7 +224,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monke
     def full_disk(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
+    monkeypatch.setattr(Path, "rename", full_disk)
     with pytest.raises(OSError, match="disk full"):
         write_synthetic(tmp_path, SMALL, seed=2)
     assert contents(tmp_path) == before
