@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
+from ml.files import write_atomically
 from ml.published.champions import published_datasets
 from ml.published.locations import tables_directory
 from orchestration.config.settings import settings
@@ -60,7 +61,4 @@ def read_document(dataset: str, name: str) -> Any:
 
 def write_json(path: UPath, content: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
+    write_atomically(path, f"{json.dumps(content, indent=2)}\n".encode())

@@ -18,15 +18,14 @@ from keras import ops
 from benchmarks.common import Timing, published_dataset, read_document, read_table, say, write_json
 from ml import schema
 from ml.features.feature_map import FeatureMap
-from ml.models.autoint import BUILDERS, Inputs, build_model
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import ARCHITECTURES
 from ml.models.layers import InteractingLayer
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
 
 _BATCHES = 50
 _REPEATS = 5
-_CONFIGS = {"autoint": AutoIntConfig(), "autoint_mlp": AutoIntMLPConfig()}
 
 
 class LayerByLayer(InteractingLayer):
@@ -135,10 +134,10 @@ def main() -> int:
     field_dims = FeatureMap.from_dict(read_document(dataset, "feature_map")).field_dims
     config = TrainingConfig()
     results = {}
-    for name in BUILDERS:
+    for name, settings in ARCHITECTURES.items():
 
-        def builder(name: str = name) -> keras.Model:
-            return build_model(name, Inputs(field_dims), _CONFIGS[name], config.seed)
+        def builder(name: str = name, settings: Any = settings) -> keras.Model:
+            return build_model(name, Inputs(field_dims), settings(), config.seed)
 
         results[name] = bench(name, builder, rows, config)
     say(f"Training on {dataset}", [{"model": name, **result} for name, result in results.items()])

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml.features.splits import PAPER
 from orchestration.assets import features, ingestion, monthly, raw, report, tables
 from orchestration.assets.catalogue import catalogue_assets
 from orchestration.assets.evaluation import evaluation_assets
@@ -21,7 +22,7 @@ from orchestration.config.monitoring_config import monitoring
 from orchestration.config.recipes_in_force import paper_models, recipes_in_force, reference_models
 from orchestration.config.settings import settings
 from orchestration.config.tracking_config import tracking_rules
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.runtime.executor import one_run_at_a_time
 from orchestration.tracking.resource import Tracking

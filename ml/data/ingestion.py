@@ -21,7 +21,7 @@ import pandas as pd
 from ml.data import movielens
 from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, kind_and_date
 from ml.errors import DataError
-from ml.files import sync_directory, write_durably
+from ml.files import sync, write_atomically
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
@@ -186,7 +186,7 @@ class Ingestion:
         if sorting.good:
             manifest = manifest.with_ingestion((each.kind, each.date, each.digest, each.rows) for each in sorting.good)
             for entry, arrival in zip(manifest.of_last_ingestion(), sorting.good, strict=True):
-                write_durably(self.received / entry.file, arrival.path.read_bytes())
+                write_atomically(self.received / entry.file, arrival.path.read_bytes())
             manifest.save(self.received)
         for arrival in (*sorting.good, *sorting.repeated):
             arrival.path.unlink()
@@ -250,9 +250,9 @@ class Ingestion:
         if target.exists():
             target = folder / f"{arrival.name}.{arrival.digest[:8]}"
         report = {"file": arrival.name, "sha256": arrival.digest, "reason": arrival.reason}
-        write_durably(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+        write_atomically(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
         arrival.path.replace(target)
-        sync_directory(folder)
+        sync(folder)
 
     def _checked(self, entry: Entry) -> Path:
         path = self.received / entry.file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import DataError, NotFoundError
-from ml.files import write_durably
+from ml.files import write_atomically
 
 USERS, MOVIES, RATINGS = "users", "movies", "ratings"
 KINDS = (USERS, MOVIES, RATINGS)  # ingestion order, since ratings refer to the others
@@ -112,7 +112,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write manifest.json."""
-        write_durably(folder / _FILE, json.dumps(self.to_dict(), indent=1).encode())
+        write_atomically(folder / _FILE, json.dumps(self.to_dict(), indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

@@ -4,7 +4,6 @@ Only the format, the category names and the rough shape of the distributions com
 simulated tastes, so a model that learns them is measurably better than one that does not.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.data.titles import MOST_TITLES, invented_titles
+from ml.files import write_atomically
 from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS, OCCUPATIONS
 
 Ints = NDArray[np.int64]
@@ -195,14 +195,8 @@ def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a Latin-1 file under a temporary name and rename it, so that no reader sees a partial file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="latin-1", newline="\n") as file:
-            file.writelines(lines)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Replace a Latin-1 file as a whole."""
+    write_atomically(path, "".join(lines).encode("latin-1"))
 
 
 def _cover(rng: np.random.Generator, count: int, weights: Iterable[float]) -> Ints:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ml import checks, schema
 from ml.data.history import base_rows, history
-from ml.features import tables
+from ml.features import splits, tables
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.files import digest
 from orchestration.assets.common import DOCUMENTS, OWNERS
@@ -27,7 +27,7 @@ _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_ver
     **_COMMON,
     kinds={"pandas", "json"},
     io_manager_key=DOCUMENTS,
-    check_specs=blocking("feature_map", "cardinalities", "codes_kept"),
+    check_specs=blocking("feature_map", "cardinalities", "indices_kept"),
 )
 def feature_map(
     raw_data: RawData,
@@ -51,7 +51,7 @@ def feature_map(
     yield from require(
         "feature_map",
         checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None),
-        checks.codes_kept(fitted.values, grown.values),
+        checks.indices_kept(fitted.values, grown.values),
     )
     yield dg.MaterializeResult(value=grown.to_dict(), metadata=_sizes(fitted, grown))
 
@@ -70,7 +70,7 @@ def _sizes(fitted: FeatureMap, grown: FeatureMap) -> dict[str, Any]:
 @dg.asset(
     **_COMMON,
     kinds={"pandas", "parquet"},
-    check_specs=blocking("encoded_interactions", "row_count", "complete", "codes_in_range"),
+    check_specs=blocking("encoded_interactions", "row_count", "complete", "indices_in_range"),
 )
 def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]) -> Iterator[Any]:
     """Every interaction with its values as indices of the feature map, with label, rating and timestamp; same order."""
@@ -80,7 +80,7 @@ def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]
         "encoded_interactions",
         checks.row_count(len(encoded), len(interactions)),
         checks.complete(encoded),
-        checks.codes_in_range(encoded, encoders.names, encoders.field_dims),
+        checks.indices_in_range(encoded, encoders.names, encoders.field_dims),
     )
     yield dg.MaterializeResult(value=encoded)
 
@@ -118,11 +118,8 @@ class SplitConfig(LaunchConfig):
 )
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
-    from ml.features import splits
-
-    strategy: Any = raw_data.split
-    train, test = splits.split_interactions(encoded_interactions, strategy, config.test_share, config.seed)
-    expected = splits.splittable(encoded_interactions, strategy)
+    train, test = splits.split_interactions(encoded_interactions, raw_data.split, config.test_share, config.seed)
+    expected = splits.splittable(encoded_interactions, raw_data.split)
     yield from require(
         "train_interactions", checks.whole_split(train, test, expected), checks.both_labels(train[schema.LABEL])
     )

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.files import digest
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, links_of
@@ -20,7 +19,7 @@ from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.steps.starting_point import TrainingTables
 from orchestration.steps.training import checkpoints, train_and_register
-from orchestration.tracking.fingerprint import NOT_LEARNED_BY, Fingerprint, training_fingerprint
+from orchestration.tracking.fingerprint import Fingerprint, training_fingerprint
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking, TrainingRecord
 
@@ -101,7 +100,7 @@ def _description(recipe: Recipe) -> str:
 
 def _fixed_settings(recipe: Recipe) -> str:
     """Digest of the settings that no launch can change; as part of the code version, a change makes the asset stale."""
-    return digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY | {"model", "training"}).encode())
+    return recipe.fingerprint("search", "model", "training")
 
 
 def _reuse(

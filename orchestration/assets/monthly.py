@@ -15,11 +15,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
+from ml.files import write_atomically
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.check_results import refuse, together
 from orchestration.reporting.metadata import SETTINGS
-from orchestration.resources.storage import Storage, as_parquet, write_atomically
+from orchestration.resources.storage import Storage, as_parquet
 from orchestration.steps.top_lists import Lists, SearchConfig, rank
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking

@@ -6,10 +6,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml.files import write_atomically
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.reporting.metadata import drawing, figures
-from orchestration.resources.storage import Storage, write_atomically
+from orchestration.resources.storage import Storage
 
 _FILE = "data_report.html"
 

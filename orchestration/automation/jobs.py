@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.resources.raw_data import PAPER, RANDOM, TEMPORAL
+from ml.features.splits import PAPER, RANDOM, TEMPORAL
 
 PIPELINE = "recommender_pipeline"
 TEMPORAL_EVALUATION = "temporal_evaluation"

@@ -11,12 +11,13 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
+from ml.features.splits import PAPER
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.automation.jobs import JOB_OF_SPLIT, SELECTIONS
 from orchestration.automation.staleness import Planner
 from orchestration.config.recipes_in_force import paper_models, reference_models
 from orchestration.definitions import definitions_of
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from orchestration.runtime.instance import use_instance
 
 START_TAG = "started_by"  # its value identifies the run for the process that started it

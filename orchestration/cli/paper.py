@@ -5,11 +5,12 @@ import sys
 
 import pandas as pd
 
+from ml.features.splits import PAPER
+from ml.files import write_atomically
 from orchestration.cli.run import announce, read_evaluation, run_job, say
 from orchestration.config.recipes_in_force import paper_models, required
 from orchestration.config.settings import settings
-from orchestration.resources.raw_data import PAPER, RawData
-from orchestration.resources.storage import write_atomically
+from orchestration.resources.raw_data import RawData
 
 SEEDS = (1, 2, 3)
 METRICS = ("auc", "log_loss")

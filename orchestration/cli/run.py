@@ -17,13 +17,14 @@ import pandas as pd
 from ml.data.download import OfflineError
 from ml.data.source import OFFICIAL, Source
 from ml.evaluation.metric_tables import comparison_table
+from ml.features.splits import RANDOM, Split
 from ml.published.champions import published_models
 from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
 from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none
-from orchestration.resources.raw_data import RANDOM, LastSource, RawData, Split, last_source
+from orchestration.resources.raw_data import LastSource, RawData, last_source
 from orchestration.resources.storage import Storage
 from orchestration.runtime.instance import use_instance
 from orchestration.tracking.registry import runs_page

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
+from ml.features.splits import PAPER, RANDOM
+from ml.files import write_atomically
 from ml.training.recipes import Recipe, recipes_text
 from orchestration.cli.run import say
 from orchestration.config.recipes_in_force import recipes_in_force
 from orchestration.config.settings import settings
-from orchestration.resources.raw_data import PAPER, RANDOM, RawData
-from orchestration.resources.storage import Storage, write_atomically
+from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import Storage
 from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
@@ -59,16 +60,18 @@ def _recipe(name: str) -> Recipe:
 
 def _tune(name: str, recipe: Recipe, trials: int) -> None:
     raw_data = RawData(split=PAPER if recipe.protocol == PAPER else RANDOM)
-    train, feature_map, movies = _tables(raw_data)
+    storage = Storage(raw_data=raw_data)
+    train, feature_map, movies = _tables(storage)
 
     from ml.training.data import TrainingData
     from ml.training.threads import share_processors
-    from ml.training.tuning import finished_trials, open_study, study_name, tune
+    from ml.training.tuning import finished_trials, open_study, tune
+    from orchestration.tracking.fingerprint import tuning_fingerprint
     from orchestration.tracking.tuning_run import tuning_run
 
     share_processors(1)
     folder = settings().local_home / "tuning" / raw_data.dataset
-    path = folder / f"{study_name(name, recipe, train, feature_map, movies)}.db"
+    path = folder / f"{name}-{tuning_fingerprint(storage, recipe)}.db"
     tracking = Tracking(raw_data=raw_data)
     with _alone(path):
         study = open_study(path)
@@ -87,7 +90,7 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
             )
             text = recipes_text({name: best.recipe})
             run.log_recipe(text, f"{name}.yaml")
-        write_atomically(UPath(folder / f"{name}.yaml"), text.encode())
+        write_atomically(folder / f"{name}.yaml", text.encode())
     say(sys.stdout, f"\nThe best is trial {best.number}, val_loss {best.val_loss:.5f}. As a recipe:\n\n{text}")
     say(sys.stdout, f"Recipe file: {folder / name}.yaml\nMLflow run: {tracking.run_url(run.run_id)}")
 
@@ -101,9 +104,9 @@ def _alone(path: Path) -> AbstractContextManager[object]:
         raise DataError(f"{path}: another process is running this tuning; wait for it or stop it") from error
 
 
-def _tables(raw_data: RawData) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
+def _tables(storage: Storage) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
     """Training rows, feature map and movies as last materialized. Raises DataError."""
-    tables = Storage(raw_data=raw_data).tables
+    raw_data, tables = storage.raw_data, storage.tables
     contents = []
     for file in ("train_interactions.parquet", "feature_map.json", "movies.parquet"):
         path = tables / file

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -13,17 +13,13 @@ from ml.data.ingestion import Ingestion
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
-from ml.files import digest, write_durably
+from ml.features.splits import PAPER, RANDOM, Split
+from ml.files import digest, write_atomically
 from ml.schema import RAW_FILES, DatasetSize
 from orchestration.config import locks
 from orchestration.config.settings import PROJECT_ROOT, settings
 
 RECEIVED = "received"  # under the home: the ingested files
-Split = Literal["random", "sequential", "temporal", "paper"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-RANDOM: Final = "random"
-TEMPORAL: Final = "temporal"
-PAPER: Final = "paper"
 _REMEMBERED = "source.json"  # in the home
 
 
@@ -111,7 +107,7 @@ class RawData(dg.ConfigurableResource):
     def remember(self, is_stand_in: bool = False) -> None:
         """Let later runs in this home use the same source unless another one is set."""
         spec = LastSource(self._resolved.spec, is_stand_in)
-        write_durably(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
+        write_atomically(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
 
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory, by name. Raises OSError."""

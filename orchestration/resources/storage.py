@@ -5,7 +5,6 @@ Every file is written under a temporary name and then renamed, so that a reader 
 
 import io
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,33 +12,14 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from ml.files import digest, read_parquet
+from ml.features.splits import PAPER, SPLITS
+from ml.files import digest, read_parquet, write_atomically
 from ml.published.locations import tables_directory
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
-from orchestration.resources.raw_data import PAPER, SPLITS, RawData
+from orchestration.resources.raw_data import RawData
 
 STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
-
-
-def write_atomically(path: UPath, data: bytes) -> None:
-    """Write a file under a temporary name beside its own, then rename it."""
-    replace_files({path: data})
-
-
-def replace_files(files: Mapping[UPath, bytes]) -> None:
-    """Write all files under temporary names, then rename them in the given order. A full disk changes none of them."""
-    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path].write_bytes(data)
-        for path in files:
-            temporary[path].rename(path)
-    except BaseException:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-        raise
 
 
 class Storage(dg.ConfigurableResource):

@@ -1,6 +1,5 @@
 """Clean up after crashed runs, before a run begins: no other run is in progress then."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml.data.ingestion import QUARANTINE
+from ml.files import TEMPORARY_NAME
 from ml.published.champions import ARCHIVE, published_datasets, published_models
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import recipes_in_force
@@ -27,7 +27,6 @@ _IN_PROGRESS = [
 START_SECONDS = 120  # a launched run has a process long before
 _STARTED_SECONDS = 20  # a process that has started the run holds its lock long before
 _STARTED = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # names of files that are being written
 
 
 def clean_up(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
@@ -100,7 +99,7 @@ def remove_temporary_files() -> Iterator[str]:
     written = [home / name for name in ("tables", "models", ARCHIVE, BUNDLES, RECEIVED)]
     for folder in (*written, *settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
-            if path.is_file() and _TEMPORARY.fullmatch(path.name):
+            if path.is_file() and TEMPORARY_NAME.fullmatch(path.name):
                 path.unlink()
                 yield f"{path} is removed: it is incomplete"
 

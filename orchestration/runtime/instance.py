@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef  # Dagster has no public name for it
 
 from ml.errors import DataError
+from ml.files import write_atomically
 from orchestration.config.instance_config import INSTANCE_FILE
 from orchestration.config.settings import settings
 
@@ -53,9 +54,7 @@ def use_instance() -> Path:
             "(without it, the project uses one of its own), or remove the file"
         )
     if found != wanted:
-        temporary = home / f".dagster.yaml.{os.getpid()}"
-        temporary.write_bytes(wanted)
-        temporary.replace(path)
+        write_atomically(path, wanted)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 

@@ -50,11 +50,11 @@ def train_and_register(
     if WARM_START in beginning.tags:
         context.log.info(f"{name}: {beginning.text}")
     fitting = beginning.fitting
-    backup = fitting.backup(checkpoints() / tracking.dataset / name)
+    checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, fingerprint.whole)
     with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
         run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
         reporter = _Reporter(context, name, run)
-        reports = fitting.run(reporter.epoch, reporter.batch, backup)
+        reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
         run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
         best = best_epoch(reports, beginning.recipe.training)
@@ -62,7 +62,7 @@ def train_and_register(
         yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
         bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
         version: RegisteredVersion = run.register(bundle, recipe, step=best)
-        backup.remove()
+        checkpoint.remove()
     return version
 
 

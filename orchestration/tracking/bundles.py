@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml.files import digest, write_durably
+from ml.files import digest, write_atomically
 from ml.published.locations import checked_name
 from orchestration.config.settings import settings
 
@@ -29,7 +29,7 @@ class BundleCopies:
 
     def store(self, model_id: str, data: bytes) -> None:
         """Store a bundle, and remove the copies that were not used for the longest time. Raises OSError."""
-        write_durably(self._path(model_id), data)
+        write_atomically(self._path(model_id), data)
         by_use = sorted(self._folder.glob("*.zip"), key=_last_use, reverse=True)
         for path in by_use[_COPIES:]:
             path.unlink(missing_ok=True)

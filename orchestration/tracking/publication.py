@@ -13,10 +13,9 @@ import pandas as pd
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.files import read_parquet
+from ml.files import read_parquet, replace_files, write_atomically
 from ml.published.champions import ModelArchive
 from ml.published.locations import exported_table_path
-from orchestration.resources.storage import replace_files, write_atomically
 from orchestration.tracking.registered_version import RegisteredVersion
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ import pytest
 
 from ml.data.ingestion import Known
 from ml.data.synthetic import SMALL
+from ml.features.splits import PAPER
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.jobs import PIPELINE, SELECTIONS
 from orchestration.automation.schedules import arrivals
 from orchestration.automation.staleness import Plan, Planner
 from orchestration.definitions import build_definitions
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
 
 DELIVERED = (BATCHES, "ingested_users", "ingested_movies", "ingested_ratings")

@@ -228,7 +228,7 @@ def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(
     def full_disk(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
+    monkeypatch.setattr(Path, "rename", full_disk)
     with pytest.raises(OSError, match="disk full"):
         write_synthetic(tmp_path, SMALL, seed=2)
     assert contents(tmp_path) == before
