@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Share functions between the benchmarks."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from orchestration.config.settings import settings
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that some rows took, by wall clock and of all processors."""
+    """Seconds for a number of rows: wall-clock time and CPU time of all processors."""
 
     wall: float
     cpu: float
@@ -26,7 +26,7 @@ class Timing:
 
     @classmethod
     def median(cls, timings: Sequence["Timing"]) -> "Timing":
-        """The median of each clock."""
+        """Return the median of each clock."""
         walls, cpus = [each.wall for each in timings], [each.cpu for each in timings]
         return cls(statistics.median(walls), statistics.median(cpus), timings[0].rows)
 
@@ -39,7 +39,7 @@ def say(title: str, rows: list[dict[str, Any]], digits: int = 3) -> None:
 
 
 def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
-    """The home, and the data set that was asked for or else the first that is published; exits where there is none."""
+    """Return the home and a data set: the requested one, else the first published one. Exits if there is none."""
     home = settings().home
     datasets = arguments or published_datasets(home)
     if not datasets:
@@ -48,18 +48,18 @@ def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
 
 
 def read_table(dataset: str, name: str) -> pd.DataFrame:
-    """A table of the pipeline."""
+    """Read a table of the pipeline."""
     path = tables_directory(settings().home, dataset) / f"{name}.parquet"
     return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def read_document(dataset: str, name: str) -> Any:
-    """A JSON document of the pipeline."""
+    """Read a JSON document of the pipeline."""
     return json.loads((tables_directory(settings().home, dataset) / f"{name}.json").read_text())
 
 
 def write_json(path: UPath, content: dict[str, Any]) -> None:
-    """Write whole or not at all."""
+    """Write a JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(content, indent=2) + "\n")

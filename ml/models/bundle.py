@@ -81,15 +81,28 @@ class ModelBundle:
     @classmethod
     def load(cls, path: ReadablePath) -> "ModelBundle":
         """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
-        members = read_members(path.read_bytes(), _MEMBERS, str(path))
-        feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{path}, {_FEATURE_MAP}")
-        numbers = read_json(members[_NUMBERS], f"{path}, {_NUMBERS}")
+        return cls.from_bytes(path.read_bytes(), str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> "ModelBundle":
+        """Read the content of a file that ``save`` wrote.
+
+        Args:
+            data: the file's content.
+            where: the file's name in errors.
+
+        Raises:
+            DataError: it is no such archive.
+        """
+        members = read_members(data, _MEMBERS, where)
+        feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{where}, {_FEATURE_MAP}")
+        numbers = read_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
         if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
-            raise DataError(f"{path}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
-        network = read_network(members[_NETWORK], f"{path}, {_NETWORK}")
-        _require_fitting_network(network, feature_map, len(numbers), f"{path}, {_NETWORK}")
+            raise DataError(f"{where}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
+        network = read_network(members[_NETWORK], f"{where}, {_NETWORK}")
+        _require_fitting_network(network, feature_map, len(numbers), f"{where}, {_NETWORK}")
         tables = {
-            key: _read_table(members[name], key, feature_map, f"{path}, {name}")
+            key: _read_table(members[name], key, feature_map, f"{where}, {name}")
             for key, name in (("user_id", _USERS), ("movie_id", _MOVIES))
         }
         return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))

@@ -140,6 +140,7 @@ def read_evaluation(raw_data: RawData) -> pd.DataFrame:
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:
+    home = settings().home
     comparison = comparison_table([read_evaluation(raw_data)])
     of_catalogue = comparison.columns.str.startswith("catalogue_")
     for title, table in (
@@ -152,8 +153,8 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
         text = gaps_as_none(table.dropna(how="all")).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
         say(out, f"\nMetrics over {title}:\n{text}")
     say(out, "")
-    for model in published_models(settings().home, raw_data.dataset):
-        say(out, f"Top-10 table: {exported_table_path(settings().home, raw_data.dataset, model)}")
+    for model in published_models(home, raw_data.dataset):
+        say(out, f"Top-10 table: {exported_table_path(home, raw_data.dataset, model)}")
     say(
         out,
         f"\nmake ui opens Dagster on http://127.0.0.1:{settings().dagster_port} and MLflow on "

@@ -15,6 +15,7 @@ from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.steps.training import checkpoints
+from orchestration.tracking.bundles import BUNDLES
 from orchestration.tracking.registry import client_of, configuration, publication
 
 _IN_PROGRESS = [
@@ -96,7 +97,7 @@ def remove_checkpoints() -> Iterator[str]:
 def remove_temporary_files() -> Iterator[str]:
     """Remove files that a crashed process had not finished writing."""
     home = settings().local_home
-    written = [home / name for name in ("tables", "models", ARCHIVE, RECEIVED)]
+    written = [home / name for name in ("tables", "models", ARCHIVE, BUNDLES, RECEIVED)]
     for folder in (*written, *settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):

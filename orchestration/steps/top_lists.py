@@ -1,11 +1,9 @@
 """Rank by a model's challenger or champion, whichever is to be published, and publish it."""
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -24,10 +22,6 @@ from orchestration.resources.storage import as_parquet
 from orchestration.steps.promotion import Verdict
 from orchestration.tracking.registered_version import ROLLED_BACK, RegisteredVersion
 from orchestration.tracking.resource import Tracking
-
-if TYPE_CHECKING:
-    from ml.models.bundle import ModelBundle
-
 
 LIST_LENGTH = 10
 
@@ -72,7 +66,6 @@ class Lists:
 
     Attributes:
         version: the version.
-        bundle: of the version.
         moment: year and month.
         table: the lists, one row a listed movie.
         seconds: that the ranking took, at all moments together.
@@ -80,7 +73,6 @@ class Lists:
     """
 
     version: RegisteredVersion
-    bundle: "ModelBundle"
     moment: tuple[int, int]
     table: pd.DataFrame
     seconds: float
@@ -192,7 +184,7 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
         return metadata
     publication = tracking.publication(model)
     metrics = tracking.metrics_of(lists.version)
-    publication.publish(lists.version, as_parquet(lists.table), _saved(lists.bundle), metrics)
+    publication.publish(lists.version, as_parquet(lists.table), tracking.bundle_file(lists.version), metrics)
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 
@@ -236,12 +228,5 @@ def rank(
     for moment, (top, search) in zip(moments, found, strict=True):
         table = top.assign(model=version.model, model_version=version.version)
         audit = checks.top_lists(top, ranking.ratings, users, movies, ranking.length)
-        ranked.append((Lists(version, bundle, moment, table, seconds, asdict(search)), audit))
+        ranked.append((Lists(version, moment, table, seconds, asdict(search)), audit))
     return ranked
-
-
-def _saved(bundle: "ModelBundle") -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bundle.zip"
-        bundle.save(path)
-        return path.read_bytes()

@@ -1,8 +1,8 @@
-"""Where artifacts lie whose location is ``mlflow-artifacts:/...``: such a location counts from a folder, and so moves.
+"""Resolve locations such as ``mlflow-artifacts:/...``, which are relative, so that a home can be moved or copied.
 
-A tracking server resolves it for its clients. MLflow has no answer for a client that talks to the database itself, as
-runs do; here it is a folder beside the database, which ``make ui`` serves to all others. Imported only where MLflow is
-needed, since it is slow to import.
+A tracking server resolves them for its clients. MLflow does not resolve them for a client that uses the database
+directly, as runs do. Here they mean a folder beside the database, which ``make ui`` serves to all other clients.
+Imported only where MLflow is needed, since MLflow is slow to import.
 """
 
 import sqlite3
@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import (
-    _artifact_repository_registry,
     get_artifact_repository,
+    get_registered_artifact_repositories,
 )
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
@@ -31,10 +31,11 @@ _COLUMNS = (
 
 
 def artifacts_root(tracking_uri: str) -> str:
-    """The folder or URL that ``mlflow-artifacts:/`` stands for.
+    """The folder or URL that ``mlflow-artifacts:/`` means.
 
     Args:
-        tracking_uri: of a database: of a SQLite file the folder beside it, of any other one below the home.
+        tracking_uri: of a database. For a SQLite file it is a folder beside the file, for another one a folder in the
+            home.
     """
     if tracking_uri.startswith(SQLITE):
         return str(database_file(tracking_uri).resolve().parent / _FOLDER)
@@ -44,7 +45,7 @@ def artifacts_root(tracking_uri: str) -> str:
 def _repository(
     artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> ArtifactRepository:
-    """As MLflow asks for it: over HTTP where the tracking server is, else where the artifacts are."""
+    """The repository of a location: over HTTP with a tracking server, else the folder itself. MLflow calls this."""
     from mlflow import get_tracking_uri
 
     uri = tracking_uri or get_tracking_uri()
@@ -52,23 +53,23 @@ def _repository(
         return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
     path = urlsplit(artifact_uri).path.strip("/")
     if ".." in path.split("/"):
-        raise ValueError(f"{artifact_uri}: leads out of the artifacts")
+        raise ValueError(f"{artifact_uri}: is outside the artifacts")
     root = artifacts_root(uri)
-    place = root.rstrip("/") + (f"/{path}" if path else "")
-    return get_artifact_repository(place, tracking_uri, registry_uri)
+    location = root.rstrip("/") + (f"/{path}" if path else "")
+    return get_artifact_repository(location, tracking_uri, registry_uri)
 
 
 def register() -> None:
-    """Let MLflow's clients in this process find the artifacts."""
-    # The entry point that MLflow has for this would need the package to be installed anew.
-    _artifact_repository_registry.register(SERVED.removesuffix(":"), _repository)
+    """Make MLflow's clients in this process use ``_repository``."""
+    # MLflow's entry point for this would need a reinstallation of the package.
+    get_registered_artifact_repositories()[SERVED.removesuffix(":")] = _repository
 
 
 def make_movable(tracking_uri: str) -> int:
-    """Let the locations in a SQLite database count from the folder beside it; gives the number of experiments changed.
+    """Make the locations in a SQLite database relative; gives the number of changed experiments.
 
-    Databases made before held absolute paths, which lead nowhere, or into the original, when the home is moved or
-    copied. All locations change in one transaction, or none. Those that are elsewhere stay.
+    Earlier releases stored absolute paths. When the home is moved or copied, these are wrong, or mean the original's
+    files. All locations change in one transaction. Locations outside the home stay as they are.
     """
     own = Path(artifacts_root(tracking_uri))
     changed = 0
@@ -89,13 +90,13 @@ def make_movable(tracking_uri: str) -> int:
 
 
 def _absolute_root(location: str) -> str | None:
-    """What lies above the folder of a data set, of a location as they used to be; None for any other."""
+    """The parent of the data set's folder in a location of an earlier release; None for any other location."""
     root = location.rsplit("/", 1)[0]
     is_local = location.startswith(("file:", "/"))
     return root if is_local and root.endswith(f"/{_FOLDER}") else None
 
 
 def _is_ours(root: str, own: Path) -> bool:
-    """Whether the artifacts of these locations lie beside the database, or at least nowhere else."""
+    """Whether the artifacts of these locations are beside the database, or at least do not exist elsewhere."""
     written = Path(unquote(urlsplit(root).path))
     return own.is_dir() or not written.is_dir()

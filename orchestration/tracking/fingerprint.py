@@ -1,4 +1,4 @@
-"""What a trained model depends on, as a fingerprint: two trainings of the same one would make twins."""
+"""Fingerprints of trainings: two trainings with the same one would give the same weights."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from orchestration.resources.storage import Storage
 
 TRAINING_FILES = ("train_interactions.parquet", "feature_map.json", "users.parquet", "movies.parquet")
 FINGERPRINT = "fingerprint"  # tag of a model version and of its run
-NOT_LEARNED_BY = {"description", "enabled", "search"}  # of a recipe: what decides nothing about the weights
+NOT_LEARNED_BY = {"description", "enabled", "search"}  # parts of a recipe that do not change the weights
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fingerprint:
     Attributes:
         data: of the tables that it learns from.
         code: version of the code, and Keras's backend.
-        recipe: of the recipe as it is followed, its seed included.
+        recipe: of the recipe with the launch's settings, including the seed.
     """
 
     data: str
@@ -27,7 +27,7 @@ class Fingerprint:
 
     @property
     def whole(self) -> str:
-        """One digest of all."""
+        """One digest of all three."""
         return digest(f"{self.data} {self.code} {self.recipe}".encode())
 
     @property
@@ -38,7 +38,13 @@ class Fingerprint:
 
 
 def training_fingerprint(storage: Storage, code_version: str, recipe: Recipe) -> Fingerprint:
-    """Fingerprint of a training on the tables as they are stored."""
+    """Compute the fingerprint of a training on the stored tables.
+
+    Args:
+        storage: holds the tables.
+        code_version: of the training's code.
+        recipe: with the launch's settings.
+    """
     import keras
 
     tables = " ".join(f"{name} {storage.digest(name)}" for name in TRAINING_FILES)

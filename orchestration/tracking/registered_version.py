@@ -1,15 +1,16 @@
-"""Which version of a registered model an asset made: the value that the model assets hand on."""
+"""The value of a model asset: which version of a registered model it made. And the names of a version's tags."""
 
 from dataclasses import asdict, dataclass
 
 BUNDLE_FILE = "bundle.zip"
 BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
-ROLLED_BACK = "rolled_back"  # tag of a version that a person went back from
-EPOCH = "epoch"  # tag of a version: the epoch that its weights are from
-LAST_BATCH = "last_batch"  # tag of a version: the highest batch number among the rows that it was trained on
-WARM_START = "warm_start"  # tag of a version: from which other it went on, or why from none; begins the tags below
-PARENT = f"{WARM_START}.parent"  # that other version's number; missing after a training from scratch
-GENERATION = f"{WARM_START}.generation"  # warm starts since a training from scratch
+BUNDLE_DIGEST = "bundle_digest"  # tag: ml.files.digest of the bundle file; versions of earlier releases have none
+ROLLED_BACK = "rolled_back"  # tag: a person has replaced this version by an earlier one
+EPOCH = "epoch"  # tag: the epoch of its weights
+LAST_BATCH = "last_batch"  # tag: the highest ingestion batch among its training rows
+WARM_START = "warm_start"  # tag: where its training started, or why from scratch; prefix of the tags below
+PARENT = f"{WARM_START}.parent"  # number of the version whose weights it started with; none for one from scratch
+GENERATION = f"{WARM_START}.generation"  # warm starts since the last training from scratch
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,10 @@ class RegisteredVersion:
 
     Attributes:
         model: the model's name in this project.
-        registered_model: its name in the registry.
-        version: the version's number, as MLflow gives it.
+        registered_model: the model's name in the registry.
+        version: the version's number in the registry.
         run_id: the run that trained it.
-        model_id: the logged model behind it.
+        model_id: the logged model that it refers to.
     """
 
     model: str
@@ -36,5 +37,5 @@ class RegisteredVersion:
         return f"models:/{self.registered_model}/{self.version}"
 
     def to_dict(self) -> dict[str, str]:
-        """A JSON-ready document, of which the constructor makes the same again."""
+        """Convert to a JSON-ready document; ``RegisteredVersion(**document)`` reads it."""
         return asdict(self)

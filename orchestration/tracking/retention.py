@@ -1,19 +1,25 @@
-"""Delete old versions and runs of a model by the rule of mlflow.yaml."""
+"""Delete old versions and runs of a model by the retention rule of mlflow.yaml."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from orchestration.tracking.publication import found_in_registry
-from orchestration.tracking.resource import ACTIVE, Tracking
+from orchestration.tracking.resource import Tracking
+from orchestration.tracking.server import ACTIVE
 
 _MODEL_TAG = "model"
-_TUNING_TAG = "kind"  # runs of make tune carry it
+_TUNING_TAG = "kind"  # only runs of make tune have it
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was deleted of a model: numbers of versions, ids of runs."""
+    """What was deleted of a model.
+
+    Attributes:
+        versions: numbers of versions.
+        runs: ids of runs.
+    """
 
     versions: tuple[str, ...]
     runs: tuple[str, ...]
@@ -22,9 +28,9 @@ class Pruned:
 def prune(tracking: Tracking, model: str) -> Pruned:
     """Delete what the rule does not keep.
 
-    Kept are champion and challenger, the newest versions, the latest earlier champions with their tables, the runs of
-    all these, and the newest of the runs that made no version. Runs that go on and those of ``make tune`` are left.
-    Logged models that no version refers to go too: those of trainings that died before they were registered.
+    The rule keeps champion and challenger, the newest versions, the latest earlier champions with their tables, the
+    runs of all these, and the newest runs without a version. Running runs and those of ``make tune`` are kept too.
+    Logged models without a version are deleted: their training failed before it registered one.
     """
     client, name = tracking.client, tracking.config.registered_models[model]
     publication, versions = tracking.publication(model), tracking.versions(model)
@@ -53,34 +59,48 @@ def _kept(tracking: Tracking, model: str, numbers: Sequence[str]) -> set[str]:
 
 
 def _runs_without_version(tracking: Tracking, model: str, with_version: set[str]) -> list[str]:
-    """Ended runs but for the newest, which the rule keeps."""
-    mine = f"attributes.status != 'RUNNING' and tags.{_MODEL_TAG} = '{model}'"
-    found = tracking.client.search_runs([tracking.experiment_id()], mine, order_by=["attributes.start_time DESC"])
+    """Ids of finished runs without a version, except for the newest, which the rule keeps."""
+    import mlflow
+
+    finished = f"attributes.status != 'RUNNING' and tags.{_MODEL_TAG} = '{model}'"
+    with tracking.session():
+        found = mlflow.search_runs(
+            [tracking.experiment_id()],
+            finished,
+            order_by=["attributes.start_time DESC"],
+            output_format="list",
+        )
     ids = [run.info.run_id for run in found if _TUNING_TAG not in run.data.tags]
     return [run_id for run_id in ids if run_id not in with_version][tracking.config.retention.runs :]
 
 
 def _models_without_version(tracking: Tracking, model: str, with_version: set[str]) -> list[str]:
-    """Logged models of ended runs."""
-    found, token = [], None
-    while True:
-        page = tracking.client.search_logged_models(
-            [tracking.experiment_id()], filter_string=f"name = '{model}'", page_token=token
+    """Ids of the logged models without a version whose runs are not running."""
+    import mlflow
+
+    def is_running(run_id: str) -> bool:
+        run = found_in_registry(partial(tracking.client.get_run, run_id))
+        return run is not None and str(run.info.status) == "RUNNING"
+
+    with tracking.session():
+        found = mlflow.search_logged_models(
+            [tracking.experiment_id()], filter_string=f"name = '{model}'", output_format="list"
         )
-        found += [logged for logged in page if logged.model_id not in with_version]
-        if not (token := page.token):
-            break
-    return [logged.model_id for logged in found if not tracking.is_running(logged.source_run_id)]
+    orphans = [logged for logged in found if logged.model_id not in with_version]
+    return [logged.model_id for logged in orphans if not is_running(logged.source_run_id)]
 
 
-def _delete(tracking: Tracking, runs: Sequence[str], models: Sequence[str]) -> None:
-    """Delete runs and logged models with their artifacts; a tracking server only marks them, to be collected there."""
+def _delete(tracking: Tracking, runs: Iterable[str], models: Iterable[str]) -> None:
+    """Delete runs and logged models with their artifacts. A tracking server only marks them for its own ``mlflow gc``.
+
+    With a database, this does what ``mlflow gc`` does. That command would also delete every experiment that anybody
+    has ever marked as deleted, with all its runs; and MLflow has no public function that deletes for good.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-    from mlflow.tracking import _get_store
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     client, uri = tracking.client, tracking.config.tracking_uri
-    # What `mlflow gc` does, which would also take every experiment that anybody has ever deleted, with all its runs.
-    store = None if uri.startswith("http") else _get_store(uri)
+    store = None if uri.startswith("http") else SqlAlchemyStore(uri, tracking.config.artifact_location)
     for run_id in runs:
         run = found_in_registry(partial(client.get_run, run_id))
         if run is not None and run.info.lifecycle_stage == ACTIVE:

@@ -1,8 +1,8 @@
-"""What a training logs to its MLflow run. Imported only where MLflow is needed, since it is slow to import."""
+"""Log a training to its MLflow run. Imported only where MLflow is needed, since MLflow is slow to import."""
 
 import tempfile
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +15,50 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from ml import schema
+from ml.files import digest
 from ml.inference.scorer import PAIR_COLUMNS
 from ml.models.bundle import ModelBundle
 from ml.training.recipes import Recipe
+from orchestration.config.code_versions import sources
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.config.tracking_config import TrackingConfig
-from orchestration.tracking.fingerprint import FINGERPRINT
-from orchestration.tracking.registered_version import BUNDLE_FILE, EPOCH, LAST_BATCH, WARM_START, RegisteredVersion
+from orchestration.tracking.bundles import BundleCopies
+from orchestration.tracking.fingerprint import FINGERPRINT, NOT_LEARNED_BY
+from orchestration.tracking.registered_version import (
+    BUNDLE_DIGEST,
+    BUNDLE_FILE,
+    EPOCH,
+    LAST_BATCH,
+    WARM_START,
+    RegisteredVersion,
+)
 
 DAGSTER_URL = "dagster.url"  # tag of a run and a version: the page of the Dagster run that made it
 _NOTE = "mlflow.note.content"
-_COLOUR = "mlflow.runColor"
+_COLOR = "mlflow.runColor"
 _USAGE = (
     "Takes user_id, movie_id, year and month, or a full row of the 14 fields; gives a score, the higher the better. "
-    "The alias champion marks the version whose top-10 table is published, challenger that of the last run."
+    "The alias champion marks the published version, challenger the version of the last run."
 )
 _TEXT_FIELDS = ("movie_decade", "rating_decade", "genre1", "genre2", "genre3", "gender", "zip")
-_REQUIREMENTS = (
-    "keras",
-    "pandas",
-    "numpy",
-    "scipy",
-    "pyarrow",
-    "pydantic",
-    "numba",
-    "threadpoolctl",
-    "universal-pathlib",
-)
-_BACKENDS = {"tensorflow": ("tensorflow-cpu", "tensorflow"), "jax": ("jax",), "torch": ("torch",)}
+_MODEL = "orchestration.tracking.pyfunc"
+_MODEL_FILE = Path(__file__).with_name("pyfunc.py")
+_OWN_PACKAGES = ("ml", "orchestration")  # their code is stored with the model
+_UNPREFIXED = ("model", "training")  # parts of a recipe whose settings are parameters under their own names
 
 
 class TrackedRun:
-    """The active MLflow run of one model asset."""
+    """The active MLflow run of one model asset.
+
+    Attributes:
+        run_id: of the run.
+
+    Args:
+        client: of the tracking server.
+        run_id: of the run.
+        config: mlflow.yaml, filled in.
+        tags: of the run.
+    """
 
     def __init__(
         self, client: mlflow.MlflowClient, run_id: str, config: TrackingConfig, tags: Mapping[str, str]
@@ -55,81 +67,99 @@ class TrackedRun:
         self._client, self._config, self._tags = client, config, tags
 
     def log_setup(self, recipe: Recipe, parameters: int, train: pd.DataFrame, feature_map: Mapping[str, Any]) -> None:
-        """The recipe, as parameters and as a document, the data trained on, and the feature map."""
-        document = recipe.model_dump(mode="json")
-        mlflow.set_tag(
-            _NOTE, f"{recipe.description} Trained on {len(train):,} rows of {self._tags['dataset']}. {self._origin}"
-        )
-        # The UI's own colours come from the run's id, and two of them may be much the same.
-        mlflow.set_tag(_COLOUR, to_hex(f"C{[*self._config.registered_models].index(self._tags['model'])}"))
-        settings = {**document["model"], **document["training"], "parameters": parameters}
-        columns = {"fields": recipe.fields, "multivalued": recipe.multivalued, "numbers": recipe.numbers}
-        inputs = {name: ", ".join(names) for name, names in columns.items() if names}
-        mlflow.log_params({"architecture": recipe.architecture, **inputs, **settings})
-        if recipe.signals:
-            fitted = {"factorizations": [*recipe.signals.factorizations], "ease": [*recipe.signals.ease]}
-            mlflow.log_params({name: ", ".join(signals) for name, signals in fitted.items() if signals})
-            mlflow.log_param("signal_folds", recipe.signals.folds)
-        if recipe.negatives:
-            mlflow.log_params({f"negatives_{name}": value for name, value in document["negatives"].items()})
-        if recipe.warm_start:
-            mlflow.log_params({f"warm_start_{name}": value for name, value in document["warm_start"].items()})
-        mlflow.log_dict(document, "recipe.yaml")
-        dataset = mlflow.data.from_pandas(train, name=self._tags["dataset"], targets=schema.LABEL)
-        mlflow.log_input(dataset, context="training")
+        """Log the recipe, as parameters and as a file, the training rows and the feature map.
+
+        Args:
+            recipe: with the launch's settings.
+            parameters: number of trainable parameters.
+            train: encoded training rows.
+            feature_map: as JSON-ready document.
+        """
+        dataset = self._tags["dataset"]
+        mlflow.set_tag(_NOTE, f"{recipe.description} Trained on {len(train):,} rows of {dataset}. {self._origin}")
+        # MLflow's default colors depend on the run's id, and two of them may look the same.
+        mlflow.set_tag(_COLOR, to_hex(f"C{[*self._config.registered_models].index(self._tags['model'])}"))
+        mlflow.log_params({**recipe_parameters(recipe), "parameters": parameters})
+        mlflow.log_dict(recipe.model_dump(mode="json"), "recipe.yaml")
+        rows = mlflow.data.from_pandas(train, name=dataset, targets=schema.LABEL)
+        mlflow.log_input(rows, context="training")
         mlflow.log_dict(dict(feature_map), "feature_map.json")
 
     def log_epoch(self, epoch: int, **losses: float) -> None:
-        """The losses of an epoch, counted from 1."""
+        """Log the losses of an epoch, counted from 1."""
         mlflow.log_metrics(losses, step=epoch)
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """A picture among the run's artifacts."""
+        """Log a figure to the run's artifacts."""
         mlflow.log_figure(figure, name)
 
     @property
     def _origin(self) -> str:
-        """Where the run comes from, as Markdown."""
+        """A link to the Dagster run, as Markdown."""
         return f"[Dagster run]({self._tags[DAGSTER_URL]}) of the asset {self._tags['dagster.asset_key']}."
 
     def register(self, bundle: ModelBundle, recipe: Recipe, step: int) -> RegisteredVersion:
-        """Log the bundle as a model that anyone can load, and make it the newest version of its registered model.
+        """Log the bundle as an MLflow model and register it as the newest version and challenger.
 
         Args:
-            bundle: the trained network with what it needs.
-            recipe: that it was trained by.
-            step: the epoch that its weights are from.
+            bundle: the trained network with its encoders.
+            recipe: what it was trained from.
+            step: the epoch of its weights.
         """
         model = self._tags["model"]
-        info = self._log(model, bundle, step)
         name = self._config.registered_models[model]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / BUNDLE_FILE
+            bundle.save(path)
+            info, data = _log(model, bundle, path, step), path.read_bytes()
         kept = ("dataset", "model", "dagster.run_id", DAGSTER_URL, "git_commit", LAST_BATCH)
         tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith((FINGERPRINT, WARM_START))}
-        tags[EPOCH] = str(step)
+        tags |= {EPOCH: str(step), BUNDLE_DIGEST: digest(data)}
         registered = mlflow.register_model(info.model_uri, name, tags=tags)
         self._client.set_registered_model_tag(name, "dataset", self._tags["dataset"])
         self._client.update_registered_model(name, f"{recipe.description} {_USAGE}")
         about = f"{recipe.description} Weights of epoch {step}. {self._origin}"
         self._client.update_model_version(name, registered.version, about)
         self._client.set_registered_model_alias(name, self._config.aliases.trained, registered.version)
-        # Runs of one model are told apart in lists.
+        # The name tells the runs of one model apart.
         self._client.update_run(self.run_id, name=f"{model} version {registered.version}")
+        BundleCopies(self._tags["dataset"], model).store(str(info.model_id), data)
         return RegisteredVersion(model, name, str(registered.version), self.run_id, str(info.model_id))
 
-    def _log(self, name: str, bundle: ModelBundle, step: int) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / BUNDLE_FILE
-            bundle.save(path)
-            return mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(Path(__file__).with_name("pyfunc.py")),
-                artifacts={"bundle": str(path)},
-                code_paths=[str(PROJECT_ROOT / "ml")],
-                signature=_signature(bundle),
-                input_example=_example(bundle),
-                pip_requirements=_requirements(),
-                step=step,
-            )
+
+def recipe_parameters(recipe: Recipe) -> dict[str, Any]:
+    """Everything in a recipe that decides the weights, as MLflow parameters.
+
+    Settings of the parts ``model`` and ``training`` have their own names, those of other parts dotted ones, such as
+    ``warm_start.epochs``. What is empty is left out.
+    """
+    document = recipe.model_dump(mode="json", exclude=NOT_LEARNED_BY, exclude_none=True)
+    parts = [document.pop(part) for part in _UNPREFIXED]
+    return {name: value for part in (document, *parts) for name, value in _flat(part)}
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            if value:
+                yield f"{prefix}{key}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _log(name: str, bundle: ModelBundle, path: Path, step: int) -> Any:
+    return mlflow.pyfunc.log_model(
+        name=name,
+        python_model=str(_MODEL_FILE),
+        artifacts={"bundle": str(path)},
+        code_paths=[str(PROJECT_ROOT / "ml")],
+        signature=_signature(bundle),
+        input_example=_example(bundle),
+        pip_requirements=requirements(),
+        step=step,
+    )
 
 
 def _signature(bundle: ModelBundle) -> ModelSignature:
@@ -149,12 +179,13 @@ def _example(bundle: ModelBundle) -> pd.DataFrame:
     return pd.DataFrame([tuple(map(int, pair))], columns=list(PAIR_COLUMNS))
 
 
-def _requirements() -> list[str]:
-    """The packages that loading and scoring need, in the versions that are installed here."""
-    pins = []
-    for name in (*_REQUIREMENTS, *_BACKENDS[keras.config.backend()]):
-        try:
-            pins.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:  # of a backend's two builds only one is installed
-            continue
-    return pins
+def requirements() -> list[str]:
+    """Pin the packages that loading and scoring import, in the versions that are installed here.
+
+    The imports are read from the code that is stored with the model. MLflow adds itself.
+    """
+    imports = {name.split(".")[0] for source in sources(_MODEL).values() for name in source.imports}
+    distributions = packages_distributions()
+    needed = (imports | {keras.config.backend()}) - {*_OWN_PACKAGES, "mlflow"}
+    names = {distributions[name][0] for name in needed if name in distributions}  # the others are Python's own
+    return sorted(f"{name}=={version(name)}" for name in names)

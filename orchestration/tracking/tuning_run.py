@@ -1,4 +1,4 @@
-"""What a tuning logs to MLflow. Imported only where MLflow is needed, since it is slow to import."""
+"""Log a tuning to MLflow. Imported only where MLflow is needed, since MLflow is slow to import."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
 from ml.training.reports import EpochReport
 from ml.training.tuning import TrialObserver, TrialResult
+from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registry import git_tags
 from orchestration.tracking.resource import Tracking
+from orchestration.tracking.server import ACTIVE
 
 
 class TrialRun(TrialObserver):
@@ -21,11 +22,11 @@ class TrialRun(TrialObserver):
         self._client, self._parent_id = client, parent_id
 
     def log_epoch(self, report: EpochReport) -> None:
-        """The losses of an epoch."""
+        """Log the losses of an epoch."""
         mlflow.log_metrics({"train_loss": report.train_loss, "val_loss": report.val_loss}, step=report.epoch)
 
     def log_result(self, result: TrialResult) -> None:
-        """How the trial ended, and to the tuning's run the best loss so far."""
+        """Log the trial's result, and the best loss so far to the tuning's run."""
         mlflow.set_tag("state", result.state)
         if math.isfinite(result.val_loss):
             mlflow.log_metric("best_val_loss", result.val_loss)
@@ -34,7 +35,7 @@ class TrialRun(TrialObserver):
 
 
 class TuningRun:
-    """The active MLflow run of a tuning, in which every trial has a run of its own."""
+    """The active MLflow run of a tuning; each trial has a child run."""
 
     def __init__(self, tracking: Tracking, run_id: str, tags: Mapping[str, str]) -> None:
         self.run_id = run_id
@@ -42,7 +43,7 @@ class TuningRun:
 
     @contextmanager
     def trial(self, number: int, values: Mapping[str, Any]) -> Iterator[TrialRun]:
-        """Log one trial."""
+        """Log one trial and its settings by dotted name."""
         with self._tracking.active_run(f"trial {number}", self._tags, nested=True):
             mlflow.log_params(dict(values))
             try:
@@ -52,13 +53,13 @@ class TuningRun:
                 raise
 
     def log_recipe(self, text: str, name: str) -> None:
-        """The recipe file that came of it, as an artifact of this name."""
+        """Log the resulting recipe file to the run's artifacts under this name."""
         mlflow.log_text(text, name)
 
 
 @contextmanager
 def tuning_run(tracking: Tracking, model: str, run_id: str | None) -> Iterator[TuningRun]:
-    """Log a tuning as one MLflow run, which goes on with an earlier one where that still exists.
+    """Log a tuning as one MLflow run. An earlier run is resumed where it still exists.
 
     Args:
         tracking: of the data set.
@@ -67,26 +68,15 @@ def tuning_run(tracking: Tracking, model: str, run_id: str | None) -> Iterator[T
     """
     tags = {"dataset": tracking.dataset, "model": model, "kind": "tuning", **git_tags()}
     with tracking.session():
-        earlier = _existing(tracking, run_id)
-        if earlier:
-            _close_trials(tracking, earlier)
+        earlier = run_id if run_id and _is_active(tracking, run_id) else None
+        if earlier:  # a killed process has left a trial's run running
+            for trial in tracking.end_running(f"tags.mlflow.parentRunId = '{earlier}'"):
+                tracking.client.set_tag(trial, "state", "FAIL")
         with tracking.active_run(f"tune {model}", tags, earlier) as active:
             yield TuningRun(tracking, active, tags)
 
 
-def _existing(tracking: Tracking, run_id: str | None) -> str | None:
-    tracking.experiment_id()  # makes the database where it is missing
-    if run_id is None:
-        return None
-    try:
-        return run_id if tracking.client.get_run(run_id).info.lifecycle_stage == "active" else None
-    except MlflowException:
-        return None
-
-
-def _close_trials(tracking: Tracking, run_id: str) -> None:
-    """End the runs of trials that a killed process left running."""
-    mine = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run_id}'"
-    for run in tracking.client.search_runs([tracking.experiment_id()], mine):
-        tracking.client.set_tag(run.info.run_id, "state", "FAIL")
-        tracking.client.set_terminated(run.info.run_id, "KILLED")
+def _is_active(tracking: Tracking, run_id: str) -> bool:
+    tracking.experiment_id()  # restores the runs of a deleted experiment
+    run = found_in_registry(lambda: tracking.client.get_run(run_id))
+    return run is not None and run.info.lifecycle_stage == ACTIVE

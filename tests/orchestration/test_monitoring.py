@@ -87,7 +87,7 @@ def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
     assert set(checks) == {"counts", "positive_share", "population_stability", "unknown_codes"}
     assert failed(checks) == set()
     assert {check.description for check in checks.values()} == {
-        "No batch has been taken in yet: there are the base files alone, and nothing to compare."
+        "Nothing has been ingested yet: there are only the base files, so there is nothing to compare."
     }
     assert drift_table()["value"].tolist() == [ROWS, 200, 50, pytest.approx(1 / 3, abs=1e-3)]
     assert result.success
@@ -120,7 +120,7 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
             {"movie_id": 3},
             "Population stability index of ingestion 2 against ingestion 1: movie_id",
         ),
-        ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (accepted 0.05)"),
+        ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (limit 0.05)"),
     ],
 )
 def test_a_night_that_differs_is_told_of(check: str, change: dict[str, Any], told: str) -> None:
@@ -216,5 +216,5 @@ def test_metrics_are_compared_with_those_they_replace(
         assert failed(checks) == fails
         if fails:
             told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "
-            assert checks["metric_drops"].description == f"{told}(accepted 0.09)."
+            assert checks["metric_drops"].description == f"{told}(limit 0.09)."
             assert "|autoint|" in str(checks["metric_drops"].metadata["changes"].value)

@@ -117,7 +117,7 @@ def test_night_after_night(nights: Nights) -> None:
     assert said(second) == expected
     run = nights.tracking.client.get_run(nights.tracking.versions("autoint")["3"].run_id)
     assert {tag: run.data.tags[tag] for tag in expected} == expected
-    assert {name: run.data.params[f"warm_start_{name}"] for name in ("epochs", "replay")} == {
+    assert {name: run.data.params[f"warm_start.{name}"] for name in ("epochs", "replay")} == {
         "epochs": "2", "replay": "3.0",
     }  # fmt: skip
     assert second["epoch"] == 2

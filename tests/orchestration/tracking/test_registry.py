@@ -152,7 +152,7 @@ def test_locations_do_not_leave_the_artifacts(films: Tracking, home: Path) -> No
     (home / "secret").mkdir()
     experiment = films.client.create_experiment("crafted", "mlflow-artifacts:/../secret")
     run = films.client.create_run(experiment)
-    with pytest.raises(Exception, match="leads out of the artifacts"):
+    with pytest.raises(Exception, match="is outside the artifacts"):
         films.client.log_text(run.info.run_id, "text", "file.txt")
     assert list((home / "secret").iterdir()) == []
 

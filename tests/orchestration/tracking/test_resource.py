@@ -20,6 +20,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
+from ml.files import digest
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
 from orchestration.config.launch_config import with_settings
@@ -126,9 +127,9 @@ def test_params(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     given = {name: str(value) for name, value in (TRAINING | ARCHITECTURE).items()}
     assert {name: params[name] for name in given} == given
     assert {"seed", "validation_share", "num_heads", "use_residual", "architecture", "fields"} <= set(params)
-    assert ("factorizations" in params) == (model in ("autoint_collaborative", "autoint_catalogue"))
-    assert params.get("ease") == ("ease_likes, ease_ratings" if model == "autoint_catalogue" else None)
-    assert params.get("negatives_per_positive") == ("2" if model == "autoint_catalogue" else None)
+    with_signals = model in ("autoint_collaborative", "autoint_catalogue")
+    assert params.get("signals.factorizations.rating_15.factors") == ("15" if with_signals else None)
+    assert params.get("negatives.per_positive") == ("2" if model == "autoint_catalogue" else None)
     assert ("dropout" in params) == (model == "autoint_mlp")
     trained = pipeline.bundle(model).network.trainable_variables
     assert int(params["parameters"]) == sum(math.prod(weight.shape) for weight in trained)
@@ -221,7 +222,8 @@ def test_version_tags(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Ru
     if "git_commit" in runs[model].data.tags:
         expected["git_commit"] = runs[model].data.tags["git_commit"]
     fingerprints = {f"fingerprint{part}" for part in ("", ".data", ".code", ".recipe")}
-    assert {tag: value for tag, value in version.tags.items() if tag not in fingerprints} == {**expected, "epoch": "3"}
+    expected |= {"epoch": "3", "bundle_digest": digest(pipeline.bundle_path(model).read_bytes())}
+    assert {tag: value for tag, value in version.tags.items() if tag not in fingerprints} == expected
     assert {tag: version.tags[tag] for tag in fingerprints} == {tag: runs[model].data.tags[tag] for tag in fingerprints}
     assert version.run_id == runs[model].info.run_id
 
@@ -292,6 +294,14 @@ def test_registered_model_scores_as_the_published_one(
     np.testing.assert_allclose(scores["rows"], scorer.score_rows(rows), atol=1e-6)
     np.testing.assert_allclose(scores["rows"], scores["pairs"], atol=1e-6)  # two ways to say the same
     assert np.std(scores["pairs"]) > 0.01
+
+
+def test_the_published_bundle_is_the_logged_file(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
+    version = RegisteredVersion(**pipeline.document(model))
+    [logged] = (pipeline.home / "mlflow-artifacts" / DATASET).glob(f"**/{version.model_id}/artifacts/bundle.zip")
+    [copy] = (pipeline.home / "bundles" / DATASET / model).iterdir()
+    assert pipeline.bundle_path(model).read_bytes() == logged.read_bytes() == copy.read_bytes()
+    assert copy.stem == version.model_id
 
 
 def test_registered_model_refuses_missing_columns(served: dict[str, Any], model: str) -> None:
