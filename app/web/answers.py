@@ -31,7 +31,7 @@ class Answer:
 
     def explanations(self, liked: Sequence[int]) -> dict[int, int]:
         """Return the liked movie that explains each listed movie; slow until the model's explanations are computed."""
-        found = self.model.live.reasons.nearest(self.movies, liked)
+        found = self.model.live.explanations.nearest(self.movies, liked)
         return dict(zip(found["movie_id"], found["because"], strict=True))
 
 

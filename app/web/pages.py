@@ -194,11 +194,11 @@ def _one_list(
     if not answer.movies:
         st.write(texts("nothing_matches"))
         return
-    poll = None if answer.model.live.can_give_reasons or not liked else _POLL_SECONDS
+    poll = None if answer.model.live.has_explanations or not liked else _POLL_SECONDS
 
     @st.fragment(run_every=poll)
     def with_explanations() -> None:
-        ready = answer.model.live.can_give_reasons
+        ready = answer.model.live.has_explanations
         if ready and poll:
             st.rerun()  # stops the timer
         explanations = answer.explanations(liked) if ready and liked else {}
@@ -207,7 +207,7 @@ def _one_list(
         )
         if liked and not ready:
             st.caption(texts("explanations_later"))
-        elif liked and not answer.model.live.reasons.can_explain:
+        elif liked and not answer.model.live.explanations.can_explain:
             st.caption(texts("no_explanations"))
 
     with_explanations()

@@ -249,10 +249,10 @@ def test_explanations_name_liked_movies(
     monkeypatch.setattr(
         explanations_module, "LEAST_PERSONAL_SHARE", 0
     )  # networks of random weights are hardly personal
-    monkeypatch.setattr(explanations_module, "LEAST_LIKENESS", 0)
+    monkeypatch.setattr(explanations_module, "LEAST_SIMILARITY", 0)
     page(user=str(USER), model="autoint")
     model = store.published(str(published_home), DATASET).current.model("autoint")
-    explanations = model.live.reasons  # waits until they are computed
+    explanations = model.live.explanations  # waits until they are computed
     own = tables["ratings"][(tables["ratings"]["user_id"] == USER) & (tables["ratings"]["rating"] >= 4)]
     listed = table_of(published_home, "autoint", USER)["movie_id"].tolist()
     found = explanations.nearest(listed, own["movie_id"].tolist())
@@ -268,7 +268,7 @@ def test_model_with_the_same_list_for_everyone_explains_nothing(
 ) -> None:
     monkeypatch.setattr(explanations_module, "LEAST_PERSONAL_SHARE", 1.1)
     page(user=str(USER), model="autoint")
-    _ = store.published(str(published_home), DATASET).current.model("autoint").live.reasons
+    _ = store.published(str(published_home), DATASET).current.model("autoint").live.explanations
     app = page(user=str(USER), model="autoint")
     assert Texts("en")("no_explanations") in text_of(app)
     assert '"rec-why"' not in html_of(app)
