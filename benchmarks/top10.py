@@ -136,7 +136,7 @@ class Grown:
         scorer = Scorer(bundle)
         rng = np.random.default_rng(2)
         self.shape = (users, movies)
-        self._context = scorer.context_codes(pd.Series([moment[0]]), pd.Series([moment[1]]))
+        self._context = scorer.context_indices(pd.Series([moment[0]]), pd.Series([moment[1]]))
         dims = list(bundle.feature_map.field_dims)
         table = np.split(np.asarray(bundle.network.get_layer("embedding").table), np.cumsum(dims)[:-1])
         self._like = rng.integers(0, dims[0], users), rng.integers(0, dims[1], movies)
@@ -151,20 +151,20 @@ class Grown:
             layer.set_weights(bundle.network.get_layer(layer.name).get_weights())
         self._scorer, self._forward = scorer, AutoIntForward(network)
         everything = np.arange(movies)
-        pairs = scorer.join_codes(np.zeros(movies, int), self._like[1], self._context)
+        pairs = scorer.pair_indices(np.zeros(movies, int), self._like[1], self._context)
         fields = np.array(bundle.feature_map.positions("movie"))
         pairs[:, 1] = everything
         self._grid = self._forward.grid(fields, pairs[:, fields])
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """Logits of pairs."""
-        codes = self._scorer.join_codes(self._like[0][users], self._like[1][movies], self._context)
+        codes = self._scorer.pair_indices(self._like[0][users], self._like[1][movies], self._context)
         codes[:, 0], codes[:, 1] = users, movies
         return self._forward.logits(codes)
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits of whole rows."""
-        codes = self._scorer.row_codes(self._like[0][users], self._context)
+        codes = self._scorer.row_indices(self._like[0][users], self._context)
         codes[:, 0] = users
         return self._grid.logits(codes)
 

@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
     home, dataset = published_dataset(arguments)
     published = Published(home, dataset)
     bench = Bench(published, _SEED)
-    shares = {name: model.live.reasons.personal_share for name, model in published.current.models.items()}
+    shares = {name: model.live.explanations.personal_share for name, model in published.current.models.items()}
     say(f"{dataset}: personal share of the scores' variance", [shares])
     found = {"popularity": {"popularity": bench.measure(lambda user: bench.popular)}}
     found |= {name: bench.of(model) for name, model in published.current.models.items()}

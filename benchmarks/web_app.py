@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
             for kind, query in (("table", ""), ("live", "&year=2001&month=5")):
                 page.goto(f"{address}/?user=1&model={model}{query}")
                 expect(page.locator(".rec-list")).to_be_visible()
-                expect(page.get_by_text("Reasons are being worked out")).to_have_count(0)
+                expect(page.get_by_text("Explanations are being worked out")).to_have_count(0)
                 rows.append({"model": model, "answer": kind, **_clicks(page)})
     say(f"{dataset}: seconds from the click to the answer", rows)
     write_json(home / "bench" / "app.json", {"clicks": _CLICKS, "seconds": rows})

@@ -31,7 +31,7 @@ class Answer:
 
     def reasons(self, liked: Sequence[int]) -> dict[int, int]:
         """Of listed movies the liked one that is their reason; needs the model's reasons, which may take a while."""
-        found = self.model.live.reasons.nearest(self.movies, liked)
+        found = self.model.live.explanations.nearest(self.movies, liked)
         return dict(zip(found["movie_id"], found["because"], strict=True))
 
 

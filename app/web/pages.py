@@ -194,18 +194,18 @@ def _one_list(
     if not answer.movies:
         st.write(texts("nothing_matches"))
         return
-    wait = None if answer.model.live.can_give_reasons or not liked else _LOOK_AGAIN_SECONDS
+    wait = None if answer.model.live.has_explanations or not liked else _LOOK_AGAIN_SECONDS
 
     @st.fragment(run_every=wait)
     def with_reasons() -> None:
-        ready = answer.model.live.can_give_reasons
+        ready = answer.model.live.has_explanations
         if ready and wait:
             st.rerun()  # without the timer
         reasons = answer.reasons(liked) if ready and liked else {}
         widgets.movie_list(texts, answer, shared, widgets.reason_texts(texts, because, snapshot.people, reasons))
         if liked and not ready:
             st.caption(texts("reasons_later"))
-        elif liked and not answer.model.live.reasons.can_explain:
+        elif liked and not answer.model.live.explanations.can_explain:
             st.caption(texts("no_reasons"))
 
     with_reasons()

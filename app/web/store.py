@@ -35,7 +35,7 @@ def _refresh(opened: Published) -> None:
             for model in models:
                 model.live.warm_up(model.lists.moment)
             for model in models:
-                _ = model.live.reasons
+                _ = model.live.explanations
             time.sleep(REFRESH_SECONDS)
             opened.refresh()
         except (DataError, NotFoundError, OSError) as error:

@@ -1,9 +1,10 @@
-"""Why a model lists a movie: the liked movie that it treats most alike.
+"""Explain why a model lists a movie: name the liked movie that is most similar to it for the model.
 
-Two movies are alike for a model where it gives both high scores to the same users. So some users' logits of all movies
-are taken, each movie's mean (how good it is for everybody) and each user's mean (how content they are with everything)
-are subtracted, and the likeness of two movies is the correlation of what is left: the model's own personal part of both
-scores. A model whose personal part is small gives everybody much the same list; then nobody's likes are its reason.
+Two movies are similar for a model where it gives both high scores to the same users. The logits of all movies are
+computed for some users. Each movie's mean (how good it is for everybody) and each user's mean (how high the user's
+scores are in general) are subtracted; the similarity of two movies is the correlation of what remains, the personal
+part of their scores. A model with a small personal part gives everybody nearly the same list. Then no liked movie
+explains it.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,18 @@ import pandas as pd
 from ml.inference.scorer import Scorer
 
 SAMPLED_USERS = 256
-LEAST_PERSONAL_SHARE = 0.1  # of the variance of a user's logits; below it no reasons are given
-LEAST_LIKENESS = 0.5
+LEAST_PERSONAL_SHARE = 0.1  # of the variance of a user's logits; below it there are no explanations
+LEAST_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
-class Reasons:
-    """The likeness of movies for a model.
+class Explanations:
+    """The similarity of movies for a model.
 
     Attributes:
         movie_ids: [movies].
-        directions: float32 [sampled users, movies], columns of length 1, whose products are correlations.
-        personal_share: variance of the personal part over that of the scores less the users' means.
+        directions: float32 [sampled users, movies]; columns of length 1, whose inner products are correlations.
+        personal_share: variance of the personal part divided by that of the logits without the users' means.
     """
 
     movie_ids: pd.Index
@@ -34,8 +35,8 @@ class Reasons:
     personal_share: float
 
     @classmethod
-    def of(cls, scorer: Scorer, seed: int = 42) -> "Reasons":
-        """Measure at the last year and month of the model's encoders, on users that ``seed`` draws."""
+    def of(cls, scorer: Scorer, seed: int = 42) -> "Explanations":
+        """Compute it at the last year and month of the model's encoders, on users that ``seed`` samples."""
         feature_map = scorer.bundle.feature_map
         year, month = (int(feature_map[name].values[-1]) for name in ("rating_year", "rating_month"))
         users = len(scorer.user_ids)
@@ -49,33 +50,33 @@ class Reasons:
 
     @property
     def can_explain(self) -> bool:
-        """Whether the model's lists are personal enough for likes to be their reason."""
+        """Whether the model's lists are personal enough to be explained by liked movies."""
         return self.personal_share >= LEAST_PERSONAL_SHARE
 
     def nearest(self, movies: Sequence[int], liked: Sequence[int]) -> pd.DataFrame:
-        """Of each movie the liked one that is most like it.
+        """Find the most similar liked movie of each movie.
 
         Args:
             movies: ids that the model knows.
             liked: ids; those that the model does not know are left out.
 
         Returns:
-            movie_id, because (id of a liked movie), likeness (correlation); without movies that have no liked one of at
-            least ``LEAST_LIKENESS``, and empty where the model cannot explain.
+            movie_id, because (id of a liked movie), similarity (correlation). Movies whose similarity is below
+            ``LEAST_SIMILARITY`` are left out; no rows where the model cannot explain.
         """
         known = [movie for movie in liked if movie in self.movie_ids]
         if not self.can_explain or not known or not len(movies):
-            return pd.DataFrame({"movie_id": [], "because": [], "likeness": []}).astype(
+            return pd.DataFrame({"movie_id": [], "because": [], "similarity": []}).astype(
                 {"movie_id": int, "because": int}
             )
         own, others = self.movie_ids.get_indexer(pd.Index(movies)), self.movie_ids.get_indexer(pd.Index(known))
-        likeness = self.directions[:, own].T @ self.directions[:, others]  # [movies, liked]
-        nearest = likeness.argmax(axis=1)
+        similarity = self.directions[:, own].T @ self.directions[:, others]  # [movies, liked]
+        nearest = similarity.argmax(axis=1)
         found = pd.DataFrame(
             {
                 "movie_id": list(movies),
                 "because": np.array(known)[nearest],
-                "likeness": likeness[np.arange(len(own)), nearest],
+                "similarity": similarity[np.arange(len(own)), nearest],
             }
         )
-        return found[found["likeness"] >= LEAST_LIKENESS].reset_index(drop=True)
+        return found[found["similarity"] >= LEAST_SIMILARITY].reset_index(drop=True)

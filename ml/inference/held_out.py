@@ -1,14 +1,17 @@
-"""A model's top lists for evaluation: the movies of the user's test rows are candidates, those trained on are not."""
+"""Top-10 lists for evaluation: movies of a user's test rows can be listed, those of the training rows cannot."""
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
-from ml.features.feature_map import FeatureMap
 from ml.features.tables import latest_month
 from ml.inference.engine.shortlist import SearchReport
-from ml.inference.recommend import Progress, Recommender
+from ml.inference.recommend import Progress, search_lists
 from ml.inference.scorer import Scorer
+
+_LENGTH = 10
+_MONTH = ["rating_year", "rating_month"]
 
 
 def held_out_lists(
@@ -17,30 +20,45 @@ def held_out_lists(
     seed: int = 42,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[pd.DataFrame, SearchReport]:
-    """Top-10 lists of all users over movies that they have no training row of, at the latest month trained on.
+    """List for every user the best ten movies without a training row, at the latest month of the training rows.
 
     Args:
         scorer: of the model.
-        train_interactions: the encoded rows that it was trained on.
+        train_interactions: encoded rows that the model was trained on.
         seed: of the users that the search samples and audits.
         on_progress: called after each block of users.
 
     Returns:
-        user_id (int32), rank (int16), movie_id (int32), by user and rank, ids as codes; and how they were found.
+        user_id (int32), rank (int16), movie_id (int32), ordered by user and rank; the ids are indices. And how the
+        lists were found.
     """
-    feature_map = scorer.bundle.feature_map
-    rated = pd.DataFrame(
-        {
-            "user_id": scorer.user_ids[train_interactions["user_id"]],
-            "movie_id": scorer.movie_ids[train_interactions["movie_id"]],
-        }
-    )
-    moment = latest_month(_decoded(train_interactions, feature_map, "rating_year", "rating_month"))
-    [(top, report)] = Recommender(scorer, rated).recommend_all([moment], 10, seed=seed, on_progress=on_progress)
-    codes = {name: scorer.positions(name, top[name]) for name in ("user_id", "movie_id")}
-    return top[["user_id", "rank", "movie_id"]].assign(**codes), report
+    vocabularies = scorer.bundle.feature_map
+    months = train_interactions[_MONTH].drop_duplicates()
+    values = pd.DataFrame({name: np.array(vocabularies[name].values)[months[name]] for name in _MONTH})
+    users, movies = (train_interactions[name].to_numpy() for name in ("user_id", "movie_id"))
+    return unseen_lists(scorer, users, movies, latest_month(values), seed, on_progress)
 
 
-def _decoded(rows: pd.DataFrame, feature_map: FeatureMap, *names: str) -> pd.DataFrame:
-    """Values of some fields' codes."""
-    return pd.DataFrame({name: feature_map[name].index.to_numpy()[rows[name]] for name in names})
+def unseen_lists(
+    scorer: Scorer,
+    users: np.ndarray,
+    movies: np.ndarray,
+    moment: tuple[int, int],
+    seed: int,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[pd.DataFrame, SearchReport]:
+    """List the best ten movies of every user at a moment, except for the given pairs; returns as ``held_out_lists``.
+
+    Args:
+        scorer: of the model.
+        users: user indices of the pairs, int [n].
+        movies: movie indices of the pairs, int [n].
+        moment: year and month (1-12).
+        seed: of the users that the search samples and audits.
+        on_progress: called after each block of users.
+    """
+    seen = scorer.matrix(users, movies, bool)
+    [(lists, report)] = search_lists(scorer, seen, [moment], _LENGTH, seed=seed, on_progress=on_progress)
+    user, place, movie = lists.entries()
+    columns = {"user_id": user.astype(np.int32), "rank": (place + 1).astype(np.int16), "movie_id": movie}
+    return pd.DataFrame(columns), report

@@ -1,9 +1,12 @@
-"""Score raw ids with a bundle: single pairs, or whole users against the whole catalogue."""
+"""Score raw ids with a bundle: single pairs, or all pairs of users and movies."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from ml import schema
@@ -17,59 +20,85 @@ PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
 class Scorer:
     """The exact scores of a bundle's network.
 
-    Users and movies are encoded once; a pair's codes are then put together from theirs and from the context's.
+    Users and movies are encoded once. The indices of a pair are joined from those of the user, the movie and the
+    context.
+
+    Attributes:
+        bundle: the model.
+        forward: computes its logits.
+        user_ids: ids by user index [users].
+        movie_ids: ids by movie index [movies].
 
     Args:
         bundle: the model.
-        forward: what computes its logits; default: the fastest that the network allows.
+        forward: computes its logits; default: the fastest that gives the network's values.
     """
 
     def __init__(self, bundle: ModelBundle, forward: Forward | None = None) -> None:
         self.bundle = bundle
         self.forward = forward or forward_of(bundle.network)
         feature_map = bundle.feature_map
-        self.user_ids = bundle.users["user_id"].to_numpy()  # [users], rising
-        self.movie_ids = bundle.movies["movie_id"].to_numpy()  # [movies], rising
-        self._user_codes = feature_map.side("user").transform(bundle.users).to_numpy()  # [users, user fields]
-        self._movie_codes = feature_map.side("movie").transform(bundle.movies).to_numpy()  # [movies, movie fields]
+        self.user_ids = bundle.users["user_id"].to_numpy()
+        self.movie_ids = bundle.movies["movie_id"].to_numpy()
+        self._users = feature_map.side("user").transform(bundle.users).to_numpy()  # [users, user features]
+        self._movies = feature_map.side("movie").transform(bundle.movies).to_numpy()  # [movies, movie features]
 
-    def user_position(self, user_id: int) -> int:
-        """Where a user stands in ``user_ids``. Raises NotFoundError."""
-        return int(self.positions("user_id", [user_id])[0])
+    def indices(self, key: str, ids: pd.Series | Sequence[int]) -> np.ndarray:
+        """Indices of user or movie ids, int32 [n].
 
-    def positions(self, field: str, ids: pd.Series | list[int]) -> np.ndarray:
-        """Positions of user or movie ids, int32 [n]; an id's position is its code. Raises NotFoundError."""
-        vocabulary = self.bundle.feature_map[field]
-        known = pd.Index(ids).isin(vocabulary.values)
-        if not known.all():
-            values = vocabulary.values
+        Args:
+            key: ``user_id`` or ``movie_id``.
+            ids: [n].
+
+        Raises:
+            NotFoundError: an unknown id.
+        """
+        values = self.bundle.feature_map[key].values
+        found: np.ndarray = self.bundle.feature_map[key].index.get_indexer(pd.Index(ids)).astype(np.int32)
+        if (found < 0).any():
             raise NotFoundError(
-                f"unknown {field} {pd.Index(ids)[~known][0]}; the model knows {len(values):,} from {values[0]} to "
+                f"unknown {key} {pd.Index(ids)[found < 0][0]}; the model knows {len(values):,} from {values[0]} to "
                 f"{values[-1]}"
             )
-        return vocabulary.encode(ids)
+        return found
 
-    def context_codes(self, years: pd.Series, months: pd.Series) -> np.ndarray:
-        """Codes [n, context fields] of rating years and months 1-12. Raises NotFoundError for unknown ones."""
+    def known_pairs(self, pairs: pd.DataFrame, dtype: Any) -> csr_array:
+        """The pairs whose user and movie the model knows, as ``matrix``.
+
+        Args:
+            pairs: columns user_id, movie_id.
+            dtype: of the matrix.
+        """
+        users, movies = (self.bundle.feature_map[key].index.get_indexer(pairs[key]) for key in ("user_id", "movie_id"))
+        known = (users >= 0) & (movies >= 0)
+        return self.matrix(users[known], movies[known], dtype)
+
+    def matrix(self, users: np.ndarray, movies: np.ndarray, dtype: Any) -> csr_array:
+        """Sparse [users, movies], with ones at pairs of indices int [n]."""
+        shape = (len(self.user_ids), len(self.movie_ids))
+        return csr_array((np.ones(len(users), dtype), (users, movies)), shape=shape)
+
+    def context_indices(self, years: pd.Series, months: pd.Series) -> np.ndarray:
+        """Indices [n, context features] of rating years and months 1-12. Raises NotFoundError for unknown ones."""
         context = pd.DataFrame({"rating_year": years, "rating_month": months})
-        for field in ("rating_year", "rating_month"):
-            values = self.bundle.feature_map[field].values
-            unknown = context.loc[~context[field].isin(values), field]
+        for name in ("rating_year", "rating_month"):
+            values = self.bundle.feature_map[name].values
+            unknown = context.loc[~context[name].isin(values), name]
             if not unknown.empty:
                 known = ", ".join(map(str, values))
-                raise NotFoundError(f"unknown {field} {unknown.iloc[0]}; the model was trained on {known}")
+                raise NotFoundError(f"unknown {name} {unknown.iloc[0]}; the model was trained on {known}")
         context["rating_decade"] = context["rating_year"].map(schema.decade_of)
         return self.bundle.feature_map.side("context").transform(context).to_numpy()
 
     def score_rows(self, rows: pd.DataFrame) -> np.ndarray:
-        """Probabilities, float32 [rows], of full rows (every field of the feature map) or else of pairs.
+        """Score full rows, with all features of the feature map, or else pairs; float32 [rows].
 
         Raises:
-            DataError: neither form's columns are there, or a full row holds an unknown value.
-            NotFoundError: a pair holds an unknown value.
+            DataError: the columns are of neither form, or a full row has an unknown value.
+            NotFoundError: a pair has an unknown value.
         """
         if set(self.bundle.feature_map.names) <= set(rows):
-            return self.score_codes(self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows))
+            return self.score_indices(self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows))
         if missing := [name for name in PAIR_COLUMNS if name not in rows]:
             raise DataError(
                 f"columns {', '.join(missing)} are missing; expected {', '.join(PAIR_COLUMNS)}, "
@@ -78,20 +107,20 @@ class Scorer:
         return self.score_pairs(rows)
 
     def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Probabilities, float32 [rows], for columns user_id, movie_id, year and month. Raises NotFoundError.
+        """Score columns user_id, movie_id, year and month; float32 [rows]. Raises NotFoundError.
 
-        Where the network takes the timestamp, a month's is that of its 15th day, 0:00 UTC.
+        Where the network takes the timestamp, it is that of the month's 15th day, 0:00 UTC.
         """
-        users = self.positions("user_id", pairs["user_id"])
-        movies = self.positions("movie_id", pairs["movie_id"])
-        context = self.context_codes(pairs["year"], pairs["month"])
-        moments = pd.DataFrame({"year": pairs["year"], "month": pairs["month"], "day": 15})
-        timestamps = pd.to_datetime(moments).to_numpy("datetime64[s]").astype(np.int64)
+        users = self.indices("user_id", pairs["user_id"])
+        movies = self.indices("movie_id", pairs["movie_id"])
+        context = self.context_indices(pairs["year"], pairs["month"])
+        days = pd.DataFrame({"year": pairs["year"], "month": pairs["month"], "day": 15})
+        timestamps = pd.to_datetime(days).to_numpy("datetime64[s]").astype(np.int64)
         numbers = self._numbers(pd.DataFrame({"timestamp": timestamps}))
-        return self.score_codes(self.join_codes(users, movies, context), numbers)
+        return self.score_indices(self.pair_indices(users, movies, context), numbers)
 
     def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
-        """Every user's logits of every movie at one moment, on demand.
+        """The logits of all pairs of users and movies at one moment, computed on demand.
 
         Args:
             year: of the imagined rating.
@@ -99,28 +128,33 @@ class Scorer:
 
         Raises:
             NotFoundError: an unknown moment.
-            DataError: the network takes numbers beside the codes, for which there is no search.
+            DataError: the network takes numeric features, for which there is no search.
         """
         if self.bundle.numbers:
             raise DataError(
                 f"this model takes {', '.join(self.bundle.numbers)} and scores single rows only; use a recipe without "
                 "numbers for lists"
             )
-        context = self.context_codes(pd.Series([year]), pd.Series([month]))
+        context = self.context_indices(pd.Series([year]), pd.Series([month]))
         return ScoredCatalogue(self, context)
 
     def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
-        """Probabilities, float32 [rows], of rows that the feature map has encoded already."""
-        codes = encoded[list(self.bundle.feature_map.names)].to_numpy(np.int32)
-        return self.score_codes(codes, self._numbers(encoded))
+        """Score rows that the feature map has encoded; probabilities, float32 [rows]."""
+        indices = encoded[list(self.bundle.feature_map.names)].to_numpy(np.int32)
+        return self.score_indices(indices, self._numbers(encoded))
 
-    def score_codes(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Probabilities, float32 [rows], of codes int32 [rows, fields] and, where the network takes them, numbers."""
-        probabilities: np.ndarray = expit(self.forward.logits(codes, numbers))
+    def score_indices(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Score rows of indices; probabilities, float32 [rows].
+
+        Args:
+            indices: int32 [rows, features].
+            numbers: float32 [rows, numbers], for a network that takes numeric features.
+        """
+        probabilities: np.ndarray = expit(self.forward.logits(indices, numbers))
         return probabilities
 
     def _numbers(self, rows: pd.DataFrame) -> np.ndarray | None:
-        """The numbers that the network takes, float32 [rows, numbers]; None where it takes none. Raises DataError."""
+        """The numeric features, float32 [rows, numbers]; None where the network takes none. Raises DataError."""
         names = list(self.bundle.numbers)
         if missing := [name for name in names if name not in rows]:
             raise DataError(f"columns {', '.join(missing)} are missing; this model needs them beside its fields")
@@ -128,41 +162,46 @@ class Scorer:
 
     @cached_property
     def grid(self) -> Grid:
-        """Users at some moment by all movies."""
-        return self.forward.grid(np.array(self.bundle.feature_map.positions("movie")), self._movie_codes)
+        """Rows of users at some moment, columns of all movies."""
+        return self.forward.grid(np.array(self.bundle.feature_map.positions("movie")), self._movies)
 
-    def row_codes(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """Codes of the grid's rows, int32 [n, user and context fields], of user positions [n] and one context."""
-        codes = self.join_codes(users, np.zeros(len(users), int), context)  # of any movie
-        return np.delete(codes, self.bundle.feature_map.positions("movie"), axis=1)
-
-    def join_codes(self, users: np.ndarray, movies: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """Codes of pairs, int32 [n, fields].
+    def row_indices(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Indices of the grid's rows, int32 [n, user and context features].
 
         Args:
-            users: positions in ``user_ids`` [n].
-            movies: positions in ``movie_ids`` [n].
-            context: codes [n, context fields] or [1, context fields].
+            users: user indices [n].
+            context: indices [1, context features].
+        """
+        indices = self.pair_indices(users, np.zeros(len(users), int), context)  # of any movie
+        return np.delete(indices, self.bundle.feature_map.positions("movie"), axis=1)
+
+    def pair_indices(self, users: np.ndarray, movies: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Indices of all features of pairs, int32 [n, features].
+
+        Args:
+            users: user indices [n].
+            movies: movie indices [n].
+            context: indices [n, context features] or [1, context features].
         """
         feature_map = self.bundle.feature_map
-        codes = np.empty((len(users), len(feature_map.fields)), dtype=np.int32)
-        codes[:, feature_map.positions("user")] = self._user_codes[users]
-        codes[:, feature_map.positions("movie")] = self._movie_codes[movies]
-        codes[:, feature_map.positions("context")] = context
-        return codes
+        indices = np.empty((len(users), len(feature_map.fields)), dtype=np.int32)
+        indices[:, feature_map.positions("user")] = self._users[users]
+        indices[:, feature_map.positions("movie")] = self._movies[movies]
+        indices[:, feature_map.positions("context")] = context
+        return indices
 
 
 class ScoredCatalogue:
-    """A scorer at one moment, as ``ml.inference.engine.shortlist`` wants it."""
+    """A scorer at one moment, as ``ml.inference.engine.shortlist`` expects it."""
 
     def __init__(self, scorer: Scorer, context: np.ndarray) -> None:
         self._scorer, self._context = scorer, context
         self.shape = (len(scorer.user_ids), len(scorer.movie_ids))
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Logits float32 [n] of positions int [n]."""
-        return self._scorer.forward.logits(self._scorer.join_codes(users, movies, self._context))
+        """Logits float32 [n] of user and movie indices int [n]."""
+        return self._scorer.forward.logits(self._scorer.pair_indices(users, movies, self._context))
 
     def rows(self, users: np.ndarray) -> np.ndarray:
-        """Logits float32 [n, movies] of user positions int [n]."""
-        return self._scorer.grid.logits(self._scorer.row_codes(users, self._context))
+        """Logits float32 [n, movies] of user indices int [n]."""
+        return self._scorer.grid.logits(self._scorer.row_indices(users, self._context))

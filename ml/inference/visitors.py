@@ -1,14 +1,14 @@
-"""Recommend to somebody without a history: a visitor is scored as the known users who are most like them.
+"""Recommend to visitors without a history: a visitor is scored like the most similar known users.
 
-A network cannot embed an id that it was not trained on. So the rule for a cold start is: known users who like any movie
-are ranked by
+A network has no embedding for an id that it was not trained on. So known users who like at least one movie are ranked
+by
 
     cosine of the sets of liked movies + DEMOGRAPHIC_WEIGHT * share of the given gender, age group and occupation
     that they have too,
 
-and a movie's chance with the visitor is its mean chance, by the model, with the first ``COMPANIONS`` of them (the
-neighbourhood of user-based collaborative filtering, Herlocker et al., SIGIR 1999, averaging a model's scores in place
-of ratings).
+and a movie's score for the visitor is its mean probability of a like over the first ``COMPANIONS`` of them. This is the
+neighborhood of user-based collaborative filtering (Herlocker et al., SIGIR 1999) with a model's scores instead of
+ratings.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from scipy.special import expit, logit
 
 from ml import schema
@@ -32,13 +31,13 @@ DEMOGRAPHIC_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class Visitor:
-    """What somebody without a history says.
+    """What a person without a history tells about themselves.
 
     Attributes:
-        gender: one of ``schema.GENDERS``; None: not said.
-        age: a key of ``schema.AGE_GROUPS``; None: not said.
-        occupation: position in ``schema.OCCUPATIONS``; None: not said.
-        liked: ids of movies.
+        gender: one of ``schema.GENDERS``; None: not given.
+        age: a key of ``schema.AGE_GROUPS``; None: not given.
+        occupation: index in ``schema.OCCUPATIONS``; None: not given.
+        liked: ids of liked movies.
     """
 
     gender: str | None = None
@@ -58,9 +57,9 @@ class Visitor:
 
     @property
     def demographics(self) -> dict[str, str | int]:
-        """What was said of gender, age and occupation."""
-        said = {name: getattr(self, name) for name in ("gender", "age", "occupation")}
-        return {name: value for name, value in said.items() if value is not None}
+        """The given ones of gender, age and occupation."""
+        values = {name: getattr(self, name) for name in ("gender", "age", "occupation")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class VisitorRecommender:
@@ -72,35 +71,36 @@ class VisitorRecommender:
     """
 
     def __init__(self, recommender: "Recommender", ratings: pd.DataFrame) -> None:
-        self._recommender, scorer = recommender, recommender.scorer
+        self._recommender = recommender
         liked = ratings[ratings["rating"] >= schema.LIKED_RATING]
-        known = liked["user_id"].isin(scorer.user_ids) & liked["movie_id"].isin(scorer.movie_ids)
-        cells = [scorer.positions(name, liked.loc[known, name]) for name in ("user_id", "movie_id")]
-        shape = (len(scorer.user_ids), len(scorer.movie_ids))
-        self._likes = sparse.csr_array((np.ones(int(known.sum()), np.float32), cells), shape=shape)
+        self._likes = recommender.scorer.known_pairs(liked, np.float32)
         self._lengths = np.sqrt(self._likes.sum(axis=1))
 
     def companions(self, visitor: Visitor, count: int = COMPANIONS) -> np.ndarray:
-        """Positions of the known users who are most like the visitor, the most alike first; equal ones in code order.
+        """Indices of the known users who are most similar to the visitor, in descending order of similarity.
+
+        Equally similar ones are in ascending order.
 
         Raises:
             NotFoundError: the visitor likes a movie that the model does not know.
         """
-        likeness = np.where(self._lengths > 0, 0.0, -np.inf)
+        similarity = np.where(self._lengths > 0, 0.0, -np.inf)
         if visitor.liked:
-            movies = self._recommender.scorer.positions("movie_id", list(set(visitor.liked)))
+            movies = self._recommender.scorer.indices("movie_id", list(set(visitor.liked)))
             shared = self._likes[:, movies].sum(axis=1)
-            likeness += shared / (np.maximum(self._lengths, 1) * np.sqrt(len(movies)))
-        if said := visitor.demographics:
+            similarity += shared / (np.maximum(self._lengths, 1) * np.sqrt(len(movies)))
+        if given := visitor.demographics:
             users = self._recommender.scorer.bundle.users
-            same = sum((users[name] == value).to_numpy(np.float64) for name, value in said.items())
-            likeness += DEMOGRAPHIC_WEIGHT * same / len(said)
-        return np.argsort(-likeness, kind="stable")[: min(count, np.isfinite(likeness).sum())]
+            same = sum((users[name] == value).to_numpy(np.float64) for name, value in given.items())
+            similarity += DEMOGRAPHIC_WEIGHT * same / len(given)
+        return np.argsort(-similarity, kind="stable")[: min(count, np.isfinite(similarity).sum())]
 
     def recommend(
         self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None
     ) -> pd.DataFrame:
-        """The visitor's top list; arguments, columns (without user_id) and errors as in ``Recommender.recommend``."""
+        """List the visitor's best movies; as ``Recommender.recommend``, without the column user_id."""
         rows = self._recommender.scorer.catalogue(year, month).rows(self.companions(visitor))
-        chances = expit(rows.astype(np.float64)).mean(axis=0, keepdims=True)
-        return self._recommender.ranked(logit(chances).astype(np.float32), visitor.liked, year, month, top_k, among)
+        probabilities = expit(rows.astype(np.float64)).mean(axis=0, keepdims=True)
+        return self._recommender.ranked(
+            logit(probabilities).astype(np.float32), visitor.liked, year, month, top_k, among
+        )

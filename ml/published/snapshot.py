@@ -20,7 +20,7 @@ from ml.published.people import People
 from ml.published.purposes import Purpose, purposes_of
 
 if TYPE_CHECKING:
-    from ml.inference.explanations import Reasons
+    from ml.inference.explanations import Explanations
     from ml.inference.recommend import Recommender
     from ml.inference.visitors import VisitorRecommender
 
@@ -42,7 +42,7 @@ class LiveModel:
         self._loading, self._explaining = threading.RLock(), threading.Lock()
         self._recommender: Recommender | None = None
         self._visitors: VisitorRecommender | None = None
-        self._reasons: Reasons | None = None
+        self._explanations: Explanations | None = None
 
     @property
     def recommender(self) -> "Recommender":
@@ -67,15 +67,15 @@ class LiveModel:
             return self._visitors
 
     @property
-    def reasons(self) -> "Reasons":
+    def explanations(self) -> "Explanations":
         """Explains recommended movies by similar liked ones; takes seconds the first time."""
-        from ml.inference.explanations import Reasons
+        from ml.inference.explanations import Explanations
 
         recommender = self.recommender
         with self._explaining:
-            if self._reasons is None:
-                self._reasons = Reasons.of(recommender.scorer)
-            return self._reasons
+            if self._explanations is None:
+                self._explanations = Explanations.of(recommender.scorer)
+            return self._explanations
 
     @property
     def is_warm(self) -> bool:
@@ -83,9 +83,9 @@ class LiveModel:
         return self._visitors is not None
 
     @property
-    def can_give_reasons(self) -> bool:
+    def has_explanations(self) -> bool:
         """Whether explanations can be given without computing similarities first."""
-        return self._reasons is not None
+        return self._explanations is not None
 
     def warm_up(self, moment: tuple[int, int]) -> None:
         """Load the network, and compute a first list at a year and month, so that no request waits for it."""

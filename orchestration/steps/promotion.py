@@ -1,4 +1,4 @@
-"""Ask of a challenger what mlflow.yaml demands before it may become champion."""
+"""Judge whether a challenger passes the gates of mlflow.yaml and may become champion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +19,12 @@ MOVIE_MEAN = "movie_mean"
 
 @dataclass(frozen=True)
 class Rows:
-    """What challengers and champions are compared on.
+    """The rows on which challengers and champions are compared.
 
     Attributes:
-        interactions: raw, joined; the others' column ``row`` counts in it.
-        train: the encoded training rows.
-        test: the encoded test rows.
+        interactions: raw rows; ``row`` of the other two tables is the position in them.
+        train: encoded training rows.
+        test: encoded test rows.
         encoders: the present feature map.
     """
 
@@ -36,38 +36,38 @@ class Rows:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gates say of a challenger.
+    """Which gates a challenger passes.
 
     Attributes:
         challenger: the version.
-        findings: one a gate.
+        findings: one per gate.
     """
 
     challenger: RegisteredVersion
     findings: Sequence[Finding]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready document."""
+        """Convert to a JSON-ready document."""
         findings = [{**asdict(finding), "facts": plain(finding.facts)} for finding in self.findings]
         return {"challenger": self.challenger.to_dict(), "findings": findings}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Verdict":
-        """Of a document that ``to_dict`` made."""
+        """Read what ``to_dict`` made."""
         return cls(RegisteredVersion(**document["challenger"]), [Finding(**found) for found in document["findings"]])
 
     def with_findings(self, *more: Finding) -> "Verdict":
-        """The same with further gates."""
+        """Add further gates."""
         return Verdict(self.challenger, [*self.findings, *more])
 
     @property
     def passed(self) -> bool:
-        """Whether every gate holds."""
+        """Whether it passes every gate."""
         return all(finding.passed for finding in self.findings)
 
     @property
     def failures(self) -> str:
-        """The gates that do not hold, with their figures."""
+        """The failed gates, with their figures."""
         failed = [finding for finding in self.findings if not finding.passed]
         return "; ".join(f"{finding.name} ({_figures(finding.facts)})" for finding in failed)
 
@@ -79,12 +79,12 @@ def judge(
     own: Mapping[str, pd.DataFrame],
     movie_mean: pd.Series,
 ) -> Verdict:
-    """The verdict on a challenger; one that is champion already has nothing to prove.
+    """Judge a challenger. A version that is the champion already has no gates to pass.
 
     Args:
         tracking: of the data set.
         challenger: the version.
-        rows: what it was trained and measured on.
+        rows: on which it was trained and measured.
         own: its ``scores``, ``lists``, ``metrics`` and ``list_metrics``.
         movie_mean: metrics of that baseline, by name.
     """
@@ -105,7 +105,7 @@ def judge(
 def _compare(
     tracking: Tracking, gates: Gates, champion: RegisteredVersion, rows: Rows, own: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    """Challenger and champion on the test rows that the champion can score."""
+    """Compare challenger and champion on the test rows that the champion can score."""
     from ml.evaluation.intervals import compare_lists, compare_models
     from ml.inference.earlier_model import held_out_lists_of, score_known
     from ml.inference.scorer import Scorer
@@ -120,22 +120,22 @@ def _compare(
 
 
 def gates_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """One row a model and gate, for a person."""
+    """Show the gates to people: one row per model and gate."""
     rows = [
         (model, verdict.challenger.version, finding.name, finding.passed, _figures(finding.facts))
         for model, verdict in verdicts.items()
         for finding in verdict.findings
     ]
-    return pd.DataFrame(rows, columns=["model", "challenger", "gate", "holds", "figures"])
+    return pd.DataFrame(rows, columns=["model", "challenger", "gate", "passed", "figures"])
 
 
 def verdicts_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """One row a model, for a person: whether its challenger holds all gates, and else which it misses."""
+    """Show the verdicts to people: one row per model, with the gates that its challenger fails."""
     rows = []
     for model, verdict in verdicts.items():
-        missed = ", ".join(finding.name for finding in verdict.findings if not finding.passed)
-        told = f"misses {missed}" if missed else "holds all gates" if verdict.findings else "is champion"
-        rows.append((model, verdict.challenger.version, told))
+        failed = ", ".join(finding.name for finding in verdict.findings if not finding.passed)
+        text = f"fails {failed}" if failed else "passes all gates" if verdict.findings else "is champion already"
+        rows.append((model, verdict.challenger.version, text))
     return pd.DataFrame(rows, columns=["model", "challenger", "verdict"])
 
 

@@ -1,6 +1,6 @@
-"""Where a training begins: at the champion's weights where the recipe asks for that and the rules hold, else at none.
+"""Choose the weights that a training starts with: the champion's where the recipe and its rules allow, else new ones.
 
-A version's tags say which of them it was, and what it has learned, for the night that goes on from it.
+A version's tags record the choice and its last ingestion batch, for the run that continues from it.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ _COUNTS = {_NEW_ROWS: "new", _REPLAYED_ROWS: "replayed"}
 
 @dataclass(frozen=True)
 class TrainingTables:
-    """What a model is trained on.
+    """The tables that a model is trained on.
 
     Attributes:
-        interactions: the encoded training rows.
+        interactions: encoded training rows.
         encoders: their feature map.
-        users: the preprocessed users.
-        movies: the preprocessed movies.
+        users: preprocessed users.
+        movies: preprocessed movies.
     """
 
     interactions: pd.DataFrame
@@ -44,12 +44,12 @@ class TrainingTables:
 
 @dataclass(frozen=True)
 class Beginning:
-    """A training that can be run.
+    """A training that is ready to run.
 
     Attributes:
-        fitting: the network with the weights that it begins with, and the rows.
-        recipe: that it follows, with a warm start's epochs where it is one.
-        tags: of the version that comes of it: its last batch, and from where it began or why from scratch.
+        fitting: the network with its first weights, and the rows.
+        recipe: what to train from; for a warm start, with the epochs of a warm start.
+        tags: of the resulting version: its last ingestion batch, and where it started or why from scratch.
     """
 
     fitting: "Fitting"
@@ -58,12 +58,12 @@ class Beginning:
 
     @property
     def is_warm(self) -> bool:
-        """Whether it goes on from an earlier version's weights."""
+        """Whether it starts with an earlier version's weights."""
         return PARENT in self.tags
 
     @property
     def text(self) -> str:
-        """What is done, for a person; of a recipe with a warm start."""
+        """Describe the start to people. Needs a recipe with a warm start."""
         counts = [f"{self.tags[tag]} {what} rows" for tag, what in _COUNTS.items() if tag in self.tags]
         return "; ".join([self.tags[WARM_START], *counts])
 
@@ -78,20 +78,19 @@ def begin(
 ) -> Beginning:
     """Prepare a training.
 
-    The champion's weights are gone on with where it was made by the same code and recipe, fewer than the recipe's
-    ``max_generations`` warm starts lie between it and a training from scratch, and rows came after those that it has
-    learned.
+    It continues from the champion where the champion was trained with the same code and recipe, has fewer than the
+    recipe's ``max_generations`` warm starts behind it, and newer rows have arrived.
 
     Args:
         tracking: of the data set.
         name: of the model.
-        recipe: what to do.
-        tables: the training rows, with ``ingestion_batch``.
+        recipe: what to train from.
+        tables: with the column ``ingestion_batch`` in the training rows.
         fingerprint: of the training.
-        from_scratch: whatever the rules say.
+        from_scratch: whether to ignore the champion.
 
     Raises:
-        dagster.Failure: the rows have no batches.
+        dagster.Failure: the rows have no ingestion batches. The step is not retried.
     """
     from ml.training.warm_start import NoWarmStartError
 
@@ -101,7 +100,7 @@ def begin(
         return _cold(recipe, tables, tags)
     try:
         if from_scratch:
-            raise NoWarmStartError("retrain was asked for")
+            raise NoWarmStartError("retrain was requested")
         parent, parent_tags = _parent(tracking, name, settings, fingerprint)
         return _warm(tracking, recipe, settings, tables, parent, parent_tags, tags)
     except NoWarmStartError as reason:
@@ -120,7 +119,7 @@ def _learned(tables: TrainingTables) -> dict[str, str]:
 def _parent(
     tracking: Tracking, name: str, settings: WarmStartConfig, fingerprint: Fingerprint
 ) -> tuple[RegisteredVersion, Mapping[str, str]]:
-    """The champion and its tags. Raises NoWarmStartError where nothing may go on from it."""
+    """The champion and its tags. Raises NoWarmStartError where no training may continue from it."""
     from ml.training.warm_start import NoWarmStartError
 
     champion = tracking.champion(name)
@@ -130,7 +129,7 @@ def _parent(
     for part in ("code", "recipe"):
         tag = f"{FINGERPRINT}.{part}"
         if tags.get(tag) != fingerprint.tags[tag]:
-            raise NoWarmStartError(f"version {champion.version}, the champion, is of another {part}")
+            raise NoWarmStartError(f"version {champion.version}, the champion, was trained with another {part}")
     if int(tags[GENERATION]) >= settings.max_generations:
         raise NoWarmStartError(
             f"version {champion.version}, the champion, is the last of {tags[GENERATION]} warm starts in a row"
@@ -158,7 +157,7 @@ def _warm(
     fitting = Fitting(followed, data)
     continue_from(tracking.load_bundle(parent), fitting.network, followed, tables.encoders, tables.movies)
     own = {
-        WARM_START: f"from version {parent.version}, which has learned up to batch {since}",
+        WARM_START: f"from version {parent.version}, trained on data up to ingestion batch {since}",
         PARENT: parent.version,
         GENERATION: str(int(parent_tags[GENERATION]) + 1),
         _NEW_ROWS: str(chosen.new),

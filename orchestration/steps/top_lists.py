@@ -1,4 +1,4 @@
-"""Rank by a model's challenger or champion, whichever is to be published, and publish it."""
+"""Make top lists with a model's challenger or champion, whichever is to be published, and publish it."""
 
 import time
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ LIST_LENGTH = 10
 
 
 class SearchConfig(LaunchConfig):
-    """How lists are found."""
+    """How lists are searched."""
 
     method: Method = Field(
         default="shortlist",
@@ -36,19 +36,19 @@ class SearchConfig(LaunchConfig):
     seed: int = Field(default=42, ge=0, description="Of the users that shortlist samples and audits.")
 
     def ranking(self, ratings: pd.DataFrame, *moments: tuple[int, int]) -> "Ranking":
-        """What lists of these moments, or of the latest one, are made for."""
+        """Settings for lists at these moments, or at the latest one."""
         return Ranking(ratings, moments, LIST_LENGTH, self.method, self.seed)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What lists are made for.
+    """Settings for top lists.
 
     Attributes:
-        ratings: preprocessed; their movies are not recommended to their users.
-        moments: years and months of the imagined ratings; none: the latest month of the ratings that a version knows,
-            since a champion that stays may not have seen this one.
-        length: movies a list; fewer where a user has fewer unseen ones.
+        ratings: preprocessed. A rated movie is not recommended to its user.
+        moments: years and months of the imagined ratings; none: the latest month of the ratings that the version
+            knows, since an older champion may not know the present month.
+        length: movies per list; fewer where a user has fewer unseen ones.
         method: ``shortlist`` or ``brute_force``.
         seed: of the users that shortlist samples and audits.
     """
@@ -62,13 +62,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Lists:
-    """Lists of one version at one moment.
+    """The lists of one version at one moment.
 
     Attributes:
         version: the version.
         moment: year and month.
-        table: the lists, one row a listed movie.
-        seconds: that the ranking took, at all moments together.
+        table: the lists, one row per listed movie.
+        seconds: duration of the search at all moments.
         facts: how they were found.
     """
 
@@ -80,7 +80,7 @@ class Lists:
 
     @property
     def overview(self) -> dict[str, Any]:
-        """What is looked at first."""
+        """The most important figures."""
         year, month = self.moment
         return {
             "version": self.version.version,
@@ -90,10 +90,10 @@ class Lists:
         }
 
     def described(self, path: UPath, **more: Any) -> dict[str, Any]:
-        """What an asset shows of them, as ``<model>.<name>``.
+        """Metadata of an asset, as ``<model>.<name>``.
 
         Args:
-            path: of the file that holds them.
+            path: of the file with the lists.
             more: further facts.
         """
         facts = {
@@ -113,7 +113,7 @@ class Choice:
     Attributes:
         verdict: on the challenger.
         lists: of the version; None where no version may be published.
-        audit: of the lists.
+        audit: check of the lists.
     """
 
     verdict: Verdict
@@ -127,12 +127,12 @@ class Choice:
 
     @property
     def promoted(self) -> bool:
-        """Whether it is the challenger."""
+        """Whether the challenger is to be published."""
         return self.lists is not None and self.lists.version == self.verdict.challenger
 
     @property
     def summary(self) -> str:
-        """One sentence for a person."""
+        """Describe the choice in one sentence."""
         challenger = f"{self.model} version {self.verdict.challenger.version}"
         if self.promoted:
             return f"{challenger} is champion"
@@ -141,7 +141,7 @@ class Choice:
 
 
 def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdict, ranking: Ranking) -> Choice:
-    """Rank at one moment by the challenger where all gates hold, its lists' audit included, else by the champion."""
+    """Make lists with the challenger where it passes all gates, including the audit of its lists, else the champion."""
     champion = tracking.champion(verdict.challenger.model)
     rolled_back = ROLLED_BACK in tracking.tags_of(verdict.challenger)
     facts = {"version": verdict.challenger.version, "rolled_back": rolled_back}
@@ -177,7 +177,7 @@ def compare_with_published(tracking: Tracking, choice: Choice, limit: float) -> 
 
 
 def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
-    """Publish a choice's lists; gives what the asset shows of them."""
+    """Publish a choice's lists; gives the asset's metadata."""
     model, lists = choice.model, choice.lists
     metadata: dict[str, Any] = {f"{model}.promotion": choice.summary}
     if lists is None:
@@ -189,7 +189,7 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
 
 
 def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
-    """One row a model, for a person: whose lists are published, for when, and how many movies are in them."""
+    """Show the published lists to people: one row per model, with version, month and number of distinct movies."""
     rows = [{"model": choice.model, **(choice.lists.overview if choice.lists else {})} for choice in choices]
     table = pd.DataFrame(rows).rename(columns={"distinct_movies": "movies"})
     if "month" in table:
@@ -203,10 +203,10 @@ def rank(
     version: RegisteredVersion,
     ranking: Ranking,
 ) -> list[tuple[Lists, Finding]]:
-    """Rank by a version: its lists at each moment, with their audit.
+    """Make a version's lists at each moment, with their audit.
 
     Raises:
-        dagster.Failure: a moment that the version was not trained on; trying again would not help.
+        dagster.Failure: the version does not know a moment. The step is not retried.
     """
     from ml.inference.earlier_model import latest_known_month
     from ml.inference.recommend import Recommender

@@ -1,4 +1,4 @@
-"""Train a model by its recipe, log the training to MLflow and register what comes of it."""
+"""Train a model from its recipe, log the training to MLflow and register the result."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -23,7 +23,7 @@ TRAININGS_AT_ONCE = 2  # as in dagster.yaml
 
 
 def checkpoints() -> Path:
-    """Where the states of trainings that go on are kept, by data set and model."""
+    """Directory of the checkpoints of running and interrupted trainings, by data set and model."""
     return Settings().local_home / "training"
 
 
@@ -38,8 +38,16 @@ def train_and_register(
 ) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
     """Yield the check of the losses, and return the new RegisteredVersion.
 
-    An interrupted training of the same rows, code, settings and first weights goes on where it was; ``from_scratch``
-    keeps others from going on from the champion.
+    An interrupted training with the same rows, code, settings and first weights is resumed.
+
+    Args:
+        context: of the asset.
+        tracking: of the data set.
+        name: of the model.
+        recipe: what to train from.
+        tables: what to train on.
+        fingerprint: of the training.
+        from_scratch: whether a warm start is ruled out.
     """
     from ml.evaluation import plots
     from ml.models.bundle import ModelBundle
@@ -68,7 +76,7 @@ def train_and_register(
 
 
 class _Reporter:
-    """Brings a training's reports to the run's log and to MLflow."""
+    """Writes a training's progress to the run's log and to MLflow."""
 
     def __init__(self, context: dg.AssetExecutionContext, name: str, run: "TrackedRun") -> None:
         self._log, self._name, self._run = context.log, name, run

@@ -1,7 +1,7 @@
-"""The registered model: raw, unencoded values in, the probability of a like out.
+"""The registered model: takes raw values, gives the probability of a like.
 
-MLflow stores this file and the ``ml`` package with the model, and runs it in processes that know nothing of this
-project; hence it imports only what is stored with it.
+MLflow stores this file and the ``ml`` package with the model, and runs it in processes without this project. So it
+imports nothing else of the project.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 
 class RecommenderModel(mlflow.pyfunc.PythonModel):
-    """Scores pairs (user_id, movie_id, year, month) or full rows (every field of the feature map)."""
+    """Scores pairs (user_id, movie_id, year, month) or full rows (all features of the feature map)."""
 
     def load_context(self, context: Any) -> None:
         """Read the bundle that was logged with the model."""
@@ -23,7 +23,7 @@ class RecommenderModel(mlflow.pyfunc.PythonModel):
         self.scorer = Scorer(ModelBundle.load(Path(context.artifacts["bundle"])))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Column ``score``, float32, one row an input row. Raises LookupError or ValueError naming the bad value."""
+        """Score rows: column ``score``, float32. Raises LookupError or ValueError that names the bad value."""
         return pd.DataFrame({"score": self.scorer.score_rows(model_input)})
 
 

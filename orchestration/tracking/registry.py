@@ -1,4 +1,4 @@
-"""MLflow's client, and the published versions in its registry, as mlflow.yaml sets them up."""
+"""MLflow's client and database, and addresses of its UI, as mlflow.yaml configures them."""
 
 import itertools
 import logging
@@ -21,9 +21,9 @@ from orchestration.tracking.publication import Publication
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOCK_SECONDS = 120  # seconds for another process to create the database, or to release it
+LOCK_SECONDS = 120  # how long to wait for another process that creates or locks the database
 _POLL_SECONDS = 1
-# Of MLflow's variables, those that say how to reach a server or a store; all others decide where or how runs are
+# MLflow's variables that say how to reach a server or a store are kept. All others decide where or how runs are
 # recorded, which mlflow.yaml does.
 _OURS = ("MLFLOW_YAML", "MLFLOW_PORT")
 _KEPT = (
@@ -47,10 +47,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def ignore_environment() -> None:
-    """Take MLflow's own variables out of the environment, of this process and its children, but for the address.
+    """Remove MLflow's own variables from the environment of this process and its children, except for connections.
 
-    One that is set for another project, such as MLFLOW_RUN_ID or MLFLOW_REGISTRY_URI, would send runs and versions
-    elsewhere, or make every training fail.
+    A variable that is set for another project, such as MLFLOW_RUN_ID or MLFLOW_REGISTRY_URI, would send runs and
+    versions elsewhere, or make every training fail.
     """
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "_MLFLOW_ACTIVE_"))]:
         if name in _NOT_KEPT or not (name in _OURS or name.startswith(_KEPT)):
@@ -58,20 +58,20 @@ def ignore_environment() -> None:
             _LOG.info("%s is ignored: mlflow.yaml decides where runs are recorded", name)
 
 
-ignore_environment()  # MLflow reads some when it is imported
+ignore_environment()  # before MLflow is imported, which reads some of them
 
 
 def configuration(dataset: str) -> TrackingConfig:
-    """mlflow.yaml, filled in for a data set. Raises DataError."""
+    """mlflow.yaml with its placeholders filled in for a data set. Raises DataError."""
     settings = Settings()
     return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, dataset)
 
 
 def client_of(config: TrackingConfig) -> "MlflowClient":
-    """A client of the tracking server and its registry; a database file that is not there yet is made.
+    """Make a client of the tracking server and its registry. A missing database file is created.
 
     Raises:
-        DataError: the database stays locked, or has another version's schema.
+        DataError: the database stays locked, or has the schema of another MLflow version.
     """
     from mlflow import MlflowClient
 
@@ -87,7 +87,7 @@ def client_of(config: TrackingConfig) -> "MlflowClient":
 
 @cache
 def _prepare(uri: str, movable: bool) -> None:
-    """Make or open a SQLite database, once a process."""
+    """Create or open a SQLite database, once per process."""
     from orchestration.tracking import artifacts
 
     path = database_file(uri)
@@ -100,7 +100,7 @@ def _prepare(uri: str, movable: bool) -> None:
         with lock():
             changed = artifacts.make_movable(uri)
         if changed:
-            _LOG.info("%s: the artifacts of %d experiments are found relative to it from now on", path, changed)
+            _LOG.info("%s: the artifact locations of %d experiments are now relative to it", path, changed)
 
 
 def _open(uri: str) -> None:
@@ -128,38 +128,38 @@ def _open(uri: str) -> None:
 
 
 def _about_schema(uri: str, error: Exception) -> Exception:
-    """What to do where a database is of another MLflow; any other error as it is."""
+    """Say what to do about another MLflow version's schema; gives any other error unchanged."""
     from mlflow.version import VERSION
 
     if "database schema" not in str(error):
         return error
     return DataError(
-        f"{uri}: the schema is that of another version of MLflow than {VERSION}, which is installed. Stop everything "
-        f"that uses the database, back it up, and run: .venv/bin/mlflow db upgrade '{uri}'"
+        f"{uri}: expected the database schema of MLflow {VERSION}, which is installed, found that of another version. "
+        f"Stop everything that uses the database, back it up, and run: .venv/bin/mlflow db upgrade '{uri}'"
     )
 
 
 def _make_database(path: Path) -> None:
-    """Under another name, then renamed: one whose making was cut off could never be used."""
+    """Create a database under a temporary name, then rename it: an incomplete one could never be used."""
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
         made = Path(folder) / path.name
         client = MlflowClient(f"{SQLITE}{made}", f"{SQLITE}{made}")
-        for empty in client.search_experiments():  # MLflow's own, in which nothing is ever logged here
+        for empty in client.search_experiments():  # MLflow's default experiment, which is not used here
             client.delete_experiment(empty.experiment_id)
         made.rename(path)
 
 
 def lock() -> FileLock:
-    """Two processes that create something in MLflow's database at once break each other."""
+    """A lock for creating things in MLflow's database: two processes that do it at the same time fail."""
     Settings().local_home.mkdir(parents=True, exist_ok=True)
     return FileLock(Settings().local_home / "mlflow.lock", timeout=LOCK_SECONDS)
 
 
 def publication(config: TrackingConfig, dataset: str, model: str) -> Publication:
-    """The published versions of a data set's model."""
+    """The published versions of a model of a data set."""
     name, alias = config.registered_models[model], config.aliases.published
     return Publication(Settings().home, dataset, model, name, client_of(config), alias)
 
@@ -168,7 +168,7 @@ def runs_page(dataset: str | None = None) -> str:
     """Address of the page of the MLflow UI that lists runs.
 
     Args:
-        dataset: whose runs; where it is left out, those of the experiment that changed last.
+        dataset: whose runs; default: those of the experiment that changed last.
 
     Raises:
         DataError: the database cannot be used.
@@ -184,27 +184,27 @@ def mlflow_page(config: TrackingConfig, page: str) -> str:
     """Address of a page of the MLflow UI."""
     uri = config.tracking_uri
     base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
-    # Without this the UI begins among pages on language models.
+    # Without this the UI opens its pages for language models.
     return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
 
 
 def server_command(*address: str) -> list[str]:
-    """The command of a tracking server for the home, which also serves the artifacts. Raises DataError.
+    """The command that starts a tracking server for the home, which also serves the artifacts. Raises DataError.
 
     Args:
-        address: options that say where it listens.
+        address: options for the address that it listens on.
     """
     from orchestration.tracking.artifacts import artifacts_root
 
-    config = configuration("any")  # whatever the data set, the server shows all of them
-    client_of(config)  # a database that cannot be used is told now, and one that was moved is put right
+    config = configuration("any")  # the server shows all data sets
+    client_of(config)  # raises for an unusable database, and repairs the locations of a moved one
     uri = config.tracking_uri
     store = ["--backend-store-uri", uri, "--serve-artifacts", "--artifacts-destination", artifacts_root(uri)]
     return [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", *address]
 
 
 def git_tags() -> dict[str, Any]:
-    """The commit of the code, where it is a git checkout and git is there."""
+    """The tag with the commit of the code; none outside a git checkout or without git."""
     command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

@@ -1,10 +1,9 @@
 """Logits of encoded rows, as fast as the processor allows.
 
-``AutoIntForward`` computes what a network of ``ml.models.autoint`` computes, in an order made for scoring millions of
-rows: the first layer's projections are done once for every code instead of once for every row, rows are worked through
-in tiles that fit the processor's cache, and each tile's projections are one matrix product. On a grid, such as users
-by movies, the first layer also does once for each side what concerns that side alone. Any other network is run by
-Keras.
+``AutoIntForward`` computes what a network of ``ml.models.autoint`` computes, in an order for scoring millions of rows:
+the first layer's projections are computed once per index instead of once per row, rows are processed in tiles that fit
+the processor's cache, and each tile's projections are one matrix product. On a grid, such as users times movies, the
+part of the first layer that depends on one side only is also computed once per side. Keras runs any other network.
 """
 
 import logging
@@ -29,59 +28,62 @@ _GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work s
 _TILE = _GROUPS * LANES  # rows
 _SHARES_A_THREAD, _TILES_A_SHARE = 8, 64  # at least, at most
 _KERAS_BATCH = 8192
-_COMPARED_ROWS, _COMPARED_GRID = 256, 2  # rows, and rows of a grid, by which a fast way is compared with a slow one
+_COMPARED_ROWS, _COMPARED_GRID = (
+    256,
+    2,
+)  # rows, and rows of a grid, for comparison with a slow way
 _ROUNDING = 3e-4
-_DECIDED = -80, 16  # log-odds whose probabilities float32 can tell from 0 and 1
+_DISTINCT = -80, 16  # log-odds between which float32 probabilities differ from 0 and 1
 _log = logging.getLogger(__name__)
 
 
 class Grid(Protocol):
-    """Rows by columns, each with its own fields' codes; the columns are known."""
+    """All pairs of rows and columns, each with the indices of its own fields; the columns are fixed."""
 
-    def logits(self, row_codes: np.ndarray) -> np.ndarray:
-        """Log-odds, float32 [rows, columns], of the rows' codes int32 [rows, row fields]."""
+    def logits(self, row_indices: np.ndarray) -> np.ndarray:
+        """Log-odds, float32 [rows, columns], of the rows' indices int32 [rows, row fields]."""
         ...
 
 
 class Forward(Protocol):
     """A trained network's forward pass without dropout."""
 
-    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+    def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """Log-odds of a like, float32 [rows].
 
         Args:
-            codes: int32 [rows, fields].
-            numbers: float32 [rows, numbers], for a network that takes them beside the codes.
+            indices: int32 [rows, fields].
+            numbers: float32 [rows, numbers], for a network that takes numeric features too.
         """
         ...
 
-    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
-        """A grid of these columns.
+    def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
+        """Make a grid with these columns.
 
         Args:
-            column_fields: positions of the columns' fields, rising; the others are the rows', in their order.
-            column_codes: int32 [columns, column fields].
+            column_fields: positions of the columns' fields, ascending; the other fields are the rows', in order.
+            column_indices: int32 [columns, column fields].
         """
         ...
 
 
 def forward_of(network: keras.Model) -> Forward:
-    """The fastest forward pass that computes this network.
+    """Choose the fastest forward pass that gives this network's values.
 
-    ``AutoIntForward`` takes a network by its layers' names and classes. Whether it computes what they compute is tried
-    on some rows; where it does not, Keras runs the network, and the log says so.
+    ``AutoIntForward`` accepts a network by its layers' names and classes. Its values are compared with Keras's on some
+    rows; where they differ, Keras runs the network, and the log says so.
     """
     exact = KerasForward(network)
     if not AutoIntForward.supports(network):
         return exact
-    codes = _codes_to_compare(network)
+    indices = _indices_to_compare(network)
     try:
         forward = AutoIntForward(network)
-        found = forward.logits(codes)
+        found = forward.logits(indices)
     except (ValueError, LookupError, AttributeError, TypeError) as error:  # of other shapes than the builders'
-        _log.warning("%s: has layers of AutoInt in another arrangement (%s); Keras runs it", network.name, error)
+        _log.warning("%s: has layers of AutoInt in an unknown arrangement (%s); Keras runs it", network.name, error)
         return exact
-    expected = _log_odds(keras.ops.convert_to_numpy(network(codes, training=False)))
+    expected = _log_odds(keras.ops.convert_to_numpy(network(indices, training=False)))
     if difference := _difference(found, expected):
         _log.warning(
             "%s: the fast scorer's log-odds differ by up to %.3g from Keras's; Keras runs it", network.name, difference
@@ -90,8 +92,8 @@ def forward_of(network: keras.Model) -> Forward:
     return forward
 
 
-def _codes_to_compare(network: keras.Model) -> np.ndarray:
-    """Some rows of codes that a network knows, int32 [rows, fields]; zeros for fields that it does not look at."""
+def _indices_to_compare(network: keras.Model) -> np.ndarray:
+    """Sample rows of indices that a network knows, int32 [rows, fields]; zeros for fields that it does not use."""
     inner = inner_network(network)
     sizes = np.ones(network.inputs[0].shape[1], np.int64)
     for layer in (*network.layers, *inner.layers):
@@ -103,82 +105,82 @@ def _codes_to_compare(network: keras.Model) -> np.ndarray:
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float | None:
-    """The largest difference of log-odds where some are larger than float32's rounding explains, else None.
+    """The largest difference of log-odds that float32's rounding does not explain; None where it explains all.
 
-    Rounding is taken to be a part of the range that the expected ones lie in, some hundred times what is seen in
-    trained networks, and what a float32 probability leaves undecided, which is more the nearer it is to 1.
+    The accepted difference is a share of the range of the expected log-odds, about a hundred times what trained
+    networks show, plus the precision of a float32 probability as log-odds, which is worse the closer it is to 1.
     """
-    found, expected = (np.clip(each.astype(np.float64), *_DECIDED) for each in (found, expected))
+    found, expected = (np.clip(each.astype(np.float64), *_DISTINCT) for each in (found, expected))
     differences = np.abs(found - expected)
     likely = expit(expected)
-    undecided = 4 * np.finfo(np.float32).eps * np.maximum(1, 1 / (1 - likely))
-    wrong = ~(differences <= _ROUNDING * np.ptp(expected) + undecided)
+    precision = 4 * np.finfo(np.float32).eps * np.maximum(1, 1 / (1 - likely))
+    wrong = ~(differences <= _ROUNDING * np.ptp(expected) + precision)
     return float(differences[wrong].max()) if wrong.any() else None
 
 
 class KerasForward:
-    """Runs the network as it is; it has to give probabilities [rows, 1]."""
+    """Runs the network with Keras; it has to give probabilities [rows, 1]."""
 
     def __init__(self, network: keras.Model) -> None:
         self._network = network
 
-    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+    def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """See ``Forward``."""
-        if not len(codes):
+        if not len(indices):
             return np.empty(0, np.float32)  # Keras cannot predict nothing
-        inputs = codes if numbers is None else [codes, numbers]
+        inputs = indices if numbers is None else [indices, numbers]
         return _log_odds(self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0))
 
-    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
+    def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
         """See ``Forward``."""
-        return JoinedGrid(self, column_fields, column_codes)
+        return JoinedGrid(self, column_fields, column_indices)
 
 
 def _log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """Float32 [rows], of probabilities [rows, 1]."""
+    """Log-odds, float32 [rows], of probabilities [rows, 1]."""
     exact = probabilities[:, 0].astype(np.float64)
     with np.errstate(divide="ignore"):
         return (np.log(exact) - np.log1p(-exact)).astype(np.float32)
 
 
 class JoinedGrid:
-    """A grid whose pairs are written out and scored as any rows; arguments as in ``Forward.grid``."""
+    """A grid whose pairs are scored like any rows; arguments as in ``Forward.grid``."""
 
-    def __init__(self, forward: Forward, column_fields: np.ndarray, column_codes: np.ndarray) -> None:
-        self._forward, self._column_fields, self._column_codes = forward, column_fields, column_codes
+    def __init__(self, forward: Forward, column_fields: np.ndarray, column_indices: np.ndarray) -> None:
+        self._forward, self._column_fields, self._column_codes = forward, column_fields, column_indices
 
-    def logits(self, row_codes: np.ndarray) -> np.ndarray:
+    def logits(self, row_indices: np.ndarray) -> np.ndarray:
         """See ``Grid``."""
-        shape = (len(row_codes), len(self._column_codes))
-        fields = row_codes.shape[1] + len(self._column_fields)
-        codes = np.empty((*shape, fields), np.int32)
-        codes[:, :, _others(self._column_fields, fields)] = row_codes[:, None]
-        codes[:, :, self._column_fields] = self._column_codes
-        return self._forward.logits(codes.reshape(-1, fields)).reshape(shape)
+        shape = (len(row_indices), len(self._column_codes))
+        fields = row_indices.shape[1] + len(self._column_fields)
+        indices = np.empty((*shape, fields), np.int32)
+        indices[:, :, _others(self._column_fields, fields)] = row_indices[:, None]
+        indices[:, :, self._column_fields] = self._column_codes
+        return self._forward.logits(indices.reshape(-1, fields)).reshape(shape)
 
 
 class AutoIntForward:
-    """AutoInt, with or without a deep branch, by matrix products and the compiled loops of ``kernels``.
+    """AutoInt, with or without a deep branch, computed by matrix products and the compiled loops of ``kernels``.
 
     Equal to the network to float32's rounding.
 
     Args:
         network: made by ``ml.models.autoint``.
-        threads: how many to use; default: one a processor.
+        threads: number of threads; default: one per processor.
     """
 
     def __init__(self, network: keras.Model, threads: int | None = None) -> None:
         self._network = network
         inner = inner_network(network)
         embedding = inner.get_layer("embedding")
-        table = np.asarray(embedding.table)  # [codes of the embedded fields, embed_dim]
+        table = np.asarray(embedding.table)  # [indices of the embedded fields, embed_dim]
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
         self.offsets = embedding.offsets  # [embedded fields]
         self._positions = embedded_positions(inner)
         self.head_dim, self.heads = interacting[0].head_dim, interacting[0].num_heads
         self.width = self.heads * self.head_dim
         first, *others = [projections(layer) for layer in interacting]
-        self.tables = np.stack([table @ kernel for kernel in first])  # [heads, codes, 4 * head_dim]
+        self.tables = np.stack([table @ kernel for kernel in first])  # [heads, indices, 4 * head_dim]
         self._numbers = Numbers(network, first)
         self.fields = len(self.offsets) + self._numbers.count  # with a token for each number
         kernels_ = np.empty((len(others), self.heads, 4 * self.head_dim, self.width), np.float32)
@@ -194,7 +196,7 @@ class AutoIntForward:
 
     @staticmethod
     def supports(network: keras.Model) -> bool:
-        """Whether a network has the layers of AutoInt's builders in a form known here; ``forward_of`` compares."""
+        """Whether a network has the layers of AutoInt's builders in a known form; ``forward_of`` compares values."""
         inner = inner_network(network)
         known = {FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS}
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
@@ -207,17 +209,17 @@ class AutoIntForward:
         closed = signals == (inner is not network) and not (signals and is_deep(inner))
         return family and closed and bool(interacting)
 
-    def logits(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """See ``Forward``. Networks with numbers beside the codes are not supported."""
-        tiles = -(-len(codes) // _TILE)
+    def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """See ``Forward``. Networks with numeric features are not supported."""
+        tiles = -(-len(indices) // _TILE)
         rows = np.zeros((tiles * _TILE, len(self.offsets)), np.uint32)
-        np.add(codes[:, self._positions], self.offsets, out=rows[: len(codes)], casting="unsafe")
+        np.add(indices[:, self._positions], self.offsets, out=rows[: len(indices)], casting="unsafe")
         lanes = rows.reshape(tiles, _GROUPS, LANES, len(self.offsets)).transpose(0, 1, 3, 2)
         out = np.empty((tiles, _TILE), np.float32)
         output = np.ascontiguousarray(self.output)
 
         def work(share: slice) -> None:
-            own = codes[share.start * _TILE : share.stop * _TILE]
+            own = indices[share.start * _TILE : share.stop * _TILE]
             self._score(
                 np.ascontiguousarray(lanes[share]),
                 self._number_lanes(own, share.stop - share.start),
@@ -233,30 +235,30 @@ class AutoIntForward:
                 out[share] += self.deep.logits(first).reshape(-1, _TILE)
 
         self.share_out(tiles, work)
-        return out.reshape(-1)[: len(codes)]
+        return out.reshape(-1)[: len(indices)]
 
-    def _number_lanes(self, codes: np.ndarray, tiles: int) -> np.ndarray:
-        """Signals for the compiled loop, float32 [tiles, groups, signals, lanes]; zeros fill the last tile up."""
+    def _number_lanes(self, indices: np.ndarray, tiles: int) -> np.ndarray:
+        """Signals for the compiled loop, float32 [tiles, groups, signals, lanes]; zeros fill the last tile."""
         count = self._numbers.count
         rows = np.zeros((tiles * _TILE, count), np.float32)
-        rows[: len(codes)] = self._numbers.of(codes)
+        rows[: len(indices)] = self._numbers.of(indices)
         return np.ascontiguousarray(rows.reshape(tiles, _GROUPS, LANES, count).transpose(0, 1, 3, 2))
 
-    def grid(self, column_fields: np.ndarray, column_codes: np.ndarray) -> Grid:
+    def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
         """See ``Forward``."""
-        # A number belongs to both sides, so that neither side's attention can be done alone.
+        # A number depends on both sides, so neither side's attention can be computed alone.
         of_sides = not self._numbers.count and isinstance(self._positions, slice)
-        joined = JoinedGrid(self, column_fields, column_codes)
-        if not of_sides or not len(column_codes):
+        joined = JoinedGrid(self, column_fields, column_indices)
+        if not of_sides or not len(column_indices):
             return joined
-        grid = _AutoIntGrid(self, column_fields, column_codes)
-        # What is done once for each side is compared with the rows, which ``forward_of`` compares with Keras.
+        grid = _AutoIntGrid(self, column_fields, column_indices)
+        # The grid is compared with the rows, which ``forward_of`` compares with Keras.
         fields = _others(column_fields, self.fields)
-        rows = _codes_to_compare(self._network)[:_COMPARED_GRID, fields]
-        some = JoinedGrid(self, column_fields, column_codes[:_COMPARED_ROWS])
+        rows = _indices_to_compare(self._network)[:_COMPARED_GRID, fields]
+        some = JoinedGrid(self, column_fields, column_indices[:_COMPARED_ROWS])
         if difference := _difference(grid.logits(rows)[:, :_COMPARED_ROWS], some.logits(rows)):
             _log.warning(
-                "%s: log-odds on a grid differ by up to %.3g from those of its rows, which take its place",
+                "%s: log-odds on a grid differ by up to %.3g from those of its rows; the rows are scored one by one",
                 self._network.name,
                 difference,
             )
@@ -264,23 +266,23 @@ class AutoIntForward:
         return grid
 
     def share_out(self, tiles: int, work: Callable[[slice], None]) -> None:
-        """Work on all tiles with all threads, some at a time, so that none waits long for the others at the end."""
+        """Process all tiles with all threads, in shares that are small enough to keep every thread busy to the end."""
         size = min(-(-tiles // (_SHARES_A_THREAD * self._threads)), _TILES_A_SHARE) or 1
         shares = [slice(start, min(start + size, tiles)) for start in range(0, tiles, size)]
-        # The threads share the tiles; a matrix product that started threads of its own would only disturb them.
+        # The threads share the tiles; matrix products with threads of their own would compete with them.
         with self._pools.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(work, shares))
 
 
 class _AutoIntGrid:
-    """A grid whose columns' part of the first layer is done."""
+    """A grid whose columns' part of the first layer is computed."""
 
-    def __init__(self, forward: AutoIntForward, column_fields: np.ndarray, column_codes: np.ndarray) -> None:
-        self._forward, self._count = forward, len(column_codes)
+    def __init__(self, forward: AutoIntForward, column_fields: np.ndarray, column_indices: np.ndarray) -> None:
+        self._forward, self._count = forward, len(column_indices)
         self._row_fields = _others(column_fields, forward.fields)
         self._tiles = -(-self._count // _TILE)
-        codes = np.resize(column_codes, (self._tiles * _TILE, len(column_fields)))  # fills the last tile up
-        rows = codes + forward.offsets[column_fields]
+        indices = np.resize(column_indices, (self._tiles * _TILE, len(column_fields)))  # fills the last tile
+        rows = indices + forward.offsets[column_fields]
         sides = [_side(table[rows]).reshape(self._tiles * _GROUPS, LANES, -1) for table in forward.tables]
         lanes = np.stack(sides, axis=1).transpose(0, 1, 3, 2)  # [tiles * groups, heads, side's numbers, LANES]
         lanes = lanes.reshape(self._tiles, _GROUPS, forward.heads, -1).transpose(0, 2, 1, 3)
@@ -292,10 +294,10 @@ class _AutoIntGrid:
         if forward.deep:
             self._deep_columns = forward.deep.first(rows).reshape(self._tiles, _TILE, -1)
 
-    def logits(self, row_codes: np.ndarray) -> np.ndarray:
+    def logits(self, row_indices: np.ndarray) -> np.ndarray:
         """See ``Grid``."""
         forward = self._forward
-        rows = row_codes + forward.offsets[self._row_fields]
+        rows = row_indices + forward.offsets[self._row_fields]
         sides = np.stack([_side(table[rows]) for table in forward.tables])  # [heads, rows, side's numbers]
         deep_rows = forward.deep.first(rows)[:, None] if forward.deep else None
         out = np.empty((self._tiles, len(rows), _TILE), np.float32)
@@ -312,7 +314,7 @@ class _AutoIntGrid:
 
 
 def _side(projected: np.ndarray) -> np.ndarray:
-    """A side as ``kernels.scorer_of_grid`` wants it, [n, (5 * head_dim + 2) * S].
+    """A side as ``kernels.scorer_of_grid`` expects it, [n, (5 * head_dim + 2) * S].
 
     Args:
         projected: queries, keys, values and residuals of a head [n, S, 4 * head_dim].

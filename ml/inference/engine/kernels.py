@@ -1,11 +1,11 @@
 """Compiled loops of the exact scorer.
 
-Pairs are worked through in groups of ``LANES``, which lie next to each other in memory, so that each innermost loop
-becomes vector instructions and the keys and values of a group fit a level-1 cache. Sizes are known at compile time and
-arrays are flat, whatever shape is said, so that loops unroll and addresses are constants.
+Pairs are processed in groups of ``LANES``, which are adjacent in memory, so that each innermost loop becomes vector
+instructions and the keys and values of a group fit a level-1 cache. Sizes are known at compile time, and arrays are
+flat whatever their stated shape, so that loops unroll and addresses are constants.
 
-Shapes: G groups of a tile, F fields, D columns of a head, L lanes. Softmax is to base 2: whoever makes the queries
-multiplies them by log2 e.
+Shapes: G groups of a tile, F fields, D columns of a head, L lanes. Softmax is to base 2: the queries include the
+factor log2 e.
 """
 
 from collections.abc import Callable
@@ -25,27 +25,27 @@ _Sizes = tuple[int, int, int]
 
 
 class _OptionalCache(FunctionCache):
-    """Numba's cache on disk, without which compiling takes seconds longer but works all the same."""
+    """Numba's cache on disk. Without it, compiling takes seconds longer."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What is kept of a signature; None where nothing is, or nothing that can be read."""
+        """The cached code of a signature; None where there is none, or it cannot be read."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged file makes numba raise; it is written anew
+        except Exception:  # numba raises many kinds for a damaged file, which is replaced
             with suppress(OSError):
                 self.flush()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled, if the disk takes it."""
+        """Cache compiled code where the disk can be written."""
         with suppress(OSError):
             super().save_overload(sig, data)
 
 
 def _compile(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call, and keep the result on disk where there is a place for it."""
+    """Compile a function at its first call, and cache the result on disk where possible."""
     compiled = _jit(function)
-    # Numba raises where neither the module's folder nor the user's cache can be written. ``cache=True`` would too.
+    # Numba raises where neither the module's folder nor the user's cache can be written, as ``cache=True`` would.
     with suppress(RuntimeError):
         compiled._cache = _OptionalCache(function)
     return compiled
@@ -179,9 +179,9 @@ def _attend_across(
 ) -> None:
     """The same for the fields of one row and of many columns of a grid, such as a user and all movies.
 
-    What a side's fields make of each other is the same along the whole grid. So the sides come with it, and only the
-    attention between them is left to be done (the softmax is put together as in Milakov and Gimelshein 2018, alg. 3).
-    A side holds for each of its S fields 5 D + 2 numbers, [5 D + 2, S]: query, key, value, residual, the sum of the
+    The attention inside a side is the same along the whole grid. So it is an argument, and only the attention between
+    the sides is computed here (the softmax is combined as in Milakov and Gimelshein 2018, alg. 3).
+    A side has for each of its S fields 5 D + 2 numbers, [5 D + 2, S]: query, key, value, residual, the sum of the
     side's values weighted by ``2^(score - highest)``, ``highest`` and the sum of these weights.
 
     Args:
@@ -264,7 +264,7 @@ def _finish(
     Args:
         kernels: of the layers [layers, heads, 4 D, W], W the width of all heads.
         output: weights of the logit [W, F].
-        spaces: hidden states, work space [2, W, G F L]; the first layer's output lies in the first half.
+        spaces: hidden states, work space [2, W, G F L]; the first layer's output is in the first half.
         projected: work space [4 D, G F L].
         scores: work space [F + 1, L].
         out: logits [G, L], to be set.
@@ -287,8 +287,8 @@ def scorer_of_rows(groups: int, fields: int, heads: int, head_dim: int) -> Calla
 
     Returns:
         A function of table rows [tiles, G, F - S, L] unsigned, numbers [tiles, G, S, L], the first layer's tables
-        [heads, codes, 4 D] and what it makes of the numbers, slopes and offsets [heads, S, 4 D], the further layers'
-        ``kernels`` and ``output`` (see ``_finish``) and logits [tiles, G L], which it sets.
+        [heads, indices, 4 D] and its projections of the numbers, slopes and offsets [heads, S, 4 D], the ``kernels``
+        and ``output`` of the layers after it (see ``_finish``) and logits [tiles, G L], which it sets.
     """
     size = groups * fields * LANES
 

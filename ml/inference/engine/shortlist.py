@@ -1,18 +1,18 @@
-"""Top lists of all users from a small share of the pairs, the same as by brute force.
+"""Find the top lists of all users from a small share of the pairs; they are those of brute force.
 
-At a fixed moment the logits of users x movies are close to low rank, whatever model gives them. So:
+At a fixed moment the logits of users times movies are close to low rank, for any model. So:
 
-1. some users, drawn at random, are scored against every movie, and all users are split into two halves; the scored
+1. some users, sampled at random, are scored against every movie, and all users are split into two halves; the scored
    users of one half describe the rows of the other: their mean row and covariance;
 2. a user of the other half is scored on a few probe movies; the conditional mean of the rest of the row, given these,
    predicts it (the best linear prediction, Rasmussen and Williams 2006, eq. 2.19);
-3. a user's best predicted movies are scored exactly, and more of them until no unscored movie's prediction, plus the
-   error that predictions were seen to have, reaches the last listed exact score;
-4. the users that are scored against every movie are searched for like any others, by predictions that know nothing of
-   them, and their lists compared with the exact ones. A difference makes the whole start again with more of
-   everything, and in the end with brute force.
+3. a user's best predicted movies are scored exactly, and more of them, until no unscored movie's prediction, plus the
+   error measured on sampled users, reaches the last listed exact score;
+4. the audit: the users that are scored against every movie are searched like any others, with predictions that were
+   not fitted on them, and their lists are compared with the exact ones. After a difference the search starts again
+   with more of everything, and in the end with brute force.
 
-At a second moment the first one's probes serve again: a user's taste is known from them.
+At a further moment the probes of the first one are used again: they already tell each user's taste.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,27 +29,27 @@ Method = Literal["shortlist", "brute_force"]
 
 AUDITED = 256  # users scored in full at the first moment, at least
 AUDITED_FURTHER = 128  # at each further moment, at least
-_LARGEST_AUDIT = 0.2  # of all users; beyond it brute force is not much dearer
+_LARGEST_AUDIT = 0.2  # of all users; beyond it brute force costs little more
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _RIDGE = 1e-4  # of the mean variance of a movie's logits, so that a singular covariance can be solved
 _FOLDS = 4
 _LEAST_SPREAD = 1e-4  # of all logits' standard deviation; float32 and the ridge leave about as much
-_NEAR_TOP = 50  # movies a user, on which errors are measured
-_CAUTION = 2.0  # errors may be this much larger than seen
+_NEAR_TOP = 50  # movies per user on which errors are measured
+_CAUTION = 2.0  # factor on the measured errors
 _BLOCK = 512  # users whose rows are in memory at a time
 
 
 class Catalogue(Protocol):
-    """The logits of every user and movie at one moment, whatever the model."""
+    """The logits of all pairs of users and movies at one moment, for any model."""
 
     shape: tuple[int, int]
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Logits float32 [n] of positions int [n]."""
+        """Logits float32 [n] of user and movie indices int [n]."""
         ...
 
     def rows(self, users: np.ndarray) -> np.ndarray:
-        """Logits float32 [n, movies] of user positions int [n]."""
+        """Logits float32 [n, movies] of user indices int [n]."""
         ...
 
 
@@ -59,13 +59,13 @@ class SearchReport:
 
     Attributes:
         method: ``shortlist`` or ``brute_force``.
-        attempts: searches until the audit found no difference.
-        sampled_users: that the predictions of either half were fitted on in the last attempt.
-        probe_movies: the same; the larger number of the halves'. A further moment uses the probes of the first.
-        audited_users: compared with brute force in the last attempt.
-        differences: lists among these that differed in the last attempt, by more than the order of equal scores.
-        pairs_scored: over all attempts, audits included.
-        pairs_total: users x movies.
+        attempts: number of searches until the audit found no difference.
+        sampled_users: users on whom the predictions of each half were fitted in the last attempt.
+        probe_movies: the larger of the two halves' numbers in the last attempt. A further moment uses the first one's.
+        audited_users: users whose lists were compared with brute force in the last attempt.
+        differences: their lists that differed in the last attempt by more than the order of equal scores.
+        pairs_scored: in all attempts, including audits.
+        pairs_total: users times movies.
     """
 
     method: str
@@ -81,7 +81,7 @@ class SearchReport:
 def search_by_brute_force(
     catalogues: Sequence[Catalogue], seen: csr_array, length: int, on_progress: Callable[[int], None]
 ) -> list[tuple[TopLists, SearchReport]]:
-    """Lists of all users at one or more moments by scoring every pair; arguments as in ``search``."""
+    """Find the lists of all users at one or more moments by scoring every pair; arguments as in ``search``."""
     users = catalogues[0].shape[0]
     results = []
     for number, catalogue in enumerate(catalogues):
@@ -97,14 +97,14 @@ def search_by_brute_force(
 def search(
     catalogues: Sequence[Catalogue], seen: csr_array, length: int, seed: int, on_progress: Callable[[int], None]
 ) -> list[tuple[TopLists, SearchReport]]:
-    """Lists of all users at one or more moments, audited, from a small share of the pairs.
+    """Find the lists of all users at one or more moments from a small share of the pairs, and audit them.
 
     Args:
-        catalogues: give the logits, one catalogue a moment.
+        catalogues: give the logits, one per moment.
         seen: bool [users, movies], true where a movie must not be listed.
         length: k.
         seed: of the samples and of the audits.
-        on_progress: called with the number of users whose lists are done, all moments counted.
+        on_progress: called with the number of finished lists, over all moments.
     """
     users = catalogues[0].shape[0]
     order = np.random.default_rng(seed).permutation(users)
@@ -121,13 +121,13 @@ def search(
     return results
 
 
-_Tastes = tuple[np.ndarray, np.ndarray]  # what either half's predictions know of users, [users, probes]
+_Tastes = tuple[np.ndarray, np.ndarray]  # of each half: logits of its probe movies, [users, probes]
 
 
 class _Moment:
     """The search at one moment.
 
-    ``order`` ranks users at random: the first are scored in full, and every other one belongs to the same half.
+    ``order`` is a random order of the users: the first ones are scored in full, and the halves alternate.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ class _Moment:
         self._spent = self._attempts = 0
 
     def search(self, tastes: _Tastes | None) -> tuple[TopLists, SearchReport, _Tastes | None]:
-        """Lists, how they were found, and what is known of each user's taste for the next moment.
+        """Find the lists; gives them, how they were found, and the tastes for the next moment.
 
         Args:
-            tastes: the same of an earlier moment, or None: then probe movies are chosen and scored.
+            tastes: of an earlier moment; None: probe movies are chosen and scored.
         """
         users, movies = self._catalogue.shape
         if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
@@ -170,7 +170,7 @@ class _Moment:
         return SearchReport("shortlist", *facts)
 
     def _attempt(self, audited: int, caution: float, tastes: _Tastes) -> TopLists | None:
-        """Lists of all users, or None where the audit finds a difference."""
+        """Find the lists of all users; None where the audit finds a difference."""
         self._attempts += 1
         self._score_rows(audited)
         lists = TopLists.empty(len(self._order), self._length)
@@ -184,12 +184,12 @@ class _Moment:
         return lists
 
     def _score_rows(self, count: int) -> None:
-        fresh = self._order[len(self._rows) : count]
-        self._rows = np.concatenate([self._rows, self._catalogue.rows(fresh)])
-        self._spent += len(fresh) * self._catalogue.shape[1]
+        added = self._order[len(self._rows) : count]
+        self._rows = np.concatenate([self._rows, self._catalogue.rows(added)])
+        self._spent += len(added) * self._catalogue.shape[1]
 
     def _probe(self, half: int) -> np.ndarray:
-        """Logits [users, p] of the movies that predict best; those of the half itself only where scored in full."""
+        """Logits [users, p] of the best predicting movies; 0 for users of this half that are not scored in full."""
         own = self._rows[half::2]
         seen = self._seen[self._order[half : len(self._rows) : 2]].toarray()
         probes = _best_probes(own, seen, self._length)
@@ -202,7 +202,7 @@ class _Moment:
         return taste
 
     def _search_half(self, lists: TopLists, half: int, rows: np.ndarray, caution: float, taste: np.ndarray) -> None:
-        """Put in the lists of all users of the other half."""
+        """Set the lists of all users of the other half."""
         known = self._order[half : 2 * len(rows) : 2]
         prediction = _Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
         targets = self._order[1 - half :: 2]
@@ -214,13 +214,13 @@ class _Moment:
             self._on_progress(done)
 
     def _search_block(self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float) -> TopLists:
-        """Lists of some users from predicted rows [n, movies], ``-inf`` where a movie must not be listed.
+        """Find the lists of some users from predicted rows [n, movies].
 
         Args:
-            users: positions [n].
-            predicted: will be overwritten.
-            spread: of a movie's errors [movies].
-            caution: how many spreads a prediction may be wrong.
+            users: indices [n].
+            predicted: ``-inf`` where a movie must not be listed; overwritten.
+            spread: of each movie's errors [movies].
+            caution: assumed largest error of a prediction, in spreads.
         """
         cautions = np.full((len(users), 1), caution, np.float32)
         bars = _last_listed(predicted, self._length)
@@ -235,16 +235,16 @@ class _Moment:
                 return found.lists()
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
-            # A user whose movies are predicted worse than others' is searched further down.
+            # More movies are scored for a user whose movies are predicted worse than others'.
             np.maximum.at(cautions[:, 0], row, _CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
-            predicted[row, movie] = -np.inf  # is known now
-            found = found.and_also(row, movie, exact)
+            predicted[row, movie] = -np.inf  # its exact logit is known now
+            found = found.with_more(row, movie, exact)
             self._spent += len(row)
             active = np.unique(row)
             bars = found.last_listed()
 
 
-_LOWEST = np.finfo(np.float32).min  # above the -inf of what must not be listed
+_LOWEST = np.finfo(np.float32).min  # above the -inf of movies that must not be listed
 
 
 @dataclass(frozen=True)
@@ -259,11 +259,11 @@ class _Found:
 
     @classmethod
     def nothing(cls, rows: int, length: int) -> "_Found":
-        """No pair yet, of so many rows whose lists will be so long."""
+        """No pair yet."""
         return cls(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32), rows, length)
 
-    def and_also(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "_Found":
-        """These and more."""
+    def with_more(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "_Found":
+        """These pairs and more."""
         row, movie = np.concatenate([self.row, row]), np.concatenate([self.movie, movie])
         order = np.lexsort((movie, row))
         logit = np.concatenate([self.logit, logit])
@@ -274,7 +274,7 @@ class _Found:
         return _last_listed(self._side_by_side()[0], self.length)
 
     def lists(self) -> TopLists:
-        """The best of each row."""
+        """The best movies of each row."""
         logits, movies = self._side_by_side()
         lists = cut(logits, self.length)
         position = np.maximum(lists.movies, 0)
@@ -282,7 +282,7 @@ class _Found:
         return TopLists(np.where(lists.movies == MISSING, MISSING, movie).astype(np.int32), lists.scores)
 
     def _side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and movies [rows, most of a row, at least a list], ``-inf`` where a row has fewer."""
+        """Logits and movies [rows, the most pairs of a row or k], ``-inf`` where a row has fewer."""
         position = np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
         shape = (self.rows, max(int(position.max(initial=0)) + 1, self.length))
         logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
@@ -292,15 +292,15 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Prediction:
-    """Predicts a user's row from what is known of the user's taste.
+    """Predicts a user's row from the user's taste.
 
     Attributes:
         centre: mean taste [p].
         mean: mean row [movies].
         weights: of a taste's deviations from the centre [p, movies].
-        spread: root mean square error of each movie's prediction [movies], of users that weights were not fitted on.
-        error: largest such error near the top of these users' rows, in spreads.
-        left: movies a user that the search would have to score, of these users.
+        spread: root mean square error of each movie's prediction [movies], in cross-validation.
+        error: largest error near the top of the sampled users' rows, in spreads.
+        left: movies per user that the search would have to score.
     """
 
     centre: np.ndarray
@@ -312,7 +312,7 @@ class _Prediction:
 
     @classmethod
     def fit(cls, tastes: np.ndarray, rows: np.ndarray, seen: np.ndarray, length: int) -> "_Prediction":
-        """Fit on the sampled users, measure by cross-validation; all arrays [sampled, ...]."""
+        """Fit on the sampled users, and measure errors by cross-validation; all arrays [sampled, ...]."""
         predicted = np.empty_like(rows)
         for fold in range(_FOLDS):
             held = np.arange(len(rows)) % _FOLDS == fold
@@ -342,8 +342,8 @@ def _conditional_mean(tastes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray,
 
 
 def _best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
-    """The number of probe movies that costs least, probes and what they leave to be scored."""
-    # Pivoting takes in turn the movie that is predicted worst by those taken before.
+    """Choose the number of probe movies with the least pairs to score, probes and the rest together."""
+    # Pivoting takes in turn the movie that the movies before it predict worst.
     _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
     cost: dict[int, float] = {}
     for count in _PROBES:
@@ -366,7 +366,7 @@ def _grid(users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _masked(logits: np.ndarray, seen: csr_array, users: np.ndarray) -> np.ndarray:
-    """The logits with ``-inf`` at seen movies, in place."""
+    """Set the logits of seen movies to ``-inf``, in place."""
     logits[seen[users].toarray()] = -np.inf
     return logits
 

@@ -1,4 +1,4 @@
-"""What the scorer takes out of a network, in the form that it computes with."""
+"""A network's weights in the form that the scorer computes with."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ _LOG2E = np.float32(np.log2(np.e))
 
 
 class Numbers:
-    """The signals of a network that has them, standardised, and what the first layer makes of their embeddings.
+    """The collaborative features of a network, standardized, and the first layer's projections of their embeddings.
 
     Attributes:
-        count: how many there are, perhaps none.
+        count: how many there are; 0 for a network without them.
         slopes, offsets: of the first layer's projections as a function of each number, [heads, count, 4 * head_dim].
     """
 
@@ -34,17 +34,17 @@ class Numbers:
         self.slopes = np.stack([np.asarray(embedding.direction) @ kernel for kernel in first])
         self.offsets = np.stack([np.asarray(embedding.offset) @ kernel for kernel in first])
 
-    def of(self, codes: np.ndarray) -> np.ndarray:
-        """Standardised signals, float32 [rows, count], of codes int32 [rows, fields]."""
-        if not self.count or not len(codes):
-            return np.empty((len(codes), self.count), np.float32)
-        left, right = (codes[:, position] for position in self._positions)
+    def of(self, indices: np.ndarray) -> np.ndarray:
+        """Standardized features, float32 [rows, count], of indices int32 [rows, fields]."""
+        if not self.count or not len(indices):
+            return np.empty((len(indices), self.count), np.float32)
+        left, right = (indices[:, position] for position in self._positions)
         signals = np.add.reduceat(self._left[left] * self._right[right], self._starts, axis=1)
         return (signals - self._centres) / self._scales
 
 
 class DeepBranch:
-    """The deep branch; its first layer is done once for every code, as a sum over fields needs no more."""
+    """The deep branch. Its first layer is a sum over fields, so its parts are computed once per index."""
 
     def __init__(self, network: keras.Model, table: np.ndarray) -> None:
         names = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Dense)]
@@ -58,7 +58,7 @@ class DeepBranch:
         self._output = _affine(network, "deep_logit")
 
     def first(self, rows: np.ndarray) -> np.ndarray:
-        """The first layer's sum [n, units] over fields, without its bias, of table rows [n, fields], all or some."""
+        """The first layer's sum [n, units] over all or some fields, without bias, of table rows [n, fields]."""
         out = np.empty((len(rows), len(self._first_bias)), np.float32)
         kernels.gather_sum(rows, self._first_table, out)
         return out
@@ -78,9 +78,9 @@ def is_deep(network: keras.Model) -> bool:
 
 
 def projections(layer: InteractingLayer) -> list[np.ndarray]:
-    """A head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual.
+    """Each head's four kernels side by side, [input width, 4 * head_dim]; zeros where there is no residual.
 
-    The queries are multiplied by whatever the scores are, and by log2 e for the kernels' softmax to base 2.
+    The query kernel includes the scale of the scores, and the factor log2 e for the softmax to base 2.
     """
     factor = _LOG2E * np.float32(layer.head_dim**-0.5 if layer.scaled else 1)
     kernels_ = [np.asarray(kernel) for kernel in (layer.query_kernel, layer.key_kernel, layer.value_kernel)]
@@ -91,7 +91,7 @@ def projections(layer: InteractingLayer) -> list[np.ndarray]:
 
 
 def _affine(network: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [in, out] and bias [out] of a dense layer, with the batch normalisation that follows it worked in."""
+    """Kernel [in, out] and bias [out] of a dense layer, including the batch normalization that follows it."""
     layer = network.get_layer(name)
     kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
     norm = f"deep_norm_{name.removeprefix('deep_')}"

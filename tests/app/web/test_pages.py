@@ -245,10 +245,10 @@ def test_reasons_name_liked_movies(
     page: Page, tables: dict[str, pd.DataFrame], published_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reasons_module, "LEAST_PERSONAL_SHARE", 0)  # networks of random weights are hardly personal
-    monkeypatch.setattr(reasons_module, "LEAST_LIKENESS", 0)
+    monkeypatch.setattr(reasons_module, "LEAST_SIMILARITY", 0)
     page(user=str(USER), model="autoint")
     model = store.published(str(published_home), DATASET).current.model("autoint")
-    reasons = model.live.reasons  # waits until they are worked out
+    reasons = model.live.explanations  # waits until they are worked out
     own = tables["ratings"][(tables["ratings"]["user_id"] == USER) & (tables["ratings"]["rating"] >= 4)]
     listed = table_of(published_home, "autoint", USER)["movie_id"].tolist()
     found = reasons.nearest(listed, own["movie_id"].tolist())
@@ -264,7 +264,7 @@ def test_model_that_ranks_alike_for_everybody_is_said_to(
 ) -> None:
     monkeypatch.setattr(reasons_module, "LEAST_PERSONAL_SHARE", 1.1)
     page(user=str(USER), model="autoint")
-    _ = store.published(str(published_home), DATASET).current.model("autoint").live.reasons
+    _ = store.published(str(published_home), DATASET).current.model("autoint").live.explanations
     app = page(user=str(USER), model="autoint")
     assert "nobody's likes are its reason" in said(app)
     assert '"rec-why"' not in html_of(app)
@@ -273,7 +273,7 @@ def test_model_that_ranks_alike_for_everybody_is_said_to(
 def test_list_does_not_wait_for_reasons(page: Page) -> None:
     app = page(user=str(USER), model="autoint")
     assert len(movies_of(app)[0]) == 10
-    assert "Reasons are being worked out" in said(app)
+    assert "Explanations are being worked out" in said(app)
 
 
 def test_korean(page: Page) -> None:

@@ -2,16 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.inference.explanations import LEAST_LIKENESS, Reasons
+from ml.inference.explanations import LEAST_SIMILARITY, Explanations
 from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 from tests.ml.inference.test_recommend import TableForward
 
 
-def reasons_of(bundle: ModelBundle, logits: np.ndarray) -> Reasons:
+def explanations_of(bundle: ModelBundle, logits: np.ndarray) -> Explanations:
     """Of a model with these logits [users, movies] at any moment."""
     table = np.repeat(logits[:, :, None], 12, axis=2).astype(np.float32)
-    return Reasons.of(Scorer(bundle, TableForward(bundle, table)))
+    return Explanations.of(Scorer(bundle, TableForward(bundle, table)))
 
 
 @pytest.fixture(scope="module")
@@ -24,49 +24,49 @@ def logits(bundle: ModelBundle) -> np.ndarray:
 
 
 def test_reason_is_the_liked_movie_of_the_same_taste(bundle: ModelBundle, logits: np.ndarray) -> None:
-    reasons = reasons_of(bundle, logits)
+    explanations = explanations_of(bundle, logits)
     ids = bundle.movies["movie_id"].to_numpy()
     liked = ids[:3].tolist()
-    found = reasons.nearest(ids[30:36].tolist(), liked)
+    found = explanations.nearest(ids[30:36].tolist(), liked)
     assert found["movie_id"].tolist() == ids[30:36].tolist()
     assert found["because"].tolist() == [liked[position % 3] for position in range(30, 36)]
-    assert found["likeness"].between(LEAST_LIKENESS, 1).all()
+    assert found["similarity"].between(LEAST_SIMILARITY, 1).all()
 
 
-def test_likeness_is_the_correlation_of_the_personal_parts(bundle: ModelBundle, logits: np.ndarray) -> None:
-    reasons = reasons_of(bundle, logits)
+def test_similarity_is_the_correlation_of_the_personal_parts(bundle: ModelBundle, logits: np.ndarray) -> None:
+    explanations = explanations_of(bundle, logits)
     ids = bundle.movies["movie_id"].to_numpy()
     drawn = np.sort(np.random.default_rng(42).choice(len(logits), min(len(logits), 256), replace=False))
     personal = logits[drawn] - logits[drawn].mean(axis=1, keepdims=True)
     expected = np.corrcoef(personal[:, 0], personal[:, 30])[0, 1]
-    found = reasons.nearest([int(ids[30])], [int(ids[0])])
-    assert found["likeness"].item() == pytest.approx(expected, abs=1e-4)
+    found = explanations.nearest([int(ids[30])], [int(ids[0])])
+    assert found["similarity"].item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_nothing_is_said_without_a_liked_movie_that_is_alike(bundle: ModelBundle, logits: np.ndarray) -> None:
-    reasons = reasons_of(bundle, logits)
+    explanations = explanations_of(bundle, logits)
     ids = bundle.movies["movie_id"].tolist()
-    assert reasons.nearest(ids[30:31], ids[1:3]).empty  # of the other two tastes
-    assert reasons.nearest(ids[30:31], []).empty
-    assert reasons.nearest(ids[30:31], [987654]).empty
-    assert list(reasons.nearest(ids[30:31], []).columns) == ["movie_id", "because", "likeness"]
+    assert explanations.nearest(ids[30:31], ids[1:3]).empty  # of the other two tastes
+    assert explanations.nearest(ids[30:31], []).empty
+    assert explanations.nearest(ids[30:31], [987654]).empty
+    assert list(explanations.nearest(ids[30:31], []).columns) == ["movie_id", "because", "similarity"]
 
 
 def test_model_that_ranks_alike_for_everybody_gives_no_reasons(bundle: ModelBundle) -> None:
     rng = np.random.default_rng(5)
     levels = rng.normal(size=len(bundle.movies)) + rng.normal(size=(len(bundle.users), 1))
-    reasons = reasons_of(bundle, levels + 0.01 * rng.normal(size=levels.shape))
-    assert reasons.personal_share < 0.001
-    assert not reasons.can_explain
+    explanations = explanations_of(bundle, levels + 0.01 * rng.normal(size=levels.shape))
+    assert explanations.personal_share < 0.001
+    assert not explanations.can_explain
     ids = bundle.movies["movie_id"].tolist()
-    assert reasons.nearest(ids[30:36], ids).empty
+    assert explanations.nearest(ids[30:36], ids).empty
 
 
 def test_personal_share_of_half(bundle: ModelBundle) -> None:
     rng = np.random.default_rng(6)
     shape = len(bundle.users), len(bundle.movies)
-    reasons = reasons_of(
+    explanations = explanations_of(
         bundle, rng.normal(size=shape[1]) + rng.normal(size=shape) + 3 * rng.normal(size=(shape[0], 1))
     )
-    assert reasons.personal_share == pytest.approx(0.5, abs=0.05)
-    assert isinstance(reasons.movie_ids, pd.Index)
+    assert explanations.personal_share == pytest.approx(0.5, abs=0.05)
+    assert isinstance(explanations.movie_ids, pd.Index)

@@ -11,8 +11,8 @@ from ml.inference.recommend import Progress
 from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 
-FEW, NONE = 8, 9  # codes of users with training rows of all movies but three, and of all
-LEFT = [5, 60, 199]  # codes of these three
+FEW, NONE = 8, 9  # indices of users with training rows of all movies but three, and of all
+LEFT = [5, 60, 199]  # indices of these three
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def train(bundle: ModelBundle, small_interactions: pd.DataFrame) -> pd.DataFrame
 def unseen_scores(
     bundle: ModelBundle, small_interactions: pd.DataFrame, train: pd.DataFrame
 ) -> Callable[[int, int], np.ndarray]:
-    """The network's scores of all pairs of codes at a moment, -1 for training rows, [users, movies]."""
+    """The network's scores of all pairs at a moment, -1 for training rows, [users, movies]."""
     encoded = encode_interactions(small_interactions, bundle.feature_map)
     users, movies = (
         encoded.drop_duplicates(key).sort_values(key)[list(bundle.feature_map.side(side).names)]
@@ -118,7 +118,7 @@ def test_lists_are_shorter_where_movies_run_out(lists: pd.DataFrame, bundle: Mod
     assert set(counts.drop(FEW)) == {10}
 
 
-def test_ids_are_codes_of_their_types(lists: pd.DataFrame) -> None:
+def test_ids_are_indices_of_their_types(lists: pd.DataFrame) -> None:
     assert {name: str(dtype) for name, dtype in lists.dtypes.items()} == {
         "user_id": "int32",
         "rank": "int16",

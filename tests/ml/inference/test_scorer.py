@@ -121,8 +121,8 @@ def test_catalogue(scorer: Scorer, reference: Reference, bundle: ModelBundle) ->
 def test_movies_stand_by_id(scorer: Scorer, bundle: ModelBundle, small_interactions: pd.DataFrame) -> None:
     assert scorer.movie_ids.tolist() == sorted(set(small_interactions["movie_id"]))
     assert scorer.user_ids.tolist() == sorted(set(small_interactions["user_id"]))
-    assert scorer.user_position(scorer.user_ids[42]) == 42
-    assert scorer.positions("movie_id", scorer.movie_ids[[5, 0]].tolist()).tolist() == [5, 0]
+    assert scorer.indices("user_id", [int(scorer.user_ids[42])]).tolist() == [42]
+    assert scorer.indices("movie_id", scorer.movie_ids[[5, 0]].tolist()).tolist() == [5, 0]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_unknown_moment_of_the_catalogue(scorer: Scorer, year: int, month: int, 
 
 def test_unknown_user(scorer: Scorer) -> None:
     with pytest.raises(NotFoundError, match="user_id 301"):
-        scorer.user_position(301)
+        scorer.indices("user_id", [301])
 
 
 def test_missing_columns(scorer: Scorer, small_interactions: pd.DataFrame) -> None:

@@ -99,7 +99,7 @@ def nights(materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.Mon
 def test_night_after_night(nights: Nights) -> None:
     nights.arrive(0)
     first = metadata(nights.night())
-    reason = "from scratch: version 1, the champion, is of another recipe"
+    reason = "from scratch: version 1, the champion, was trained with another recipe"
     assert nights.tags("2") == {"last_batch": "0", "warm_start": reason, "warm_start.generation": "0"}
     assert said(first) == nights.tags("2")
     assert first["epoch"] == 3
@@ -109,7 +109,7 @@ def test_night_after_night(nights: Nights) -> None:
     second = metadata(nights.night())
     expected = {
         "last_batch": "4",
-        "warm_start": "from version 2, which has learned up to batch 0",
+        "warm_start": "from version 2, trained on data up to ingestion batch 0",
         "warm_start.parent": "2",
         "warm_start.generation": "1",
         "warm_start.new_rows": str(NEW_ROWS),
@@ -160,7 +160,7 @@ def test_asked_to_retrain_it_begins_from_scratch(nights: Nights) -> None:
     nights.night()
     nights.publish("2")
     nights.arrive(1)
-    assert metadata(nights.night(retraining(RUN_CONFIG)))["warm_start"] == "from scratch: retrain was asked for"
+    assert metadata(nights.night(retraining(RUN_CONFIG)))["warm_start"] == "from scratch: retrain was requested"
 
 
 @pytest.mark.slow

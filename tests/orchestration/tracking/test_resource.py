@@ -298,7 +298,7 @@ def test_registered_model_scores_as_the_published_one(
 
 def test_the_published_bundle_is_the_logged_file(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
     version = RegisteredVersion(**pipeline.document(model))
-    [logged] = (pipeline.home / "mlflow-artifacts" / DATASET).glob(f"**/{version.model_id}/artifacts/bundle.zip")
+    [logged] = (pipeline.home / "mlflow-artifacts" / DATASET / "models" / version.model_id).rglob("bundle.zip")
     [copy] = (pipeline.home / "bundles" / DATASET / model).iterdir()
     assert pipeline.bundle_path(model).read_bytes() == logged.read_bytes() == copy.read_bytes()
     assert copy.stem == version.model_id
