@@ -1,4 +1,4 @@
-# Every command of the README. The environment is made when a command first needs it.
+# All commands. The environment is created when a command first needs it.
 PYTHON ?= python3
 TRIALS ?= 20
 NIGHTS ?= 20
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# With TRY=1, commands are about a small first run in a home of its own.
+# With TRY=1, commands use a small first run in a separate home.
 ifdef TRY
 export PIPELINE_HOME := var/try
 export MOVIELENS_DIR := synthetic-small
@@ -18,7 +18,7 @@ endif
 .PHONY: help try run months run-temporal paper tune rollback withdraw ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> says where everything is kept (default: var); docs/configuration.md has all variables."}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,16 +27,16 @@ $(READY): pyproject.toml constraints.txt
 
 ##@ Use it
 
-try: ## a small first run on generated data, under var/try; then make ui TRY=1, make app TRY=1
+try: ## a small first run on generated data, in var/try; then make ui TRY=1, make app TRY=1
 	@$(MAKE) --no-print-directory run TRY=1
 
-run: $(READY) ## raw ratings to top-10 tables, what has changed: [MOVIELENS_DIR=<directory>] [RETRAIN=1]
+run: $(READY) ## build top-10 tables from raw ratings; rebuilds what is stale: [MOVIELENS_DIR=<directory>] [RETRAIN=1]
 	@$(BIN)/python -m orchestration run random $(if $(RETRAIN),--retrain)
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both: [DAGSTER_PORT=3000] [MLFLOW_PORT=5000]
 	@$(BIN)/python -m orchestration ui
 
-app: $(READY) ## the web app, to look one user up: [APP_PORT=8501]
+app: $(READY) ## the web app: [APP_PORT=8501]
 	@$(BIN)/python -m app.web
 
 serve: $(READY) ## the REST service: [SERVE_HOST=127.0.0.1] [SERVE_PORT=8000]
@@ -44,22 +44,22 @@ serve: $(READY) ## the REST service: [SERVE_HOST=127.0.0.1] [SERVE_PORT=8000]
 
 ##@ Operate it
 
-months: $(READY) ## top-10 tables for a range of months, by the champions: FIRST=2000-04 LAST=2000-06
+months: $(READY) ## top-10 tables for a range of months, with the champions: FIRST=2000-04 LAST=2000-06
 	@$(BIN)/python -m orchestration months '$(FIRST)' '$(LAST)'
 
-rollback: $(READY) ## go back to an earlier champion and its tables: MODEL=<name> VERSION=<number> [DATASET=<name>]
+rollback: $(READY) ## roll back to an earlier champion and its tables: MODEL=<name> VERSION=<number> [DATASET=<name>]
 	@$(BIN)/python -m orchestration rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'
 
-withdraw: $(READY) ## undo a batch: BATCH=<number> [DATASET=<name>]; without a number, list them
+withdraw: $(READY) ## undo an ingestion batch: BATCH=<number> [DATASET=<name>]; without a number, list them
 	@$(BIN)/python -m orchestration withdraw '$(BATCH)' '$(DATASET)'
 
-run-temporal: $(READY) ## train on the earliest ratings, measure on the latest; publishes nothing
+run-temporal: $(READY) ## train on the earliest ratings, test on the latest; publishes nothing
 	@$(BIN)/python -m orchestration run temporal
 
-paper: $(READY) ## AutoInt as its paper trains and measures it, three seeds
+paper: $(READY) ## AutoInt by its paper's protocol, three seeds
 	@$(BIN)/python -m orchestration paper
 
-tune: $(READY) ## search for better settings of a recipe; resumes: RECIPE=<name> [TRIALS=20]
+tune: $(READY) ## tune a recipe's settings; resumable: RECIPE=<name> [TRIALS=20]
 	@$(BIN)/python -m orchestration tune '$(RECIPE)' '$(TRIALS)'
 
 ##@ Change it
@@ -77,7 +77,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## rewrite docs/configuration.md from the code
+docs: $(READY) ## regenerate docs/configuration.md from the code
 	@$(BIN)/python -W ignore -m tests.docs.configuration
 
 test-slow: $(READY) ## tests that take minutes
@@ -89,13 +89,13 @@ test-real: $(READY) ## tests on MovieLens-1M: MOVIELENS_DIR=<directory>
 test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 	$(BIN)/python -m pytest -m browser
 
-test-docs: $(READY) ## run every command of the pages, on small data
+test-docs: $(READY) ## run every command of the docs, on small data
 	$(BIN)/python -m pytest -m docs
 
-soak: $(READY) ## nights with faults in accelerated time: [NIGHTS=20]
+soak: $(READY) ## simulate nights with faults: [NIGHTS=20]
 	@$(BIN)/python -m tests.soak '$(NIGHTS)'
 
-clean: ## remove the environment; data/ and var/ stay
+clean: ## remove the environment; keep data/ and var/
 	rm -rf $(VENV)
 
 
@@ -103,23 +103,23 @@ clean: ## remove the environment; data/ and var/ stay
 
 bench: bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start ## all benchmarks, on the results of make run
 
-bench-top10: $(READY) ## what top lists cost: exact scorer, shortlist, latency, growth
+bench-top10: $(READY) ## cost of top lists: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10
 
-bench-training: $(READY) ## what training costs: rows a second, loss curves
+bench-training: $(READY) ## cost of training: rows per second, loss curves
 	@$(BIN)/python -m benchmarks.training
 
-bench-nights: $(READY) ## what a night costs as the data grows; in homes of its own
+bench-nights: $(READY) ## cost of a night as the data grows; in separate homes
 	@$(BIN)/python -m benchmarks.nights
 
-bench-serve: $(READY) ## requests a second and latencies of make serve, by wrk
+bench-serve: $(READY) ## requests per second and latencies of make serve, with wrk
 	@$(BIN)/python -m benchmarks.serve
 
-bench-app: $(READY) ## from the click to the answer in the web app, in Chromium
+bench-app: $(READY) ## time from click to answer in the web app, in Chromium
 	@$(BIN)/python -m benchmarks.web_app
 
-bench-visitors: $(READY) ## what the rule for visitors without a history is worth
+bench-visitors: $(READY) ## quality of the lists for visitors without a history
 	@$(BIN)/python -m benchmarks.visitors
 
-bench-warm-start: $(READY) ## what a night costs that goes on from the champion, and what it is worth
+bench-warm-start: $(READY) ## cost and quality of a warm start from the champion
 	@$(BIN)/python -m benchmarks.warm_start

@@ -11,10 +11,10 @@ from orchestration.runtime.terminal import has_all_characters, tolerate_any_term
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; gives the exit status."""
+    """Run a command and return its exit status."""
     tolerate_any_terminal()
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would drown the answer
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hide TensorFlow's startup messages
     try:
         _recommend(options)
     except (NotFoundError, DataError) as error:
@@ -24,17 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    """The list on standard output; which model made it, and what that is for, on standard error."""
+    """Print the list on standard output; model and purpose on standard error."""
     from upath import UPath
 
     from ml.published.champions import chosen_dataset
     from ml.published.purposes import SENTENCES, published_purposes
     from ml.published.recommendations import get_recommendations
-    from orchestration.config.settings import Settings
+    from orchestration.config.settings import settings
 
-    settings = Settings()
-    home = UPath(options.home) if options.home else settings.home
-    dataset = chosen_dataset(home, options.dataset or settings.serve_dataset)
+    home = UPath(options.home) if options.home else settings().home
+    dataset = chosen_dataset(home, options.dataset or settings().serve_dataset)
     purposes = published_purposes(home, dataset)
     model = options.model or next(iter(purposes))
     top = get_recommendations(
@@ -51,20 +50,20 @@ def _recommend(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Ask the published models.")
+    parser = argparse.ArgumentParser(prog="python -m app", description="Query the published models.")
     commands = parser.add_subparsers(required=True, metavar="command")
     recommend = commands.add_parser("recommend", help="the top movies for one user")
     recommend.add_argument("--user", type=_id, required=True, help="user id")
-    recommend.add_argument("--year", type=int, required=True, help="year of the imagined rating")
-    recommend.add_argument("--month", type=int, required=True, help="month of the imagined rating, 1-12")
+    recommend.add_argument("--year", type=int, required=True, help="year to recommend for")
+    recommend.add_argument("--month", type=int, required=True, help="month to recommend for, 1-12")
     recommend.add_argument(
         "--model",
-        help="name of a recipe (default: the published model that is best for finding what a user will watch next)",
+        help="name of a recipe (default: the published model that best predicts what a user will watch next)",
     )
-    recommend.add_argument("--k", type=_positive, default=10, help="how many movies (default: 10)")
+    recommend.add_argument("--k", type=_positive, default=10, help="number of movies (default: 10)")
     recommend.add_argument("--json", action="store_true", help="print JSON instead of a table")
     recommend.add_argument("--home", help="the pipeline's home (default: PIPELINE_HOME, else var)")
-    recommend.add_argument("--dataset", help="data set (default: SERVE_DATASET, else the only one that is published)")
+    recommend.add_argument("--dataset", help="data set (default: SERVE_DATASET, else the only published one)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The web app: ``streamlit run app/movie_rec_app.py`` (``make app``)."""
+"""Run the web app: ``streamlit run app/movie_rec_app.py`` (``make app``)."""
 
 import streamlit as st
 
@@ -6,34 +6,34 @@ from app.web import pages, sidebar, store, widgets
 from app.web.address import Address
 from ml.errors import DataError, NotFoundError
 from ml.published.champions import chosen_dataset, published_datasets
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 def main() -> None:
-    """One run of the page."""
+    """Render the page once."""
     st.set_page_config(page_title="Movie recommender", page_icon="🎬", layout="wide")
     widgets.style()
     address = Address()
     texts = sidebar.choose_language(address)
     try:
-        settings = Settings()
-        published = [settings.serve_dataset] if settings.serve_dataset else published_datasets(settings.home)
-        datasets = published or [chosen_dataset(settings.home, None)]  # which says what is missing
+        own = settings()
+        published = [own.serve_dataset] if own.serve_dataset else published_datasets(own.home)
+        datasets = published or [chosen_dataset(own.home, None)]  # its error says what is missing
         dataset = sidebar.choose_dataset(texts, address, datasets)
-        snapshot = store.published(str(settings.home), dataset).current
+        snapshot = store.published(str(own.home), dataset).current
     except (DataError, NotFoundError) as error:
-        pages.nothing(texts, str(error.args[0]))
+        pages.nothing_published(texts, str(error.args[0]))
         return
-    question = sidebar.ask(texts, address, snapshot)
-    address.has_been_read()
-    if address.refused:
-        pages.refused(texts, address.refused)
+    query = sidebar.ask(texts, address, snapshot)
+    address.mark_read()
+    if address.rejected:
+        pages.rejected(texts, address.rejected)
         return
-    sidebar.remember(address, texts, datasets, dataset, question)
-    if question.who == sidebar.VISITOR:
-        pages.visitor(texts, snapshot, question)
-    elif question.user_id:
-        pages.user(texts, snapshot, question)
+    sidebar.remember(address, texts, datasets, dataset, query)
+    if query.audience == sidebar.VISITOR:
+        pages.visitor(texts, snapshot, query)
+    elif query.user_id:
+        pages.user(texts, snapshot, query)
     else:
         pages.landing(texts, snapshot)
 

@@ -1,3 +1,3 @@
-"""What things cost, on the results of make run."""
+"""Benchmarks, on the results of make run."""
 
-import ml  # noqa: F401 - before Keras, which it sets up
+import ml  # noqa: F401 - configures Keras, so it comes before it

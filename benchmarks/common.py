@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Share functions between the benchmarks."""
 
 import io
 import json
@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
+from ml.files import write_atomically
 from ml.published.champions import published_datasets
 from ml.published.locations import tables_directory
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that some rows took, by wall clock and of all processors."""
+    """Seconds for a number of rows: wall-clock time and CPU time of all processors."""
 
     wall: float
     cpu: float
@@ -26,7 +27,7 @@ class Timing:
 
     @classmethod
     def median(cls, timings: Sequence["Timing"]) -> "Timing":
-        """The median of each clock."""
+        """Return the median of each clock."""
         walls, cpus = [each.wall for each in timings], [each.cpu for each in timings]
         return cls(statistics.median(walls), statistics.median(cpus), timings[0].rows)
 
@@ -39,8 +40,8 @@ def say(title: str, rows: list[dict[str, Any]], digits: int = 3) -> None:
 
 
 def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
-    """The home, and the data set that was asked for or else the first that is published; exits where there is none."""
-    home = Settings().home
+    """Return the home and a data set: the requested one, else the first published one. Exits if there is none."""
+    home = settings().home
     datasets = arguments or published_datasets(home)
     if not datasets:
         sys.exit(f"error: nothing is published under {home}; run make run first")
@@ -48,19 +49,16 @@ def published_dataset(arguments: list[str]) -> tuple[UPath, str]:
 
 
 def read_table(dataset: str, name: str) -> pd.DataFrame:
-    """A table of the pipeline."""
-    path = tables_directory(Settings().home, dataset) / f"{name}.parquet"
+    """Read a table of the pipeline."""
+    path = tables_directory(settings().home, dataset) / f"{name}.parquet"
     return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def read_document(dataset: str, name: str) -> Any:
-    """A JSON document of the pipeline."""
-    return json.loads((tables_directory(Settings().home, dataset) / f"{name}.json").read_text())
+    """Read a JSON document of the pipeline."""
+    return json.loads((tables_directory(settings().home, dataset) / f"{name}.json").read_text())
 
 
 def write_json(path: UPath, content: dict[str, Any]) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
+    """Write a JSON file atomically."""
+    write_atomically(path, f"{json.dumps(content, indent=2)}\n".encode())

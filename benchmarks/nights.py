@@ -1,8 +1,8 @@
-"""What a night costs as the data grows, step by step: ``make bench-nights``.
+"""Measure the cost of a night as the data grows, step by step: ``make bench-nights``.
 
-In homes of its own, on synthetic data of one, two and four times some size (users and ratings; the movies stay), with
-one recipe that goes on from its champion: a first run, which trains from scratch, then a night that brings the same
-number of new ratings to each. Leaves ``bench/nights.json`` under PIPELINE_HOME.
+Uses separate homes with synthetic data of one, two and four times a size (users and ratings; the number of movies stays
+the same), and one recipe with a warm start. In each home, a first run trains from scratch; then a night ingests the
+same number of new ratings. Writes ``bench/nights.json`` under PIPELINE_HOME.
 """
 
 import os
@@ -20,39 +20,39 @@ import yaml
 
 from benchmarks.common import say, write_json
 from ml.data.synthetic import FULL, write_synthetic
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
 _FACTORS = (1, 2, 4)
-_USERS, _RATINGS, _ZIPS = 755, 125_000, 600  # of the smallest
-_NEW = 1000  # ratings a night
+_USERS, _RATINGS, _ZIPS = 755, 125_000, 600  # of the smallest size
+_NEW = 1000  # ratings per night
 _MODEL = "autoint"
 _NIGHT = 1_046_476_800  # midnight of 2003-03-01, UTC, after all ratings of the data
-_SHOWN = 4000  # characters of the log of a run that failed
+_SHOWN = 4000  # characters of the log of a failed run
 
 
 class Home:
-    """A home of the pipeline with data of one size.
+    """A pipeline home with data of one size.
 
     Args:
-        folder: where everything lies.
-        factor: the size.
+        folder: directory of everything.
+        factor: multiple of the smallest size.
     """
 
     def __init__(self, folder: Path, factor: int) -> None:
         self._folder, self._data = folder, folder / "films"
         size = replace(FULL, users=factor * _USERS, ratings=factor * _RATINGS, zips=_ZIPS)
         write_synthetic(self._data, size, seed=1)
-        recipes = yaml.safe_load(Settings().recipes_file.read_text("utf-8"))["recipes"]
-        # At the recipe's own rate, it is hardly better than chance after so few rows, which stops the run.
+        recipes = yaml.safe_load(settings().recipes_file.read_text("utf-8"))["recipes"]
+        # With the recipe's own learning rate, it is barely better than chance on so few rows, which stops the run.
         recipe = {_MODEL: {**recipes[_MODEL], "training": {"learning_rate": 1e-3}, "warm_start": {}}}
         (folder / "recipes.yaml").write_text(yaml.safe_dump({"recipes": recipe}), "utf-8")
-        gates = yaml.safe_load(Settings().tracking_file.read_text("utf-8"))
-        # Invented data says nothing of quality, and every night has to begin at the one before.
+        gates = yaml.safe_load(settings().tracking_file.read_text("utf-8"))
+        # Quality on synthetic data means nothing, and every night must start from the previous one.
         gates["promotion"] = {_MODEL: {"metric": "ndcg_at_10", "below_champion": 1, "below_movie_mean": 1}}
         (folder / "mlflow.yaml").write_text(yaml.safe_dump(gates), "utf-8")
 
     def run(self) -> dict[str, float]:
-        """Run what has changed; gives the seconds of each step. Exits where it fails, with the end of its log."""
+        """Rebuild what is stale and return the seconds of each step. If it fails, exit with the end of its log."""
         variables = {
             "PIPELINE_HOME": self._folder / "home",
             "DAGSTER_HOME": self._folder / "dagster",
@@ -68,8 +68,8 @@ class Home:
             sys.exit(f"error: a run failed\n{log.read_text()[-_SHOWN:]}")
         return self._seconds()
 
-    def deliver(self) -> None:
-        """Drop a night's file of ratings by random users, of random movies."""
+    def send(self) -> None:
+        """Put a night's ratings, by random users of random movies, into the incoming directory."""
         rng = np.random.default_rng(1)
         base = pd.read_csv(self._data / "ratings.dat", sep="::", engine="python", header=None, encoding="latin-1")
         pairs = zip(*(rng.choice(base[column].unique(), _NEW) for column in (0, 1)), strict=True)
@@ -90,21 +90,21 @@ class Home:
 
 
 def main() -> int:
-    """Run the benchmark; gives the exit status."""
+    """Run the benchmark and return the exit status."""
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="nights-") as folder:
         for factor in _FACTORS:
             home = Home(Path(folder) / str(factor), factor)
             first = home.run()
-            home.deliver()
+            home.send()
             found[f"{factor}x"] = {**home.run(), f"{_MODEL}, from scratch": first[_MODEL]}
             say(f"a night with {_NEW} new ratings on {factor * _RATINGS:,}, seconds", _rows(found))
-    write_json(Settings().home / "bench" / "nights.json", {"new_ratings": _NEW, "ratings": _RATINGS, "seconds": found})
+    write_json(settings().home / "bench" / "nights.json", {"new_ratings": _NEW, "ratings": _RATINGS, "seconds": found})
     return 0
 
 
 def _rows(found: Mapping[str, Mapping[str, float]]) -> list[dict[str, object]]:
-    """One row a step of the night, the dearest first, with the last size's seconds by the first's."""
+    """Return one row per step, slowest first, with the last size's seconds divided by the first's."""
     sizes = list(found)
     steps = sorted(found[sizes[-1]], key=lambda step: -found[sizes[-1]][step])
     rows = []

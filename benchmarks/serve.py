@@ -1,7 +1,7 @@
-"""What the REST service bears, by wrk from another process, on the results of ``make run``: ``make bench-serve``.
+"""Load-test the REST service with wrk, on the results of ``make run``: ``make bench-serve``.
 
-Lookups come from the nightly table: as many as 32 connections can ask for. Live lists are asked for 20 times a second,
-at fixed times whatever the answers take (an open loop), and their latency counts from those times. Leaves
+Lookups come from the nightly table, as fast as 32 connections can request them. Live lists are requested 20 times per
+second at fixed times, independent of the responses (an open loop); latency counts from those times. Writes
 ``bench/serve.json`` in the home; its live figures are those of the slowest model.
 """
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     """Measure and print."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        sys.exit("error: wrk is not there; install it (apt install wrk)")
+        sys.exit("error: wrk is not installed; install it (apt install wrk)")
     home, dataset = published_dataset(arguments)
     with _service(dataset) as address:
         description = httpx.get(f"{address}/models", timeout=30).json()
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
         lookup = _lookups(wrk, address, users, _LOOKUP_SECONDS)
         lives = {model["model"]: asyncio.run(_live(address, model, users)) for model in description["models"]}
     rows = [{"requests": "lookup", **lookup}, *({"requests": f"live {name}", **live} for name, live in lives.items())]
-    say(f"{dataset}: requests a second and milliseconds", rows, 1)
+    say(f"{dataset}: requests per second and milliseconds", rows, 1)
     worst = max(lives.values(), key=lambda live: float(live["p99_ms"]))
     errors = int(lookup["errors"] + sum(live["errors"] for live in lives.values()))
     figures = {"lookup": _short(lookup), "live": _short(worst), "errors": errors}
@@ -72,7 +72,7 @@ def _short(figures: dict[str, float]) -> dict[str, float]:
 
 @contextmanager
 def _service(dataset: str) -> Iterator[str]:
-    """Address of the service in a process of its own, ready."""
+    """Start the service in a separate process, wait until it is ready, and return its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -105,7 +105,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 
 def _lookups(wrk: str, address: str, users: int, seconds: int) -> dict[str, float]:
-    """Lists of random users from the table."""
+    """Request lists of random users from the table."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "users.lua"
         script.write_text(_SCRIPT.format(seed=_SEED, users=users))
@@ -113,21 +113,21 @@ def _lookups(wrk: str, address: str, users: int, seconds: int) -> dict[str, floa
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     found = re.search(r"found (\d+) (\d+) ([\d.]+) (\d+)", done.stdout)
     if found is None:
-        sys.exit(f"error: wrk said nothing that can be read:\n{done.stdout}{done.stderr}")
+        sys.exit(f"error: cannot parse the output of wrk:\n{done.stdout}{done.stderr}")
     requests, microseconds, p99, errors = map(float, found.groups())
     return {"rps": requests / microseconds * 1e6, "p99_ms": p99 / 1000, "errors": errors}
 
 
 async def _live(address: str, model: dict[str, Any], users: int) -> dict[str, float]:
-    """Lists of random users at another month than the table's, asked for at fixed times."""
-    draw = random.Random(_SEED)  # noqa: S311 - no secret
+    """Request lists of random users for a different year than the table's, at fixed times."""
+    draw = random.Random(_SEED)  # noqa: S311 - not a secret
     year = next(year for year in model["years"] if year != model["year"])
     query = {"model": model["model"], "year": year, "month": model["month"]}
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=200)) as client:
-        begun = time.perf_counter() + 0.1
+        start = time.perf_counter() + 0.1
 
         async def ask(number: int) -> tuple[float, bool]:
-            due = begun + number / _LIVE_RATE
+            due = start + number / _LIVE_RATE
             await asyncio.sleep(max(due - time.perf_counter(), 0))
             path = f"/users/{draw.randint(1, users)}/recommendations"
             try:
@@ -138,7 +138,7 @@ async def _live(address: str, model: dict[str, Any], users: int) -> dict[str, fl
             return time.perf_counter() - due, good
 
         answers = await asyncio.gather(*(ask(number) for number in range(_LIVE_RATE * _LIVE_SECONDS)))
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
     latencies = [latency for latency, _ in answers]
     good = sum(fine for _, fine in answers)
     return {

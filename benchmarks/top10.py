@@ -1,7 +1,8 @@
-"""What top lists cost, on the published results of ``make run``: ``make bench-top10``.
+"""Measure the cost of top lists, on the published results of ``make run``: ``make bench-top10``.
 
-Prints tables: the exact scorer against Keras, the shortlist path against brute force with their agreement over all
-users, one user's latency, and how cost grows with users and movies. Leaves ``bench/top10.json`` in the home.
+Prints tables: the exact scorer compared with Keras, the shortlist search compared with brute force and their agreement
+over all users, the latency for one user, and how the cost grows with users and movies. Writes ``bench/top10.json`` in
+the home.
 """
 
 import resource
@@ -29,7 +30,7 @@ from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -41,14 +42,14 @@ LONGER = "autoint, trained longer"
 
 
 def timed(work: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
-    """Wall-clock seconds of a call, and its result."""
+    """Return the wall-clock seconds of a call, and its result."""
     start = time.perf_counter()
     result = work(*arguments, **options)
     return time.perf_counter() - start, result
 
 
 def bench_forward(name: str, bundle: ModelBundle) -> dict[str, Any]:
-    """Rows a second of the exact scorer and of ``model.predict``, in turns on the same rows."""
+    """Measure rows per second of the exact scorer and of ``model.predict``, alternating on the same rows."""
     rng = np.random.default_rng(0)
     codes = np.stack([rng.integers(0, size, _ROWS) for size in bundle.feature_map.field_dims], 1).astype(np.int32)
     fast, keras = AutoIntForward(bundle.network), KerasForward(bundle.network)
@@ -69,15 +70,15 @@ def bench_forward(name: str, bundle: ModelBundle) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PathsResult:
-    """Both ways of finding all lists.
+    """Shortlist search and brute force over all users.
 
     Attributes:
-        seconds: wall clock of the shortlist path, its table written.
-        write_seconds: of the writing alone.
-        brute_force_seconds: wall clock of brute force.
-        agreement: share of the slots, users x ranks, that hold the same movie; scores within 1e-6 count as equal.
-        distinct_movies: in all lists.
-        report: of the shortlist path.
+        seconds: wall-clock time of the shortlist search, including writing its table.
+        write_seconds: wall-clock time of the writing alone.
+        brute_force_seconds: wall-clock time of brute force.
+        agreement: share of the slots (users x ranks) with the same movie; scores within 1e-6 count as equal.
+        distinct_movies: number of distinct movies in all lists.
+        report: report of the shortlist search.
     """
 
     seconds: float
@@ -89,7 +90,7 @@ class PathsResult:
 
 
 def bench_paths(bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int, int]) -> PathsResult:
-    """Both ways of finding all lists, and whether they agree; the compiled loops are warm."""
+    """Run both searches over all users and compare them, after warming up the compiled loops."""
     recommender = Recommender(Scorer(bundle), ratings)
     warm = recommender.scorer.catalogue(*moment)
     warm.rows(np.arange(1)), warm.pairs(np.arange(1), np.arange(1))
@@ -118,7 +119,7 @@ def _paths_row(name: str, result: PathsResult) -> dict[str, Any]:
 
 
 def bench_latency(bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int, int]) -> dict[str, float]:
-    """Milliseconds for one user's list, warm."""
+    """Measure milliseconds for one user's list, after a warm-up."""
     recommender = Recommender(Scorer(bundle), ratings)
     users = np.random.default_rng(1).choice(bundle.users["user_id"], _USERS_TIMED)
     recommender.recommend(int(users[0]), *moment)
@@ -127,9 +128,9 @@ def bench_latency(bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int,
 
 
 class Grown:
-    """A model's catalogue with more users and movies: each new one has the codes of a real one.
+    """A model's catalog with more users and movies; each new one has the feature indices of a real one.
 
-    To keep them from being copies, a new user's own embedding mixes those of two real users, and a movie's likewise.
+    So that they are not copies, a new user's id embedding mixes those of two real users; likewise for movies.
     """
 
     def __init__(self, bundle: ModelBundle, users: int, movies: int, moment: tuple[int, int]) -> None:
@@ -157,20 +158,20 @@ class Grown:
         self._grid = self._forward.grid(fields, pairs[:, fields])
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Logits of pairs."""
+        """Return logits of pairs."""
         codes = self._scorer.pair_indices(self._like[0][users], self._like[1][movies], self._context)
         codes[:, 0], codes[:, 1] = users, movies
         return self._forward.logits(codes)
 
     def rows(self, users: np.ndarray) -> np.ndarray:
-        """Logits of whole rows."""
+        """Return logits of whole rows."""
         codes = self._scorer.row_indices(self._like[0][users], self._context)
         codes[:, 0] = users
         return self._grid.logits(codes)
 
 
 def bench_growth(bundle: ModelBundle, moment: tuple[int, int]) -> list[dict[str, Any]]:
-    """Seconds and pairs at multiples of the users and movies."""
+    """Measure seconds and scored pairs for multiples of the users and movies."""
     users, movies = len(bundle.users), len(bundle.movies)
     rows = []
     for more_users, more_movies in ((1, 1), (4, 1), (10, 1), (1, 4)):
@@ -193,20 +194,20 @@ def _cost(report: SearchReport) -> dict[str, Any]:
 
 
 def trained_longer(bundle: ModelBundle, train_interactions: pd.DataFrame) -> ModelBundle:
-    """An AutoInt with far more diverse lists: learning rate 1e-3, 8 epochs."""
+    """Train an AutoInt with far more diverse lists: learning rate 1e-3, 8 epochs."""
     network = build_model("autoint", Inputs(bundle.feature_map.field_dims), AutoIntConfig(), seed=0)
     train(network, train_interactions, TrainingConfig(learning_rate=1e-3, epochs=8))
     return ModelBundle(network, bundle.feature_map, bundle.users, bundle.movies)
 
 
 def main() -> int:
-    """Run every benchmark on one data set (default: the first that is published); gives the exit status."""
+    """Run every benchmark on one data set (default: the first published one) and return the exit status."""
     home, dataset = published_dataset(sys.argv[1:])
     ratings, train_interactions = (read_table(dataset, name) for name in ("ratings", "train_interactions"))
     moment = latest_month(ratings)
     tracking = Tracking(raw_data=RawData(source=dataset))
     bundles, loads = {}, []
-    for model in MODELS:
+    for model in reference_models():
         version = RegisteredVersion(**read_document(dataset, model))
         seconds, bundles[model] = timed(tracking.load_bundle, version)
         loads.append({"model": model, "load, s": seconds})
@@ -224,7 +225,7 @@ def main() -> int:
 
 
 def _summary(paths: dict[str, PathsResult], latency: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What ``top10.json`` holds: the total is of the published models, the latency the slower one's."""
+    """Return the content of ``top10.json``: total over the published models, latency of the slowest."""
     models = {
         name: {
             "agreement": result.agreement,

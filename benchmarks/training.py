@@ -1,8 +1,8 @@
-"""What training costs, on the tables of ``make run``: ``make bench-training``.
+"""Measure the cost of training, on the tables of ``make run``: ``make bench-training``.
 
-Holds the interacting layer against one written head by head, as the model is usually described, with everything else
-equal: rows by CPU second and by wall clock on the same rows in turns, then both loss curves over a whole training.
-Leaves ``bench/training.json`` in the home.
+Compares the interacting layer with one written head by head, as the model is usually described, with everything else
+equal: rows per CPU second and per wall-clock second, alternating on the same rows; then both loss curves of a whole
+training. Writes ``bench/training.json`` in the home.
 """
 
 import sys
@@ -18,19 +18,18 @@ from keras import ops
 from benchmarks.common import Timing, published_dataset, read_document, read_table, say, write_json
 from ml import schema
 from ml.features.feature_map import FeatureMap
-from ml.models.autoint import BUILDERS, Inputs, build_model
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import ARCHITECTURES
 from ml.models.layers import InteractingLayer
 from ml.training.config import TrainingConfig
 from ml.training.trainer import train
 
 _BATCHES = 50
 _REPEATS = 5
-_CONFIGS = {"autoint": AutoIntConfig(), "autoint_mlp": AutoIntMLPConfig()}
 
 
 class LayerByLayer(InteractingLayer):
-    """The interacting layer head by head: project, split, attend, put together."""
+    """The interacting layer head by head: project, split, attend, concatenate."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See ``InteractingLayer``."""
@@ -43,7 +42,7 @@ class LayerByLayer(InteractingLayer):
 
 
 def baseline_of(network: keras.Model) -> keras.Model:
-    """The same network of the same weights, its interacting layers written head by head."""
+    """Return the same network with the same weights, with interacting layers written head by head."""
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = LayerByLayer if isinstance(layer, InteractingLayer) else type(layer)
@@ -55,7 +54,7 @@ def baseline_of(network: keras.Model) -> keras.Model:
 
 
 def fit_plainly(network: keras.Model, rows: pd.DataFrame, config: TrainingConfig) -> list[float]:
-    """Keras's ``fit`` with nothing around it; gives the validation losses."""
+    """Train with plain Keras ``fit`` and return the validation losses."""
     keras.utils.set_random_seed(config.seed)
     codes, labels = arrays(rows)
     fitted = int(len(codes) * (1 - config.validation_share))
@@ -72,12 +71,12 @@ def fit_plainly(network: keras.Model, rows: pd.DataFrame, config: TrainingConfig
 
 
 def arrays(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Codes int32 [rows, fields] and labels float32 [rows]."""
+    """Return indices int32 [rows, features] and labels float32 [rows]."""
     return rows[list(schema.FIELD_NAMES)].to_numpy("int32"), rows[schema.LABEL].to_numpy("float32")
 
 
 def time_in_turns(paths: dict[str, keras.Model], rows: pd.DataFrame, config: TrainingConfig) -> dict[str, Timing]:
-    """The medians of fitting one epoch of some rows."""
+    """Return the median times of training one epoch on some rows."""
     codes, labels = arrays(rows.iloc[: _BATCHES * config.batch_size])
     for network in paths.values():
         network.compile(optimizer=keras.optimizers.Adam(config.learning_rate), loss="binary_crossentropy")
@@ -94,7 +93,7 @@ def time_in_turns(paths: dict[str, keras.Model], rows: pd.DataFrame, config: Tra
 def bench(
     name: str, builder: Callable[[], keras.Model], rows: pd.DataFrame, config: TrainingConfig
 ) -> dict[str, float]:
-    """Speed and curves of one model."""
+    """Measure the speed and loss curves of one model."""
     timings = time_in_turns({"plain": baseline_of(builder()), "ours": builder()}, rows, config)
     plain_curve = fit_plainly(baseline_of(builder()), rows, config)
     reports = train(builder(), rows, config)
@@ -120,7 +119,7 @@ def bench(
 
 
 def device() -> str:
-    """Where Keras computes."""
+    """Return the device that Keras uses."""
     if keras.config.backend() == "torch":
         import torch
 
@@ -129,16 +128,16 @@ def device() -> str:
 
 
 def main() -> int:
-    """Run the benchmark on one data set (default: the first that is published); gives the exit status."""
+    """Run the benchmark on one data set (default: the first published one) and return the exit status."""
     home, dataset = published_dataset(sys.argv[1:])
     rows = read_table(dataset, "train_interactions")
     field_dims = FeatureMap.from_dict(read_document(dataset, "feature_map")).field_dims
     config = TrainingConfig()
     results = {}
-    for name in BUILDERS:
+    for name, settings in ARCHITECTURES.items():
 
-        def builder(name: str = name) -> keras.Model:
-            return build_model(name, Inputs(field_dims), _CONFIGS[name], config.seed)
+        def builder(name: str = name, settings: Any = settings) -> keras.Model:
+            return build_model(name, Inputs(field_dims), settings(), config.seed)
 
         results[name] = bench(name, builder, rows, config)
     say(f"Training on {dataset}", [{"model": name, **result} for name, result in results.items()])

@@ -1,9 +1,9 @@
-"""What the rule for visitors without a history is worth, on the results of ``make run``: ``make bench-visitors``.
+"""Measure the quality of lists for visitors without a history, on the results of ``make run``: ``make bench-visitors``.
 
-Known users play visitors: a few of their liked movies, and their gender, age group and occupation, are told; the rule
-knows none of their other ratings and must find their other liked movies among all movies. Beside it: popularity, and
-the same model asked about the user whom it was trained on. The networks themselves have seen the players' ratings, and
-use them for nobody else. Leaves ``bench/visitors.json`` in the home.
+Known users play visitors: the rule gets a few of their liked movies, and their gender, age group and occupation. It
+knows none of their other ratings, and must find their other liked movies among all movies. It is compared with
+popularity, and with the same model for the user that it was trained on. The networks were trained on the players'
+ratings, but use them for nobody else. Writes ``bench/visitors.json`` in the home.
 """
 
 import sys
@@ -22,13 +22,13 @@ from ml.inference.visitors import Visitor, VisitorRecommender
 from ml.published.snapshot import Published, PublishedModel
 
 _SEED = 42
-_PLAYERS, _TOLD, _LEAST_LIKES = 500, 5, 15
+_PLAYERS, _GIVEN, _LEAST_LIKES = 500, 5, 15
 _LENGTH = 10
 _BLOCK = 256  # users scored at a time
 
 
-class _Remembered:
-    """The logits of all users and movies at one moment, scored once: every list asks for some of them again."""
+class _CachedLogits:
+    """Logits of all users and movies for one month, computed once and used for every list."""
 
     def __init__(self, catalogue: ScoredCatalogue) -> None:
         users = np.arange(catalogue.shape[0])
@@ -36,16 +36,16 @@ class _Remembered:
         self._logits = np.concatenate([catalogue.rows(block) for block in blocks])
 
     def rows(self, users: np.ndarray) -> np.ndarray:
-        """Logits float32 [n, movies] of user positions int [n]; a copy."""
+        """Return a copy of the logits, float32 [n, movies], of user positions int [n]."""
         return self._logits[users]
 
 
 class Bench:
-    """Players drawn from a data set's users.
+    """Players sampled from a data set's users.
 
     Args:
-        published: the data set.
-        seed: of the draw.
+        published: the published data set.
+        seed: random seed.
     """
 
     def __init__(self, published: Published, seed: int) -> None:
@@ -56,39 +56,39 @@ class Bench:
         busy = counts[counts >= _LEAST_LIKES].index.to_series()
         self.players = busy.sample(min(_PLAYERS, len(busy)), random_state=seed).sort_values().tolist()
         own = shuffled[shuffled["user_id"].isin(self.players)]
-        told = own.groupby("user_id").cumcount() < _TOLD
-        self._told = own[told].groupby("user_id")["movie_id"].agg(tuple)
-        self._hidden = own.loc[~told, ["user_id", "movie_id"]].assign(label=1)
+        given = own.groupby("user_id").cumcount() < _GIVEN
+        self._given = own[given].groupby("user_id")["movie_id"].agg(tuple)
+        self._hidden = own.loc[~given, ["user_id", "movie_id"]].assign(label=1)
         self.others = people.ratings[~people.ratings["user_id"].isin(self.players)]
         self._people = people
         self.popular = liked[~liked["user_id"].isin(self.players)]["movie_id"].value_counts(sort=True).index.to_numpy()
 
-    def visitor(self, user: int, *said: str) -> Visitor:
-        """A player who says ``likes`` or ``demographics`` or both."""
+    def visitor(self, user: int, *given: str) -> Visitor:
+        """Return a player as a visitor who gives ``likes`` or ``demographics`` or both."""
         profile = self._people.profile(user)
-        own = Visitor(profile.gender, profile.age, profile.occupation) if "demographics" in said else Visitor()
-        return replace(own, liked=self._told[user]) if "likes" in said else own
+        own = Visitor(profile.gender, profile.age, profile.occupation) if "demographics" in given else Visitor()
+        return replace(own, liked=self._given[user]) if "likes" in given else own
 
     def measure(self, lists_of: Callable[[int], np.ndarray]) -> dict[str, float]:
-        """Mean metrics over the players, of movie ids, best first, told ones left out."""
+        """Return mean metrics over the players of lists of movie ids, best first, without the given ones."""
         lists = []
         for user in self.players:
-            movies = [movie for movie in lists_of(user) if movie not in self._told[user]][:_LENGTH]
+            movies = [movie for movie in lists_of(user) if movie not in self._given[user]][:_LENGTH]
             lists.append(pd.DataFrame({"user_id": user, "movie_id": movies, "rank": np.arange(1, len(movies) + 1)}))
         metrics = catalogue_metrics_by_user(self._hidden, pd.concat(lists, ignore_index=True))
         return {str(name).removeprefix("catalogue_"): float(value) for name, value in metrics.mean().items()}
 
     def of(self, model: PublishedModel) -> dict[str, dict[str, float]]:
-        """The rule and what it is compared with, by one model."""
+        """Measure the rule and its comparisons for one model."""
         year, month = model.lists.moment
         recommender = model.live.recommender
-        remembered = _Remembered(recommender.scorer.catalogue(year, month))
-        recommender.scorer.catalogue = lambda *_: remembered  # type: ignore[assignment,method-assign]
+        cached = _CachedLogits(recommender.scorer.catalogue(year, month))
+        recommender.scorer.catalogue = lambda *_: cached  # type: ignore[assignment,method-assign]
         visitors = VisitorRecommender(recommender, self.others)
         known = Recommender(recommender.scorer, self.others)
 
-        def rule(*said: str) -> Callable[[int], np.ndarray]:
-            return lambda user: visitors.recommend(self.visitor(user, *said), year, month, _LENGTH + _TOLD)[
+        def rule(*given: str) -> Callable[[int], np.ndarray]:
+            return lambda user: visitors.recommend(self.visitor(user, *given), year, month, _LENGTH + _GIVEN)[
                 "movie_id"
             ].to_numpy()
 
@@ -96,8 +96,8 @@ class Bench:
             "rule: demographics and likes": self.measure(rule("demographics", "likes")),
             "rule: likes": self.measure(rule("likes")),
             "rule: demographics": self.measure(rule("demographics")),
-            "the user as the model knows them": self.measure(
-                lambda user: known.recommend(user, year, month, _LENGTH + _TOLD)["movie_id"].to_numpy()
+            "the user as the model was trained on them": self.measure(
+                lambda user: known.recommend(user, year, month, _LENGTH + _GIVEN)["movie_id"].to_numpy()
             ),
         }
 
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> None:
     found = {"popularity": {"popularity": bench.measure(lambda user: bench.popular)}}
     found |= {name: bench.of(model) for name, model in published.current.models.items()}
     rows = [{"model": model, "lists": kind, **figures} for model, own in found.items() for kind, figures in own.items()]
-    say(f"{dataset}: {len(bench.players)} users as visitors, {_TOLD} liked movies told", rows)
+    say(f"{dataset}: {len(bench.players)} users as visitors, {_GIVEN} liked movies given", rows)
     write_json(
         home / "bench" / "visitors.json",
         {"dataset": dataset, "players": len(bench.players), "personal_shares": shares, "lists": found},

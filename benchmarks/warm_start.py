@@ -1,9 +1,9 @@
-"""What a warm start costs and is worth, on the tables of ``make run``: ``make bench-warm-start``.
+"""Measure cost and quality of warm starts, on the tables of ``make run``: ``make bench-warm-start``.
 
-The training rows are taken in the order of time: most are there from the start, the rest arrive in a few nights. Each
-recipe is trained on the first ones, then goes on from night to night; beside it, one is trained from scratch on all
-rows of the last night. Both are measured on the same test rows, those of the nights that are still to come included.
-Leaves ``bench/warm_start.json`` in the home.
+Training rows are sorted by time: most exist from the start, the rest arrive over a few nights. Each recipe is trained
+on the first ones and warm-started night by night; for comparison, it is trained from scratch on all rows of the last
+night. Both are measured on the same test rows, including those of later nights. Writes ``bench/warm_start.json`` in the
+home.
 """
 
 import sys
@@ -22,20 +22,20 @@ from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
-from ml.training.recipes import REFERENCE, Recipe, load_recipes
+from ml.training.recipes import REFERENCE, Recipe
 from ml.training.warm_start import choose_rows, continue_from, warm_recipe
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
 
 _NIGHTS = 3
-_SHARE = 0.01  # of the training rows, that a night brings
+_SHARE = 0.01  # share of the training rows that arrive per night
 _BATCH = 8192
 
 
 class Bench:
-    """One data set.
+    """The benchmark on one data set.
 
     Args:
-        dataset: whose tables to read.
+        dataset: name of the data set.
     """
 
     def __init__(self, dataset: str) -> None:
@@ -49,7 +49,7 @@ class Bench:
         self._train = train.assign(**{schema.BATCH: batch.astype(np.int32)})
 
     def of(self, recipe: Recipe) -> dict[str, float]:
-        """Figures of one recipe."""
+        """Measure one recipe."""
         settings = recipe.warm_start or WarmStartConfig()
         champion, _ = self._scratch(recipe, self._until(0))
         stale, bundle = self._measured(champion), champion
@@ -101,10 +101,10 @@ class Bench:
 
 
 def main() -> int:
-    """Run the benchmark on one data set (default: the first that is published); gives the exit status."""
+    """Run the benchmark on one data set (default: the first published one) and return the exit status."""
     home, dataset = published_dataset(sys.argv[1:])
     bench, results = Bench(dataset), {}
-    for name, recipe in load_recipes(Settings().recipes_file).items():
+    for name, recipe in recipes_in_force().items():
         if recipe.protocol == REFERENCE:
             keras.backend.clear_session()
             results[name] = bench.of(recipe)

@@ -1,7 +1,7 @@
-"""From the click to the answer in the web app, in Chromium, on the results of ``make run``: ``make bench-app``.
+"""Measure the web app's time from click to answer, in Chromium, on the results of ``make run``: ``make bench-app``.
 
-The networks are loaded before the first click, as they are when the app has run for a minute. Leaves ``bench/app.json``
-in the home.
+The networks are loaded before the first click, as in an app that has run for a minute. Writes ``bench/app.json`` in the
+home.
 """
 
 import random
@@ -17,7 +17,7 @@ from tests.browser import chromium, open_page, server
 from tests.waiting import free_port
 
 _CLICKS, _SEED = 15, 42
-_WAIT = 180_000  # ms, for the networks to be loaded
+_WAIT = 180_000  # ms, until the networks are loaded
 _ANSWERED = """title => document.querySelector("h1")?.innerText.trim() === title
   && document.querySelector("[data-testid=stApp]").dataset.testScriptState === "notRunning"
   && document.querySelectorAll(".rec-list li").length === 10"""
@@ -38,22 +38,22 @@ def main(arguments: list[str]) -> None:
             for kind, query in (("table", ""), ("live", "&year=2001&month=5")):
                 page.goto(f"{address}/?user=1&model={model}{query}")
                 expect(page.locator(".rec-list")).to_be_visible()
-                expect(page.get_by_text("Explanations are being worked out")).to_have_count(0)
+                expect(page.get_by_text("Computing explanations")).to_have_count(0)
                 rows.append({"model": model, "answer": kind, **_clicks(page)})
     say(f"{dataset}: seconds from the click to the answer", rows)
     write_json(home / "bench" / "app.json", {"clicks": _CLICKS, "seconds": rows})
 
 
 def _clicks(page: Page) -> dict[str, Any]:
-    """Ask for random users."""
-    draw = random.Random(_SEED)  # noqa: S311 - no secret
+    """Request random users."""
+    draw = random.Random(_SEED)  # noqa: S311 - not a secret
     seconds = []
     for user in draw.sample(range(2, 6000), _CLICKS):
-        page.get_by_label("User id").fill(str(user))
-        begun = time.perf_counter()
+        page.get_by_label("User ID").fill(str(user))
+        start = time.perf_counter()
         page.get_by_role("button", name="Recommend").click()
-        page.wait_for_function(_ANSWERED, arg=f"User {user}")  # looks at every frame; expect looks up to a second late
-        seconds.append(time.perf_counter() - begun)
+        page.wait_for_function(_ANSWERED, arg=f"User {user}")  # checks every frame; expect may be up to a second late
+        seconds.append(time.perf_counter() - start)
     return {"median": statistics.median(seconds), "longest": max(seconds)}
 
 

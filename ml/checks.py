@@ -1,4 +1,4 @@
-"""What must hold of tables, trainings and top lists before anybody may use them."""
+"""Checks of tables, trainings and top lists before they are used."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ _PAIR = ["user_id", "movie_id"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """Outcome of a check.
 
     Attributes:
         name: of the check.
-        passed: whether it holds.
-        facts: the figures that it looked at.
+        passed: whether it passed.
+        facts: the figures that it checked.
     """
 
     name: str
@@ -26,54 +26,54 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def named(self, name: str) -> "Finding":
-        """The same finding under another name, for a check that runs more than once."""
+        """Return the finding under another name, for a check that runs more than once."""
         return replace(self, name=name)
 
 
 def row_count(rows: int, expected: int | None) -> Finding:
-    """A table is not empty, and is as long as its data set is known to be."""
+    """Check that a table is not empty, and has the number of rows that is known for its data set."""
     passed = rows > 0 if expected is None else rows == expected
     return Finding("row_count", passed, {"rows": rows, "expected": "any" if expected is None else expected})
 
 
 def unique_keys(table: pd.DataFrame, key: Sequence[str]) -> Finding:
-    """No two rows share a key."""
+    """Check that no two rows have the same key."""
     repeated = int(table.duplicated(list(key)).sum())
     return Finding("unique_keys", repeated == 0, {"key": ", ".join(key), "repeated_rows": repeated})
 
 
 def complete(table: pd.DataFrame) -> Finding:
-    """No value is missing."""
+    """Check that no value is missing."""
     missing = int(table.isna().sum().sum())
     return Finding("complete", missing == 0, {"missing_values": missing})
 
 
 def cardinalities(names: Sequence[str], sizes: Sequence[int], expected: Sequence[int] | None) -> Finding:
-    """Every field has values, and as many as its data set is known to have."""
+    """Check that every feature has values, and as many as is known for its data set."""
     passed = min(sizes) > 0 if expected is None else tuple(sizes) == tuple(expected)
     return Finding("cardinalities", passed, dict(zip(names, sizes, strict=True)))
 
 
-def codes_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> Finding:
-    """Every value has the code that it had before: of each field, the values so far stand in front.
+def indices_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> Finding:
+    """Check that every value has the same index as before: the earlier values come first in each vocabulary.
 
     Args:
-        before: values by field, in code order.
+        before: values by feature, in index order.
         now: the same, later.
     """
     changed = [name for name, values in before.items() if tuple(now[name][: len(values)]) != tuple(values)]
-    return Finding("codes_kept", not changed, {"fields_of_other_codes": ", ".join(changed) or "none"})
+    return Finding("indices_kept", not changed, {"features_with_other_indices": ", ".join(changed) or "none"})
 
 
-def codes_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Sequence[int]) -> Finding:
-    """Every code is from 0 to its field's size less one."""
-    codes = encoded[list(names)]
-    outside = int(((codes < 0) | (codes >= np.array(field_dims))).to_numpy().sum())
-    return Finding("codes_in_range", outside == 0, {"codes_outside": outside})
+def indices_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Sequence[int]) -> Finding:
+    """Check that every index is at least 0 and less than its feature's size."""
+    indices = encoded[list(names)]
+    outside = int(((indices < 0) | (indices >= np.array(field_dims))).to_numpy().sum())
+    return Finding("indices_in_range", outside == 0, {"indices_outside": outside})
 
 
 def whole_split(train: pd.DataFrame, test: pd.DataFrame, expected: np.ndarray) -> Finding:
-    """Training and test rows are disjoint and together all those expected, bool [rows]."""
+    """Check that training and test rows are disjoint and together exactly the expected ones, bool [rows]."""
     counts = np.bincount(np.concatenate([train["row"], test["row"]]), minlength=len(expected))
     facts = {
         "training_rows": len(train),
@@ -86,9 +86,9 @@ def whole_split(train: pd.DataFrame, test: pd.DataFrame, expected: np.ndarray) -
 
 
 def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm: bool = False) -> Finding:
-    """All losses are finite, and both curves end below where they begin (one epoch has only to be finite).
+    """Check that all losses are finite, and that both curves end lower than they start.
 
-    So have those of a warm start: it begins near where it ends, with losses that may go either way.
+    A single epoch and a warm start only need finite losses: a warm start begins near its end, and can go either way.
     """
     curves = (train_losses, val_losses)
     finite = all(math.isfinite(loss) for curve in curves for loss in curve)
@@ -99,10 +99,10 @@ def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm
 
 
 def both_labels(labels: pd.Series) -> Finding:
-    """There are liked and not liked ratings, since from one kind alone nothing can be learned.
+    """Check that there are both labels, since nothing can be learned from one alone.
 
     Args:
-        labels: 1 or 0, one a row.
+        labels: 1 or 0, one per row.
     """
     liked = int((labels == 1).sum())
     facts = {"liked": liked, "not_liked": len(labels) - liked, "needed": "at least one of each"}
@@ -110,34 +110,34 @@ def both_labels(labels: pd.Series) -> Finding:
 
 
 def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Finding:
-    """No metric that grows with quality is below that of the random order.
+    """Check that no metric is below that of a random order, among metrics where higher is better.
 
-    A metric that the random order has no value of, such as the AUC of rows of one label, is not compared.
+    A metric without a value for the random order, such as the AUC of rows with one label, is not compared.
 
     Args:
         evaluation: model, metric, value of one model.
-        baselines: the same of the baselines, ``random`` among them.
+        baselines: the same of the baselines, including ``random``.
     """
     own = evaluation.set_index("metric")["value"]
     random = baselines[baselines["model"] == "random"].set_index("metric")["value"]
-    below = [name for name in random.dropna().index if not own[name] >= random[name]]  # a NaN is below
+    below = [name for name in random.dropna().index if not own[name] >= random[name]]  # NaN counts as below
     return Finding("not_below_random", len(random) > 0 and not below, {"metrics_below": ", ".join(below) or "none"})
 
 
 def top_lists(
     top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], movies: Sequence[int], length: int
 ) -> Finding:
-    """Every user has one whole list: of distinct movies, falling scores, nothing that they rated, as long as it can be.
+    """Check that every user has one complete list: distinct unrated movies with falling scores, ``length`` of them.
 
-    That is ``length``, or less where a user has rated all but a few movies; nobody has a list only where nobody is left
-    with a movie, and then there is nothing to publish.
+    A list is shorter if a user has rated all but a few movies. A table without any row fails: there is nothing to
+    publish.
 
     Args:
         top: user_id, rank (from 1), movie_id, score.
         ratings: user_id, movie_id of all ratings.
         users: every user that must have a list.
         movies: every movie that may be listed.
-        length: most rows a user.
+        length: most rows per user.
     """
     ordered = top.sort_values(["user_id", "rank"], kind="stable")
     same_user = ordered["user_id"].eq(ordered["user_id"].shift())

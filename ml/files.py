@@ -1,42 +1,67 @@
-"""Write files so that a reader sees the old one or the new one, also after a power failure; read tables."""
+"""Replace files as a whole, tell contents apart, and read tables."""
 
 import hashlib
 import io
 import os
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 from upath import UPath
 
 from ml.errors import DataError
 
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{32}")  # of a file while it is written
+_Path = TypeVar("_Path", Path, UPath)
+
 
 def digest(data: bytes) -> str:
-    """What tells one content from another, 16 hexadecimal digits of its SHA-256."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside ``path``, bring it to the disk, then rename it. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def write_atomically(path: Path | UPath, data: bytes) -> None:
+    """Replace a file as a whole: readers see the old content or the new one. Raises OSError."""
+    contents: dict[Any, bytes] = {path: data}
+    replace_files(contents)
+
+
+def replace_files(files: Mapping[_Path, bytes]) -> None:
+    """Write all files under temporary names beside them, then rename them in the given order.
+
+    A write that fails, such as on a full disk, changes none of them. On a local disk the new content survives a power
+    failure. A process that crashes meanwhile leaves files
+    named like ``TEMPORARY_NAME``.
+
+    Args:
+        files: content by path, local or on any fsspec file system. Missing parent directories are created.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary[path].write_bytes(data)
+            sync(temporary[path])
+        for path in files:
+            temporary[path].rename(path)
+            sync(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
 
 
-def sync_directory(folder: Path) -> None:
-    """Bring a directory's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path | UPath) -> None:
+    """Flush a local file's content, or a local directory's entries, to the disk; do nothing on other file systems."""
+    if not isinstance(path, os.PathLike):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -44,19 +69,19 @@ def sync_directory(folder: Path) -> None:
 
 
 def file_stamp(path: UPath) -> tuple[float, int]:
-    """Time and size of a file: they change whenever it is replaced. Raises DataError where there is no such file."""
+    """Return a file's time and size, which change whenever it is replaced. Raises DataError if it does not exist."""
     try:
         stat = path.stat()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file; run the pipeline (make run)") from error
+        raise DataError(f"{path}: file not found; run the pipeline (make run)") from error
     return stat.st_mtime, stat.st_size
 
 
 def read_parquet(path: UPath, columns: Sequence[str]) -> pd.DataFrame:
-    """These columns of a file. Raises DataError where it is no Parquet table with them."""
+    """Read these columns of a Parquet file. Raises DataError if the file is not a Parquet table that has them."""
     try:
         return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
     except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
         raise DataError(
-            f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); make it anew (make run)"
+            f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); rebuild it (make run)"
         ) from error

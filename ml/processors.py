@@ -1,8 +1,8 @@
-"""How many processors there are to work with."""
+"""Count the available processors."""
 
 import os
 
 
 def available_processors() -> int:
-    """How many this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Facts about the columns: what the raw files hold and which fields the models see."""
+"""Facts about columns: what the raw files contain, and which features the models use."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +10,11 @@ Side = Literal["user", "movie", "context"]
 
 @dataclass(frozen=True)
 class Field:
-    """One categorical input of the models.
+    """A categorical feature of the models.
 
     Attributes:
         name: column name in the interactions table.
-        side: whether the value belongs to the user, to the movie or to the moment of the rating.
+        side: whether the value belongs to the user, the movie or the time of the rating.
     """
 
     name: str
@@ -38,13 +38,13 @@ FIELDS: tuple[Field, ...] = (
     Field("zip", "user"),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
-MULTIVALUED: tuple[str, ...] = ("genres",)  # columns of the movies table with values joined by |
-NUMBERS: tuple[str, ...] = ("timestamp",)  # columns of the encoded interactions that a network can take as numbers
+MULTIVALUED: tuple[str, ...] = ("genres",)  # multi-valued features: columns of movies, values separated by |
+NUMBERS: tuple[str, ...] = ("timestamp",)  # numeric features: columns of the encoded interactions
 LABEL = "label"
-BATCH = "ingestion_batch"  # of an interaction: number of the batch that its rating came with; 0 for the base files
-ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter of its user's first rating of the movie
-LARGEST_ID = 2**31 - 1  # of a user or a movie: a whole number from 0 to this, since tables keep ids as int32
-LIKED_RATING = 4  # a rating of at least this is a positive label
+BATCH = "ingestion_batch"  # column of interactions: number of the batch that the rating came with; 0: base files
+ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter: batch of the user's first rating of the movie
+LARGEST_ID = 2**31 - 1  # ids are integers from 0 to this, since tables store them as int32
+LIKED_RATING = 4  # a rating of at least this has label 1
 
 # Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
 RAW_USERS: tuple[str, ...] = ("user_id", "gender", "age", "occupation", "zip")
@@ -93,25 +93,25 @@ NO_GENRE = "no"
 
 
 def decade_of(year: int) -> str:
-    """The decade's name, e.g. ``"1990s"`` for 1995."""
+    """Return the decade's name, e.g. ``"1990s"`` for 1995."""
     return f"{year // 10 * 10}s"
 
 
 def parse_id(text: str) -> int:
-    """The id of a user or a movie that somebody typed. Raises DataError."""
+    """Parse the id of a user or a movie. Raises DataError."""
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))
     if not is_number or int(text) > LARGEST_ID:
-        raise DataError(f"{text!r} is no id; expected a whole number from 0 to {LARGEST_ID}")
+        raise DataError(f"{text!r} is not an id; expected an integer from 0 to {LARGEST_ID}")
     return int(text)
 
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """What a named data set must hold.
+    """Expected sizes of a data set.
 
     Attributes:
         users, movies, ratings: rows of the raw files.
-        field_dims: number of distinct values of each field among the interactions, in the order of ``FIELDS``.
+        field_dims: number of distinct values of each feature among the interactions, in the order of ``FIELDS``.
     """
 
     users: int

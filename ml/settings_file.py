@@ -1,4 +1,4 @@
-"""YAML files of settings."""
+"""Read settings from YAML files."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,13 +12,22 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read_settings(path: Path, kind: type[Settings], **overrides: Any) -> Settings:
-    """The file's settings, validated; ``overrides`` replace its own. Raises DataError that names file and field."""
+    """Read and validate a settings file.
+
+    Args:
+        path: the YAML file.
+        kind: class of the settings.
+        overrides: values that replace the file's.
+
+    Raises:
+        DataError: names file and field, the value, and what was expected.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
+        raise DataError(f"{path}: not readable as YAML ({error})") from error
     if not isinstance(document, dict):
-        raise DataError(f"{path}: expected a mapping of settings")
+        raise DataError(f"{path}: expected a mapping of settings at the top level")
     try:
         return kind(**{**document, **overrides})
     except ValidationError as error:

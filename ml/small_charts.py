@@ -1,7 +1,7 @@
-"""Charts as SVG of a few hundred bytes, for places that take no more; those of plotting libraries are far larger.
+"""Draw charts as SVG of a few hundred bytes, for Dagster's asset pages; plotting libraries produce far larger files.
 
-Grey is read on a light and on a dark background. Coordinates are whole pixels. What is no finite number is a gap, so
-that no data can keep a chart from being drawn.
+Gray is readable on light and dark backgrounds. Coordinates are whole pixels. A value that is not finite is drawn as a
+gap, so a chart can be drawn for any data.
 """
 
 import math
@@ -11,25 +11,28 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-_COLOURS = ("#38c", "#d63")
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot
-_MOST_POINTS = {1: 36, 2: 16}  # of a curve, by the number of curves
-_BAR, _NAMES, _AMOUNTS = 15, 90, 50  # height of a bar with its gap, width of the names and of the amounts
-_CLEAR = 0.15  # of the width, between a name at an end and the next one
+_COLORS = ("#38c", "#d63")
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot, in pixels
+_MOST_POINTS = {1: 36, 2: 16}  # per curve, by the number of curves
+_BAR, _NAMES, _AMOUNTS = 15, 90, 50  # height of a bar with its gap, widths of names and amounts
+_CLEAR = 0.15  # share of the width, between a label at an end and the next one
 _GAP = "–"
 
 
 def line_chart(curves: pd.DataFrame) -> str:
-    """One or two curves with a legend, over round numbers or the index's own names. Long curves are thinned evenly.
+    """Draw one or two curves with a legend. Long curves are sampled evenly.
 
     Args:
-        curves: a column a curve; the index says where: rising numbers, or names at equal distances.
+        curves: one column per curve; the index has increasing numbers, or names at equal distances.
+
+    Returns:
+        The SVG element.
 
     Raises:
-        ValueError: no or more than two columns.
+        ValueError: no column, or more than two.
     """
     if curves.shape[1] not in _MOST_POINTS:
-        raise ValueError(f"one or two curves, not {curves.shape[1]}")
+        raise ValueError(f"expected one or two curves, got {curves.shape[1]}")
     numeric = pd.api.types.is_numeric_dtype(curves.index)
     places = curves.index.to_numpy(float) if numeric else np.arange(len(curves), dtype=float)
     values = curves.to_numpy(float)[np.isfinite(places)]
@@ -44,17 +47,20 @@ def line_chart(curves: pd.DataFrame) -> str:
     parts = _upward_axis(upward)
     parts += _across_axis([str(name) for name in curves.index] if not numeric else None, first, last)
     across = _scaled(places[kept], first, last, _LEFT, _RIGHT)
-    for column, colour in zip(values.T[:, kept], _COLOURS, strict=False):
+    for column, color in zip(values.T[:, kept], _COLORS, strict=False):
         heights = _scaled(column, upward[0], upward[-1], _BOTTOM, _TOP)
-        parts.append(f"<path d='{_path(across, heights, np.isnan(column))}' stroke='{colour}' fill='none'/>")
+        parts.append(f"<path d='{_path(across, heights, np.isnan(column))}' stroke='{color}' fill='none'/>")
     return _svg(_BOTTOM + 14, [*parts, *_legend(curves)])
 
 
 def bar_chart(amounts: pd.Series) -> str:
-    """Bars from the left with their names and amounts, from the top down; none below zero.
+    """Draw horizontal bars with names and amounts, from top to bottom; a negative amount has no bar.
 
     Args:
-        amounts: by name.
+        amounts: amounts by name.
+
+    Returns:
+        The SVG element.
     """
     values = amounts.to_numpy(float)
     known = np.where(np.isfinite(values), np.maximum(values, 0), 0)
@@ -63,20 +69,20 @@ def bar_chart(amounts: pd.Series) -> str:
     for place, (name, value, width) in enumerate(zip(amounts.index, values, widths, strict=True)):
         y = place * _BAR
         lines.append(f"M{_NAMES} {y + 7}h{width}")
-        told = f"{value:,.0f}" if value.is_integer() else f"{value:.4g}" if np.isfinite(value) else _GAP
-        parts += [_text(0, y + 11, str(name)), _text(_NAMES + width + 3, y + 11, told)]
-    bars = f"<path d='{''.join(lines)}' stroke='{_COLOURS[0]}' stroke-width='{_BAR - 4}'/>"
+        label = f"{value:,.0f}" if value.is_integer() else f"{value:.4g}" if np.isfinite(value) else _GAP
+        parts += [_text(0, y + 11, str(name)), _text(_NAMES + width + 3, y + 11, label)]
+    bars = f"<path d='{''.join(lines)}' stroke='{_COLORS[0]}' stroke-width='{_BAR - 4}'/>"
     return _svg(max(len(values), 1) * _BAR, [bars, *parts] if parts else [_text(0, 11, "no data")])
 
 
 def _legend(curves: pd.DataFrame) -> list[str]:
     middle = (_LEFT + _RIGHT) // 2
-    named = zip(curves, _COLOURS, (_LEFT, middle), strict=False)
-    return [_text(place, 9, str(name), f" fill='{colour}'") for name, colour, place in named]
+    named = zip(curves, _COLORS, (_LEFT, middle), strict=False)
+    return [_text(place, 9, str(name), f" fill='{color}'") for name, color, place in named]
 
 
 def _upward_axis(ticks: Sequence[float]) -> list[str]:
-    """Lines across the plot and their values."""
+    """Draw horizontal grid lines and their values."""
     places = _scaled(np.array(ticks), ticks[0], ticks[-1], _BOTTOM, _TOP)
     lines = "".join(f"M{_LEFT} {y}h{_RIGHT - _LEFT}" for y in places)
     texts = "".join(_text(_LEFT - 4, y + 3, short(tick)) for y, tick in zip(places, ticks, strict=True))
@@ -84,7 +90,7 @@ def _upward_axis(ticks: Sequence[float]) -> list[str]:
 
 
 def _across_axis(names: Sequence[str] | None, first: float, last: float) -> list[str]:
-    """Names at both ends and in the middle, or the numbers at both ends and round ones between."""
+    """Draw the labels: names at both ends and in the middle, or numbers at both ends and round ones between."""
     if names is None:
         margin = _CLEAR * (last - first)
         inner = [tick for tick in _ticks(first, last) if first + margin <= tick <= last - margin]
@@ -97,20 +103,20 @@ def _across_axis(names: Sequence[str] | None, first: float, last: float) -> list
 
 
 def _path(across: Sequence[int], heights: Sequence[int], gaps: np.ndarray) -> str:
-    """Lines from point to point, in steps, which are short; a point between gaps is a short line."""
+    """Return a path of relative steps, which is shorter; a point between gaps is drawn as a short line."""
     drawn, before = [], None
     for x, y, gap in zip(across, heights, gaps, strict=True):
         if gap:
             before = None
             continue
-        # The short line is gone back, so that what follows begins at the point.
+        # The path goes back along the short line, so that the next step starts at the point.
         drawn.append(f"M{x - 2} {y}h4h-2" if before is None else f"l{x - before[0]} {y - before[1]}")
         before = x, y
     return "".join(drawn)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Two to four round numbers, the first at most ``low`` and the last at least ``high``."""
+    """Return two to four round numbers; the first is at most ``low``, the last at least ``high``."""
     if not high > low:
         return [float(low)]
     rough = (high - low) / 2
@@ -120,21 +126,21 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _scaled(values: np.ndarray, low: float, high: float, first: int, last: int) -> list[int]:
-    """Pixels, ``low`` at ``first`` and ``high`` at ``last``; in the middle where both are the same, or for gaps."""
+    """Scale values to pixels, ``low`` to ``first`` and ``high`` to ``last``; gaps and constants to the middle."""
     shares = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
     return [int(pixel) for pixel in np.round(first + np.nan_to_num(shares, nan=0.5) * (last - first))]
 
 
 def short(value: float) -> str:
-    """A number in about four characters: 0.25, 12, 300k, 1.5M."""
+    """Format a number in about four characters: 0.25, 12, 300k, 1.5M."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 10 * unit or (unit > 1e3 and abs(value) >= unit):
             return f"{value / unit:.4g}{name}"
     return f"{value:.4g}"
 
 
-def _text(x: int, y: int, text: str, colour: str = "") -> str:
-    return f"<text x='{x}' y='{y}'{colour}>{escape(text)}</text>"
+def _text(x: int, y: int, text: str, color: str = "") -> str:
+    return f"<text x='{x}' y='{y}'{color}>{escape(text)}</text>"
 
 
 def _svg(height: int, parts: Iterable[str]) -> str:

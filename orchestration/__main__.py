@@ -13,13 +13,12 @@ COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "ui", "exe
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; gives the exit status. What a user can act on is told in one line, without a traceback."""
+    """Run a command; gives the exit status. An error that a user can act on is one line, without a traceback."""
     tolerate_any_terminal()
     command, *rest = arguments or [""]
     try:
         if command not in COMMANDS:
             raise DataError(f"command {command!r}; expected one of {', '.join(COMMANDS)}")
-        # Imported here, since importing it reads settings that may be wrong.
         status: int = importlib.import_module(f"orchestration.cli.{command}").main(*rest)
     except (DataError, NotFoundError, dg.Failure) as error:
         sys.stderr.write(f"error: {_text(error)}\n")

@@ -6,53 +6,38 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.assets import (
-    catalogue,
-    evaluation,
-    features,
-    ingestion,
-    models,
-    monitoring,
-    monthly,
-    operations,
-    raw,
-    recommendations,
-    report,
-    tables,
-)
+from ml.features.splits import PAPER
+from orchestration.assets import features, ingestion, monthly, raw, report, tables
+from orchestration.assets.catalogue import catalogue_assets
+from orchestration.assets.evaluation import evaluation_assets
+from orchestration.assets.models import model_assets
+from orchestration.assets.monitoring import drift_asset
 from orchestration.assets.monthly import monthly_recommendations
+from orchestration.assets.operations import run_plan_asset
+from orchestration.assets.recommendations import recommendation_assets
 from orchestration.automation.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
 from orchestration.automation.schedules import arrivals, nightly
 from orchestration.automation.sensors import sensors
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.config.monitoring_config import monitoring
+from orchestration.config.recipes_in_force import paper_models, recipes_in_force, reference_models
+from orchestration.config.settings import settings
+from orchestration.config.tracking_config import tracking_rules
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.runtime.executor import one_run_at_a_time
 from orchestration.tracking.resource import Tracking
 
-_MODULES = (
-    raw,
-    ingestion,
-    tables,
-    report,
-    features,
-    models,
-    evaluation,
-    catalogue,
-    recommendations,
-    monthly,
-    monitoring,
-    operations,
-)
+_OF_EVERY_RECIPE = (raw, ingestion, tables, report, features, monthly)  # the assets that no recipe changes
 
 
 def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper: bool = False) -> dg.Definitions:
     """Assets, jobs, schedule and resources.
 
     Args:
-        executor: default: one run at a time, one process a step.
+        executor: default: one run at a time, one process per step.
         with_paper: whether the assets of the paper's protocol can be materialized. In the code location they only
-            show what ``make paper`` has recorded, so that materializing all assets does not train them, for hours, on
-            another protocol's split.
+            show what ``make paper`` has recorded. Otherwise, materializing all assets would train them for hours, on
+            the split of another protocol.
     """
     raw_data = RawData.configure_at_launch()
     storage = Storage(raw_data=raw_data)
@@ -72,19 +57,29 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
     )
 
 
-@cache  # a launch asks for the graph and for the job, more than once
+@cache  # a launch needs the graph and the job, more than once
 def definitions_of(job: str) -> dg.Definitions:
-    """The definitions that a job belongs to."""
+    """The definitions that contain a job."""
     return build_definitions(with_paper=job == PAPER_PROTOCOL)
 
 
 def _assets(with_paper: bool) -> Iterator[Any]:
-    for definition in dg.load_assets_from_modules(_MODULES, include_specs=True):
+    for definition in (*dg.load_assets_from_modules(_OF_EVERY_RECIPE, include_specs=True), *_assets_of_recipes()):
         if isinstance(definition, dg.AssetsDefinition) and not with_paper:
             of_paper = any(spec.group_name == PAPER for spec in definition.specs)
             yield from definition.specs if of_paper else [definition]
         else:
             yield definition
+
+
+def _assets_of_recipes() -> Iterator[dg.AssetsDefinition]:
+    models, limits = reference_models(), monitoring()
+    yield from model_assets(recipes_in_force())
+    yield from evaluation_assets(models, paper_models(), limits.metric_drop)
+    yield from catalogue_assets(models)
+    yield from recommendation_assets(models, limits, tracking_rules())
+    yield drift_asset(limits.drift)
+    yield run_plan_asset(limits.freshness.nightly.policy(settings().schedule_timezone))
 
 
 @dg.definitions

@@ -1,39 +1,47 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and which tests share a process."""
 
-from functools import cache
+import gc
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 from ml.data.movielens import RawTables, read_movielens
 from ml.data.synthetic import SMALL, write_synthetic
-from orchestration.config.settings import PROJECT_ROOT
+from tests.environment import Environment
+
+PIPELINE = "materialized"  # the fixture that takes longest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="where the browser tests keep their pictures")
 
 
-class _OnePipeline(LoadFileScheduling):
-    """A file's tests share a process, and so do all files that look at the one materialized pipeline."""
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the group of each test: a group's tests share a process (``--dist loadgroup``), and so what fixtures made.
 
-    def _split_scope(self, nodeid: str) -> str:
-        file = str(super()._split_scope(nodeid))
-        return "pipeline" if _looks_at_the_pipeline(file) else file
+    All tests of the materialized pipeline are one group, which starts first since it takes longest; the others of a
+    file are one, unless marked otherwise.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            of_pipeline = PIPELINE in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: PIPELINE not in getattr(item, "fixturenames", ()))
 
 
-@cache
-def _looks_at_the_pipeline(file: str) -> bool:
-    # Fixtures are not known to the process that hands out the tests.
-    text = (PROJECT_ROOT / file).read_text(encoding="utf-8")
-    return "Pipeline" in text or "materialized" in text
+def pytest_collection_finish() -> None:
+    """Tell the garbage collector that what was imported stays: else it goes through TensorFlow again and again."""
+    gc.collect()
+    gc.freeze()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OnePipeline:
-    return _OnePipeline(config, log)
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """Pytest's own, after whose changes of the environment settings are read again."""
+    with Environment.context() as patch:
+        yield patch
 
 
 @pytest.fixture(scope="session")

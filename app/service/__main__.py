@@ -9,30 +9,29 @@ from app.service.api import create_app
 from app.service.config import load_serving_config
 from app.service.limits import CONNECTIONS, BoundedProtocol
 from ml.errors import DataError
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.runtime.ports import listen
 from orchestration.runtime.terminal import tolerate_any_terminal
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM; gives the exit status."""
+    """Serve until Ctrl-C or SIGTERM and return the exit status."""
     tolerate_any_terminal()
     try:
-        settings = Settings()
-        config = load_serving_config()
-        listening = listen(settings.serve_host, settings.serve_port, "SERVE_HOST or SERVE_PORT")
+        own, config = settings(), load_serving_config()
+        listening = listen(own.serve_host, own.serve_port, "SERVE_HOST or SERVE_PORT")
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    app = create_app(settings.home, settings.serve_dataset, config)
-    host = f"[{settings.serve_host}]" if ":" in settings.serve_host else settings.serve_host
-    sys.stderr.write(f"REST service  http://{host}:{settings.serve_port}  (its description: /docs)\n")
+    app = create_app(own.home, own.serve_dataset, config)
+    host = f"[{own.serve_host}]" if ":" in own.serve_host else own.serve_host
+    sys.stderr.write(f"REST service  http://{host}:{own.serve_port}  (API documentation: /docs)\n")
     server_of(app).run([listening])
     return 0
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
-    """A server that no client can keep busy for long."""
+    """Return a server that limits what one client can use."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

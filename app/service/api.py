@@ -1,4 +1,4 @@
-"""The REST service: recommendations, scores and models of what is published."""
+"""Define the REST service: recommendations, scores and the published models."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,18 +39,18 @@ from ml.published.purposes import SENTENCES, Purpose
 _JSON = "application/json"
 _DOCS = "/docs"
 _SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
-_DESCRIPTION = """Top lists and scores of the recommender's published models. Errors are
-[RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents; every answer has an `X-Request-ID`, which is the
-request's where that is sent."""
+_DESCRIPTION = """Recommendations and scores by the recommender's published models. Errors are
+[RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents. Every response has an `X-Request-ID`:
+the request's, if it sent one."""
 
 
 def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: Any = None) -> FastAPI:
-    """The service.
+    """Create the service.
 
     Args:
         home: the pipeline's home.
-        dataset: the data set's name; None for the only one.
-        config: serving.yaml.
+        dataset: name of the data set; None for the only published one.
+        config: settings of serving.yaml.
         logger: default: JSON lines on standard output.
     """
     logger, metrics = logger or make_logger(), Metrics()
@@ -62,11 +62,11 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         yield
         await asyncio.to_thread(state.stop)
 
-    # Swagger UI from the package, not from a CDN; Redoc would still fetch a picture from one.
+    # Swagger UI's files come from the package, not from a CDN; Redoc would still fetch an image from one.
     app = FastAPIOffline(
         docs_url=_DOCS,
         redoc_url=None,
-        swagger_ui_parameters={"validatorUrl": None},  # which would send the description to swagger.io
+        swagger_ui_parameters={"validatorUrl": None},  # it would send the schema to swagger.io
         title="Movie recommender",
         version="1",
         description=_DESCRIPTION,
@@ -89,44 +89,46 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
         "/users/{user_id}/recommendations",
         response_model=Recommendations,
         responses=problems.documented(404, 422, 503),
-        summary="A user's list",
+        summary="Get a user's list",
     )
     async def recommendations(
         request: Request,
         user_id: Annotated[Ids, Path(examples=[3])],
         query: Annotated[query_type, Query()],  # type: ignore[valid-type]
     ) -> Response:
-        """From the nightly table where it has the month and the length, else scored live."""
-        asked: ListQuery = query
+        """Return the list from the nightly table if it has the month and the length; otherwise score it live."""
+        params: ListQuery = query
         serving = state.serving
-        experiment = state.config.experiment if asked.model is None else None
+        experiment = state.config.experiment if params.model is None else None
         arm = arm_of(experiment, user_id) if experiment else None
-        name = asked.model or serving.snapshot.default
-        chosen = state.arm_model(arm.model, serving) if arm else serving.model(name)
-        lists = chosen.model.lists
-        moment = (asked.year, asked.month) if asked.year and asked.month else lists.moment
-        is_table = moment == lists.moment and asked.k <= chosen.longest
-        items = chosen.items(user_id)[: asked.k] if is_table else await _live(state, chosen, user_id, moment, asked.k)
-        about = {
+        name = params.model or serving.snapshot.default
+        prepared = state.arm_model(arm.model, serving) if arm else serving.model(name)
+        lists = prepared.model.lists
+        moment = (params.year, params.month) if params.year and params.month else lists.moment
+        is_table = moment == lists.moment and params.k <= prepared.longest
+        items = (
+            prepared.items(user_id)[: params.k] if is_table else await _live(state, prepared, user_id, moment, params.k)
+        )
+        answer = {
             "user_id": user_id,
-            "model": chosen.model.name,
-            "model_version": chosen.model.version,
-            "score_is_chance": chosen.model.scores_are_chances,
+            "model": prepared.model.name,
+            "model_version": prepared.model.version,
+            "score_is_chance": prepared.model.scores_are_chances,
             "year": moment[0],
             "month": moment[1],
             "source": "table" if is_table else "live",
             "arm": {"experiment": experiment.name, "model": arm.model} if experiment and arm else None,
         }
         facts = ("user_id", "model", "model_version", "source")
-        request.scope[FACTS].update({name: about[name] for name in facts}, arm=arm.model if arm else None, k=asked.k)
+        request.scope[FACTS].update({name: answer[name] for name in facts}, arm=arm.model if arm else None, k=params.k)
         if experiment and arm:
             request.scope[FACTS]["experiment"] = experiment.name
             metrics.assignments.labels(experiment.name, arm.model).inc()
-        return Response(b'%s,"items":[%s]}' % (orjson.dumps(about)[:-1], b",".join(items)), media_type=_JSON)
+        return Response(b'%s,"items":[%s]}' % (orjson.dumps(answer)[:-1], b",".join(items)), media_type=_JSON)
 
 
-async def _live(state: State, chosen: PreparedModel, user_id: int, moment: tuple[int, int], k: int) -> list[bytes]:
-    recommender = chosen.model.live.recommender
+async def _live(state: State, prepared: PreparedModel, user_id: int, moment: tuple[int, int], k: int) -> list[bytes]:
+    recommender = prepared.model.live.recommender
     found = state.score_live(lambda: recommender.recommend(user_id, *moment, k))
     return item_json(await asyncio.wrap_future(found))
 
@@ -134,12 +136,12 @@ async def _live(state: State, chosen: PreparedModel, user_id: int, moment: tuple
 def _add_scores(app: FastAPI, state: State) -> None:
     body_type = score_request(state.config.max_pairs)
 
-    @app.post("/score", response_model=Scores, responses=_SCORE_ERRORS, summary="Scores of pairs")
+    @app.post("/score", response_model=Scores, responses=_SCORE_ERRORS, summary="Score pairs")
     async def score(request: Request, body: body_type) -> Response:  # type: ignore[valid-type]
-        """Scores of users and movies at some month, in the order of the pairs."""
-        asked: ScoreRequest = body
-        model = state.serving.model(asked.model).model
-        pairs = pd.DataFrame([pair.model_dump() for pair in asked.pairs])
+        """Return the scores of (user, movie) pairs in a month, in the order of the pairs."""
+        params: ScoreRequest = body
+        model = state.serving.model(params.model).model
+        pairs = pd.DataFrame([pair.model_dump() for pair in params.pairs])
         scorer = model.live.recommender.scorer
         scores = await asyncio.wrap_future(state.score_live(lambda: scorer.score_pairs(pairs)))
         request.scope[FACTS].update(model=model.name, model_version=model.version, pairs=len(pairs), source="live")
@@ -153,9 +155,9 @@ def _add_scores(app: FastAPI, state: State) -> None:
 
 
 def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
-    @app.get("/models", responses=problems.documented(503), summary="What is published")
+    @app.get("/models", responses=problems.documented(503), summary="List the published models")
     async def models() -> Models:
-        """The champions, with what each is for, and the version and month of its table."""
+        """Return the champions: what each is for, and the version and month of its table."""
         serving = state.serving
         snapshot = serving.snapshot
         described = [_described(each, snapshot.purposes[name]) for name, each in serving.models.items()]
@@ -163,17 +165,17 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        """Lead to the description."""
+        """Redirect to the API documentation."""
         return RedirectResponse(request.scope.get("root_path", "") + _DOCS)
 
-    @app.get("/healthz", summary="Whether the process lives")
+    @app.get("/healthz", summary="Check that the process is alive")
     async def health() -> Health:
-        """Always, while it answers at all."""
+        """Return ok whenever the process responds."""
         return Health(status="ok")
 
-    @app.get("/readyz", responses=problems.documented(503), summary="Whether it can answer")
+    @app.get("/readyz", responses=problems.documented(503), summary="Check that requests can be answered")
     async def ready() -> Readiness:
-        """Tables and networks are loaded, and all arms of the experiment are there."""
+        """Return ready if tables and networks are loaded and all arms of the experiment are published."""
         serving = state.serving
         state.require_arms(serving)
         versions = {name: model.model.version for name, model in serving.models.items()}
@@ -181,9 +183,9 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
             status="ready", dataset=serving.snapshot.dataset, versions=versions, last_refresh_error=state.error or None
         )
 
-    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Get metrics for Prometheus", response_class=Response)
     async def prometheus() -> Response:
-        """Requests, latencies, refreshes, versions and arms."""
+        """Return requests, latencies, refreshes, versions and arms."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,4 +1,4 @@
-"""Structured log: JSON lines on standard output."""
+"""Write the structured log: JSON lines on standard output."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import structlog
 
 
 def make_logger() -> Any:
-    """A logger of events with fields, each a line of JSON with its time in UTC."""
+    """Return a logger that writes each event as a line of JSON, with its time in UTC."""
     return structlog.wrap_logger(
         structlog.BytesLogger(sys.stdout.buffer),
         processors=[
@@ -23,10 +23,10 @@ def make_logger() -> Any:
 
 
 def _serialized(event: Any, **_: Any) -> bytes:
-    """In ASCII, for what comes from outside may hold what a terminal obeys or a reader takes for the end of a line."""
+    """Serialize in ASCII: input may contain terminal control sequences or Unicode line ends."""
     try:
         line = orjson.dumps(event, default=str)
-    except TypeError:  # half a surrogate pair, which is no Unicode text
+    except TypeError:  # a lone surrogate, which is not valid Unicode
         line = b""
     if not line or not line.isascii():
         line = json.dumps(event, default=str).encode("ascii")

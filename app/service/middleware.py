@@ -1,4 +1,4 @@
-"""Request ids, the request log and the metrics of requests."""
+"""Assign request ids, log requests and count them."""
 
 import re
 import time
@@ -13,24 +13,24 @@ from app.service.problems import problem
 
 _ID = re.compile(rb"[\w.-]{1,64}")
 _LONGEST_PATH = 256  # in the log
-_FAILED = "the service failed; its log has the error under this answer's X-Request-ID"
-FACTS = "recommender.facts"  # in the scope: what an endpoint says of its answer
+_FAILED = "internal error; the service's log has details under this response's X-Request-ID"
+FACTS = "recommender.facts"  # key in the scope: what an endpoint logs about its response
 
 
 class Observed:
-    """Logs and counts each request, and gives each answer the request's id.
+    """Log and count each request, and add its id to the response.
 
     Args:
-        app: what answers.
-        logger: of the log.
-        metrics: to count in.
+        app: the wrapped application.
+        logger: structured logger.
+        metrics: where requests are counted.
     """
 
     def __init__(self, app: ASGIApp, logger: Any, metrics: Metrics) -> None:
         self._app, self._logger, self._metrics = app, logger, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Called by the server."""
+        """Handle a request; called by the server."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents."""
+"""Convert errors to RFC 9457 problem documents."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,15 +15,15 @@ from app.service.schemas import Problem
 from ml.errors import DataError, NotFoundError
 
 MEDIA_TYPE = "application/problem+json"
-_MOST_ERRORS, _LONGEST_LOCATION = 20, 200  # an answer is not much longer than what was asked
+_MOST_ERRORS, _LONGEST_LOCATION = 20, 200  # so a response is not much longer than its request
 
 
 class UnavailableError(Exception):
-    """The service cannot answer now.
+    """The service is temporarily unable to answer.
 
     Args:
         detail: why, and what to do.
-        retry_after: seconds after which it may.
+        retry_after: seconds after which to retry.
     """
 
     def __init__(self, detail: str, retry_after: int) -> None:
@@ -32,13 +32,13 @@ class UnavailableError(Exception):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What an operation's description says of these statuses."""
+    """Return the OpenAPI descriptions of these status codes."""
     schema = {"schema": Problem.model_json_schema()}
     return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Make every error that a caller can act on a problem document; the middleware does so with all others."""
+    """Install handlers that convert errors a caller can act on; the middleware converts all others."""
 
     @app.exception_handler(NotFoundError)
     async def not_found(request: Request, error: NotFoundError) -> Response:
@@ -75,7 +75,7 @@ def problem(
     errors: list[dict[str, str]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The document."""
+    """Return a response with a problem document."""
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

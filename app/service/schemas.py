@@ -1,4 +1,4 @@
-"""What the service takes and answers; the source of its OpenAPI description."""
+"""Define the service's requests and responses; its OpenAPI schema is generated from them."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,34 +13,34 @@ ModelName = Annotated[str, Field(max_length=100)]
 
 
 class ListQuery(BaseModel):
-    """Which list is asked for."""
+    """Parameters of a list."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: ModelName | None = Field(
         default=None,
-        description="Default: the user's arm of the experiment; without one, the default of /models.",
+        description="Default: the model of the user's experiment arm; without an experiment, the default of /models.",
         examples=["autoint"],
     )
     k: int = Field(default=10, ge=1, description="Length of the list.")
-    year: Year | None = Field(default=None, description="Of the imagined rating; default: the table's.")
-    month: Month | None = Field(default=None, description="Goes with year.")
+    year: Year | None = Field(default=None, description="Year to recommend for; default: the table's year.")
+    month: Month | None = Field(default=None, description="Month to recommend for; required with year.")
 
     @model_validator(mode="after")
     def _year_and_month_go_together(self) -> Self:
         if (self.year is None) != (self.month is None):
-            raise ValueError("year and month go together")
+            raise ValueError("expected year and month together, or neither")
         return self
 
 
 def list_query(max_k: int) -> type[ListQuery]:
-    """The same with a longest list."""
+    """Return ListQuery with a limit on the list's length."""
     k = (int, Field(default=10, ge=1, le=max_k, description="Length of the list."))
     return create_model("ListQuery", __base__=ListQuery, k=k)
 
 
 class ArmAnswer(BaseModel):
-    """The arm of an experiment that a user belongs to."""
+    """The user's arm of an experiment."""
 
     experiment: str
     model: str
@@ -49,11 +49,11 @@ class ArmAnswer(BaseModel):
 class Item(BaseModel):
     """A recommended movie."""
 
-    rank: int = Field(description="From 1.")
+    rank: int = Field(description="Rank, from 1.")
     movie_id: int
     title: str
     genres: list[str]
-    score: float = Field(description="The higher, the better; see score_is_chance.")
+    score: float = Field(description="Higher is better; see score_is_chance.")
 
 
 class Recommendations(BaseModel):
@@ -81,17 +81,19 @@ class Recommendations(BaseModel):
 
     user_id: int
     model: str
-    model_version: str = Field(description="Number in the model registry.")
-    score_is_chance: bool = Field(description="Whether scores may be read as chances of a like; else they only order.")
-    year: int = Field(description="Of the imagined rating.")
-    month: int
-    source: Literal["table", "live"] = Field(description="The nightly table, or scored for this request.")
-    arm: ArmAnswer | None = Field(description="None where the request named the model, or without experiment.")
+    model_version: str = Field(description="Version number in the model registry.")
+    score_is_chance: bool = Field(
+        description="Whether scores are calibrated probabilities of a like; if not, they are for ranking only."
+    )
+    year: int = Field(description="Year that the list is for.")
+    month: int = Field(description="Month that the list is for.")
+    source: Literal["table", "live"] = Field(description="table: the nightly table; live: scored for this request.")
+    arm: ArmAnswer | None = Field(description="None if the request named the model, or there is no experiment.")
     items: list[Item]
 
 
 class Pair(BaseModel):
-    """What to score."""
+    """A pair to score."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -102,7 +104,7 @@ class Pair(BaseModel):
 
 
 class ScoreRequest(BaseModel):
-    """A batch of pairs for one model."""
+    """A batch of pairs for one model to score."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -118,7 +120,7 @@ class ScoreRequest(BaseModel):
 
 
 def score_request(max_pairs: int) -> type[ScoreRequest]:
-    """The same with a largest batch."""
+    """Return ScoreRequest with a limit on the batch's size."""
     pairs = (list[Pair], Field(min_length=1, max_length=max_pairs))
     return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
 
@@ -136,15 +138,15 @@ class ModelAnswer(BaseModel):
     """A published model."""
 
     model: str
-    purpose: str = Field(description="What it is best for, among those that are published.")
+    purpose: str = Field(description="What it is best for, among the published models.")
     model_version: str
-    year: int = Field(description="Of its table.")
-    month: int
-    users: int = Field(description="With a list in its table.")
-    movies: int = Field(description="That it can recommend.")
-    years: list[int] = Field(description="That it can be asked about.")
-    months: list[int]
-    score_is_chance: bool
+    year: int = Field(description="Year of its table.")
+    month: int = Field(description="Month of its table.")
+    users: int = Field(description="Number of users with a list in its table.")
+    movies: int = Field(description="Number of movies that it can recommend.")
+    years: list[int] = Field(description="Years that it can recommend for.")
+    months: list[int] = Field(description="Months that it can recommend for.")
+    score_is_chance: bool = Field(description="Whether scores are calibrated probabilities of a like.")
     calibration_error: float | None = Field(description="Expected calibration error of this version on the test rows.")
 
 
@@ -152,12 +154,12 @@ class Models(BaseModel):
     """All published models of the data set."""
 
     dataset: str
-    default: str = Field(description="The model that answers when neither request nor experiment names one.")
+    default: str = Field(description="The model that answers if neither request nor experiment names one.")
     models: list[ModelAnswer]
 
 
 class Health(BaseModel):
-    """The process lives."""
+    """The process is alive."""
 
     status: Literal["ok"]
 
@@ -167,8 +169,8 @@ class Readiness(BaseModel):
 
     status: Literal["ready"]
     dataset: str
-    versions: dict[str, str] = Field(description="By model.")
-    last_refresh_error: str | None
+    versions: dict[str, str] = Field(description="Version number by model.")
+    last_refresh_error: str | None = Field(description="Why the last poll for a new champion failed, if it did.")
 
 
 class FieldError(BaseModel):
@@ -179,7 +181,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """A problem document (RFC 9457)."""
 
     model_config = ConfigDict(
         json_schema_extra={

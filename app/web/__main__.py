@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from ml.errors import DataError
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.runtime.ports import require_free
 from orchestration.runtime.terminal import tolerate_any_terminal
 
@@ -13,10 +13,10 @@ _HOST = "127.0.0.1"
 
 
 def main() -> int:
-    """Serve until Ctrl-C; gives the exit status."""
+    """Serve until Ctrl-C and return the exit status."""
     tolerate_any_terminal()
     try:
-        port = Settings().app_port
+        port = settings().app_port
         require_free(_HOST, port, "APP_PORT")
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")

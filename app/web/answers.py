@@ -1,4 +1,4 @@
-"""What a question is answered with."""
+"""Compute the lists that answer a query."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Answer:
     """One model's list.
 
     Attributes:
-        model: that made it.
-        rows: rank, movie_id, title, movie_year, genres, score.
-        from_table: whether it is from the nightly table.
+        model: the model that ranked it.
+        rows: rank, movie_id, title, movie_year, genres, score; one row per listed movie.
+        from_table: whether it comes from the nightly table.
     """
 
     model: PublishedModel
@@ -26,11 +26,11 @@ class Answer:
 
     @property
     def movies(self) -> list[int]:
-        """Ids of the listed movies, best first."""
+        """Return the ids of the listed movies, best first."""
         return [int(movie) for movie in self.rows["movie_id"]]
 
-    def reasons(self, liked: Sequence[int]) -> dict[int, int]:
-        """Of listed movies the liked one that is their reason; needs the model's reasons, which may take a while."""
+    def explanations(self, liked: Sequence[int]) -> dict[int, int]:
+        """Return the liked movie that explains each listed movie; slow until the model's explanations are computed."""
         found = self.model.live.explanations.nearest(self.movies, liked)
         return dict(zip(found["movie_id"], found["because"], strict=True))
 
@@ -38,7 +38,11 @@ class Answer:
 def answer_user(
     model: PublishedModel, people: People, user_id: int, moment: tuple[int, int], among: Collection[int] | None
 ) -> Answer:
-    """From the table where it has the month and all movies may be listed, else scored now. Raises NotFoundError."""
+    """Return a user's list: from the table if it has the month and there is no filter, otherwise scored live.
+
+    Raises:
+        NotFoundError: the user, a liked movie, the year or the month is unknown to the model.
+    """
     if among is None and moment == model.lists.moment:
         return Answer(model, _with_years(model.list_of(user_id), people), from_table=True)
     rows = model.live.recommender.recommend(user_id, *moment, among=among)
@@ -48,7 +52,7 @@ def answer_user(
 def answer_visitor(
     model: PublishedModel, people: People, visitor: Visitor, moment: tuple[int, int], among: Collection[int] | None
 ) -> Answer:
-    """By the rule for a cold start, scored now. Raises NotFoundError."""
+    """Return a visitor's list, scored live by the cold-start rule; raises as ``answer_user`` does."""
     rows = model.live.visitors.recommend(visitor, *moment, among=among)
     return Answer(model, _with_years(rows, people), from_table=False)
 

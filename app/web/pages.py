@@ -1,4 +1,4 @@
-"""The pages: before a search, a user's, a visitor's, and one for when there is nothing to show."""
+"""Render the pages: landing, user, visitor, invalid URL, and nothing published."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,9 +6,9 @@ from typing import TypeVar
 import streamlit as st
 
 from app.web import widgets
-from app.web.address import NAMES, Refused
+from app.web.address import NAMES, Rejected
 from app.web.answers import Answer, answer_user, answer_visitor
-from app.web.sidebar import Question
+from app.web.sidebar import Query
 from app.web.texts import Texts
 from ml import schema
 from ml.errors import DataError, NotFoundError
@@ -17,33 +17,33 @@ from ml.published.snapshot import PublishedModel, Snapshot
 
 Value = TypeVar("Value", int, str)
 _MOST_LIKED = 20
-_LOOK_AGAIN_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 
 
-def nothing(texts: Texts, reason: str) -> None:
-    """What is missing and what to run."""
+def nothing_published(texts: Texts, problem: str) -> None:
+    """Say what is missing and what to run."""
     st.title(texts("missing_title"))
-    st.warning(widgets.plain(texts("missing", reason=reason)))
+    st.warning(widgets.plain(texts("missing", problem=problem)))
     st.write(texts("missing_do"))
     st.code("make run", language="sh")
 
 
-def refused(texts: Texts, parts_of_address: Sequence[Refused]) -> None:
-    """What the address asks for and cannot be had, in place of an answer to another question."""
-    st.title(texts("refused_title"))
-    for part in parts_of_address:
+def rejected(texts: Texts, parameters: Sequence[Rejected]) -> None:
+    """Say which parameters of the URL are invalid, instead of answering a different query."""
+    st.title(texts("rejected_title"))
+    for part in parameters:
         expected = texts("one_of", values=", ".join(part.expected or NAMES))
-        key = "refused" if part.expected else "refused_name"
+        key = "rejected" if part.expected else "rejected_name"
         st.error(widgets.plain(texts(key, parameter=part.parameter, expected=expected)))
-    st.write(texts("refused_do"))
+    st.write(texts("rejected_do"))
 
 
 def landing(texts: Texts, snapshot: Snapshot) -> None:
-    """The data set's counts and what is published, before a search."""
+    """Show the data set's counts and the published models."""
     st.title(texts("title"))
     st.write(texts("tagline"))
     people = snapshot.people
-    begun, ended = people.span
+    start, end = people.span
     st.subheader(texts("counts_title"))
     widgets.facts(
         {
@@ -51,8 +51,8 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
             texts("movies"): f"{len(people.movies):,}",
             texts("rated_movies"): f"{people.ratings['movie_id'].nunique():,}",
             texts("ratings"): f"{len(people.ratings):,}",
-            texts("first_rating"): texts.moment(begun.year, begun.month),
-            texts("last_rating"): texts.moment(ended.year, ended.month),
+            texts("first_rating"): texts.moment(start.year, start.month),
+            texts("last_rating"): texts.moment(end.year, end.month),
         }
     )
     st.subheader(texts("published_title"))
@@ -63,14 +63,14 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
     st.info(texts("begin"))
 
 
-def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
-    """A user's profile, lists and history."""
+def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
+    """Show a user's profile, lists and history."""
     people = snapshot.people
     first, last = people.first_and_last
     try:
-        user_id = schema.parse_id(question.user_id)
+        user_id = schema.parse_id(query.user_id)
     except DataError:
-        st.error(widgets.plain(texts("bad_id", given=question.user_id, first=first, last=last)))
+        st.error(widgets.plain(texts("bad_id", given=query.user_id, first=first, last=last)))
         return
     try:
         profile, history = people.profile(user_id), people.history(user_id)
@@ -88,12 +88,12 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
             texts("liked_count"): texts("liked_of", liked=f"{len(liked):,}", count=f"{len(history):,}"),
         }
     )
-    st.subheader(texts("lists", month=texts.moment(*question.moment)))
+    st.subheader(texts("lists", month=texts.moment(*query.moment)))
     _lists(
         texts,
         snapshot,
-        question.models,
-        lambda model: answer_user(model, people, user_id, question.moment, question.among),
+        query.models,
+        lambda model: answer_user(model, people, user_id, query.moment, query.among),
         [int(movie) for movie in liked["movie_id"]],
         texts("no_list", given=user_id),
         "because_user",
@@ -110,18 +110,18 @@ def user(texts: Texts, snapshot: Snapshot, question: Question) -> None:
         widgets.history(texts, shown)
 
 
-def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
-    """A list for somebody without a history."""
+def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
+    """Show recommendations for a visitor without a history."""
     people = snapshot.people
     st.title(texts("visitor_title"))
     st.write(texts("visitor_rule", count=COMPANIONS))
-    age, gender, occupation = st.columns(3)
-    with age:
-        said_age = _optional(texts, "age", list(schema.AGE_GROUPS))
-    with gender:
-        said_gender = _optional(texts, "gender", list(schema.GENDERS))
-    with occupation:
-        said_occupation = _optional(texts, "occupation", list(range(len(schema.OCCUPATIONS))))
+    left, middle, right = st.columns(3)
+    with left:
+        age = _optional(texts, "age", list(schema.AGE_GROUPS))
+    with middle:
+        gender = _optional(texts, "gender", list(schema.GENDERS))
+    with right:
+        occupation = _optional(texts, "occupation", list(range(len(schema.OCCUPATIONS))))
     titles = people.titles_of_rated
     liked = st.multiselect(
         texts("visitor_liked"),
@@ -129,18 +129,18 @@ def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
         format_func=lambda movie: titles[movie],
         placeholder=texts("visitor_pick"),
         max_selections=_MOST_LIKED,
-        select_all=False,  # else Enter would take all that match what was typed
+        select_all=False,  # with it, Enter would select all matches of the typed text
     )
-    who = Visitor(said_gender, said_age, said_occupation, tuple(map(int, liked)))
+    who = Visitor(gender, age, occupation, tuple(map(int, liked)))
     if not who.liked and not who.demographics:
         st.info(texts("visitor_nothing"))
         return
-    st.subheader(texts("lists_visitor", month=texts.moment(*question.moment)))
+    st.subheader(texts("lists_visitor", month=texts.moment(*query.moment)))
     _lists(
         texts,
         snapshot,
-        question.models,
-        lambda model: answer_visitor(model, people, who, question.moment, question.among),
+        query.models,
+        lambda model: answer_visitor(model, people, who, query.moment, query.among),
         list(who.liked),
         texts("unknown_movie"),
         "because",
@@ -148,13 +148,13 @@ def visitor(texts: Texts, snapshot: Snapshot, question: Question) -> None:
 
 
 def _optional(texts: Texts, kind: str, values: Sequence[Value]) -> Value | None:
-    """A value or nothing."""
+    """Let the visitor choose a value or none."""
     chosen: Value | None = st.selectbox(
         texts(kind),
         values,
         index=None,
         format_func=lambda value: texts.name(kind, value),
-        placeholder=texts("not_said"),
+        placeholder=texts("not_specified"),
     )
     return chosen
 
@@ -163,15 +163,15 @@ def _lists(
     texts: Texts,
     snapshot: Snapshot,
     models: Sequence[PublishedModel],
-    ask: Callable[[PublishedModel], Answer],
+    answer_of: Callable[[PublishedModel], Answer],
     liked: Sequence[int],
     no_list: str,
     because: str,
 ) -> None:
-    """One list, or two side by side with what they share marked."""
+    """Show one list, or two side by side with shared movies marked."""
     try:
         with st.spinner(texts("loading"), show_time=False):
-            answers = [ask(model) for model in models]
+            answers = [answer_of(model) for model in models]
     except NotFoundError as error:
         st.warning(widgets.plain(f"{no_list} ({error.args[0]})"))
         return
@@ -194,18 +194,20 @@ def _one_list(
     if not answer.movies:
         st.write(texts("nothing_matches"))
         return
-    wait = None if answer.model.live.has_explanations or not liked else _LOOK_AGAIN_SECONDS
+    poll = None if answer.model.live.has_explanations or not liked else _POLL_SECONDS
 
-    @st.fragment(run_every=wait)
-    def with_reasons() -> None:
+    @st.fragment(run_every=poll)
+    def with_explanations() -> None:
         ready = answer.model.live.has_explanations
-        if ready and wait:
-            st.rerun()  # without the timer
-        reasons = answer.reasons(liked) if ready and liked else {}
-        widgets.movie_list(texts, answer, shared, widgets.reason_texts(texts, because, snapshot.people, reasons))
+        if ready and poll:
+            st.rerun()  # stops the timer
+        explanations = answer.explanations(liked) if ready and liked else {}
+        widgets.movie_list(
+            texts, answer, shared, widgets.explanation_texts(texts, because, snapshot.people, explanations)
+        )
         if liked and not ready:
-            st.caption(texts("reasons_later"))
+            st.caption(texts("explanations_later"))
         elif liked and not answer.model.live.explanations.can_explain:
-            st.caption(texts("no_reasons"))
+            st.caption(texts("no_explanations"))
 
-    with_reasons()
+    with_explanations()

@@ -1,4 +1,4 @@
-"""The questions at the side."""
+"""Render the sidebar, where the query is entered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ _COMPARE = "compare"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked.
+class Query:
+    """What the page shows.
 
     Attributes:
-        who: ``USER`` or ``VISITOR``.
-        user_id: as it was typed.
+        audience: ``USER`` or ``VISITOR``.
+        user_id: as typed.
         moment: year and month.
-        models: one, or two to be compared.
+        models: one, or two to compare.
         among: ids of the movies that may be listed; None for all.
     """
 
-    who: str
+    audience: str
     user_id: str
     moment: tuple[int, int]
     models: tuple[PublishedModel, ...]
@@ -34,47 +34,47 @@ class Question:
 
 
 def choose_language(address: Address) -> Texts:
-    """The language, from the address or from the choice at the side."""
+    """Let the user choose the language; the URL sets the first one."""
     codes = list(LANGUAGES)
-    _begin("lang", address.take("lang", codes), codes)
+    _initialize("lang", address.take("lang", codes), codes)
     with st.sidebar:
         st.segmented_control("Language · 언어", codes, format_func=LANGUAGES.__getitem__, key="lang", required=True)
     return texts_in(st.session_state.lang)
 
 
 def choose_dataset(texts: Texts, address: Address, datasets: list[str]) -> str:
-    """The data set, where there are several."""
+    """Let the user choose a data set if there are several."""
     given = address.take("dataset", datasets)
     if len(datasets) == 1:
         return datasets[0]
-    _begin("dataset", given, datasets)
+    _initialize("dataset", given, datasets)
     return str(st.sidebar.selectbox(texts("dataset"), datasets, key="dataset"))
 
 
-def ask(texts: Texts, address: Address, snapshot: Snapshot) -> Question:
-    """What the widgets at the side say."""
+def ask(texts: Texts, address: Address, snapshot: Snapshot) -> Query:
+    """Render the widgets and return the query."""
     with st.sidebar:
-        _begin("who", address.take("who", [USER, VISITOR]), [USER, VISITOR])
-        who = st.radio(texts("who"), [USER, VISITOR], format_func=texts, horizontal=True, key="who")
-        user_id = _user_id(texts, address, snapshot, shown=who == USER)
+        _initialize("who", address.take("who", [USER, VISITOR]), [USER, VISITOR])
+        audience = st.radio(texts("who"), [USER, VISITOR], format_func=texts, horizontal=True, key="who")
+        user_id = _user_id(texts, address, snapshot, shown=audience == USER)
         models = _models(texts, address, snapshot)
         moment = _moment(texts, address, snapshot, models)
-        among = _among(texts, snapshot)
-        if who == USER:
+        among = _filtered(texts, snapshot)
+        if audience == USER:
             st.button(texts("recommend"), type="primary", width="stretch")
-    return Question(who, user_id, moment, models, among)
+    return Query(audience, user_id, moment, models, among)
 
 
-def remember(address: Address, texts: Texts, datasets: Sequence[str], dataset: str, question: Question) -> None:
-    """Write the question into the address."""
-    address.remember(
+def remember(address: Address, texts: Texts, datasets: Sequence[str], dataset: str, query: Query) -> None:
+    """Write the query into the URL."""
+    address.write(
         lang=texts.language,
         dataset=dataset if len(datasets) > 1 else "",
-        who=question.who,
-        user=question.user_id,
-        model=[model.name for model in question.models],
-        year=str(question.moment[0]),
-        month=str(question.moment[1]),
+        who=query.audience,
+        user=query.user_id,
+        model=[model.name for model in query.models],
+        year=str(query.moment[0]),
+        month=str(query.moment[1]),
     )
 
 
@@ -88,11 +88,11 @@ def _user_id(texts: Texts, address: Address, snapshot: Snapshot, shown: bool) ->
 
 
 def _models(texts: Texts, address: Address, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
-    """One model, or two to be compared; the best for finding what comes next first."""
+    """Let the user choose one model, or two to compare; the default model comes first."""
     names = list(snapshot.purposes)
     options = [*names, *([_COMPARE] if len(names) > 1 else [])]
     given = address.take_all("model", names, 2)
-    _begin("model", _COMPARE if len(given) > 1 else next(iter(given), None), options)
+    _initialize("model", _COMPARE if len(given) > 1 else next(iter(given), None), options)
     chosen = st.selectbox(
         texts("models"),
         options,
@@ -104,18 +104,18 @@ def _models(texts: Texts, address: Address, snapshot: Snapshot) -> tuple[Publish
 
 
 def _pair(texts: Texts, names: list[str], given: list[str]) -> list[str]:
-    _begin("first", given[0], names)
+    _initialize("first", given[0], names)
     first = st.selectbox(texts("first"), names, format_func=texts.model, key="first")
     others = [name for name in names if name != first]
-    _begin("second", given[1], others)
+    _initialize("second", given[1], others)
     return [first, st.selectbox(texts("second"), others, format_func=texts.model, key="second")]
 
 
 def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[PublishedModel, ...]) -> tuple[int, int]:
     years, months = snapshot.people.years, snapshot.people.months
     tables = models[0].lists.moment
-    _begin("year", address.take("year", years) or tables[0], years)
-    _begin("month", address.take("month", months) or tables[1], months)
+    _initialize("year", address.take("year", years) or tables[0], years)
+    _initialize("month", address.take("month", months) or tables[1], months)
     left, right = st.columns(2)
     with left:
         year = st.selectbox(texts("year"), years, key="year")
@@ -124,7 +124,7 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
     return year, month
 
 
-def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
+def _filtered(texts: Texts, snapshot: Snapshot) -> list[int] | None:
     people = snapshot.people
     first, last = int(people.movies["movie_year"].min()), int(people.movies["movie_year"].max())
     with st.expander(texts("filters")):
@@ -133,7 +133,7 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
             people.genres,
             format_func=lambda genre: texts.name("genre", genre),
             placeholder=texts("any_genre"),
-            select_all=False,  # else Enter would take all that match what was typed
+            select_all=False,  # with it, Enter would select all matches of the typed text
         )
         released = st.slider(texts("released"), first, last, (first, last)) if first < last else (first, last)
         st.caption(texts("filters_note"))
@@ -142,10 +142,10 @@ def _among(texts: Texts, snapshot: Snapshot) -> list[int] | None:
     return people.matching(genres, released)
 
 
-def _begin(key: str, given: Any, options: Sequence[Any]) -> None:
-    """Give a widget its first value: the given one, else the first option.
+def _initialize(key: str, given: Any, options: Sequence[Any]) -> None:
+    """Set a widget's first value: the given one, else the first option.
 
-    Widgets keep their values by their keys; with values as arguments they would be new ones when the address changes.
+    Widgets keep their values under their keys. If the value were an argument, a change of the URL would reset them.
     """
     if st.session_state.get(key) not in options:
         st.session_state[key] = given if given in options else options[0]

@@ -1,4 +1,4 @@
-"""What the pages say, by language."""
+"""Load the pages' texts by language."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ class Texts:
     """The texts of one language.
 
     Args:
-        language: a key of ``LANGUAGES``.
+        language: key of ``LANGUAGES``.
     """
 
     def __init__(self, language: str) -> None:
@@ -24,31 +24,31 @@ class Texts:
         self._texts: dict[str, Any] = yaml.safe_load((_LOCALES / f"{language}.yaml").read_text(encoding="utf-8"))
 
     def __call__(self, key: str, **values: Any) -> str:
-        """The text ``key``, its placeholders filled in."""
+        """Return the text ``key`` with its placeholders filled in."""
         return str(self._texts[key]).format(**values)
 
     def name(self, kind: str, value: Any) -> str:
-        """A value's readable name: ``kind`` is gender, age, occupation or genre; as it is where it has none."""
+        """Return a value's readable name, or the value itself; ``kind`` is gender, age, occupation or genre."""
         return str(self._texts[f"{kind}_names"].get(value, value))
 
     def model(self, name: str) -> str:
-        """A model's readable name."""
+        """Return a model's readable name."""
         return str(self._texts.get(name, name))
 
     def purpose(self, purpose: Purpose) -> str:
-        """What a model is for."""
+        """Return a sentence that says what a model is for."""
         return str(self._texts["purpose_names"][purpose])
 
     def month_name(self, month: int) -> str:
-        """Of a month 1-12."""
+        """Return the name of a month 1-12."""
         return str(self._texts["month_names"][month - 1])
 
     def moment(self, year: int, month: int) -> str:
-        """A month of a year."""
+        """Return month and year as text."""
         return self("month_form", year=year, name=self.month_name(month))
 
 
 @lru_cache(maxsize=len(LANGUAGES))
 def texts_in(language: str) -> Texts:
-    """The texts of a language; those of the first one where the language is unknown."""
+    """Return the texts of a language; of the first language if it is unknown."""
     return Texts(language if language in LANGUAGES else next(iter(LANGUAGES)))

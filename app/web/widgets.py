@@ -1,4 +1,4 @@
-"""Pieces of pages. Whatever comes from data is escaped: a title may hold anything."""
+"""Render parts of pages. Values from data are escaped, since a title may contain any markup."""
 
 import re
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ _STYLE = Path(__file__).with_name("style.css")
 
 
 def style() -> None:
-    """What all pages look like."""
+    """Apply the style sheet."""
     st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
 
 
 def facts(pairs: Mapping[str, Any]) -> None:
-    """Names and values side by side."""
+    """Show names and values side by side."""
     cells = (f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in pairs.items())
     st.html(f'<dl class="rec-facts">{"".join(cells)}</dl>')
 
 
-def movie_list(texts: Texts, answer: Answer, shared: set[int], why: Mapping[int, str]) -> None:
-    """A top list.
+def movie_list(texts: Texts, answer: Answer, shared: set[int], explanations: Mapping[int, str]) -> None:
+    """Show a top list.
 
     Args:
-        texts: of the language.
+        texts: texts of the language.
         answer: the list.
-        shared: ids of movies that the other list holds too.
-        why: reasons by movie id.
+        shared: ids of movies that are also in the other list.
+        explanations: sentences by movie id.
     """
-    cards = (_card(texts, row, answer, row.movie_id in shared, why) for row in answer.rows.itertuples())
+    cards = (_card(texts, row, answer, row.movie_id in shared, explanations) for row in answer.rows.itertuples())
     st.html(f'<ol class="rec-list">{"".join(cards)}</ol>')
 
 
-def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, why: Mapping[int, str]) -> str:
+def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations: Mapping[int, str]) -> str:
     genres = ", ".join(texts.name("genre", genre) for genre in row.genres.split("|"))
     mark = f' <b class="rec-mark">✓ {escape(texts("in_both"))}</b>' if is_shared else ""
     chance = ""
@@ -48,21 +48,22 @@ def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, why: Mapping[
         label = f"{row.score:.0%}"
         bar = f'<div class="rec-bar" aria-hidden="true"><i style="width:{row.score:.0%}"></i></div>'
         chance = f'<div class="rec-chance">{label}{bar}</div>'
-    reason = f'<div class="rec-why">{escape(why[row.movie_id])}</div>' if row.movie_id in why else ""
+    sentence = explanations.get(row.movie_id)
+    explanation = f'<div class="rec-why">{escape(sentence)}</div>' if sentence else ""
     return (
         f'<li><div class="rec-rank">{row.rank}</div>'
         f'<div class="rec-title">{escape(row.title)} <span>({row.movie_year})</span></div>{chance}'
-        f'<div class="rec-about">{escape(genres)} · {row.movie_id}{mark}</div>{reason}</li>'
+        f'<div class="rec-about">{escape(genres)} · {row.movie_id}{mark}</div>{explanation}</li>'
     )
 
 
-def reason_texts(texts: Texts, key: str, people: People, reasons: Mapping[int, int]) -> dict[int, str]:
-    """Sentences by movie id, of the liked movie that is each one's reason."""
-    return {movie: texts(key, title=people.movies["title"][liked]) for movie, liked in reasons.items()}
+def explanation_texts(texts: Texts, key: str, people: People, explanations: Mapping[int, int]) -> dict[int, str]:
+    """Return a sentence by movie id that names the liked movie that explains it."""
+    return {movie: texts(key, title=people.movies["title"][liked]) for movie, liked in explanations.items()}
 
 
 def history(texts: Texts, rows: pd.DataFrame) -> None:
-    """Rated movies, the latest first."""
+    """Show rated movies, latest first."""
     shown = rows.assign(
         genres=[", ".join(texts.name("genre", genre) for genre in own.split("|")) for own in rows["genres"]],
         title=[f"{title} ({year})" for title, year in zip(rows["title"], rows["movie_year"], strict=True)],
@@ -82,5 +83,5 @@ def history(texts: Texts, rows: pd.DataFrame) -> None:
 
 
 def plain(text: str) -> str:
-    """Text for a box that would read Markdown: every mark of it is shown as it is."""
+    """Escape Markdown, for boxes that would render it."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!$~|<>:])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""Fetch the official MovieLens-1M archive: downloaded once, verified, extracted by name."""
+"""Download the official MovieLens-1M archive once, verify it, and extract its files by name."""
 
 import tempfile
 import zipfile
@@ -13,8 +13,8 @@ from ml.errors import DataError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
-_TIMEOUT = 30  # seconds without an answer
-_LARGEST = 256 * 2**20  # bytes of a file; ten times those of ratings.dat
+_TIMEOUT = 30  # seconds without a response
+_LARGEST = 256 * 2**20  # bytes per file; ten times the size of ratings.dat
 _BLOCK = 2**20
 
 
@@ -23,21 +23,21 @@ class OfflineError(DataError):
 
 
 def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
-    """Make sure that ``directory`` holds the archive's three raw files, downloading the archive if it does not.
+    """Download the three raw files to ``directory``, unless they are there.
 
-    The directory appears whole or not at all.
+    The directory appears complete or not at all.
 
     Args:
-        directory: where the files go.
-        url: of the zip archive, whose members are ``ml-1m/users.dat`` and so on.
-        md5: hex digest that the archive must have.
+        directory: target of the files.
+        url: address of the zip archive, with members ``ml-1m/users.dat`` and so on.
+        md5: expected hex digest of the archive.
 
     Returns:
         ``directory``.
 
     Raises:
-        OfflineError: no connection to the server.
-        DataError: the server refused, or the archive is not the official one; it is removed again.
+        OfflineError: the server cannot be reached.
+        DataError: the server refused, or the archive is not the official one and was removed.
     """
     if all((directory / name).is_file() for name in schema.RAW_FILES):
         return directory
@@ -54,36 +54,36 @@ def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
 
 
 def _download(url: str, md5: str, folder: Path) -> Path:
-    pooch.get_logger().setLevel("WARNING")  # it would announce every download on the console
+    pooch.get_logger().setLevel("WARNING")  # it would log every download to the console
     try:
         downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
         return Path(pooch.retrieve(url, f"md5:{md5}", fname="archive.zip", path=folder, downloader=downloader))
     except (requests.ConnectionError, requests.Timeout) as error:
         raise OfflineError(
             f"{url}: cannot be reached ({type(error).__name__}); connect to the internet, or set MOVIELENS_DIR to a "
-            "directory that holds the files, or to 'synthetic' for generated data"
+            "directory with the files, or to 'synthetic' for generated data"
         ) from error
     except requests.RequestException as error:
-        raise DataError(f"{url}: the server refused ({error}); try again later or set MOVIELENS_DIR") from error
-    except ValueError as error:  # pooch's word for a digest that does not match; it has removed the file
+        raise DataError(f"{url}: the server refused ({error}); retry later or set MOVIELENS_DIR") from error
+    except ValueError as error:  # pooch raises this if the digest does not match; it has removed the file
         raise DataError(f"{url}: the archive is not the official one, expected md5 {md5}; it was removed") from error
 
 
 def _extract(archive: Path, directory: Path) -> None:
-    """Copy the three members by their names; whatever else the archive holds is never written."""
+    """Copy the three members by name; nothing else in the archive is ever written."""
     try:
         with zipfile.ZipFile(archive) as members:
             for name in schema.RAW_FILES:
                 _copy(members, f"ml-1m/{name}", directory / name)
     except KeyError as error:
         raise DataError(f"{archive.name}: {error.args[0]}; not the MovieLens-1M archive") from error
-    # What the module raises for damage, and for encrypted members and methods of compression that it lacks.
+    # Raised by zipfile for damage, encrypted members and unsupported compression.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{archive.name}: cannot be unpacked ({error}); not the MovieLens-1M archive") from error
 
 
 def _copy(members: zipfile.ZipFile, name: str, target: Path) -> None:
-    """Write a member, however large it says that it is, up to a bound. Raises DataError, and what the module raises."""
+    """Write a member up to a size limit, whatever size it declares. Raises DataError and zipfile's errors."""
     with members.open(name) as source, target.open("wb") as file:
         while block := source.read(_BLOCK):
             if file.tell() + len(block) > _LARGEST:

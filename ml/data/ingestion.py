@@ -1,7 +1,7 @@
-"""Take in files that arrive after the base files: validated whole, counted once, the bad ones put aside.
+"""Ingest files that arrive after the base files: validate each completely, count it once, quarantine invalid ones.
 
-A file passes from the incoming directory to ``pending`` there, so that whoever delivers can write the same name again.
-From there it passes to the received files and their manifest, or to ``quarantine`` with a report, or it stays and waits
+A file is moved from the incoming directory to its subdirectory ``pending``, so that the sender can reuse the name. From
+there it goes to the received files and their manifest, or to ``quarantine`` with a report, or it waits in ``pending``
 for the users or movies that it refers to.
 """
 
@@ -21,19 +21,19 @@ import pandas as pd
 from ml.data import movielens
 from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, kind_and_date
 from ml.errors import DataError
-from ml.files import sync_directory, write_durably
+from ml.files import sync, write_atomically
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
-_MEANT = re.compile(rf"({'|'.join(KINDS)})-", re.IGNORECASE)  # begins names that are meant as batches
-_EXPECTED = "a file of its own with a name such as ratings-2003-03-01.dat"
+_MEANT = re.compile(rf"({'|'.join(KINDS)})-", re.IGNORECASE)  # start of names that are meant to be batches
+_EXPECTED = "a regular file with a name such as ratings-2003-03-01.dat"
 _READERS = {USERS: movielens.read_users, MOVIES: movielens.read_movies, RATINGS: movielens.read_rerated}
 _IDS = {USERS: "user_id", MOVIES: "movie_id"}
 
 
 @dataclass(frozen=True)
 class Known:
-    """Ids that ratings may refer to, beside ingested ones; int."""
+    """Ids of the base files that ratings may refer to, each an int Series."""
 
     users: pd.Series
     movies: pd.Series
@@ -44,13 +44,13 @@ class Arrival:
     """A file that has arrived.
 
     Attributes:
-        path: where it lies.
-        name: that it arrived with.
+        path: current location.
+        name: name on arrival.
         kind: users, movies or ratings.
-        date: of its name.
+        date: date in its name, YYYY-MM-DD.
         digest: SHA-256 of its bytes.
-        rows: its lines, where it could be read.
-        reason: why it is not taken in.
+        rows: number of lines, if it could be read.
+        reason: why it is not ingested.
     """
 
     path: Path
@@ -64,10 +64,10 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Stray:
-    """Something in the incoming directory that is meant as a batch, by its name, and cannot be taken.
+    """An entry of the incoming directory that is named like a batch and cannot be ingested.
 
     Attributes:
-        name: as it can be shown.
+        name: printable name.
         reason: what is wrong, and what was expected.
     """
 
@@ -77,14 +77,14 @@ class Stray:
 
 @dataclass
 class Sorting:
-    """What is to become of the files that have arrived.
+    """What to do with the files that have arrived.
 
     Attributes:
-        good: to be taken in, in this order.
-        bad: to be put aside.
+        good: to ingest, in this order.
+        bad: to quarantine.
         waiting: refer to users or movies that are not known yet.
-        repeated: were taken in before.
-        stray: cannot be taken, and lie where they are.
+        repeated: already ingested.
+        stray: cannot be ingested, and stay in place.
     """
 
     good: list[Arrival] = field(default_factory=list)
@@ -95,17 +95,17 @@ class Sorting:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing has arrived."""
+        """Return whether nothing has arrived."""
         return not (self.good or self.bad or self.waiting or self.repeated or self.stray)
 
 
 class Ingestion:
-    """The way of files from an incoming directory to the received ones.
+    """Move files from an incoming directory to the received files.
 
     Args:
-        incoming: where files arrive.
-        received: where those taken in are kept, with the manifest.
-        today: gives the day that it is, UTC.
+        incoming: directory where files arrive.
+        received: directory of ingested files, with the manifest.
+        today: returns the current date, UTC.
     """
 
     def __init__(self, incoming: Path, received: Path, today: Callable[[], dt.date] = movielens.today) -> None:
@@ -113,26 +113,26 @@ class Ingestion:
 
     @property
     def manifest(self) -> Manifest:
-        """What was taken in. Raises DataError."""
+        """Return the manifest of ingested files. Raises DataError."""
         return Manifest.load(self.received)
 
     def others(self) -> list[str]:
-        """Names in the incoming directory that are not meant as batches; they are left alone."""
+        """Return the names in the incoming directory that are not batches; they are ignored."""
         return [_shown(path) for path in _visible(self.incoming) if path.is_file() and not _MEANT.match(path.name)]
 
     def stray(self) -> list[Stray]:
-        """What lies in the incoming directory, is meant as a batch and cannot be taken."""
+        """Return entries of the incoming directory that are named like batches and cannot be ingested."""
         found = ((path, _obstacle(path, path.name)) for path in _visible(self.incoming) if _MEANT.match(path.name))
         return [Stray(_shown(path), obstacle) for path, obstacle in found if obstacle]
 
     def arrived(self) -> str:
-        """Names, sizes and times of what was not claimed yet, or cannot be; empty where there is nothing."""
+        """Return names, sizes and times of files not claimed yet, as text; empty if there are none."""
         meant = (path for path in _visible(self.incoming) if _MEANT.match(path.name))
         stats = [(_shown(path), path.lstat()) for path in meant]
         return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
     def claim(self) -> None:
-        """Move what has arrived to ``pending``, where nobody else writes. Raises OSError."""
+        """Move arrived files to ``pending``, where nobody else writes. Raises OSError."""
         pending = self.incoming / PENDING
         for path in _batches(self.incoming):
             pending.mkdir(exist_ok=True)
@@ -140,11 +140,11 @@ class Ingestion:
             path.rename(pending / f"{path.name}.{uuid.uuid4().hex[:8]}" if target.exists() else target)
 
     def sort(self, known: Known, claimed_only: bool = False) -> Sorting:
-        """Look at what has arrived, and change nothing.
+        """Decide what to do with the files that have arrived, without changing anything.
 
         Args:
             known: ids of the base files.
-            claimed_only: leave out what is not claimed yet.
+            claimed_only: ignore files that are not claimed yet.
 
         Raises:
             DataError: the manifest or a received file is damaged.
@@ -175,10 +175,10 @@ class Ingestion:
         return sorting
 
     def settle(self, sorting: Sorting) -> Manifest:
-        """Do what a sorting of ``pending`` says; the manifest changes at once or not at all.
+        """Carry out a sorting of ``pending``; the manifest is replaced atomically.
 
         Raises:
-            OSError: a file cannot be written or moved; what was not settled stays where it is.
+            OSError: a file cannot be written or moved; files that were not settled stay in place.
         """
         for arrival in sorting.bad:
             self._quarantine(arrival)
@@ -186,17 +186,17 @@ class Ingestion:
         if sorting.good:
             manifest = manifest.with_ingestion((each.kind, each.date, each.digest, each.rows) for each in sorting.good)
             for entry, arrival in zip(manifest.of_last_ingestion(), sorting.good, strict=True):
-                write_durably(self.received / entry.file, arrival.path.read_bytes())
+                write_atomically(self.received / entry.file, arrival.path.read_bytes())
             manifest.save(self.received)
         for arrival in (*sorting.good, *sorting.repeated):
             arrival.path.unlink()
         return manifest
 
     def read(self, kind: str) -> pd.DataFrame:
-        """All rows that batches brought, as the base file's, with batch (int32, its number) and date (str).
+        """Return all ingested rows: the base file's columns, ingestion_batch (int32, the number) and date (str).
 
         Raises:
-            DataError: a received file is missing or is not what was taken in.
+            DataError: a received file is missing or was changed.
         """
         tables = [
             _READERS[kind](self._checked(entry)).assign(ingestion_batch=np.int32(entry.sequence), date=entry.date)
@@ -205,16 +205,16 @@ class Ingestion:
         return pd.concat(tables, ignore_index=True) if tables else nothing_ingested(kind)
 
     def withdraw(self, sequence: int, known: Known) -> Manifest:
-        """Undo a batch: its rows count no more, and its content may come again. Its file stays where it is.
+        """Undo a batch: its rows no longer count, and its content may be ingested again. Its file stays in place.
 
         Args:
-            sequence: its number.
+            sequence: number of the batch.
             known: ids of the base files.
 
         Raises:
-            NotFoundError: there is no such batch.
-            DataError: it is withdrawn already, or ratings of another batch refer to users or movies that it alone
-                brought; or as of ``read``.
+            NotFoundError: the batch does not exist.
+            DataError: it is already withdrawn, or ratings of another batch refer to users or movies that only this
+                batch has; or as for ``read``.
         """
         manifest = self.manifest.without(sequence)
         ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
@@ -227,7 +227,7 @@ class Ingestion:
             if len(lost):
                 number, value = lost[["ingestion_batch", column]].iloc[0]
                 raise DataError(
-                    f"batch {sequence} alone brought {column} {value}, which ratings of batch {number} refer to; "
+                    f"only batch {sequence} has {column} {value}, which ratings of batch {number} refer to; "
                     f"withdraw batch {number} first"
                 )
         manifest.save(self.received)
@@ -250,65 +250,65 @@ class Ingestion:
         if target.exists():
             target = folder / f"{arrival.name}.{arrival.digest[:8]}"
         report = {"file": arrival.name, "sha256": arrival.digest, "reason": arrival.reason}
-        write_durably(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+        write_atomically(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
         arrival.path.replace(target)
-        sync_directory(folder)
+        sync(folder)
 
     def _checked(self, entry: Entry) -> Path:
         path = self.received / entry.file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
-            raise DataError(f"{path}: missing or not as it was taken in; restore it from a backup")
+            raise DataError(f"{path}: missing or changed since it was ingested; restore it from a backup")
         return path
 
 
 def nothing_ingested(kind: str) -> pd.DataFrame:
-    """What ``Ingestion.read`` gives where nothing was taken in: no rows, the columns of the kind."""
+    """Return an empty table with the columns that ``Ingestion.read`` returns for this kind."""
     types = {**movielens.DTYPES[kind], "ingestion_batch": "int32", "date": "str"}
     return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a directory, without names that begin with a dot: those are of files that are being written."""
+    """Return a directory's entries, except names that start with a dot: those files are still being written."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def _batches(folder: Path, name_of: Callable[[Path], str] = lambda path: path.name) -> list[Path]:
-    """Regular files named as batches are; ``name_of`` says by which name a file has arrived."""
+    """Return regular files that are named like batches; ``name_of`` returns a file's name on arrival."""
     return [path for path in _visible(folder) if not _obstacle(path, name_of(path))]
 
 
 def _obstacle(path: Path, name: str) -> str:
-    """Why something cannot be taken, and what was expected; empty where it can."""
+    """Return why a file cannot be ingested, and what was expected; empty if it can."""
     if path.is_symlink():
         problem = "it is a link"
     elif path.is_dir():
         problem = "it is a directory"
     elif not path.is_file():
-        problem = "it is no regular file"
+        problem = "it is not a regular file"
     elif not kind_and_date(name):
-        problem = "its name has another form, or a date that is in no calendar"
+        problem = "its name has a different form, or a date that does not exist"
     elif not os.access(path, os.R_OK):
-        problem = "it may not be read"
+        problem = "it is not readable"
     else:
         return ""
-    return f"{problem}; expected {_EXPECTED} (while it is written, one that begins with a dot)"
+    return f"{problem}; expected {_EXPECTED} (or one that starts with a dot, while it is being written)"
 
 
 def _shown(path: Path) -> str:
-    """A file's name as text in one line, whatever bytes it is of."""
+    """Return a file's name as printable text on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path.name)
 
 
 def _name(path: Path) -> str:
-    """The name that a pending file arrived with."""
+    """Return a pending file's name on arrival."""
     return path.name.partition(".dat")[0] + ".dat"
 
 
 def _read(arrival: Arrival, today: dt.date) -> pd.DataFrame:
-    """The file's rows. Raises DataError."""
+    """Read and validate a file. Raises DataError."""
     date, tomorrow = dt.date.fromisoformat(arrival.date), today + _DAY
     if date > tomorrow:
-        raise DataError(f"{arrival.path}: found a date in its name that is to come, expected one until {tomorrow}")
+        raise DataError(f"{arrival.path}: found a future date in its name, expected {tomorrow} or earlier")
     table = _READERS[arrival.kind](arrival.path)
     if arrival.kind == RATINGS:
         last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))

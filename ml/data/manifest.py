@@ -1,4 +1,4 @@
-"""The manifest of batches: which files were taken in after the base files, in which order."""
+"""Store the manifest: which files were ingested after the base files, in which order."""
 
 import datetime as dt
 import hashlib
@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import DataError, NotFoundError
-from ml.files import write_durably
+from ml.files import write_atomically
 
 USERS, MOVIES, RATINGS = "users", "movies", "ratings"
-KINDS = (USERS, MOVIES, RATINGS)  # in this order they are taken in, since ratings refer to the others
+KINDS = (USERS, MOVIES, RATINGS)  # ingestion order, since ratings refer to the others
 _FILE = "manifest.json"
 _VERSION = 2
-# Homes of earlier releases: the file's name, its version, and a key that has another name today.
+# Homes of earlier releases: the file's name, its version, and a key that was renamed since.
 _EARLIER_FILE, _EARLIER_VERSION, _EARLIER_KEYS = "ledger.json", 1, {"intake": "ingestion"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that was taken in.
+    """An ingestion batch: one ingested file.
 
     Attributes:
-        sequence: its number among all, from 1.
-        ingestion: number of the ingestion that took it in, from 1; one ingestion takes in all files that have arrived.
+        sequence: number of the batch, from 1.
+        ingestion: number of the ingestion, from 1; one ingestion reads all files that have arrived.
         kind: users, movies or ratings.
-        date: of its name, YYYY-MM-DD.
+        date: date in its name, YYYY-MM-DD.
         digest: SHA-256 of its bytes.
-        rows: its lines.
-        withdrawn: whether it counts no more; its number stays its own.
+        rows: number of lines.
+        withdrawn: whether it no longer counts; its number is not reused.
     """
 
     sequence: int
@@ -43,83 +43,83 @@ class Entry:
     withdrawn: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no ingestion writes, such as a kind that leads to another directory."""
+        """Validate. Raises ValueError for anything that ingestion never writes, such as a kind with a path in it."""
         numbers = all(type(number) is int and number >= 0 for number in (self.sequence, self.ingestion, self.rows))
         name = kind_and_date(f"{self.kind}-{self.date}.dat") == (self.kind, self.date)
         if not (numbers and name and re.fullmatch("[0-9a-f]{64}", self.digest) and type(self.withdrawn) is bool):
-            raise ValueError(f"{self!r} is no entry")
+            raise ValueError(f"{self!r} is not a valid entry")
 
     @property
     def file(self) -> str:
-        """Name under which it is kept."""
+        """Return the name of the received file."""
         return f"{self.sequence:06d}-{self.kind}-{self.date}.dat"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All files that were taken in, in their order; only ever appended to, or marked as withdrawn."""
+    """All ingested files in order. Entries are only appended, or marked as withdrawn."""
 
     entries: tuple[Entry, ...] = ()
 
     @property
     def digests(self) -> set[str]:
-        """Of all contents that count; what was withdrawn can be ingested again."""
+        """Return the digests of all files that count; a withdrawn file can be ingested again."""
         return {entry.digest for entry in self.entries if not entry.withdrawn}
 
     @property
     def ingestions(self) -> int:
-        """How many ingestions took something in."""
+        """Return the number of ingestions."""
         return max((entry.ingestion for entry in self.entries), default=0)
 
     def of(self, kind: str) -> tuple[Entry, ...]:
-        """The entries of one kind that count."""
+        """Return the entries of one kind that are not withdrawn."""
         return tuple(entry for entry in self.entries if entry.kind == kind and not entry.withdrawn)
 
     def of_last_ingestion(self) -> tuple[Entry, ...]:
-        """The entries of the latest ingestion."""
+        """Return the entries of the latest ingestion."""
         return tuple(entry for entry in self.entries if entry.ingestion == self.ingestions)
 
     def version(self, *kinds: str) -> str:
-        """A digest of the entries of some kinds that count; changes when one of them comes or is withdrawn."""
+        """Return a digest of the entries of some kinds that count; it changes if one is added or withdrawn."""
         counting = (entry for entry in self.entries if entry.kind in kinds and not entry.withdrawn)
         text = " ".join(f"{entry.sequence}:{entry.digest}" for entry in counting)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_ingestion(self, files: Iterable[tuple[str, str, str, int]]) -> "Manifest":
-        """Append one ingestion's files, each as kind, date, digest and rows."""
+        """Return a manifest with one more ingestion; each file is (kind, date, digest, rows)."""
         ingestion, last = self.ingestions + 1, len(self.entries)
         new = (Entry(sequence, ingestion, *file) for sequence, file in enumerate(files, last + 1))
         return Manifest((*self.entries, *new))
 
     def without(self, sequence: int) -> "Manifest":
-        """The same with an entry marked as withdrawn.
+        """Return a manifest with one entry marked as withdrawn.
 
         Raises:
-            NotFoundError: there is no such entry.
-            DataError: it is withdrawn already.
+            NotFoundError: the entry does not exist.
+            DataError: it is already withdrawn.
         """
         if not 1 <= sequence <= len(self.entries):
-            raise NotFoundError(f"no batch {sequence}; {len(self.entries)} were taken in, numbered from 1")
+            raise NotFoundError(f"batch {sequence} does not exist; {len(self.entries)} were ingested, numbered from 1")
         entry = self.entries[sequence - 1]
         if entry.withdrawn:
-            raise DataError(f"batch {sequence} ({entry.file}) is withdrawn already")
+            raise DataError(f"batch {sequence} ({entry.file}) is already withdrawn")
         withdrawn = replace(entry, withdrawn=True)
         return Manifest((*self.entries[: sequence - 1], withdrawn, *self.entries[sequence:]))
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready document."""
+        """Return a JSON-serializable document."""
         return {"version": _VERSION, "files": [{**asdict(entry), "file": entry.file} for entry in self.entries]}
 
     def save(self, folder: Path) -> None:
         """Write manifest.json."""
-        write_durably(folder / _FILE, json.dumps(self.to_dict(), indent=1).encode())
+        write_atomically(folder / _FILE, json.dumps(self.to_dict(), indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Read manifest.json; an empty manifest where there is none.
+        """Read manifest.json; return an empty manifest if the file does not exist.
 
         Raises:
-            DataError: it is not what ``save`` writes.
+            DataError: the file is not a valid manifest.
         """
         path = next((path for path in (folder / _FILE, folder / _EARLIER_FILE) if path.exists()), None)
         if path is None:
@@ -128,10 +128,10 @@ class Manifest:
             document = json.loads(path.read_bytes())
             entries = [_entry(file) for file in document["files"]]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{path}: not a manifest of batches ({error!r}); restore it from a backup") from error
+            raise DataError(f"{path}: not a valid manifest ({error!r}); restore it from a backup") from error
         known = document.get("version") in (_VERSION, _EARLIER_VERSION)
         if not known or [entry.sequence for entry in entries] != [*range(1, len(entries) + 1)]:
-            raise DataError(f"{path}: expected version {_VERSION} and files numbered from 1 on; restore a backup")
+            raise DataError(f"{path}: expected version {_VERSION} and files numbered from 1; restore it from a backup")
         return cls(tuple(entries))
 
 
@@ -141,7 +141,7 @@ def _entry(file: dict[str, Any]) -> Entry:
 
 
 def kind_and_date(name: str) -> tuple[str, str] | None:
-    """Kind and date of ``ratings-2003-03-01.dat`` and the like; None for any other name."""
+    """Parse kind and date from a name such as ``ratings-2003-03-01.dat``; None for any other name."""
     found = re.fullmatch(rf"({'|'.join(KINDS)})-([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})\.dat", name)
     if not found:
         return None

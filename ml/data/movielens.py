@@ -1,6 +1,6 @@
 """Parse MovieLens-1M's ``::``-separated files to typed frames.
 
-Every value is validated; the first bad one stops the reading with file, line and value.
+Every value is validated; the first invalid one raises DataError with file, line and value.
 """
 
 import datetime as dt
@@ -20,17 +20,17 @@ from ml import schema
 from ml.errors import DataError
 
 _SEPARATOR = b"::"
-# pyarrow reads one-byte separators only; control characters are refused in the input, so this one is free.
+# pyarrow supports only one-byte separators. Control characters are refused in the input, so this one is free.
 _DELIMITER = "\x1f"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # before a UTF-8 text
-# Latin-1 gives every byte a meaning; control codes can only come from another encoding or from damage.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # may precede UTF-8 text
+# Latin-1 decodes every byte; control codes can only come from another encoding or from damage.
 _UNDECODABLE = {
     "latin-1": re.compile(rb"[\x00-\x09\x0b-\x1f\x7f-\x9f]"),
-    # The same, and what stands where an earlier reader could not decode (U+FFFD).
+    # The same, and the replacement character (U+FFFD), which marks text damaged by an earlier decoding.
     "utf-8": re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xbf\xbd"),
 }
-_LONGEST_LINE = 65_536  # bytes; pyarrow takes no line that is longer than a block
-_SHOWN = 100  # characters of a bad value
+_LONGEST_LINE = 65_536  # bytes; pyarrow rejects lines longer than a block
+_SHOWN = 100  # characters of an invalid value in a message
 DTYPES: dict[str, dict[str, str]] = {
     "users": {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"},
     "movies": {"movie_id": "int32", "title": "str", "genres": "str"},
@@ -38,13 +38,13 @@ DTYPES: dict[str, dict[str, str]] = {
 }
 _YEAR_3000 = 32_503_680_000
 _DAY = dt.timedelta(days=1)
-_INT64_DIGITS = 18  # that surely fit
+_INT64_DIGITS = 18  # always fit into int64
 _TITLE_AND_YEAR = r"\S.*\([0-9]{4}\)$"
 
 
 @dataclass(frozen=True)
 class RawTables:
-    """The three raw files as frames, rows in file order, columns as in ``ml.schema``.
+    """The three raw files as frames: rows in file order, columns as in ``ml.schema``.
 
     Attributes:
         users: user_id, age, occupation int32; gender, zip str.
@@ -58,16 +58,19 @@ class RawTables:
 
 
 def today() -> dt.date:
-    """The day that it is now, UTC."""
+    """Return the current date, UTC."""
     return dt.datetime.now(dt.UTC).date()
 
 
 def read_movielens(directory: Path, day: dt.date | None = None) -> RawTables:
-    """Read users.dat, movies.dat and ratings.dat and check that the ratings refer to known users and movies.
+    """Read users.dat, movies.dat and ratings.dat, and check that ratings refer to known users and movies.
 
     Args:
-        directory: that holds them.
-        day: that it is, after whose next day nobody can have rated; default: today.
+        directory: directory of the files.
+        day: current date; no rating may be later than the next day. Default: today.
+
+    Returns:
+        The three tables.
 
     Raises:
         DataError: a file is missing, empty or malformed; names file, line, value and what was expected.
@@ -125,7 +128,7 @@ def read_ratings(path: Path) -> pd.DataFrame:
 
 
 def read_rerated(path: Path) -> pd.DataFrame:
-    """Read a file like ratings.dat in which a user may have rated a movie again. Raises DataError."""
+    """Read a file like ratings.dat that may have several ratings per user and movie. Raises DataError."""
     table = _read_strings(path, schema.RAW_RATINGS)
     frame = pd.DataFrame(
         {
@@ -142,48 +145,48 @@ def read_rerated(path: Path) -> pd.DataFrame:
 
 
 def require(path: Path, valid: pd.Series, values: pd.Series, expected: str) -> None:
-    """Check the rows of a file, one a line. Raises DataError that names the line and the value of the first bad one."""
+    """Check the rows of a file, one per line. Raises DataError with line and value of the first invalid one."""
     bad = np.flatnonzero(~valid.to_numpy(dtype=bool))
     if bad.size:
         _fail(path, int(bad[0]) + 1, str(values.iloc[bad[0]]), expected)
 
 
 def require_until(path: Path, ratings: pd.DataFrame, last: dt.date, which: str) -> None:
-    """Check that no rating is later than a day (UTC): the latest month of all is the one that is recommended for.
+    """Check that no rating is later than a date, since recommendations are made for the latest month in the data.
 
     Args:
-        path: of the file.
-        ratings: its rows.
-        last: the day.
-        which: says what the day is.
+        path: path of the file, for the message.
+        ratings: its rows, with timestamp (int64, Unix seconds).
+        last: latest date allowed, UTC.
+        which: what that date is, for the message.
 
     Raises:
-        DataError: names the line and the timestamp of the first that is.
+        DataError: names the line and the timestamp of the first later rating.
     """
     end = dt.datetime.combine(last, dt.time(), dt.UTC).timestamp() + _DAY.total_seconds()
     times = ratings["timestamp"]
-    require(path, times < end, times, f"a timestamp until {last}, {which} (seconds since 1970, UTC)")
+    require(path, times < end, times, f"a timestamp no later than {last}, {which} (seconds since 1970, UTC)")
 
 
 def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Split ``"Heat (1995)"`` to the title ``"Heat"`` (str) and the year 1995 (int16), row by row."""
+    """Split titles such as ``"Heat (1995)"`` into ``"Heat"`` (str) and 1995 (int16)."""
     years = titles.str[-5:-1].astype(np.int16)
     return titles.str[:-6].str.rstrip(), years
 
 
 def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
-    """All fields of a file as strings, one row a line, so that row i stands at line i + 1."""
+    """Read all fields of a file as strings, one row per line: row i is line i + 1."""
     data, encoding = _read_bytes(path)
     wrong: list[pa.csv.InvalidRow] = []
 
-    def stop_at_row(row: pa.csv.InvalidRow) -> str:  # pyarrow swallows what a handler raises
+    def stop_at_row(row: pa.csv.InvalidRow) -> str:  # pyarrow ignores exceptions raised in a handler
         wrong.append(row)
         return "error"
 
     try:
         return pa.csv.read_csv(
             pa.BufferReader(data.replace(_SEPARATOR, _DELIMITER.encode())),
-            # One thread, since only then does pyarrow know a row's number.
+            # pyarrow knows a row's number only with one thread.
             read_options=pa.csv.ReadOptions(column_names=list(columns), encoding=encoding, use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=_DELIMITER,
@@ -203,10 +206,10 @@ def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def _read_bytes(path: Path) -> tuple[bytes, str]:
-    """A file's text and its encoding: UTF-8 where its bytes beyond ASCII are that, else Latin-1."""
+    """Return a file's bytes and encoding: UTF-8 if its non-ASCII bytes are valid UTF-8, otherwise Latin-1."""
     if not path.is_file():
         names = ", ".join(schema.RAW_FILES)
-        raise DataError(f"{path}: missing; expected a MovieLens-1M directory that holds {names}")
+        raise DataError(f"{path}: missing; expected a MovieLens-1M directory with {names}")
     data = path.read_bytes().replace(b"\r\n", b"\n")
     marked = data.startswith(_BYTE_ORDER_MARK)
     data = data.removeprefix(_BYTE_ORDER_MARK)
@@ -218,7 +221,7 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
         data.decode()
     except UnicodeDecodeError as error:
         if marked:
-            _fail_at(path, data, error.start, "UTF-8 text, as the byte order mark says")
+            _fail_at(path, data, error.start, "UTF-8 text, as declared by the byte order mark")
         encoding = "latin-1"
         _refuse_lines_of_utf8(path, data)
     if bad := _UNDECODABLE[encoding].search(data):
@@ -237,7 +240,7 @@ def _refuse_long_lines(path: Path, data: bytes) -> None:
 
 
 def _refuse_lines_of_utf8(path: Path, data: bytes) -> None:
-    """Refuse a file of both encodings, as when files were joined: read as Latin-1, part of it would be damaged."""
+    """Refuse a file that mixes both encodings: reading it as Latin-1 would damage part of it."""
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.isascii():
             continue
@@ -245,7 +248,7 @@ def _refuse_lines_of_utf8(path: Path, data: bytes) -> None:
             text = line.decode()
         except UnicodeDecodeError:
             continue
-        _fail(path, number, text, "Latin-1 as in other lines; save the whole file as UTF-8")
+        _fail(path, number, text, "Latin-1, as in other lines; save the whole file as UTF-8")
 
 
 def _fail_at(path: Path, data: bytes, position: int, expected: str) -> NoReturn:
@@ -274,7 +277,7 @@ def _require_unique(path: Path, frame: pd.DataFrame, key: list[str]) -> None:
 def _fail(path: Path, line: int, value: str, expected: str) -> NoReturn:
     if len(value) > _SHOWN:
         value = f"{value[:_SHOWN]}…"
-    raise DataError(f"{path}, line {line}: found {value!r}, expected {expected}; mend or replace the file")
+    raise DataError(f"{path}, line {line}: found {value!r}, expected {expected}; fix or replace the file")
 
 
 def _listed(values: Sequence[object]) -> str:

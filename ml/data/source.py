@@ -1,4 +1,4 @@
-"""The one place that decides where raw data comes from."""
+"""Resolve where raw data comes from. Nothing else decides that."""
 
 import re
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ class Source:
     """Where raw data comes from.
 
     Attributes:
-        spec: ``ml-1m`` for the official archive, ``synthetic`` or ``synthetic-small`` for generated data, anything
-            else is the path of a directory that holds the three raw files.
+        spec: ``ml-1m`` for the official archive, ``synthetic`` or ``synthetic-small`` for generated data; anything else
+            is the path of a directory with the three raw files.
     """
 
     spec: str
 
     @property
     def dataset(self) -> str:
-        """The data set's name, which keeps its tables, experiments and models apart from another's.
+        """Return the data set's name; each data set has its own tables, experiments and models.
 
-        A directory's data set is called by the directory's name: lower-case letters, digits, ``.``, ``_`` and ``-``.
+        The name of a directory's data set is the directory's, in lowercase letters, digits, ``.``, ``_`` and ``-``.
 
         Raises:
-            DataError: the directory is called like a generated data set, or has no usable name.
+            DataError: the directory is named like a generated data set, or has no usable name.
         """
         if self._is_name:
             return self.spec
         name = re.sub(r"[^a-z0-9._-]+", "-", Path(self.spec).resolve().name.lower()).strip("-.")
         if not name or name in SIZES:
-            raise DataError(f"{self.spec}: a data set cannot be called {name!r}; rename the directory")
+            raise DataError(f"{self.spec}: a data set cannot be named {name!r}; rename the directory")
         return name
 
     @property
     def known_size(self) -> schema.DatasetSize | None:
-        """What a data set of this name must hold, where that is known."""
+        """Return the expected size of the data set; None if unknown."""
         if self.dataset == OFFICIAL:
             return schema.MOVIELENS_1M
         if self.spec not in SIZES:
@@ -51,7 +51,7 @@ class Source:
         return schema.DatasetSize(size.users, size.movies, size.ratings, tuple(size.field_dims.values()))
 
     def prepare(self, cache: Path) -> Path:
-        """The directory of the raw files, after downloading or generating them under ``cache`` where needed.
+        """Return the directory of the raw files; download or generate them under ``cache`` if needed.
 
         Raises:
             DataError: the directory is missing or incomplete, or the download failed (``OfflineError``: offline).
@@ -67,7 +67,7 @@ class Source:
         if not directory.is_dir():
             names = ", ".join((OFFICIAL, *SIZES))
             raise DataError(
-                f"{directory}: no such directory; set MOVIELENS_DIR to one that holds {', '.join(schema.RAW_FILES)}, "
+                f"{directory}: no such directory; set MOVIELENS_DIR to one with {', '.join(schema.RAW_FILES)}, "
                 f"or to one of {names}"
             )
         return directory

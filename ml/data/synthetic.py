@@ -1,10 +1,9 @@
-"""Invented data in MovieLens-1M's format, for tests, demos and machines without the real files.
+"""Generate synthetic data in MovieLens-1M's format, for tests, demos and machines without the real files.
 
-Nothing here comes from MovieLens but the format, the category names and the rough shape of the distributions. Ratings
-follow planted tastes, so a model that learns them is measurably better than one that does not.
+Only the format, the category names and the rough shape of the distributions come from MovieLens. Ratings follow
+simulated tastes, so a model that learns them is measurably better than one that does not.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.data.titles import MOST_TITLES, invented_titles
+from ml.files import write_atomically
 from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS, OCCUPATIONS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-MIN_PER_USER = 20  # MovieLens-1M left out users with fewer ratings
+MIN_PER_USER = 20  # MovieLens-1M has no users with fewer ratings
 START, END = 956_703_932, 1_046_454_590  # first and last rating: 2000-04-25 and 2003-02-28, Unix seconds, UTC
 MONTHS: Ints = np.arange("2000-04", "2003-04", dtype="datetime64[M]").astype("datetime64[s]").astype(np.int64)
 LAST_MOVIE_YEAR = 2000
@@ -35,36 +35,36 @@ GENRE_WEIGHTS = {
 }  # fmt: skip
 GENRE_COUNT_SHARES = (0.52, 0.34, 0.11, 0.03)  # of movies with 1 to 4 genres
 
-# Standard deviations in the units of the unobserved score; together they decide how well any model can do.
+# Standard deviations in units of the unobserved score; together they limit how well any model can do.
 FACTOR_SPREADS = np.geomspace(0.24, 0.07, 10)
 DEMOGRAPHIC_SPREAD, USER_SPREAD, MOVIE_SPREAD, FAME_EFFECT, NOISE = 0.12, 0.43, 0.58, 0.28, 0.8
 
 
 @dataclass(frozen=True)
 class SyntheticSize:
-    """How much to generate; every number is met exactly.
+    """How much to generate; every number is exact.
 
-    The cardinalities from ``movie_decades`` to ``zips`` count distinct values among the interactions, that is, over the
+    The cardinalities from ``movie_decades`` to ``zips`` count distinct values in the interactions, that is, over all
     users and the rated movies. Ratings always span 35 calendar months, hence 4 years, 12 months and 1 decade.
 
     Attributes:
         users: number of users, with ids 1 to ``users``.
         movies: rows of movies.dat.
-        rated_movies: movies with at least one rating.
+        rated_movies: number of movies with at least one rating.
         ratings: rows of ratings.dat.
         max_movie_id: the largest movie id; ids have ``max_movie_id - movies`` gaps.
-        max_per_user: most ratings of one user (the fewest are 20).
-        movie_decades: release decades, the last being the 2000s.
-        movie_years: release years, the last being 2000.
-        genre1: first genres.
-        genre2: second genres, "no" included.
-        genre3: third genres, "no" included.
-        ages: age groups, youngest first.
-        occupations: occupation codes from 0.
-        zips: postal codes.
+        max_per_user: largest number of ratings per user (the smallest is 20).
+        movie_decades: number of release decades; the last one is the 2000s.
+        movie_years: number of release years; the last one is 2000.
+        genre1: number of first genres.
+        genre2: number of second genres, including "no".
+        genre3: number of third genres, including "no".
+        ages: number of age groups, youngest first.
+        occupations: number of occupation ids, from 0.
+        zips: number of postal codes.
 
     Raises:
-        ValueError: no data set can have these numbers.
+        ValueError: these numbers contradict each other.
     """
 
     users: int
@@ -83,7 +83,7 @@ class SyntheticSize:
     zips: int
 
     def __post_init__(self) -> None:
-        # The first rated movies show each year, and others each genre in each place, so there must be enough of them.
+        # The first rated movies cover each year, others each genre in each position, so there must be enough of them.
         least = max(MIN_PER_USER, self.movie_years, self.genre1 + self.genre2 + self.genre3 - 2)
         bounds = {
             "movie_decades": (2, 100),
@@ -108,7 +108,7 @@ class SyntheticSize:
 
     @property
     def field_dims(self) -> dict[str, int]:
-        """Distinct values of each model field among the interactions, in the order of ``FIELDS``."""
+        """Return the number of distinct values of each feature in the interactions, in the order of ``FIELDS``."""
         movie = (self.rated_movies, self.movie_decades, self.movie_years)
         genres, user = (self.genre1, self.genre2, self.genre3), (len(GENDERS), self.ages, self.occupations, self.zips)
         return dict(zip(FIELD_NAMES, (self.users, *movie, 4, 12, 1, *genres, *user), strict=True))
@@ -127,7 +127,7 @@ SIZES = {"synthetic": FULL, "synthetic-small": SMALL}
 
 @dataclass(frozen=True)
 class _Users:
-    """Columns of users.dat, each [users]; gender and age are indices into ``GENDERS`` and ``AGE_GROUPS``."""
+    """Columns of users.dat, each [users]; gender and age are indices to ``GENDERS`` and ``AGE_GROUPS``."""
 
     gender: Ints
     age: Ints
@@ -147,10 +147,10 @@ class _Movies:
 
 @dataclass(frozen=True)
 class _Tastes:
-    """What the ratings are made of: score = ``user @ movie.T + user_bias + movie_bias + noise``.
+    """Parameters of the ratings: score = ``user @ movie.T + user_bias + movie_bias + noise``.
 
     Shapes: ``user`` [users, d], ``movie`` [rated_movies, d], biases [users] and [rated_movies], and ``fame``, the
-    relative chance of being rated, [rated_movies].
+    relative probability of being rated, [rated_movies].
     """
 
     user: Floats
@@ -163,11 +163,11 @@ class _Tastes:
 def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
     """Write users.dat, movies.dat and ratings.dat in MovieLens-1M's format: Latin-1, ``::``, no header.
 
-    The same size and seed give the same bytes (on one kind of machine and numpy version: the last bits of float
-    arithmetic may differ between others). Existing files are replaced, each of them at once.
+    The same size and seed produce the same bytes on the same kind of machine and numpy version; elsewhere, the last
+    bits of float arithmetic may differ. Existing files are replaced atomically.
 
     Args:
-        directory: where to write; made if missing.
+        directory: where to write; created if missing.
         size: what to generate, e.g. ``SIZES["synthetic-small"]``.
         seed: any non-negative integer.
     """
@@ -195,29 +195,23 @@ def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a Latin-1 file under a temporary name and move it into place, so that no reader sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="latin-1", newline="\n") as file:
-            file.writelines(lines)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Replace a Latin-1 file as a whole."""
+    write_atomically(path, "".join(lines).encode("latin-1"))
 
 
 def _cover(rng: np.random.Generator, count: int, weights: Iterable[float]) -> Ints:
-    """Draw ``count`` category indices by weight such that every category occurs, in random order. Returns [count]."""
+    """Sample ``count`` category indices by weight, in random order; every category occurs. Returns [count]."""
     shares = np.fromiter(weights, dtype=np.float64)
     extra = rng.choice(len(shares), count - len(shares), p=shares / shares.sum())
     return rng.permutation(np.concatenate([np.arange(len(shares)), extra]))
 
 
 def _make_users(rng: np.random.Generator, size: SyntheticSize) -> _Users:
-    """Draw independent user attributes; postal codes are spread over the whole range, so some start with zero."""
+    """Sample independent user attributes; postal codes span the whole range, so some start with zero."""
     n = size.users
     codes = [f"{ZIP_LOW + number:05}" for number in rng.choice(ZIP_HIGH - ZIP_LOW, size.zips, replace=False)]
     for i in rng.choice(size.zips, -(-size.zips // 60), replace=False):
-        codes[i] += f"-{rng.integers(1, 10_000):04}"  # a few people give the longer form
+        codes[i] += f"-{rng.integers(1, 10_000):04}"  # a few users have the longer form
     return _Users(
         gender=_cover(rng, n, (28, 72)),
         age=_cover(rng, n, AGE_WEIGHTS[: size.ages]),
@@ -227,7 +221,7 @@ def _make_users(rng: np.random.Generator, size: SyntheticSize) -> _Users:
 
 
 def _make_movies(rng: np.random.Generator, size: SyntheticSize) -> _Movies:
-    """Draw ids, titles, years and genres; the rated movies alone cover all declared years and genres."""
+    """Sample ids, titles, years and genres; the rated movies alone cover all years and genres."""
     gaps = 1 + rng.choice(size.max_movie_id - 1, size.max_movie_id - size.movies, replace=False)
     rated = np.sort(rng.choice(size.movies, size.rated_movies, replace=False))
     choices = _movie_years(size)
@@ -237,19 +231,19 @@ def _make_movies(rng: np.random.Generator, size: SyntheticSize) -> _Movies:
     genres = _genre_lists(rng, size)
     lists = [genres[i] for i in rng.permutation(size.movies)]
     for position, i in zip(rated, rng.permutation(size.rated_movies), strict=True):
-        lists[position] = genres[i]  # the covering lists come first in ``genres``
+        lists[position] = genres[i]  # the lists that cover all genres come first in ``genres``
     return _Movies(np.setdiff1d(np.arange(1, size.max_movie_id + 1), gaps), invented_titles(rng, years), lists, rated)
 
 
 def _movie_years(size: SyntheticSize) -> Ints:
-    """The release years in use, ascending: the newest of each decade, then the newest of the rest. [movie_years]."""
+    """Return the release years, ascending: the newest of each decade and the newest of the rest. [movie_years]."""
     newest = [LAST_MOVIE_YEAR, *(LAST_MOVIE_YEAR - 1 - 10 * k for k in range(size.movie_decades - 1))]
     others = [year for year in range(LAST_MOVIE_YEAR, newest[-1] - 10, -1) if year not in newest]
     return np.sort(np.array(newest + others[: size.movie_years - len(newest)], dtype=np.int64))
 
 
 def _genre_lists(rng: np.random.Generator, size: SyntheticSize) -> list[tuple[str, ...]]:
-    """Alphabetical genre lists of all movies; the first ones cover the declared cardinalities of each place."""
+    """Return alphabetical genre lists of all movies; the first ones cover the cardinality of each position."""
     by_weight = sorted(GENRE_WEIGHTS, key=lambda genre: (-GENRE_WEIGHTS[genre], genre))
     names = sorted(by_weight[: size.genre1])
     rest = [genre for genre in by_weight if genre in names[2:]]
@@ -266,14 +260,14 @@ def _genre_lists(rng: np.random.Generator, size: SyntheticSize) -> list[tuple[st
     order = np.argsort(rng.standard_exponential((drawn, len(names))) / weights, axis=1)
     for length, indices in zip(lengths, order, strict=True):
         genres = [names[i] for i in sorted(indices[:length])]
-        # A list ends where a genre would come in a place that the declared cardinalities keep it from.
+        # End the list before a genre that the cardinalities do not allow in its position.
         end = next((i for i, genre in enumerate(genres) if genre not in allowed[i]), length)
         lists.append(tuple(genres[:end]))
     return lists
 
 
 def _make_tastes(rng: np.random.Generator, users: _Users, movies: _Movies) -> _Tastes:
-    """Draw latent factors and biases, and add what gender and age groups make of each genre."""
+    """Sample latent factors and biases, and add the genre tastes of gender and age groups."""
     n_users, n_movies, n_genres = len(users.gender), len(movies.rated), len(GENRE_WEIGHTS)
     column = {genre: i for i, genre in enumerate(GENRE_WEIGHTS)}
     shares = np.zeros((n_movies, n_genres))
@@ -290,14 +284,14 @@ def _make_tastes(rng: np.random.Generator, users: _Users, movies: _Movies) -> _T
         movie=np.hstack([traits, shares]).astype(np.float32),
         user_bias=rng.normal(0, USER_SPREAD, n_users).astype(np.float32),
         movie_bias=(FAME_EFFECT * np.abs(root) + rng.normal(0, MOVIE_SPREAD, n_movies)).astype(np.float32),
-        # Rating counts of movies look like a chi-squared variable of one degree of freedom: few stars, a long tail.
-        # The second factor makes up for the stars' saturation, as nobody rates a movie twice.
+        # Rating counts resemble a chi-squared distribution with one degree of freedom: a few hits, a long tail.
+        # The second factor compensates for saturation of the hits, since no user rates a movie twice.
         fame=(root**2 * (1 + root**2 / 5) + 1e-3).astype(np.float32),
     )
 
 
 def _activity(rng: np.random.Generator, size: SyntheticSize) -> Ints:
-    """Ratings per user, skewed, from 20 to ``max_per_user``, with the exact total. Returns [users]."""
+    """Sample ratings per user: skewed, from 20 to ``max_per_user``, with the exact total. Returns [users]."""
     appetite = rng.gamma(0.57, size=size.users) + 0.004
     spare = size.max_per_user - MIN_PER_USER
 
@@ -315,26 +309,26 @@ def _activity(rng: np.random.Generator, size: SyntheticSize) -> Ints:
 
 
 def _choose_and_score(rng: np.random.Generator, tastes: _Tastes, counts: Ints, block: int = 256) -> tuple[Ints, Floats]:
-    """Draw the movies each user rates, without replacement, and the unobserved scores.
+    """Sample the movies that each user rates, without replacement, and the unobserved scores.
 
     Args:
-        rng: source of randomness.
+        rng: random generator.
         tastes: factors, biases and fame.
         counts: ratings per user, [users].
-        block: users at a time; bounds the memory to a few arrays of [block, rated_movies].
+        block: users per block; limits memory to a few arrays of [block, rated_movies].
 
     Returns:
         Positions among the rated movies and scores, grouped by user; each [ratings].
     """
     n_movies = len(tastes.fame)
-    # Each movie gets one certain rater, drawn from the users' ratings so that nobody gets more than they give.
+    # Each movie gets one guaranteed rater, sampled so that no user exceeds their number of ratings.
     slots = rng.choice(counts.sum(), n_movies, replace=False)
     certain = np.searchsorted(np.cumsum(counts), slots, side="right")
     chosen, scores = [], []
     for start in range(0, len(counts), block):
         users = slice(start, start + block)
         taste = tastes.user[users] @ tastes.movie.T  # [block, rated_movies]
-        # The first k arrivals of exponential clocks are a weighted draw without replacement; taste weighs in.
+        # The first k arrivals of exponential clocks are a weighted sample without replacement; taste adds weight.
         arrival = rng.standard_exponential(taste.shape, dtype=np.float32) / (tastes.fame * np.exp(taste))
         inside = np.flatnonzero((certain >= start) & (certain < start + block))
         arrival[certain[inside] - start, inside] = -1
@@ -347,35 +341,37 @@ def _choose_and_score(rng: np.random.Generator, tastes: _Tastes, counts: Ints, b
 
 
 def _timestamps(rng: np.random.Generator, rater: Ints, counts: Ints) -> Ints:
-    """Unix seconds of each rating, in sessions: one at sign-up in 2000 and, for some users, up to three later ones.
+    """Sample Unix seconds of each rating, in sessions: one at sign-up in 2000, for some users up to three later ones.
 
     Args:
-        rng: source of randomness.
+        rng: random generator.
         rater: position of the user of each rating, [ratings].
         counts: ratings per user, [users].
     """
     n_users = len(counts)
     shares = np.array(SIGN_UP_WEIGHTS) / sum(SIGN_UP_WEIGHTS)
     month = rng.choice(len(shares), n_users, p=shares)
-    month[:2] = 0  # with two users from the first month on, every later month can be given a rating
+    month[:2] = 0  # two users sign up in the first month, so every later month can get a rating
     opening = np.maximum(MONTHS[month], START)
-    # As in the original, the newest users have the lowest ids.
+    # As in MovieLens, the newest users have the lowest ids.
     sign_up = np.sort(opening + (rng.random(n_users) * (MONTHS[month + 1] - opening)).astype(np.int64))[::-1]
 
     visits = np.column_stack([np.zeros(n_users), rng.beta(0.5, 1.5, (n_users, 3))])  # as shares of the time left
-    devotion = rng.beta(1, 1.2, n_users) * (rng.random(n_users) < 0.35)  # share of ratings given later
+    devotion = rng.beta(1, 1.2, n_users) * (rng.random(n_users) < 0.35)  # share of ratings in later sessions
     later = (rng.random(len(rater)) < devotion[rater]) * rng.integers(1, 4, len(rater))
-    pages = (rng.random(len(rater)) * (counts[rater] // 4 + 1)).astype(np.int64)  # a page's ratings are sent together
-    seconds_a_page = rng.integers(25, 120, n_users)
+    pages = (rng.random(len(rater)) * (counts[rater] // 4 + 1)).astype(
+        np.int64
+    )  # the ratings of a page are sent together
+    seconds_per_page = rng.integers(25, 120, n_users)
     times: Ints = sign_up[rater] + (visits[rater, later] * (END - sign_up[rater])).astype(np.int64)
-    times = np.minimum(times + pages * seconds_a_page[rater], END)
+    times = np.minimum(times + pages * seconds_per_page[rater], END)
     _fill_months(rng, times, sign_up[rater])
     times[times.argmin()], times[times.argmax()] = START, END
     return times
 
 
 def _fill_months(rng: np.random.Generator, times: Ints, sign_up: Ints) -> None:
-    """Move single ratings, in place, into months that have none, from months that have several. Both [ratings]."""
+    """Move ratings, in place, from months with several to months with none. Both arrays are [ratings]."""
     edges = np.clip(MONTHS, START, END)
     months = np.searchsorted(edges[1:-1], times, side="right")
     sizes = np.bincount(months, minlength=len(edges) - 1)

@@ -1,4 +1,4 @@
-"""Titles of movies that do not exist."""
+"""Generate titles of movies that do not exist."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ MOST_TITLES = len(ADJECTIVES) * len(NOUNS)
 
 
 def invented_titles(rng: np.random.Generator, years: NDArray[np.int64]) -> list[str]:
-    """Invented titles with the year; unique, as each takes its own pair of adjective and noun. [movies]."""
+    """Return unique titles with the year, [movies]; each uses a different pair of adjective and noun."""
     pairs = rng.choice(len(ADJECTIVES) * len(NOUNS), len(years), replace=False)
     titles = []
     for pair, year, style in zip(pairs, years, rng.permutation(len(years)) % 100, strict=True):

@@ -1,4 +1,4 @@
-"""How well users are served, by how much they rated before."""
+"""Evaluate models separately for users with few and with many training ratings."""
 
 import numpy as np
 import pandas as pd
@@ -12,19 +12,19 @@ GROUPS = ("cold", "light", "medium", "heavy")
 
 
 def activity_groups(train_interactions: pd.DataFrame, user_ids: np.ndarray) -> pd.Series:
-    """The activity group of each user.
+    """Assign each user to an activity group.
 
-    ``cold`` is a user with fewer than ``COLD`` training ratings. The other groups are the terciles, by number of
-    ratings, of all training users that are not cold: ``light`` where less than a third of those have fewer ratings
-    than the user, ``medium`` where less than two thirds have, else ``heavy``. Users with equally many ratings are
-    therefore in one group, and groups may differ in size or be empty.
+    A user with fewer than ``COLD`` training ratings is ``cold``. The other groups are the terciles, by number of
+    ratings, of all training users who are not cold: ``light`` if less than a third of them have fewer ratings than the
+    user, ``medium`` if less than two thirds have, otherwise ``heavy``. Users with the same number of ratings are
+    always in the same group, so groups may differ in size or be empty.
 
     Args:
         train_interactions: encoded training rows: user_id.
-        user_ids: [users] int codes, with or without training rows.
+        user_ids: int [users], user indices, with or without training rows.
 
     Returns:
-        One of ``GROUPS`` for each user, in the order of ``user_ids`` and indexed by them.
+        One of ``GROUPS`` for each user (str), in the order of ``user_ids`` and indexed by them.
     """
     ratings = train_interactions["user_id"].value_counts()
     active = np.sort(ratings[ratings >= COLD].to_numpy())
@@ -37,19 +37,19 @@ def activity_groups(train_interactions: pd.DataFrame, user_ids: np.ndarray) -> p
 def metrics_by_activity(
     model: str, train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, scores: np.ndarray
 ) -> pd.DataFrame:
-    """Metrics of one model's scores in each activity group.
+    """Compute metrics of one model's scores in each activity group.
 
     Args:
-        model: name for the ``model`` column.
+        model: value of the ``model`` column.
         train_interactions: encoded training rows: user_id.
         test_interactions: encoded test rows: user_id, movie_id, label.
-        scores: [rows] float, the higher the better.
+        scores: float [rows], higher is better.
 
     Returns:
-        One row for each of ``GROUPS`` and metric of ``RANKING_METRICS`` and ``auc``. Columns model, group (str); users
-        (int64), those that the value is of: for a ranking metric the group's users with a positive test row, for
-        ``auc`` those with a test row; metric (str); value (float64), NaN without users and for ``auc`` of rows that
-        are all positive or all negative.
+        One row for each of ``GROUPS`` and each metric of ``RANKING_METRICS`` and ``auc``. Columns: model, group (str);
+        users (int64), the number of users that the value is computed on: for a ranking metric, the group's users with
+        a positive test row, for ``auc``, those with a test row; metric (str); value (float64), NaN without users, and
+        for ``auc`` also if all rows have the same label.
     """
     users, items, labels = (test_interactions[name].to_numpy() for name in ("user_id", "movie_id", schema.LABEL))
     by_user = ranking_metrics_by_user(users, items, labels, scores)

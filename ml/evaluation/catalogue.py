@@ -1,7 +1,7 @@
-"""Metrics of top-10 lists over the whole catalogue.
+"""Evaluate top-10 lists over the whole catalog.
 
-Every movie that a user has no training row of is a candidate, rated or not, so that a hit is far rarer than among the
-user's own test rows. The positives are the test rows with label 1.
+Every item without a training row by the user is a candidate, rated or not, so a hit is far rarer than among the user's
+own test rows. The positives are the test rows with label 1.
 """
 
 import numpy as np
@@ -21,25 +21,25 @@ _KEY = ["user_id", "movie_id"]
 
 
 def catalogue_metrics_by_user(test_interactions: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
-    """Metrics at k = 10 of every user with at least one positive test row.
+    """Compute metrics at k = 10 for every user with at least one positive test row.
 
-    - ``catalogue_ndcg_at_10``: gain 1 for a positive and discount ``1 / log2(rank + 1)``, by the same of
-      min(10, positives) positives in the first places (Järvelin and Kekäläinen, 2002).
-    - ``catalogue_recall_at_10``: listed positives by all positives.
-    - ``catalogue_hit_rate_at_10``: 1 where a positive is listed, else 0.
+    - ``catalogue_ndcg_at_10``: DCG divided by the ideal DCG, with gain 1 for a positive and discount
+      ``1 / log2(rank + 1)``; the ideal list starts with min(10, positives) positives (Järvelin and Kekäläinen, 2002).
+    - ``catalogue_recall_at_10``: number of listed positives divided by the number of positives.
+    - ``catalogue_hit_rate_at_10``: 1 if a positive is listed, otherwise 0.
 
-    A user without a list has zeros.
+    The metrics of a user without a list are 0.
 
     Args:
         test_interactions: encoded test rows: user_id, movie_id, label.
-        lists: user_id, movie_id (codes) and rank (int, from 1), one row a listed movie, in any order; ranks past 10 do
-            not count.
+        lists: user_id, movie_id (indices) and rank (int, from 1), one row per listed item, in any order; ranks above 10
+            do not count.
 
     Returns:
-        Float64 columns as in ``CATALOGUE_USER_METRICS``, one row a user, indexed by user_id.
+        Float64 columns as in ``CATALOGUE_USER_METRICS``, one row per user, indexed by user_id.
 
     Raises:
-        ValueError: a user's list has a movie or a rank twice, or a rank below 1.
+        ValueError: a user's list has an item or a rank twice, or a rank below 1.
     """
     _check_lists(lists)
     liked = test_interactions.loc[test_interactions[schema.LABEL] == 1, _KEY]
@@ -62,39 +62,39 @@ def catalogue_metrics_by_user(test_interactions: pd.DataFrame, lists: pd.DataFra
 def catalogue_metrics(
     train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
 ) -> dict[str, float]:
-    """Metrics at k = 10 of all lists together.
+    """Compute metrics at k = 10 of all lists together.
 
-    Means of ``catalogue_metrics_by_user``, and, whether or not a list's user has positives:
+    These are the means of ``catalogue_metrics_by_user`` and, over all lists, also of users without positives:
 
-    - ``catalogue_coverage_at_10``: different listed movies by all movies.
-    - ``catalogue_mean_popularity_at_10``: training rows of a listed movie, mean over all places of all lists.
-    - ``catalogue_list_overlap_at_10``: movies that two lists share by 10, mean over all pairs of users with a list;
-      by 10 also where a list is shorter, since its user has fewer unseen movies.
+    - ``catalogue_coverage_at_10``: number of distinct listed items divided by the number of items.
+    - ``catalogue_mean_popularity_at_10``: number of training rows of the item in a slot, averaged over all slots.
+    - ``catalogue_list_overlap_at_10``: number of items that two lists share divided by 10, averaged over all pairs of
+      users with a list. The divisor is 10 even if a list is shorter because its user has fewer unseen items.
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id.
         test_interactions: encoded test rows: user_id, movie_id, label.
         lists: as for ``catalogue_metrics_by_user``.
-        movies: number of movie codes.
+        movies: number of items.
 
     Returns:
-        Values as in ``CATALOGUE_METRICS``, in that order. NaN where there is nothing to average: no user with a
-        positive, no lists, for the overlap fewer than two.
+        Values as in ``CATALOGUE_METRICS``, in that order. NaN if there is nothing to average: no user with a positive,
+        no lists, or, for the overlap, fewer than two lists.
 
     Raises:
-        ValueError: as of ``catalogue_metrics_by_user``, or a list has a movie that the user has in training or whose
-            code is not below ``movies``.
+        ValueError: as ``catalogue_metrics_by_user``, or a list has an item from the user's training rows, or an index
+            that is not below ``movies``.
     """
-    _refuse(lists[~lists["movie_id"].between(0, movies - 1)], f"is not one of {movies} movies")
-    _refuse(lists.merge(train_interactions[_KEY], on=_KEY), "is listed, but is in the user's training rows")
+    _refuse(lists[~lists["movie_id"].between(0, movies - 1)], f"is not one of {movies} items")
+    _refuse(lists.merge(train_interactions[_KEY], on=_KEY), "is listed, but it is in the user's training rows")
     by_user = catalogue_metrics_by_user(test_interactions, lists)
 
     top = _top(lists)
-    lists_with = np.bincount(top["movie_id"], minlength=movies)  # of each movie
+    lists_with = np.bincount(top["movie_id"], minlength=movies)  # number of lists per item
     popularity = np.bincount(train_interactions["movie_id"], minlength=movies)
     listed_users = top["user_id"].nunique()
     pairs = listed_users * (listed_users - 1) // 2
-    shared = int((lists_with * (lists_with - 1) // 2).sum())  # a movie in c lists is shared by c * (c - 1) / 2 pairs
+    shared = int((lists_with * (lists_with - 1) // 2).sum())  # an item in c lists is shared by c * (c - 1) / 2 pairs
     return {
         **{name: float(by_user[name].mean()) for name in CATALOGUE_USER_METRICS},
         "catalogue_coverage_at_10": float((lists_with > 0).sum() / movies),
@@ -104,17 +104,17 @@ def catalogue_metrics(
 
 
 def _top(lists: pd.DataFrame) -> pd.DataFrame:
-    """The places that count, in one order, so that sums do not depend on the lists' order."""
+    """Return the slots that count, sorted, so that sums do not depend on the order of rows."""
     return lists[lists["rank"] <= _K].sort_values(["user_id", "rank"])
 
 
 def _check_lists(lists: pd.DataFrame) -> None:
     _refuse(lists[lists.duplicated(_KEY)], "is listed twice")
     _refuse(lists[lists["rank"] < 1], "has a rank below 1")
-    _refuse(lists[lists.duplicated(["user_id", "rank"])], "has the rank of another movie")
+    _refuse(lists[lists.duplicated(["user_id", "rank"])], "has the same rank as another item")
 
 
 def _refuse(rows: pd.DataFrame, problem: str) -> None:
     if len(rows):
         user, movie = rows[_KEY].iloc[0]
-        raise ValueError(f"user {user}: movie {movie} {problem}")
+        raise ValueError(f"user {user}: item {movie} {problem}")

@@ -1,4 +1,4 @@
-"""How far tonight's new ratings are from those of the night before."""
+"""Measure how far tonight's new ratings are from the previous night's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ import pandas as pd
 from ml import schema
 from ml.errors import DataError
 
-BASE = 0  # the ingestion, and the batch, that the base files count as
+BASE = 0  # number of the ingestion and the batch of the base files
 BINS = 10
-FLOOR = 1e-3  # what an emptier bin's share counts as
-CHANCE = 1e-3  # how often an index is above ``index_by_chance`` where nothing has changed
+FLOOR = 1e-3  # smallest share of a bin
+CHANCE = 1e-3  # probability that the index exceeds ``index_by_chance`` if nothing has changed
 TOTALS = ("ratings", "users", "movies", "positive_share")
-_ALL = "all"  # the field of figures that are of all rows
+_ALL = "all"  # value of ``field`` for totals over all rows
 
 
 @dataclass(frozen=True)
 class Bins:
-    """A partition of a field's values, with a bin of its own, the last one, for values that are in no other.
+    """A partition of a feature's values; the last bin is for unknown values.
 
     Attributes:
-        values: the known values, in rising order (numbers by size, text by character).
-        bin: int [values], the bin of each.
+        values: the known values, sorted.
+        bin: int [values], the bin of each value.
     """
 
     values: pd.Index
@@ -32,11 +32,11 @@ class Bins:
 
     @classmethod
     def of(cls, sample: pd.Series, limit: int = BINS) -> "Bins":
-        """Bins of about equally many rows of a sample.
+        """Create bins with about the same number of rows of a sample.
 
-        Where the sample has at most ``limit`` values, each is a bin. Else the values, in rising order, are cut where
-        the rows before a value and half of its own pass another ``1 / limit`` of all rows, which makes ``limit`` bins,
-        or fewer where one value has more rows than a bin should have.
+        If the sample has at most ``limit`` distinct values, each is a bin. Otherwise, sorted values with the same
+        ``floor(limit * m)`` are a bin, where m is the share of rows with smaller values plus half of the value's own
+        share. This makes ``limit`` bins, or fewer if one value has more rows than a bin should have.
         """
         counts = sample.value_counts().sort_index()
         rows = counts.to_numpy(np.float64)
@@ -47,13 +47,13 @@ class Bins:
 
     @property
     def count(self) -> int:
-        """Number of bins, that of unknown values included."""
+        """Return the number of bins, including the one for unknown values."""
         return int(self.bin.max(initial=-1)) + 2
 
     def shares(self, sample: pd.Series) -> np.ndarray:
-        """Share of a sample's rows in each bin, float64 [count]. Raises ValueError for a sample without rows."""
+        """Return the share of a sample's rows in each bin, float64 [count]. Raises ValueError for an empty sample."""
         if sample.empty:
-            raise ValueError("no rows to take shares of")
+            raise ValueError("the sample has no rows")
         counts = sample.value_counts()
         place = self.values.get_indexer(counts.index)
         bin_of = np.full(len(counts), self.count - 1)
@@ -62,16 +62,19 @@ class Bins:
 
 
 def stability_index(expected: pd.Series, actual: pd.Series, bins: Bins | None = None) -> float:
-    """Population stability index: the sum over bins of ``(a - e) ln(a / e)``, of the shares e expected and a actual.
+    """Compute the population stability index: the sum over bins of ``(a - e) * ln(a / e)``.
 
-    A share below ``FLOOR`` counts as ``FLOOR``, so that a bin that is empty in one sample weighs much, but not
-    infinitely much. By custom, less than 0.1 is little and more than 0.25 a marked shift (Siddiqi, Credit Risk
-    Scorecards, 2006).
+    Here e and a are the shares of the expected and the actual sample in a bin. A share below ``FLOOR`` counts as
+    ``FLOOR``, so that a bin that is empty in one sample has a large but finite weight. By convention, less than 0.1 is
+    a minor and more than 0.25 a major shift (Siddiqi, Credit Risk Scorecards, 2006).
 
     Args:
-        expected: values of one field, [rows].
-        actual: values of the same field, [rows].
-        bins: of the field's values; those of ``expected`` if none are given.
+        expected: values of one feature, [rows].
+        actual: values of the same feature, [rows].
+        bins: bins of the feature's values; default: bins of ``expected``.
+
+    Returns:
+        The index, at least 0.
 
     Raises:
         ValueError: a sample has no rows.
@@ -82,15 +85,15 @@ def stability_index(expected: pd.Series, actual: pd.Series, bins: Bins | None = 
 
 
 def index_by_chance(bins: int, expected: int, actual: int) -> float:
-    """What the stability index of two samples of one population exceeds with probability ``CHANCE`` only.
+    """Compute the value that the index of two samples of one population exceeds only with probability ``CHANCE``.
 
-    ``(1 / expected + 1 / actual)`` times the quantile of the chi-squared distribution with ``bins - 1`` degrees of
-    freedom (Yurdakul, Statistical Properties of Population Stability Index, 2018).
+    It is ``(1 / expected + 1 / actual)`` times the quantile of the chi-squared distribution with ``bins - 1`` degrees
+    of freedom (Yurdakul, Statistical Properties of Population Stability Index, 2018).
 
     Args:
-        bins: number of bins with rows of either sample.
-        expected: number of independent rows of one sample.
-        actual: number of independent rows of the other.
+        bins: number of bins with rows in either sample.
+        expected: number of independent rows in one sample.
+        actual: number of independent rows in the other.
     """
     from scipy.special import chdtri
 
@@ -99,19 +102,18 @@ def index_by_chance(bins: int, expected: int, actual: int) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tonight's new ratings beside those of the night before.
+    """Tonight's new ratings compared with the previous night's.
 
-    A rating that somebody has given anew counts for the ingestion that the present one came with.
+    If a user rates a movie again, the rating counts for the ingestion of the current one.
 
     Attributes:
-        tonight: the last ingestion; ``BASE`` where there are the base files alone.
-        before: the latest ingestion before it that has ratings, or ``BASE``.
-        totals: one row an ingestion, indexed by it, ``BASE`` first: ratings, users, movies (int64, distinct),
-            positive_share (float64, of the ratings; NaN without any).
-        fields: one row a field, in the order of ``schema.FIELDS``: field (str), stability_index and by_chance (float64,
-            of both nights, see ``stability_index`` and ``index_by_chance``, the latter by users), unknown_share
-            (float64, share of tonight's rows whose value is in no earlier row). No rows where there is no night, or one
-            without ratings.
+        tonight: number of the last ingestion; ``BASE`` if there are only the base files.
+        before: number of the latest earlier ingestion with ratings, or ``BASE``.
+        totals: one row per ingestion, indexed by its number, ``BASE`` first: ratings (int64), users, movies (int64,
+            distinct), positive_share (float64, of the ratings; NaN if there are none).
+        fields: one row per feature, in the order of ``schema.FIELDS``: field (str), stability_index (float64, of both
+            nights), by_chance (float64, ``index_by_chance`` for the numbers of users), unknown_share (float64, share of
+            tonight's rows whose value is in no earlier row). Empty if there is no night, or one without ratings.
     """
 
     tonight: int
@@ -120,12 +122,12 @@ class Comparison:
     fields: pd.DataFrame
 
     def total(self, measure: str, ingestion: int) -> float:
-        """One of ``TOTALS`` of an ingestion."""
+        """Return one of ``TOTALS`` of an ingestion."""
         return float(self.totals[measure][ingestion])
 
     @property
     def table(self) -> pd.DataFrame:
-        """All figures: ingestion (int64), measure (str), field (str, ``all`` for totals), value (float64)."""
+        """Return all figures: ingestion (int64), measure (str), field (str, ``all`` for totals), value (float64)."""
         totals = self.totals.reset_index().melt("ingestion", var_name="measure").assign(field=_ALL)
         fields = self.fields.melt("field", var_name="measure").assign(ingestion=self.tonight)
         parts = [totals, fields] if len(fields) else [totals]
@@ -134,7 +136,7 @@ class Comparison:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Tonight's by name, ``<measure>`` or ``<measure>_<field>``; none where there are the base files alone."""
+        """Return tonight's figures as ``<measure>`` or ``<measure>_<field>``; empty if there are only base files."""
         if self.tonight == BASE:
             return {}
         table = self.table
@@ -144,29 +146,32 @@ class Comparison:
 
 
 def compare_nights(interactions: pd.DataFrame, batches: Mapping[str, Any]) -> Comparison:
-    """Compare the last ingestion's ratings with those of the one before, or of the base files if it is the first.
+    """Compare the ratings of the last ingestion with the previous one's, or with the base files if it is the first.
 
-    The bins of a field are made from the rows before both nights (from the base files where these are one of the two),
-    so that a value is unknown to both or to neither. Fields of the user count each user of a night once, other fields
-    count rows. Since the rows of one user are not independent, chance is reckoned by the numbers of users throughout.
+    The bins of a feature are computed on the rows before both nights (on the base files if these are one of the two),
+    so that a value is unknown to both or to neither. User features count each user of a night once; others count
+    rows. Since rows of one user are not independent, ``by_chance`` is always computed with the numbers of users.
 
     Args:
-        interactions: batch (int), label and the fields of ``schema.FIELDS``, one row a rating.
-        batches: ``{"files": [{"sequence": int, "ingestion": int, ...}]}``; those with ``withdrawn`` do not count.
+        interactions: ingestion_batch (int), label and the features of ``schema.FIELDS``, one row per rating.
+        batches: ``{"files": [{"sequence": int, "ingestion": int, ...}]}``; files with ``withdrawn`` do not count.
+
+    Returns:
+        The comparison.
 
     Raises:
         DataError: a row's batch is not among the files.
     """
     counting = [file for file in batches["files"] if not file.get("withdrawn")]
-    intake_of = {BASE: BASE, **{file["sequence"]: file["ingestion"] for file in counting}}
-    ingestion = interactions["ingestion_batch"].map(intake_of)
+    ingestion_of = {BASE: BASE, **{file["sequence"]: file["ingestion"] for file in counting}}
+    ingestion = interactions["ingestion_batch"].map(ingestion_of)
     if ingestion.isna().any():
         unknown = interactions.loc[ingestion.isna(), "ingestion_batch"].iloc[0]
         raise DataError(
-            f"interactions, batch: found {unknown}, which batches.json does not hold (it ends at "
-            f"{max(intake_of)}); materialize batches and what comes after it again"
+            f"interactions, ingestion_batch: found {unknown}, expected at most {max(ingestion_of)}, the last batch of "
+            "ingestion_batches.json; materialize ingestion_batches and everything downstream"
         )
-    totals = _totals(interactions, ingestion.astype(np.int64), sorted(set(intake_of.values())))
+    totals = _totals(interactions, ingestion.astype(np.int64), sorted(set(ingestion_of.values())))
     tonight = int(totals.index[-1])
     if tonight == BASE:
         return Comparison(BASE, BASE, totals, _no_fields())

@@ -1,6 +1,6 @@
-"""Whether tonight's new ratings are further from those of the night before than is accepted.
+"""Check that tonight's new ratings are close enough to the previous night's.
 
-The facts of a finding have a ``summary``, one sentence for a person.
+The facts of each finding include ``summary``, one sentence for people.
 """
 
 import numpy as np
@@ -12,34 +12,36 @@ from ml.evaluation.drift import BASE, Comparison
 from ml.evaluation.limits import FieldLimits
 
 _COUNTS = ("ratings", "users", "movies")
-_NOTHING = "No batch has been taken in yet: there are the base files alone, and nothing to compare."
+_NOTHING = "Nothing has been ingested yet: there are only the base files, so there is nothing to compare."
 
 
 class CountRatio(BaseModel):
-    """What tonight's numbers of ratings, users and movies may be, by those of the night before."""
+    """Accepted range of tonight's numbers of ratings, users and movies divided by the previous night's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: float = Field(gt=0, le=1, description="The least.")
-    high: float = Field(ge=1, description="The most.")
+    low: float = Field(gt=0, le=1, description="Smallest ratio.")
+    high: float = Field(ge=1, description="Largest ratio.")
 
 
 class DriftThresholds(BaseModel):
-    """How far tonight's new ratings may be from those of the night before."""
+    """How far tonight's new ratings may be from the previous night's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    minimum_rows: int = Field(ge=1, description="Ratings of a night, fewer of which are not judged.")
+    minimum_rows: int = Field(ge=1, description="Number of ratings below which a night is not judged.")
     count_ratio: CountRatio
     positive_share: float = Field(gt=0, le=1, description="Largest change of the share of positive labels.")
-    stability_index: FieldLimits = Field(description="Largest population stability index by field.")
-    unknown_share: FieldLimits = Field(description="Largest share of rows whose value was not known before, by field.")
+    stability_index: FieldLimits = Field(description="Largest population stability index by feature.")
+    unknown_share: FieldLimits = Field(
+        description="Largest share of rows with a value that no earlier row has, by feature."
+    )
 
 
 def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
-    """Tonight has about as many ratings, users and movies as the night before.
+    """Check that tonight has about as many ratings, users and movies as the previous night.
 
-    Not judged against the base files, which are no night's, nor where neither night has ``minimum_rows`` ratings.
+    Not judged if the previous ratings are the base files, or if neither night has ``minimum_rows`` ratings.
     """
     name = "counts"
     if comparison.tonight == BASE:
@@ -48,71 +50,71 @@ def counts(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
         {kind: comparison.total(kind, night) for kind in _COUNTS} for night in (comparison.before, comparison.tonight)
     )
     ratings, users, movies = (f"{tonight[kind]:,.0f} {kind}" for kind in _COUNTS)
-    brought = f"{_name(comparison.tonight).capitalize()} brought {ratings} by {users} of {movies}"
+    brought = f"{_name(comparison.tonight).capitalize()} has {ratings} by {users} of {movies}"
     if comparison.before == BASE:
-        return _not_judged(name, f"{brought}; there is no earlier ingestion to compare the numbers with.")
+        return _not_judged(name, f"{brought}; there is no earlier ingestion to compare with.")
     if max(before["ratings"], tonight["ratings"]) < thresholds.minimum_rows:
         return _not_judged(name, f"{brought}; not judged: {_too_few(comparison, thresholds)}.")
     ratios = {kind: tonight[kind] / before[kind] for kind in _COUNTS}
     allowed = thresholds.count_ratio
     outside = [kind for kind, ratio in ratios.items() if not allowed.low <= ratio <= allowed.high]
-    times = ", ".join(f"{kind} {ratio:.3g}" for kind, ratio in ratios.items())
-    summary = f"{brought}. As multiples of {_name(comparison.before)}: {times}"
-    summary += f"; accepted are {allowed.low:g} to {allowed.high:g}"
+    text = ", ".join(f"{kind} {ratio:.3g}" for kind, ratio in ratios.items())
+    summary = f"{brought}. Divided by those of {_name(comparison.before)}: {text}"
+    summary += f"; accepted: {allowed.low:g} to {allowed.high:g}"
     facts = {f"{kind}_ratio": ratio for kind, ratio in ratios.items()}
     return Finding(name, not outside, {"summary": f"{summary}.", **facts, **allowed.model_dump()})
 
 
 def positive_share(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
-    """Tonight's share of positive labels is about that of the night before; judged where both have enough ratings."""
+    """Check that tonight's share of positive labels is close to the previous one; both need enough ratings."""
     name = "positive_share"
-    if reason := _unjudgeable(comparison, thresholds):
-        return _not_judged(name, reason)
+    if problem := _unjudgeable(comparison, thresholds):
+        return _not_judged(name, problem)
     before, tonight = (comparison.total(name, ingestion) for ingestion in (comparison.before, comparison.tonight))
     change, limit = tonight - before, thresholds.positive_share
     summary = (
         f"The share of positive labels is {tonight:.3f} in {_name(comparison.tonight)} and {before:.3f} in "
-        f"{_name(comparison.before)}: a change of {change:+.3f}, accepted is {limit:g}."
+        f"{_name(comparison.before)}: a change of {change:+.3f}; the limit is {limit:g}."
     )
     facts = {"tonight": tonight, "before": before, "change": change, "limit": limit}
     return Finding(name, abs(change) <= limit, {"summary": summary, **facts})
 
 
 def population_stability(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
-    """No field's stability index is above its limit, and above what chance alone makes of so few rows.
+    """Check that no feature's stability index is above its limit, and above chance for so few rows.
 
-    Judged where both nights have enough ratings.
+    Judged only if both nights have enough ratings.
     """
     name = "population_stability"
-    if reason := _unjudgeable(comparison, thresholds):
-        return _not_judged(name, reason)
+    if problem := _unjudgeable(comparison, thresholds):
+        return _not_judged(name, problem)
     judged = _judged(with_limits(comparison.fields, thresholds), "stability_index")
     above = judged[judged["stability_index"] > judged["limit"]]
-    of = f"of {_name(comparison.tonight)} against {_name(comparison.before)}"
+    of = f"of {_name(comparison.tonight)} compared with {_name(comparison.before)}"
     return _by_field(name, f"Population stability index {of}", "stability_index", judged, above)
 
 
 def unknown_codes(comparison: Comparison, thresholds: DriftThresholds) -> Finding:
-    """In no field do more of tonight's rows than accepted have a value that no earlier row had."""
+    """Check the share of tonight's rows with a value that no earlier row has, for each feature."""
     name = "unknown_codes"
-    if reason := _unjudgeable(comparison, thresholds, tonight_alone=True):
-        return _not_judged(name, reason)
+    if problem := _unjudgeable(comparison, thresholds, tonight_alone=True):
+        return _not_judged(name, problem)
     limit = _limit_of(comparison.fields, thresholds.unknown_share)
     judged = _judged(comparison.fields.assign(limit=limit), "unknown_share")
     above = judged[judged["unknown_share"] > judged["limit"]]
-    of = f"Share of the rows of {_name(comparison.tonight)} with a value that was not known before"
+    of = f"Share of the rows of {_name(comparison.tonight)} with a new value"
     return _by_field(name, of, "unknown_share", judged, above)
 
 
 def drift_findings(comparison: Comparison, thresholds: DriftThresholds) -> list[Finding]:
-    """All of them."""
+    """Return all findings."""
     return [judge(comparison, thresholds) for judge in (counts, positive_share, population_stability, unknown_codes)]
 
 
 def with_limits(fields: pd.DataFrame, thresholds: DriftThresholds) -> pd.DataFrame:
-    """``Comparison.fields`` with a column ``limit``, the largest stability index that is accepted; NaN for none.
+    """Return ``Comparison.fields`` with a column ``limit``, the largest accepted stability index; NaN for no limit.
 
-    It is the threshold or, where that is more, what chance makes of so few users.
+    The limit is the threshold or ``by_chance``, whichever is larger.
     """
     limit = _limit_of(fields, thresholds.stability_index)
     return fields.assign(limit=limit.where(limit.isna(), np.maximum(limit, fields["by_chance"])))
@@ -123,7 +125,7 @@ def _limit_of(fields: pd.DataFrame, limits: FieldLimits) -> pd.Series:
 
 
 def _judged(fields: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The fields that have a limit, the furthest above it first."""
+    """Return the features that have a limit, sorted by limit minus value, ascending."""
     judged = fields[fields["limit"].notna()]
     return judged.iloc[(judged["limit"] - judged[measure]).argsort(kind="stable")]
 
@@ -132,19 +134,18 @@ def _by_field(name: str, title: str, measure: str, judged: pd.DataFrame, above: 
     facts = dict(zip(judged["field"], judged[measure].astype(float), strict=True))
     if len(above):
         rows = above[["field", measure, "limit"]].itertuples(index=False)
-        text = ", ".join(f"{field} {value:.3g} (accepted {limit:.3g})" for field, value, limit in rows)
+        text = ", ".join(f"{field} {value:.3g} (limit {limit:.3g})" for field, value, limit in rows)
     elif len(judged):
         top = judged[measure].argmax()
-        text = (
-            f"at most {judged[measure].max():.3g} ({judged['field'].iloc[top]}) in {len(judged)} fields, all accepted"
-        )
+        largest = f"at most {judged[measure].max():.3g} ({judged['field'].iloc[top]})"
+        text = f"{largest} in {len(judged)} features, all within their limits"
     else:
-        text = "no field has a limit"
+        text = "no feature has a limit"
     return Finding(name, not len(above), {"summary": f"{title}: {text}.", **facts})
 
 
 def _unjudgeable(comparison: Comparison, thresholds: DriftThresholds, tonight_alone: bool = False) -> str | None:
-    """Why nothing can be said; None where something can."""
+    """Return why the comparison is not judged; None if it is."""
     if comparison.tonight == BASE:
         return _NOTHING
     ingestions = {comparison.tonight} if tonight_alone else {comparison.tonight, comparison.before}
@@ -165,5 +166,5 @@ def _name(ingestion: int) -> str:
     return "the base files" if ingestion == BASE else f"ingestion {ingestion}"
 
 
-def _not_judged(name: str, reason: str) -> Finding:
-    return Finding(name, True, {"summary": reason})
+def _not_judged(name: str, problem: str) -> Finding:
+    return Finding(name, True, {"summary": problem})

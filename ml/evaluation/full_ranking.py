@@ -1,4 +1,4 @@
-"""Top lists over the whole catalogue, from any model that scores every movie."""
+"""Rank the whole catalog with any model that scores every item."""
 
 from collections.abc import Callable
 
@@ -15,26 +15,26 @@ def top_lists(
     length: int = 10,
     block: int = 512,
 ) -> pd.DataFrame:
-    """The best movies of every user, among those that the user has no training row of, whatever its label.
+    """Return each user's best items among those without a training row by the user, whatever its label.
 
-    Falling scores, equal ones by rising movie code.
+    Lists are sorted by decreasing score; ties by increasing item index.
 
     Args:
-        scores: of every movie, [n, movies], for user codes int [n]; the higher, the better.
+        scores: returns the scores [n, items] of user indices int [n]; higher is better.
         train_interactions: encoded training rows: user_id, movie_id.
-        users: number of user codes; each gets a list.
-        movies: number of movie codes.
-        length: movies in a list; fewer where a user has fewer unseen ones.
+        users: number of users; each gets a list.
+        movies: number of items.
+        length: items per list; fewer if the user has fewer unseen items.
         block: users scored at a time.
 
     Returns:
-        One row a listed movie, by user and rank. Columns user_id (int32), rank (int16, from 1), movie_id (int32).
+        One row per listed item, by user and rank. Columns user_id (int32), rank (int16, from 1), movie_id (int32).
 
     Raises:
-        ValueError: scores of another shape than [n, movies], or NaN.
+        ValueError: the scores' shape is not [n, items], or a score is NaN.
     """
-    codes = [train_interactions[name].to_numpy() for name in ("user_id", "movie_id")]
-    seen = sparse.csr_array((np.ones(len(train_interactions), bool), codes), shape=(users, movies))
+    indices = [train_interactions[name].to_numpy() for name in ("user_id", "movie_id")]
+    seen = sparse.csr_array((np.ones(len(train_interactions), bool), indices), shape=(users, movies))
     parts = []
     for start in range(0, users, block):
         own = np.arange(start, min(start + block, users))
@@ -49,12 +49,14 @@ def top_lists(
 
 
 def _best(scores: np.ndarray, seen: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, rank and column of what each row of scores and seen, [n, movies], lists; int, by row and rank."""
+    """Return row, rank and column (int) of each listed cell of scores and seen, [n, items], by row and rank."""
     masked = np.where(seen, -np.inf, scores)
     last = max(masked.shape[1] - length, 0)
     threshold = np.partition(masked, last, axis=1)[:, last]
     row, column = np.nonzero((masked >= threshold[:, None]) & ~seen)
     order = np.lexsort((column, -masked[row, column], row))
-    rank = np.arange(len(row)) - np.searchsorted(row, row) + 1  # rows come sorted, so that sorting keeps them in place
+    rank = (
+        np.arange(len(row)) - np.searchsorted(row, row) + 1
+    )  # rows are already sorted, so the sort keeps them in place
     kept = rank <= length
     return row[kept], rank[kept], column[order][kept]

@@ -1,4 +1,4 @@
-"""Whether a newly trained model may take the place of the one whose lists are published."""
+"""Check the gates that a newly trained model must pass to replace the published one."""
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,35 +11,38 @@ _CALIBRATION = "expected_calibration_error"
 
 
 class Gates(BaseModel):
-    """What a challenger must hold to become champion."""
+    """The gates that a challenger must pass to become champion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str = Field(
         pattern=f"^({'|'.join((*RANKING_METRICS, *CATALOGUE_USER_METRICS))})$",
-        description="What challenger, champion and movie mean are compared by: a ranking metric with a value a user.",
+        description="Metric that compares challenger, champion and movie mean: a ranking metric with a value per user.",
     )
     below_champion: float = Field(
         ge=0,
-        description="How far the challenger may be below the champion: what the 95 % interval of their paired "
-        "difference must lie above, as a negative number.",
+        description="How far the challenger may be below the champion: the lower end of the 95 % interval of their "
+        "paired difference must not be below minus this value.",
     )
     below_movie_mean: float = Field(ge=0, description="How far the challenger may be below the movie mean.")
     calibration_error: float | None = Field(
-        default=None, gt=0, description="Largest expected calibration error; none for scores that are no probabilities."
+        default=None, gt=0, description="Largest expected calibration error; none if scores are not probabilities."
     )
 
 
 def not_below_champion(gates: Gates, comparison: pd.DataFrame | None) -> Finding:
-    """The challenger's metric is not below the champion's on the same test rows by more than the margin.
+    """Check that the challenger's metric is not below the champion's on the same test rows by more than the margin.
 
-    Holds when the lower end of the paired bootstrap's 95 % interval of challenger less champion is above the negative
-    margin (a test of non-inferiority).
+    Passes if the lower end of the paired bootstrap's 95 % interval of challenger minus champion is not below minus the
+    margin (a non-inferiority test).
 
     Args:
         gates: metric and margin.
-        comparison: what ``ml.evaluation.intervals`` says of challenger (a) and champion (b); None where there is no
+        comparison: table from ``ml.evaluation.intervals`` with challenger (a) and champion (b); None if there is no
             other champion to beat.
+
+    Returns:
+        The finding.
     """
     if comparison is None:
         return Finding("not_below_champion", True, {"champion": "none to beat"})
@@ -54,7 +57,7 @@ def not_below_champion(gates: Gates, comparison: pd.DataFrame | None) -> Finding
 
 
 def not_below_movie_mean(gates: Gates, values: pd.Series, movie_mean: pd.Series) -> Finding:
-    """The challenger's metric is not below the movie mean's by more than the margin.
+    """Check that the challenger's metric is not below the movie mean's by more than the margin.
 
     Args:
         gates: metric and margin.
@@ -70,7 +73,7 @@ def not_below_movie_mean(gates: Gates, values: pd.Series, movie_mean: pd.Series)
 
 
 def calibrated(gates: Gates, values: pd.Series) -> Finding:
-    """The challenger's expected calibration error is within the margin, where the gates have one."""
+    """Check that the challenger's expected calibration error is within the margin, if the gates have one."""
     error = float(values[_CALIBRATION])
     if gates.calibration_error is None:
         return Finding("calibrated", True, {_CALIBRATION: error, "margin": "none"})

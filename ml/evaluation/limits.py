@@ -1,4 +1,4 @@
-"""Limits that most names share and some have of their own."""
+"""Define limits with a default and overrides by name."""
 
 from collections.abc import Collection, Mapping
 from typing import ClassVar
@@ -9,13 +9,13 @@ from ml import schema
 
 
 class Limits(BaseModel):
-    """The largest value that is accepted of each name; for a name whose override is null, every value is."""
+    """The largest accepted value by name; a name whose override is null has no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     names: ClassVar[Collection[str]] = ()
 
-    default: NonNegativeFloat = Field(description="Of every name without an override.")
-    overrides: Mapping[str, NonNegativeFloat | None] = Field(default={}, description="By name; null: no limit.")
+    default: NonNegativeFloat = Field(description="Limit of names without an override.")
+    overrides: Mapping[str, NonNegativeFloat | None] = Field(default={}, description="Limits by name; null: no limit.")
 
     @field_validator("overrides")
     @classmethod
@@ -25,11 +25,11 @@ class Limits(BaseModel):
         return overrides
 
     def of(self, name: str) -> float | None:
-        """A name's limit; None where it has none."""
+        """Return a name's limit; None if it has none."""
         return self.overrides.get(name, self.default)
 
 
 class FieldLimits(Limits):
-    """Limits by field of the models."""
+    """Limits by feature."""
 
     names = schema.FIELD_NAMES

@@ -1,4 +1,4 @@
-"""All metrics of one set of scores, in the long form that ``evaluation.parquet`` has."""
+"""Compute all metrics of a model's scores or lists, in the long form of ``evaluation.parquet``."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,22 +15,22 @@ from ml.models.baselines import factorization_scores, movie_mean_scores, random_
 from ml.models.rankers import catalogue_baselines
 
 METRICS = (*RANKING_METRICS, "auc", "log_loss", "expected_calibration_error")
-_PROBABILITIES = ("movie_mean", "ceiling")  # the baselines whose scores are
+_PROBABILITIES = ("movie_mean", "ceiling")  # the baselines whose scores are probabilities
 
 
 def evaluate(
     model: str, test_interactions: pd.DataFrame, scores: np.ndarray, are_probabilities: bool = True
 ) -> pd.DataFrame:
-    """Metrics of one model's scores on the test rows.
+    """Compute metrics of one model's scores on the test rows.
 
     Args:
-        model: name for the ``model`` column.
+        model: value of the ``model`` column.
         test_interactions: encoded test rows: user_id, movie_id, label.
-        scores: [rows] float, the higher the better.
-        are_probabilities: without it there are no log loss and no calibration error, which only probabilities have.
+        scores: float [rows], higher is better.
+        are_probabilities: whether to compute log loss and calibration error, which need probabilities.
 
     Returns:
-        Columns model (str), metric (str, of ``METRICS``), value (float64).
+        Columns model (str), metric (str, one of ``METRICS``), value (float64).
     """
     labels = test_interactions[schema.LABEL].to_numpy()
     users, items = test_interactions["user_id"].to_numpy(), test_interactions["movie_id"].to_numpy()
@@ -45,15 +45,15 @@ def evaluate(
 def evaluate_lists(
     model: str, train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
 ) -> pd.DataFrame:
-    """``catalogue_metrics`` of one model's top lists, in the form of ``evaluate``."""
+    """Compute ``catalogue_metrics`` of one model's top lists, in the form of ``evaluate``."""
     return _long(model, catalogue_metrics(train_interactions, test_interactions, lists, movies))
 
 
 def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One row a model, in order of first appearance, one column a metric; NaN where a metric does not apply.
+    """Pivot evaluations: one row per model in order of first appearance, one column per metric, NaN if not applicable.
 
-    The columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without those that no model has; one that
-    could not be measured, such as the AUC of rows of one label, is there without values.
+    Columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without metrics that no model has. A metric that
+    could not be computed, such as the AUC of rows with one label, has a column of NaN.
     """
     long = pd.concat(list(evaluations), ignore_index=True)
     wide = long.pivot_table(index="model", columns="metric", values="value", sort=False, dropna=False)
@@ -61,23 +61,22 @@ def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def comparison_by_split(evaluations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a model and metric, one column a split, in the splits' order; NaN where a split lacks a model."""
+    """Pivot evaluations: one row per model and metric, one column per split; NaN if a split lacks a model."""
     columns = {split: table.set_index(["model", "metric"])["value"] for split, table in evaluations.items()}
     return pd.concat(columns, axis=1, sort=False)
 
 
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
-    """Scores of what needs no network.
+    """Score the test rows with the baselines.
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id, label, rating.
         test_interactions: encoded test rows: user_id, movie_id, label.
-        seed: of the random order and of the factorisation.
+        seed: random seed of the random order and of the factorization.
 
     Returns:
-        One row a test row, with its index; the higher, the better. Float64 columns ``random`` (random order),
-        ``movie_mean`` (probabilities), ``matrix_factorization`` (ratings) and ``ceiling`` (the labels: the perfect
-        order).
+        One row per test row, with the same index; higher is better. Float64 columns ``random`` (random order),
+        ``movie_mean`` (probabilities), ``matrix_factorization`` (ratings) and ``ceiling`` (labels: perfect order).
     """
     scores = {
         "random": random_scores(len(test_interactions), seed),
@@ -89,11 +88,11 @@ def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.Data
 
 
 def evaluate_baselines(test_interactions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of the baselines, in the form of ``evaluate``.
+    """Compute metrics of the baselines, in the form of ``evaluate``.
 
     Args:
         test_interactions: encoded test rows: user_id, movie_id, label.
-        scores: what ``baseline_scores`` returns, its rows in the order of the test rows.
+        scores: result of ``baseline_scores``, in the order of the test rows.
     """
     evaluations = [
         evaluate(name, test_interactions, scores[name].to_numpy(), are_probabilities=name in _PROBABILITIES)
@@ -103,16 +102,16 @@ def evaluate_baselines(test_interactions: pd.DataFrame, scores: pd.DataFrame) ->
 
 
 def baseline_lists(train_interactions: pd.DataFrame, users: int, movies: int, seed: int = 42) -> pd.DataFrame:
-    """Top-10 lists of every catalogue baseline (see ``ml.models.rankers``) over movies without training rows.
+    """Rank the items without training rows with every catalog baseline (see ``ml.models.rankers``).
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id, label, rating.
-        users: number of user codes.
-        movies: number of movie codes.
-        seed: of the factorisations.
+        users: number of users.
+        movies: number of items.
+        seed: random seed of the factorizations.
 
     Returns:
-        Columns model (str), user_id (int32), rank (int16), movie_id (int32); ids are codes.
+        Top-10 lists. Columns model (str), user_id (int32), rank (int16), movie_id (int32); ids are indices.
     """
     baselines = catalogue_baselines(train_interactions, users, movies, seed)
     parts = [
@@ -125,7 +124,7 @@ def baseline_lists(train_interactions: pd.DataFrame, users: int, movies: int, se
 def evaluate_baseline_lists(
     train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
 ) -> pd.DataFrame:
-    """Metrics of what ``baseline_lists`` returns, in the form of ``evaluate``."""
+    """Compute metrics of the result of ``baseline_lists``, in the form of ``evaluate``."""
     evaluations = [
         evaluate_lists(str(name), train_interactions, test_interactions, own, movies)
         for name, own in lists.groupby("model", sort=False)

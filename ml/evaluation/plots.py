@@ -1,4 +1,4 @@
-"""Pictures of what training and evaluation found."""
+"""Plot the results of training and evaluation."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[float]) -> Figure:
-    """Training and validation loss by epoch, from epoch 1."""
+    """Plot training and validation loss by epoch, from epoch 1."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     epochs = range(1, len(train_losses) + 1)
@@ -21,11 +21,11 @@ def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[f
 
 
 def comparison_plot(title: str, table: pd.DataFrame) -> Figure:
-    """A bar chart a metric, the models below each other; a model without the metric has no bar.
+    """Plot a bar chart per metric, with one bar per model; a model without the metric has no bar.
 
     Args:
-        title: of the figure.
-        table: numbers, a row a model and a column a metric.
+        title: title of the figure.
+        table: numbers; one row per model, one column per metric.
     """
     figure = Figure(figsize=(4 * table.shape[1], 0.4 * len(table) + 1.2), layout="constrained")
     figure.suptitle(title)
@@ -39,11 +39,11 @@ def comparison_plot(title: str, table: pd.DataFrame) -> Figure:
 
 
 def reliability_plot(title: str, table: pd.DataFrame) -> Figure:
-    """Share of positives by mean probability, beside the diagonal of perfect calibration; below it the bins' rows.
+    """Plot the share of positives over the mean probability, and below it the number of rows per bin.
 
     Args:
-        title: of the figure.
-        table: what ``calibration.reliability`` returns.
+        title: title of the figure.
+        table: result of ``calibration.reliability``.
     """
     figure = Figure(figsize=(6, 6), layout="constrained")
     shares, rows = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

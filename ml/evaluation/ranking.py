@@ -1,7 +1,7 @@
-"""Ranking metrics over each user's own test rows, for all users at once.
+"""Compute ranking metrics over each user's own test rows, for all users at once.
 
-Two families with names of their own. The standard one cuts the ideal ranking at k. The reference one, by which the
-reference implementation reports its figures, sums the ideal over all of the user's positives.
+There are two families. The standard one cuts the ideal ranking at k. The ``_reference`` one, used by the reference
+implementation, sums the ideal DCG over all of the user's positives.
 """
 
 import numpy as np
@@ -14,26 +14,26 @@ _K = 10
 def ranking_metrics_by_user(
     users: np.ndarray, items: np.ndarray, labels: np.ndarray, scores: np.ndarray
 ) -> pd.DataFrame:
-    """Metrics at k = 10 of every user with at least one positive row.
+    """Compute metrics at k = 10 for every user with at least one positive row.
 
-    A user's rows are ranked by falling score, equal scores by rising item. With gain 1 for a positive and discount
+    A user's rows are ranked by decreasing score; ties by increasing item. DCG has gain 1 for a positive and discount
     ``1 / log2(rank + 1)``:
 
-    - ``ndcg_at_10``: DCG of the top 10 by the DCG of min(10, positives) positives in the first places
+    - ``ndcg_at_10``: DCG of the top 10 divided by the DCG of a list with min(10, positives) positives at the top
       (Järvelin and Kekäläinen, 2002).
-    - ``ndcg_at_10_reference``: the same DCG by the ideal DCG of all positives, not cut at 10.
-    - ``recall_at_10`` and ``recall_at_10_reference``: positives in the top 10 by all positives. The reference calls it
-      "hit rate"; the two are one formula and are reported under both names so that each family stands whole.
-    - ``hit_rate_at_10``: 1 where the top 10 hold a positive, else 0.
+    - ``ndcg_at_10_reference``: the same DCG divided by the ideal DCG of all positives, not cut at 10.
+    - ``recall_at_10`` and ``recall_at_10_reference``: number of positives in the top 10 divided by the number of
+      positives. The reference calls this "hit rate". Both have the same formula; each family includes it.
+    - ``hit_rate_at_10``: 1 if the top 10 contain a positive, otherwise 0.
 
     Args:
-        users: [rows] int, the user of a row.
-        items: [rows] int, the item of a row.
+        users: int [rows], user of each row.
+        items: int [rows], item of each row.
         labels: [rows], 1 for a positive, 0 for a negative.
-        scores: [rows] float, the higher the better.
+        scores: float [rows], higher is better.
 
     Returns:
-        Float64 columns as in ``RANKING_METRICS``, one row a user, indexed by user.
+        Float64 columns as in ``RANKING_METRICS``, one row per user, indexed by user_id.
     """
     order = np.lexsort((items, -np.asarray(scores, dtype=np.float64), users))
     user, positive = np.asarray(users)[order], np.asarray(labels)[order].astype(np.float64)

@@ -1,19 +1,19 @@
-"""Pictures of the data."""
+"""Draw the charts of the data report."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_COLOUR, _SECOND = "#2f5d73", "#a3341f"
+_COLOR, _SECOND = "#2f5d73", "#a3341f"
 _WIDTH = 7.0  # inches
 _MOST_TICKS = 14
 
 
 def bars(counts: pd.Series, xlabel: str) -> Figure:
-    """Horizontal bars with their numbers, in the order from the top down."""
+    """Draw horizontal bars with their values, in order from top to bottom."""
     figure, axes = _figure(0.9 + 0.26 * len(counts))
-    drawn = axes.barh(_names(counts.index), counts.to_numpy(), color=_COLOUR)
+    drawn = axes.barh(_names(counts.index), counts.to_numpy(), color=_COLOR)
     axes.bar_label(drawn, labels=[f"{count:,}" for count in counts], padding=3, fontsize=8)
     axes.set(xlabel=xlabel)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -23,18 +23,18 @@ def bars(counts: pd.Series, xlabel: str) -> Figure:
 
 
 def columns(counts: pd.Series, xlabel: str, ylabel: str) -> Figure:
-    """Upright bars, one a value."""
+    """Draw vertical bars, one per value."""
     figure, axes = _figure(3.2)
-    axes.bar(counts.index.to_numpy(), counts.to_numpy(), color=_COLOUR)
+    axes.bar(counts.index.to_numpy(), counts.to_numpy(), color=_COLOR)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
 def bars_and_means(table: pd.DataFrame) -> Figure:
-    """Number of ratings by genre, and beside it their mean; ``table`` has ratings and mean_rating."""
+    """Draw the number of ratings by genre and their mean; ``table`` has the columns ratings and mean_rating."""
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.26 * len(table)), layout="constrained")
     counts, means = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    counts.barh(_names(table.index), table["ratings"], color=_COLOUR)
+    counts.barh(_names(table.index), table["ratings"], color=_COLOR)
     counts.set(xlabel="ratings")
     counts.locator_params(axis="x", nbins=4)
     counts.xaxis.set_major_formatter("{x:,.0f}")
@@ -48,23 +48,23 @@ def bars_and_means(table: pd.DataFrame) -> Figure:
 
 
 def counts_and_likes(table: pd.DataFrame, counts: list[str]) -> Figure:
-    """Counts by group, on a logarithmic scale, and below them the share of likes.
+    """Draw counts by group on a logarithmic scale, and below them the share of likes.
 
     Args:
-        table: like_share and the counts, by group in order.
-        counts: columns.
+        table: columns like_share and the counts, one row per group, in order.
+        counts: names of the count columns.
     """
     figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     places = np.arange(len(table))
-    for name, colour in zip(counts, (_COLOUR, _SECOND), strict=False):
-        upper.plot(places, table[name], marker=".", color=colour, label=name.replace("_", " "))
+    for name, color in zip(counts, (_COLOR, _SECOND), strict=False):
+        upper.plot(places, table[name], marker=".", color=color, label=name.replace("_", " "))
     upper.set_yscale("symlog", linthresh=10)
     upper.set_ylim(bottom=0)
     upper.yaxis.set_major_formatter("{x:,.0f}")
     upper.set_ylabel("number")
     upper.legend(frameon=False)
-    lower.plot(places, table["like_share"], marker=".", color=_COLOUR)
+    lower.plot(places, table["like_share"], marker=".", color=_COLOR)
     lower.set(ylabel="share of likes", ylim=(0, 1))
     step = -(-len(table) // _MOST_TICKS)
     lower.set_xticks(places[::step], table.index[::step], rotation=45, ha="right")
@@ -75,11 +75,11 @@ def counts_and_likes(table: pd.DataFrame, counts: list[str]) -> Figure:
 
 
 def tails(of_movies: np.ndarray, of_users: np.ndarray) -> Figure:
-    """Ratings of movies and of users, the most first, both scales in powers of ten."""
+    """Draw the ratings per movie and per user, most rated first, both on logarithmic scales."""
     figure, axes = _figure(3.4)
-    for counts, label, colour in ((of_movies, "movies", _COLOUR), (of_users, "users", _SECOND)):
-        axes.loglog(np.arange(1, len(counts) + 1), counts, color=colour, label=label)
-    axes.set(xlabel="place, the most rated first", ylabel="ratings")
+    for counts, label, color in ((of_movies, "movies", _COLOR), (of_users, "users", _SECOND)):
+        axes.loglog(np.arange(1, len(counts) + 1), counts, color=color, label=label)
+    axes.set(xlabel="rank, most rated first", ylabel="ratings")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
@@ -88,7 +88,7 @@ def tails(of_movies: np.ndarray, of_users: np.ndarray) -> Figure:
 
 
 def _names(index: pd.Index) -> list[str]:
-    """As they are: Matplotlib would read what stands between dollars as mathematics."""
+    """Escape dollar signs: Matplotlib would render text between them as math."""
     return [str(name).replace("$", r"\$") for name in index]
 
 

@@ -1,4 +1,4 @@
-"""The data report: one page that needs no other file."""
+"""Build the data report: one self-contained HTML page."""
 
 import base64
 import io
@@ -17,18 +17,18 @@ from ml.exploration.statistics import FEW_RATINGS, Totals
 from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
-_GENRES_DRAWN = 8  # in the small picture
-_MOST_GENRES = 40  # in the large ones
+_GENRES_DRAWN = 8  # in the small chart
+_MOST_GENRES = 40  # in the large charts
 
 
 @dataclass(frozen=True)
 class Section:
-    """A picture and what it says.
+    """A chart with a caption.
 
     Attributes:
-        key: short name.
+        key: short name, used as anchor.
         title: heading.
-        text: what is to be seen, in a sentence or two.
+        text: caption, a sentence or two.
         picture: PNG.
     """
 
@@ -39,24 +39,24 @@ class Section:
 
     @property
     def source(self) -> Markup:
-        """The picture as the address of an image."""
+        """Return the chart as a data URL."""
         return Markup("data:image/png;base64,") + base64.b64encode(self.picture).decode()
 
 
 def sections(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
-    """All pictures of the preprocessed tables."""
+    """Return all sections for the preprocessed tables."""
     return [*_of_ratings(movies, ratings), *_of_movies(movies, ratings), *_of_users(users, ratings)]
 
 
 def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
-    """Small copies of what is looked at first, SVG by name."""
+    """Return small copies of the main charts, SVG by name."""
     months = statistics.ratings_by_month(ratings)
     shares = statistics.shares_of_the_top(statistics.long_tail(ratings, "movie_id"))
     return {
         "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
         "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
         "ratings_by_month": line_chart(months[["ratings"]]),
-        "long_tail": line_chart(_in_percent(shares).to_frame("% of the ratings by % of the movies")),
+        "long_tail": line_chart(_in_percent(shares).to_frame("% of ratings, top % of movies")),
     }
 
 
@@ -65,7 +65,7 @@ def _in_percent(shares: pd.Series) -> pd.Series:
 
 
 def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
-    """The page as HTML. The same tables give the same page."""
+    """Return the page as HTML. The same tables produce the same page."""
     text = files("ml.exploration").joinpath("report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     facts = {
@@ -75,9 +75,9 @@ def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
         "ratings": f"{totals.ratings:,}",
         "mean rating": f"{totals.mean_rating:.3f}",
         "share of likes (4 or 5)": f"{totals.like_share:.1%}",
-        "rated pairs of user and movie": f"{totals.density:.1%}",
-        "ratings of the middle user": f"{totals.median_of_user:,.0f}",
-        "ratings of the middle movie": f"{totals.median_of_movie:,.0f}",
+        "user-movie pairs that are rated": f"{totals.density:.1%}",
+        "median ratings per user": f"{totals.median_of_user:,.0f}",
+        "median ratings per movie": f"{totals.median_of_movie:,.0f}",
         f"movies with fewer than {FEW_RATINGS} ratings": f"{totals.rarely_rated:,}",
     }
     return template.render(dataset=dataset, facts=facts, sections=parts)
@@ -87,13 +87,13 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     distribution = statistics.rating_distribution(ratings)
     months = statistics.ratings_by_month(ratings)
     busiest = months["ratings"].idxmax()
-    commonest = distribution.idxmax()
+    most_common = distribution.idxmax()
     tails = [statistics.long_tail(ratings, name) for name in ("movie_id", "user_id")]
     return [
         Section(
             "ratings",
             "Ratings",
-            f"{commonest} is the commonest rating, {distribution.max() / len(ratings):.0%} of all. "
+            f"The most common rating is {most_common}: {distribution.max() / len(ratings):.0%} of all ratings. "
             f"A like is a rating of {schema.LIKED_RATING} or more.",
             _png(charts.bars(distribution, "ratings")),
         ),
@@ -101,7 +101,7 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
             "months",
             "Ratings by month",
             f"The busiest month, {busiest}, has {months['ratings'].max() / len(ratings):.0%} of all ratings; "
-            f"{statistics.share_in_one_month(ratings):.0%} of the users who rated did so in a single month.",
+            f"{statistics.share_in_one_month(ratings):.0%} of the users gave all their ratings in a single month.",
             _png(charts.counts_and_likes(months, ["ratings", "new_users"])),
         ),
         Section(
@@ -115,8 +115,8 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
 
 def _tail_text(of_movies: np.ndarray, of_users: np.ndarray) -> str:
     movies, users = map(statistics.top_shares, (of_movies, of_users))
-    said = ", ".join(f"the top {top:.0%} have {share:.0%}" for top, share in movies.items())
-    return f"Of the movies, {said} of all ratings. Of the users, the top 10% have {users[0.1]:.0%}."
+    text = ", ".join(f"the top {top:.0%} have {share:.0%}" for top, share in movies.items())
+    return f"Of the movies, {text} of all ratings. Of the users, the top 10% gave {users[0.1]:.0%}."
 
 
 def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
@@ -134,20 +134,20 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "genre-ratings",
             "Ratings by genre",
-            f"{best} is rated best ({by_genre['mean_rating'].max():.2f} on average), {worst} worst "
+            f"{best} has the highest mean rating ({by_genre['mean_rating'].max():.2f}), {worst} the lowest "
             f"({by_genre['mean_rating'].min():.2f}).",
             _png(charts.bars_and_means(by_genre.head(_MOST_GENRES))),
         ),
         Section(
             "years",
             "Movies by release year",
-            f"Half of the movies were released in {_middle_year(years)} or later.",
+            f"Half of the movies were released in {_median_year(years)} or later.",
             _png(charts.columns(years, "release year", "movies")),
         ),
         Section(
             "decades",
             "Ratings by release decade",
-            f"Movies of the {liked} are liked most: {decades['like_share'].max():.0%} of their ratings are likes.",
+            f"Movies from the {liked} are liked most: {decades['like_share'].max():.0%} of their ratings are likes.",
             _png(charts.counts_and_likes(decades, ["ratings"])),
         ),
     ]
@@ -155,8 +155,8 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
 
 def _genres_text(genres: pd.Series) -> str:
     largest = " and ".join(map(str, genres.index[:2]))
-    drawn = f" The {_MOST_GENRES} largest of {len(genres)} are shown." if len(genres) > _MOST_GENRES else ""
-    return f"A movie counts in each of its genres. {largest} {'are' if len(genres) > 1 else 'is'} the largest.{drawn}"
+    drawn = f" The chart shows the {_MOST_GENRES} largest of {len(genres)}." if len(genres) > _MOST_GENRES else ""
+    return f"A movie counts in each of its genres. The largest: {largest}.{drawn}"
 
 
 def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
@@ -173,10 +173,10 @@ def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     return found
 
 
-def _middle_year(years: pd.Series) -> int:
-    """The latest year such that half of the movies are of it or later."""
-    from_the_end = years.to_numpy()[::-1].cumsum()
-    return int(years.index.to_numpy()[::-1][np.argmax(from_the_end >= years.sum() / 2)])
+def _median_year(years: pd.Series) -> int:
+    """Return the latest year such that at least half of the movies were released in it or later."""
+    from_latest = years.to_numpy()[::-1].cumsum()
+    return int(years.index.to_numpy()[::-1][np.argmax(from_latest >= years.sum() / 2)])
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""What the data looks like, in numbers: small frames that are drawn as they are."""
+"""Compute the data report's statistics: small tables, ready to draw."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ _TOP_SHARES = (0.01, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of the whole data set.
+    """Totals of the whole data set.
 
     Attributes:
-        users, movies, ratings: rows of the tables.
-        rated_movies: movies with a rating.
-        mean_rating: of all ratings.
+        users, movies, ratings: number of rows of each table.
+        rated_movies: number of movies with a rating.
+        mean_rating: mean of all ratings.
         like_share: share of ratings that are likes.
-        density: ratings by users times rated movies.
-        median_of_user: ratings of the middle user.
-        median_of_movie: ratings of the middle rated movie.
-        rarely_rated: rated movies with fewer than ``FEW_RATINGS`` ratings.
+        density: number of ratings divided by (users times rated movies).
+        median_of_user: median number of ratings per user with a rating.
+        median_of_movie: median number of ratings per rated movie.
+        rarely_rated: number of rated movies with fewer than ``FEW_RATINGS`` ratings.
     """
 
     users: int
@@ -39,7 +39,7 @@ class Totals:
 
 
 def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Totals:
-    """Counts of the preprocessed tables; there has to be a rating."""
+    """Compute the totals of the preprocessed tables; there must be at least one rating."""
     of_movie, of_user = (ratings[name].value_counts() for name in ("movie_id", "user_id"))
     return Totals(
         users=len(users),
@@ -56,22 +56,22 @@ def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> 
 
 
 def rating_distribution(ratings: pd.DataFrame) -> pd.Series:
-    """Number of ratings by rating."""
+    """Count the ratings by value."""
     return ratings["rating"].value_counts().sort_index()
 
 
 def movies_by_genre(movies: pd.DataFrame) -> pd.Series:
-    """Number of movies by genre, the most first; a movie counts in each of its genres."""
+    """Count the movies by genre, largest first; a movie counts in each of its genres."""
     return _genres(movies)["genre"].value_counts().sort_values(ascending=False, kind="stable")
 
 
 def movies_by_year(movies: pd.DataFrame) -> pd.Series:
-    """Number of movies by release year."""
+    """Count the movies by release year."""
     return movies["movie_year"].value_counts().sort_index()
 
 
 def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Columns ratings and mean_rating by genre, the most rated first; a rating counts in each genre of its movie."""
+    """Return ratings and mean_rating by genre, most rated first; a rating counts in each genre of its movie."""
     joined = ratings[["movie_id", "rating"]].merge(_genres(movies), on="movie_id")
     grouped = joined.groupby("genre")["rating"]
     found = pd.DataFrame({"ratings": grouped.size(), "mean_rating": grouped.mean()})
@@ -79,13 +79,13 @@ def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFram
 
 
 def likes_by_decade(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Columns ratings and like_share by release decade."""
+    """Return ratings and like_share by release decade."""
     joined = ratings[["movie_id", "rating"]].merge(movies[["movie_id", "movie_decade"]], on="movie_id")
     return _likes_by(joined, joined["movie_decade"])
 
 
 def ratings_by_month(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Columns ratings, like_share and new_users (whose first rating it has) by month, ``YYYY-MM``, without gaps."""
+    """Return ratings, like_share and new_users (with their first rating) by month, ``YYYY-MM``, without gaps."""
     months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
     found = _likes_by(ratings, months)
     firsts = months.groupby(ratings["user_id"]).min().value_counts()
@@ -96,32 +96,32 @@ def ratings_by_month(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_in_one_month(ratings: pd.DataFrame) -> float:
-    """Share of the users who rated whose ratings are all of one month."""
+    """Return the share of users with ratings whose ratings are all from one month."""
     months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
     of_user = months.groupby(ratings["user_id"])
     return float((of_user.min() == of_user.max()).mean())
 
 
 def users_by(users: pd.DataFrame, field: str) -> pd.Series:
-    """Number of users by gender, age or occupation, under readable names."""
+    """Count the users by gender, age or occupation, with readable names."""
     names = {"age": schema.AGE_GROUPS, "occupation": dict(enumerate(schema.OCCUPATIONS)), "gender": {}}[field]
     counts = users[field].value_counts().sort_index()
     return counts.set_axis([str(names.get(value, value)) for value in counts.index])
 
 
 def long_tail(ratings: pd.DataFrame, column: str) -> np.ndarray:
-    """Ratings of each movie or user, the most first, int [movies or users]."""
+    """Return the number of ratings of each movie or user, largest first, int [movies or users]."""
     counts: np.ndarray = ratings[column].value_counts().to_numpy()
     return counts
 
 
 def top_shares(counts: np.ndarray) -> dict[float, float]:
-    """Share of all ratings that the top 1, 10 and 20 % have; ``counts`` falling."""
+    """Return the share of all ratings of the top 1, 10 and 20 %; ``counts`` is sorted, largest first."""
     return {share: float(counts[: max(round(share * len(counts)), 1)].sum() / counts.sum()) for share in _TOP_SHARES}
 
 
 def shares_of_the_top(counts: np.ndarray) -> pd.Series:
-    """Share of all ratings by the share of the movies or users that have them, from 0 to 1; ``counts`` falling."""
+    """Return the cumulative share of ratings, indexed by the top share of movies or users; ``counts`` is sorted."""
     found = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
     return pd.Series(found, index=np.linspace(0, 1, len(found)))
 
@@ -133,6 +133,6 @@ def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
 
 
 def _genres(movies: pd.DataFrame) -> pd.DataFrame:
-    """movie_id and genre, a row for each genre of a movie."""
+    """Return movie_id and genre, one row for each genre of a movie."""
     split = movies["genres"].str.split("|")
     return movies[["movie_id"]].assign(genre=split).explode("genre", ignore_index=True)

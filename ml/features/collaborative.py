@@ -1,11 +1,11 @@
-"""What the training ratings say of a user and a movie together, as numbers for a network.
+"""Collaborative features: what the training ratings tell about a pair of user and movie.
 
-Every signal is an inner product of a user's and a movie's vector: the predictions of matrix factorisations, EASE's
-scores at a low rank, how likely the user is to come across the movie at all, the user's liking for the movie's genre,
-the means and counts of either side. So two tables hold them all, and any pair's are known from its codes.
+Every feature is an inner product of a user's and a movie's vector: predictions of matrix factorizations, EASE's scores
+at a low rank, how likely the user is to rate the movie at all, the user's preference for the movie's genre, means and
+counts of user and movie. So two tables hold them all, and the features of any pair follow from its indices.
 
-A training row's own rating must not reach its signals: they are computed out of fold, by tables that were fitted on
-the other folds' rows. Rows that were not trained on get theirs from tables fitted on all training rows.
+A training row's own rating must not influence its features: they are computed out of fold, from tables fitted on the
+rows of the other folds. All other rows use tables fitted on all training rows.
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,24 @@ from ml.features.factorization import FactorizationConfig, factorize
 _SIDES = ("user_id", "movie_id")
 
 
-class SignalsConfig(BaseModel):
-    """Which signals there are. Frozen; an unknown key is an error."""
+class CollaborativeConfig(BaseModel):
+    """Which collaborative features a network has. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factorizations: dict[str, FactorizationConfig] = Field(
-        default={}, description="Matrix factorisations by the name of the signal that each one's prediction is."
+        default={}, description="Matrix factorizations, each by the name of the feature that is its prediction."
     )
-    ease: dict[str, EaseConfig] = Field(default={}, description="EASE models by the name of each one's signal.")
+    ease: dict[str, EaseConfig] = Field(default={}, description="EASE models, each by the name of its feature.")
     exposure_factors: int = Field(
-        default=0, ge=0, description="Rank at which it is approximated who rated which movie; 0 for no such signal."
+        default=0, ge=0, description="Rank of the approximation of who rated which movie; 0: no such feature."
     )
     affinity_fields: tuple[str, ...] = Field(
-        default=(), description="Movie fields by whose values a user's deviations from the movies' means are averaged."
+        default=(),
+        description="Movie features by whose values a user's deviations from the movies' means are averaged.",
     )
-    affinity_prior_rows: float = Field(default=10.0, gt=0, description="Rows of no deviation in such an average.")
-    prior_rows: float = Field(
-        default=5.0, gt=0, description="Rows of the average rating that a mean of ratings is drawn to."
-    )
+    affinity_prior_rows: float = Field(default=10.0, gt=0, description="Rows without deviation in such an average.")
+    prior_rows: float = Field(default=5.0, gt=0, description="Rows with the average rating in a mean of ratings.")
     folds: int = Field(default=5, ge=2, description="Folds of the training rows.")
 
     @field_validator("affinity_fields")
@@ -54,12 +53,12 @@ class SignalsConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class PairSignals:
-    """Signals of every pair: ``signal[s] = sum over s's columns of users[u] * movies[m]``.
+class CollaborativeTables:
+    """Collaborative features of all pairs: ``feature[f] = sum over the columns of f of users[u] * movies[m]``.
 
     Attributes:
-        names: of the signals.
-        widths: columns of each signal, one after the other.
+        names: of the features.
+        widths: number of columns of each feature; a feature's columns are adjacent.
         users: float32 [users, columns].
         movies: float32 [movies, columns].
     """
@@ -70,23 +69,23 @@ class PairSignals:
     movies: np.ndarray
 
     def of(self, rows: pd.DataFrame) -> np.ndarray:
-        """Signals, float32 [rows, signals], of rows with the codes user_id and movie_id."""
+        """Return the features, float32 [rows, features], of rows with the indices user_id and movie_id."""
         products = self.users[rows["user_id"]] * self.movies[rows["movie_id"]]
         starts = np.cumsum([0, *self.widths[:-1]])
         return np.add.reduceat(products, starts, axis=1)
 
 
-_Part = tuple[np.ndarray, np.ndarray]  # a signal's columns in the users' and in the movies' table
+_Part = tuple[np.ndarray, np.ndarray]  # a feature's columns in the users' and in the movies' table
 
 
-def fit_signals(train: pd.DataFrame, users: int, movies: int, config: SignalsConfig) -> PairSignals:
-    """Learn the signals' tables.
+def fit_collaborative(train: pd.DataFrame, users: int, movies: int, config: CollaborativeConfig) -> CollaborativeTables:
+    """Fit the tables of the collaborative features.
 
     Args:
-        train: codes user_id and movie_id, rating, label, and the affinity fields.
-        users: number of user codes.
-        movies: number of movie codes.
-        config: which signals.
+        train: indices user_id and movie_id, rating, label, and the affinity features.
+        users: number of users.
+        movies: number of movies.
+        config: which features.
     """
     shape = (users, movies)
     parts: dict[str, _Part] = {}
@@ -105,67 +104,67 @@ def fit_signals(train: pd.DataFrame, users: int, movies: int, config: SignalsCon
             parts[f"{side.removesuffix('_id')}_{what}"] = part if side == "user_id" else part[::-1]
     widths = tuple(user.shape[1] for user, _ in parts.values())
     tables = (np.hstack(side).astype(np.float32) for side in zip(*parts.values(), strict=True))
-    return PairSignals(tuple(parts), widths, *tables)
+    return CollaborativeTables(tuple(parts), widths, *tables)
 
 
-def out_of_fold_signals(
+def out_of_fold_collaborative(
     train: pd.DataFrame,
     users: int,
     movies: int,
-    config: SignalsConfig,
+    config: CollaborativeConfig,
     rows: pd.DataFrame | None = None,
     sources: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Signals of training rows, float32 [rows, signals], each by tables that its fold's rows had no part in.
+    """Return features, float32 [rows, features], each from tables fitted without the row's own fold.
 
     Training rows must come shuffled: row i belongs to fold ``i % folds``.
 
     Args:
-        train: as in ``fit_signals``.
-        users: number of user codes.
-        movies: number of movie codes.
-        config: which signals, and how many folds.
-        rows: what the signals are of; default: the training rows.
-        sources: int [rows], the training row that each of ``rows`` stems from and whose fold it shares.
+        train: as in ``fit_collaborative``.
+        users: number of users.
+        movies: number of movies.
+        config: which features, and how many folds.
+        rows: the rows to return features of; default: the training rows.
+        sources: int [rows], position of the training row whose fold each of ``rows`` shares.
     """
     rows = train if rows is None else rows
     fold = np.arange(len(train)) % config.folds
     row_fold = fold if sources is None else fold[sources]
     parts = {
-        number: fit_signals(train[fold != number], users, movies, config).of(rows[row_fold == number])
+        number: fit_collaborative(train[fold != number], users, movies, config).of(rows[row_fold == number])
         for number in range(config.folds)
     }
-    signals = np.empty((len(rows), parts[0].shape[1]), np.float32)
+    features = np.empty((len(rows), parts[0].shape[1]), np.float32)
     for number, part in parts.items():
-        signals[row_fold == number] = part
-    return signals
+        features[row_fold == number] = part
+    return features
 
 
 def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> _Part:
-    """The best approximation of rank ``factors`` to who rated which movie (1 or 0).
+    """Approximate who rated which movie (1 or 0) at rank ``factors``.
 
-    A cell is divided by the root of its row's and its column's count before, and multiplied by it afterwards, so that
-    busy users and famous movies do not take all of it.
+    Each cell is divided by the square roots of its row's and its column's count before, and multiplied by them
+    afterwards, so that active users and popular movies do not dominate.
     """
     rated = seen_matrix(train, *shape, of="ratings")
     user_roots, movie_roots = (np.sqrt(np.maximum(rated.sum(axis=axis), 1)) for axis in (1, 0))
     scaled = rated.multiply(1 / user_roots[:, None]).multiply(1 / movie_roots[None, :]).tocsr()
-    start = np.random.default_rng(0).normal(size=min(shape))  # of an iteration that converges from anywhere
+    start = np.random.default_rng(0).normal(size=min(shape))  # the iteration converges from any
     left, values, right = svds(scaled, k=min(factors, min(shape) - 1), v0=start)
     return left * values * user_roots[:, None], right.T * movie_roots[:, None]
 
 
-def _affinities(train: pd.DataFrame, shape: tuple[int, int], config: SignalsConfig) -> dict[str, _Part]:
-    """By field, how much better than expected a user rates movies with the same value of the field.
+def _affinities(train: pd.DataFrame, shape: tuple[int, int], config: CollaborativeConfig) -> dict[str, _Part]:
+    """Return, for each affinity feature, how much better than expected a user rates movies with the same value.
 
-    ``sum of deviations / (rows + affinity_prior_rows)`` over the user's rows with that value, where a deviation is from
-    the movie's mean and then from the user's.
+    ``sum of deviations / (rows + affinity_prior_rows)`` over the user's rows with that value, where a deviation is the
+    rating minus the movie's mean, and then minus the user's.
     """
     users, movies = train["user_id"].to_numpy(), train["movie_id"].to_numpy()
     deviations = train["rating"].to_numpy(np.float64) - train["rating"].mean()
-    for codes, size in ((movies, shape[1]), (users, shape[0])):
-        means = np.bincount(codes, deviations, size) / (np.bincount(codes, minlength=size) + config.prior_rows)
-        deviations = deviations - means[codes]
+    for indices, size in ((movies, shape[1]), (users, shape[0])):
+        means = np.bincount(indices, deviations, size) / (np.bincount(indices, minlength=size) + config.prior_rows)
+        deviations = deviations - means[indices]
     parts = {}
     for name in config.affinity_fields:
         values = train[name].to_numpy()
@@ -173,22 +172,22 @@ def _affinities(train: pd.DataFrame, shape: tuple[int, int], config: SignalsConf
         sums = sparse.coo_array((deviations, cells), table).toarray()
         counts = sparse.coo_array((np.ones(len(train)), cells), table).toarray()
         has_value = np.zeros((shape[1], table[1]))
-        has_value[movies, values] = 1  # a movie without training rows has none, hence no affinity
+        has_value[movies, values] = 1  # a movie without training rows has no value here, hence no affinity
         parts[f"{name}_affinity"] = sums / (counts + config.affinity_prior_rows), has_value
     return parts
 
 
 def _side_statistics(train: pd.DataFrame, side: str, size: int, prior_rows: float) -> dict[str, np.ndarray]:
-    """By name, float64 [size], of users or movies, n being their rows.
+    """Return statistics of each user or movie by name, float64 [size].
 
-    Mean rating and share of likes, both less the average, are ``sum / (n + prior_rows)``; the log count is
-    ``log(1 + n)``.
+    Mean rating and share of likes are ``sum of deviations from the average / (n + prior_rows)`` over its n rows; the
+    log count is ``log(1 + n)``.
     """
-    codes = train[side].to_numpy()
-    counts = np.bincount(codes, minlength=size)
+    indices = train[side].to_numpy()
+    counts = np.bincount(indices, minlength=size)
 
     def mean(column: str) -> np.ndarray:
         values = train[column].to_numpy(np.float64)
-        return np.bincount(codes, values - values.mean(), minlength=size) / (counts + prior_rows)
+        return np.bincount(indices, values - values.mean(), minlength=size) / (counts + prior_rows)
 
     return {"mean_rating": mean("rating"), "like_share": mean(schema.LABEL), "log_count": np.log1p(counts)}

@@ -1,4 +1,4 @@
-"""EASE: which movies go together, by one linear model for each movie."""
+"""EASE: a linear item-to-item model."""
 
 from collections.abc import Callable
 
@@ -13,22 +13,24 @@ _OVERSAMPLING, _POWER_ITERATIONS = 10, 4
 
 
 class EaseConfig(BaseModel):
-    """Settings of an EASE whose scores are approximated at a low rank. Frozen; an unknown key is an error."""
+    """Settings of a low-rank approximation of EASE's scores. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    of: str = Field(default="likes", pattern="^(likes|ratings)$", description="likes or ratings: what counts as seen.")
+    of: str = Field(
+        default="likes", pattern="^(likes|ratings)$", description="Interactions that count: likes or ratings."
+    )
     penalty: float = Field(default=500.0, gt=0, description="L2 penalty on the weights.")
-    rank: int = Field(default=128, ge=1, description="Rank at which the scores are approximated.")
+    rank: int = Field(default=128, ge=1, description="Rank of the approximation.")
 
 
 def seen_matrix(train: pd.DataFrame, users: int, movies: int, of: str = "likes") -> sparse.csr_array:
-    """1 where a training row is, or with ``likes`` a liked one, else 0: float64 [users, movies].
+    """Return the interaction matrix, float64 [users, movies]: 1 for a rating, or a like, in the training rows, else 0.
 
     Args:
-        train: codes user_id and movie_id, and label.
-        users: number of user codes.
-        movies: number of movie codes.
+        train: indices user_id and movie_id, and label.
+        users: number of users.
+        movies: number of movies.
         of: ``likes`` or ``ratings``.
     """
     rows = train[train[schema.LABEL] == 1] if of == "likes" else train
@@ -37,9 +39,9 @@ def seen_matrix(train: pd.DataFrame, users: int, movies: int, of: str = "likes")
 
 
 def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray:
-    """Weights B, float64 [movies, movies], of the scores ``seen @ B``.
+    """Return the weights B, float64 [movies, movies], of the scores ``seen @ B``.
 
-    The least squares of ``seen - seen @ B`` with an L2 penalty and a zero diagonal; with
+    B minimizes the squares of ``seen - seen @ B`` with an L2 penalty and a zero diagonal: with
     ``P = inv(seen' seen + penalty I)``, ``B[i, j] = -P[i, j] / P[j, j]`` (Steck, "Embarrassingly Shallow Autoencoders
     for Sparse Data", WWW 2019, equation 8).
     """
@@ -52,9 +54,9 @@ def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray:
 
 
 def low_rank_ease(train: pd.DataFrame, users: int, movies: int, config: EaseConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Factors, float64 [users, rank] and [movies, rank], whose products best approximate EASE's scores.
+    """Return factors, float64 [users, rank] and [movies, rank], whose products approximate EASE's scores.
 
-    The rank is at most one less than the smaller side. Arguments as for ``seen_matrix``.
+    The rank is less than the number of users and of movies. Arguments as for ``seen_matrix``.
     """
     seen = seen_matrix(train, users, movies, config.of)
     weights = ease_weights(seen, config.penalty)
@@ -70,7 +72,7 @@ def _randomized_svd(
     columns: int,
     rank: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors by their values, and right ones, of a matrix that is only multiplied by others.
+    """Return left singular vectors times singular values, and right ones, of a matrix known by its products only.
 
     Halko, Martinsson and Tropp, "Finding Structure with Randomness", SIAM Review 2011, algorithms 4.4 and 5.1.
     """

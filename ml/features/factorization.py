@@ -1,4 +1,4 @@
-"""Matrix factorisation of training ratings, to rank by and to feed to a network."""
+"""Matrix factorization of training ratings: a baseline, and a collaborative feature."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,21 @@ from scipy import sparse
 
 
 class FactorizationConfig(BaseModel):
-    """Settings of a biased matrix factorisation. Frozen; an unknown key is an error."""
+    """Settings of a matrix factorization with biases. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: str = Field(default="rating", pattern="^(rating|label)$", description="rating or label: what it predicts.")
+    target: str = Field(default="rating", pattern="^(rating|label)$", description="What it predicts: rating or label.")
     factors: int = Field(default=15, ge=1, description="Width of a user's and a movie's vector.")
     penalty: float = Field(default=8.0, ge=0, description="Constant part of a row's ridge penalty.")
-    penalty_per_rating: float = Field(default=0.02, ge=0, description="Part that grows with the row's ratings.")
+    penalty_per_rating: float = Field(default=0.02, ge=0, description="Part per rating of the row.")
     iterations: int = Field(default=20, ge=1, description="Alternations.")
-    seed: int = Field(default=42, ge=0, description="Of the movies' normal start (sd 0.1).")
+    seed: int = Field(default=42, ge=0, description="Of the movies' normal initial values (sd 0.1).")
 
 
 @dataclass(frozen=True)
 class Factorization:
-    """``mean + b_user + b_movie + p_user . q_movie``, fitted.
+    """A fitted ``mean + b_user + b_movie + p_user . q_movie``.
 
     Attributes:
         mean: of the training values.
@@ -36,7 +36,7 @@ class Factorization:
     movies: np.ndarray
 
     def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Predictions, float64 [rows], of codes int [rows]."""
+        """Predict, float64 [rows], for indices int [rows]."""
         user, movie = self.users[users], self.movies[movies]
         return self.mean + user[:, 0] + movie[:, 0] + np.einsum("rf,rf->r", user[:, 1:], movie[:, 1:])
 
@@ -45,13 +45,13 @@ def factorize(train: pd.DataFrame, users: int, movies: int, config: Factorizatio
     """Fit by alternating least squares.
 
     Each half-step solves every user's (movie's) ridge regression exactly. The penalty on a row with n ratings is
-    ``(penalty + penalty_per_rating * n) * ||(b, p)||^2`` (weighted-lambda regularisation: Zhou et al., AAIM 2008; bias
-    terms: Koren et al., IEEE Computer 2009). A user or a movie without ratings gets zeros.
+    ``(penalty + penalty_per_rating * n) * ||(b, p)||^2`` (weighted-lambda regularization: Zhou et al., AAIM 2008; bias
+    terms: Koren et al., IEEE Computer 2009). Users and movies without ratings get zeros.
 
     Args:
-        train: codes user_id and movie_id, and the target.
-        users: number of user codes.
-        movies: number of movie codes.
+        train: indices user_id and movie_id, and the target.
+        users: number of users.
+        movies: number of movies.
         config: the settings.
     """
     values = train[config.target].to_numpy(np.float64)
@@ -71,7 +71,7 @@ def factorize(train: pd.DataFrame, users: int, movies: int, config: Factorizatio
 def _solve(
     residuals: sparse.csr_array, rated: sparse.csr_array, other: np.ndarray, config: FactorizationConfig
 ) -> np.ndarray:
-    """Weights [rows, 1 + factors] of one side, given the other side's [columns, 1 + factors]."""
+    """Solve for one side's weights [rows, 1 + factors], given the other side's [columns, 1 + factors]."""
     width = config.factors + 1
     design = np.column_stack([np.ones(len(other)), other[:, 1:]])  # the other side's bias moves to the target
     outer = np.einsum("cf,cg->cfg", design, design).reshape(len(other), width**2)

@@ -1,7 +1,7 @@
 """The feature map: one document that encoder, model and scorer share.
 
-It lists the fields with their vocabularies; a value's code is its position in the field's vocabulary. The values of the
-base files come first, sorted; values that batches bring follow in the order in which they came, so that no code ever
+It lists the categorical features with their vocabularies; a value's index is its position in the vocabulary. Values of
+the base files come first, sorted; values of ingested batches follow in the order of the batches, so that no index ever
 changes.
 """
 
@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -23,7 +22,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class FieldVocabulary:
-    """A field and its distinct values in code order; all of them int or all of them str."""
+    """A categorical feature and its distinct values in index order; all of them int or all of them str."""
 
     name: str
     side: schema.Side
@@ -31,19 +30,19 @@ class FieldVocabulary:
 
     @cached_property
     def index(self) -> pd.Index:
-        """The values as an index that finds codes."""
+        """The values as a pandas index, to look indices up."""
         return pd.Index(self.values)
 
     def encode(self, values: pd.Series | Sequence[Any]) -> np.ndarray:
-        """Codes, int32 [n]. Raises DataError for a value that the field was not fitted on."""
+        """Return indices, int32 [n]. Raises DataError for an unknown value."""
         given = pd.Index(values)
         positions, distinct = pd.factorize(given, use_na_sentinel=False)  # look up each distinct value once
-        codes = self.index.get_indexer(distinct).astype(np.int32)[positions]
-        unknown = np.flatnonzero(codes < 0)
+        indices = self.index.get_indexer(distinct).astype(np.int32)[positions]
+        unknown = np.flatnonzero(indices < 0)
         if unknown.size:
             value = given[unknown].tolist()[0]
             raise DataError(f"{self.name} {value!r} is unknown; expected {self._described()}")
-        return codes
+        return indices
 
     def _described(self) -> str:
         if len(self.values) <= 12:
@@ -53,13 +52,13 @@ class FieldVocabulary:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Vocabularies of all fields, in the models' field order."""
+    """Vocabularies of all categorical features, in the networks' order."""
 
     fields: tuple[FieldVocabulary, ...]
 
     @classmethod
     def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> "FeatureMap":
-        """Learn each field's vocabulary, sorted, from a column of the same name."""
+        """Fit each feature's vocabulary, sorted, on the column of the same name."""
         vocabularies = []
         for field in fields:
             values = np.sort(interactions[field.name].unique())
@@ -75,16 +74,16 @@ class FeatureMap:
         *,
         fields: Sequence[schema.Field] = schema.FIELDS,
     ) -> "FeatureMap":
-        """Learn the vocabularies from all rows that ever came: values by the batch that brought them, then sorted.
+        """Fit the vocabularies on all rows ever ingested: values in the order of their first batch, then sorted.
 
-        A user's or movie's value counts from the first batch on in which the user or movie has a rating as well.
-        On base rows alone this is ``fit`` on their interactions.
+        A user's or movie's value counts from the first batch in which the user or movie has a rating too. Values that a
+        later batch has replaced keep their indices. On base rows alone, this equals ``fit`` on their interactions.
 
         Args:
             users: preprocessed rows of ``ml.data.history.history``.
             movies: of the same.
             ratings: of the same.
-            fields: what to learn.
+            fields: the categorical features.
         """
         tables = {"user": users, "movie": movies}
         rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
@@ -102,54 +101,54 @@ class FeatureMap:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Field names in order."""
+        """Names of the features in order."""
         return tuple(field.name for field in self.fields)
 
     @property
     def field_dims(self) -> tuple[int, ...]:
-        """Number of codes of each field, in order."""
+        """Number of values of each feature, in order."""
         return tuple(len(field.values) for field in self.fields)
 
     @property
     def values(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
-        """Values of each field in code order."""
+        """Values of each feature in index order."""
         return {field.name: field.values for field in self.fields}
 
     def __getitem__(self, name: str) -> FieldVocabulary:
-        """The vocabulary of one field."""
+        """Return the vocabulary of one feature."""
         return self.fields[self.names.index(name)]
 
     def side(self, side: schema.Side) -> "FeatureMap":
-        """The map of one side's fields only, in order."""
+        """Return the map of one side's features only, in order."""
         return FeatureMap(tuple(field for field in self.fields if field.side == side))
 
     def positions(self, side: schema.Side) -> list[int]:
-        """Where one side's fields stand among all."""
+        """Return the positions of one side's features among all."""
         return [position for position, field in enumerate(self.fields) if field.side == side]
 
     def known(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a users or movies table that this field knows, in code order; ``name`` is the table's key."""
+        """Return the known rows of a users or movies table in index order; ``name`` is the table's key."""
         return table.set_index(name).loc[list(self[name].values)].reset_index()
 
     def knows(self, frame: pd.DataFrame) -> np.ndarray:
-        """Rows whose values of all fields the map was fitted on, bool [rows]."""
+        """Return for which rows all values are known, bool [rows]."""
         known = [frame[field.name].isin(field.index).to_numpy() for field in self.fields]
         return np.logical_and.reduce(known)
 
     def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Codes of every field as int32 columns, index and row order as in ``frame``.
+        """Encode every feature as an int32 column of indices, with the index and row order of ``frame``.
 
         Raises:
-            DataError: a column is missing or holds a value that the map was not fitted on.
+            DataError: a column is missing or has an unknown value.
         """
         missing = [name for name in self.names if name not in frame]
         if missing:
             raise DataError(f"columns {', '.join(missing)} are missing; expected {', '.join(self.names)}")
-        codes = {field.name: field.encode(frame[field.name]) for field in self.fields}
-        return pd.DataFrame(codes, index=frame.index)
+        indices = {field.name: field.encode(frame[field.name]) for field in self.fields}
+        return pd.DataFrame(indices, index=frame.index)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready document: ``{"version": 1, "fields": [{"name", "side", "size", "values"}, ...]}``."""
+        """Return a document for JSON: ``{"version": 1, "fields": [{"name", "side", "size", "values"}, ...]}``."""
         fields = [
             {"name": field.name, "side": field.side, "size": len(field.values), "values": list(field.values)}
             for field in self.fields
@@ -158,7 +157,7 @@ class FeatureMap:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "FeatureMap":
-        """The map of a document made by ``to_dict``. Raises DataError for any other document."""
+        """Return the map of a document made by ``to_dict``. Raises DataError for any other document."""
         if not isinstance(document, dict) or document.get("version") != _VERSION:
             found = document.get("version") if isinstance(document, dict) else document
             raise DataError(f"feature map version {found!r}; expected {_VERSION}")
@@ -168,16 +167,16 @@ class FeatureMap:
         fields = tuple(_read_field(field) for field in described)
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
-            raise DataError(f"feature map: fields {', '.join(names)}; expected none twice")
+            raise DataError(f"feature map: fields {', '.join(names)}; expected each once")
         return cls(fields)
 
-    def save(self, path: Path) -> None:
-        """Write the document as JSON."""
-        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+    def to_json(self) -> bytes:
+        """Return the document as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> "FeatureMap":
-        """Read what ``save`` wrote. Raises DataError, which calls the document ``where``."""
+        """Read what ``to_json`` returned. Raises DataError that calls the document ``where``."""
         try:
             return cls.from_dict(json.loads(data.decode("utf-8")))
         except DataError as error:
@@ -187,25 +186,25 @@ class FeatureMap:
 
 
 def _read_field(field: Any) -> FieldVocabulary:
-    """A field of a document. Raises DataError."""
+    """Read a feature of a document. Raises DataError."""
     try:
         name, side, size, values = (field[key] for key in ("name", "side", "size", "values"))
     except (KeyError, TypeError) as error:
-        raise DataError(f"feature map: a field lacks name, side, size or values ({error!r})") from error
+        raise DataError(f"feature map: a field has no name, side, size or values ({error!r})") from error
     if not isinstance(name, str) or side not in get_args(schema.Side):
         raise DataError(f"feature map field {name!r}: side {side!r}; expected {', '.join(get_args(schema.Side))}")
     if not isinstance(values, list) or {type(value) for value in values} not in ({int}, {str}):
-        raise DataError(f"feature map field {name}: expected values that are all whole numbers or all texts")
+        raise DataError(f"feature map field {name}: expected values that are all integers or all strings")
     if len(values) != size or len(set(values)) != size:
         raise DataError(f"feature map field {name}: expected {size} distinct values")
     return FieldVocabulary(name, side, tuple(values))
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
-    """The training table: int32 codes of all fields, then label, rating (int8) and timestamp (int64) as they are.
+    """Return the encoded interactions: int32 indices of all features, then label, rating (int8), timestamp (int64).
 
-    The columns that tell which batch a row came with are kept where there are any.
+    The columns that say which batch a row came with are kept if there are any.
     """
-    codes = feature_map.transform(interactions)
+    indices = feature_map.transform(interactions)
     origin = [name for name in schema.ORIGIN if name in interactions]
-    return codes.join(interactions[[schema.LABEL, "rating", "timestamp", *origin]])
+    return indices.join(interactions[[schema.LABEL, "rating", "timestamp", *origin]])

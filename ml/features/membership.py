@@ -1,19 +1,19 @@
-"""Fields of several values, such as a movie's genres, as a matrix for a network."""
+"""Multi-valued features, such as a movie's genres, as a matrix for a network."""
 
 import numpy as np
 import pandas as pd
 
 
 def membership_of(values: pd.Series, separator: str = "|") -> tuple[tuple[str, ...], np.ndarray]:
-    """Which values an item has, in equal shares that add up to 1.
+    """Return which values each item has, in equal shares that sum to 1.
 
     Args:
-        values: one string an item, such as "Comedy|Drama"; a value named twice counts once.
-        separator: between two values.
+        values: one string per item, such as "Comedy|Drama"; a repeated value counts once.
+        separator: between values.
 
     Returns:
         The distinct values, sorted, and the shares, float32 [items, values]: ``1 / q`` for each of an item's q values,
-        0 for the others. The row of an empty string is zeros.
+        else 0. An empty string has a row of zeros.
     """
     items = [set(text.split(separator)) - {""} for text in values]
     names = sorted(set().union(*items))

@@ -1,4 +1,4 @@
-"""From raw frames to the preprocessed tables and the labelled interactions."""
+"""Turn raw tables into preprocessed tables and labeled interactions."""
 
 import numpy as np
 import pandas as pd
@@ -8,16 +8,16 @@ from ml.data.movielens import split_title
 
 
 def preprocess_users(raw_users: pd.DataFrame) -> pd.DataFrame:
-    """The users as they are; zip stays a string, since zips start with zeros."""
+    """Return the users unchanged; zip stays a string, since it can start with zeros."""
     return raw_users.copy()
 
 
 def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
-    """Movies with their year and up to three genres as columns of their own; further columns stay.
+    """Add columns for a movie's year, decade and up to three genres; further columns stay.
 
     Returns:
         movie_id int32; title (without the year), genres str; movie_year int16; movie_decade, genre1, genre2,
-        genre3 str ("no" where a movie has fewer genres).
+        genre3 str ("no" if a movie has fewer genres).
     """
     title, year = split_title(raw_movies["title"])
     movies = raw_movies.assign(title=title, movie_year=year, movie_decade=year.map(schema.decade_of))
@@ -28,7 +28,7 @@ def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
-    """Ratings with the year, month (int8 1-12) and decade of their timestamp in UTC, in file order."""
+    """Add the year, month (int8 1-12) and decade of each rating's timestamp in UTC; the order stays."""
     when = pd.to_datetime(raw_ratings["timestamp"], unit="s").dt
     return raw_ratings.assign(
         rating_year=when.year.astype(np.int16),
@@ -38,9 +38,9 @@ def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def join_interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Every rating with its user's and its movie's columns, in the order of ``ratings``.
+    """Join every rating with its user's and its movie's columns, in the order of ``ratings``.
 
-    ``label`` (int8) is 1 where the rating is at least ``schema.LIKED_RATING``, else 0.
+    ``label`` (int8) is 1 for a rating of at least ``schema.LIKED_RATING``, else 0.
     """
     joined = ratings.merge(movies, on="movie_id", how="left", validate="many_to_one")
     joined = joined.merge(users, on="user_id", how="left", validate="many_to_one")
@@ -48,6 +48,6 @@ def join_interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.Dat
 
 
 def latest_month(ratings: pd.DataFrame) -> tuple[int, int]:
-    """Year and month (1-12) of the latest rating; needs rating_year and rating_month."""
+    """Return year and month (1-12) of the latest rating, from rating_year and rating_month."""
     latest = (ratings["rating_year"].astype(int) * 12 + ratings["rating_month"] - 1).max()
     return int(latest // 12), int(latest % 12) + 1

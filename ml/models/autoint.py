@@ -1,7 +1,7 @@
-"""Builders of AutoInt and AutoInt+MLP: inputs and settings in, functional Keras model out.
+"""Build AutoInt and AutoInt+MLP as functional Keras models.
 
-They take codes [batch, fields] int32, and signals [batch, signals] float32 where there are any, and give the
-probability of a like, [batch, 1] float32. The layer ``logit`` holds its log-odds.
+A network takes indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there are
+any, and returns the probability of a like, float32 [batch, 1]. The layer ``logit`` has its log-odds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,24 +11,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml.features.collaborative import PairSignals
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.features.collaborative import CollaborativeTables
+from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
 LOGIT_LAYER = "logit"
-_OUTPUT_STDDEV = 1e-4  # of the kernels that lead to a logit
+_OUTPUT_STDDEV = 1e-4  # of the kernels of the output layers
 
 
 @dataclass(frozen=True)
 class Multivalued:
-    """A field of several values, such as a movie's genres.
+    """A multi-valued feature, such as a movie's genres.
 
     Attributes:
-        name: of the field.
-        position: in a row, of the code that the values belong to, such as the movie's.
-        membership: float32 [codes, values], as ``ml.features.membership`` makes it.
+        name: of the feature.
+        position: in a row, of the index of the item that has the values.
+        membership: float32 [items, values], see ``ml.features.membership``.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Multivalued:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network sees of a row.
+    """Inputs of a network.
 
     Attributes:
-        field_dims: number of codes of each field.
-        positions: of the fields that are embedded; None for all.
-        centres: of each signal, what to subtract; empty where there are no signals.
-        scales: of each signal, what to divide by.
-        multivalued: fields of several values that are embedded beside the others.
+        field_dims: number of values of each categorical feature.
+        positions: of the categorical features that are embedded; None for all.
+        centres: of each numeric feature, the value to subtract; empty without numeric features.
+        scales: of each numeric feature, the value to divide by.
+        multivalued: multi-valued features that are embedded too.
     """
 
     field_dims: Sequence[int]
@@ -56,12 +56,12 @@ class Inputs:
 
 
 def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
-    """AutoInt: interacting layers over the embeddings, one logit.
+    """Build AutoInt: interacting layers over the embeddings, one logit.
 
     Args:
-        inputs: what the network sees.
+        inputs: of the network.
         config: the settings.
-        seed: every weight starts from it.
+        seed: of all first weights.
     """
     trunk_seed, logit_seed = derive_seeds(seed, 2)
     given, embeddings = _embed(inputs, config, trunk_seed)
@@ -70,7 +70,7 @@ def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Mod
 
 
 def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> keras.Model:
-    """AutoInt+MLP: AutoInt's logit plus that of a deep branch on the same embeddings; arguments as above."""
+    """Build AutoInt+MLP: AutoInt's logit plus that of a deep branch on the same embeddings; arguments as above."""
     trunk_seed, logit_seed, deep_seed = derive_seeds(seed, 3)
     given, embeddings = _embed(inputs, config, trunk_seed)
     attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
@@ -78,45 +78,45 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
 
 
-def build_model(architecture: str, inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
-    """Build an architecture by its name in ``BUILDERS``. Raises ValueError for another name."""
-    if architecture not in BUILDERS:
-        raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(BUILDERS)}")
-    return BUILDERS[architecture](inputs, config, seed)
-
-
-BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
-    "autoint": build_autoint,
-    "autoint_mlp": build_autoint_mlp,
+# Each architecture has its builder in this module; a missing one is an error at import.
+_BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
+    name: globals()[f"build_{name}"] for name in ARCHITECTURES
 }
 
 
-def with_signals(network: keras.Model, signals: PairSignals, positions: tuple[int, int]) -> keras.Model:
-    """A network of codes alone: the signals, which ``network`` takes beside the codes, come from tables inside.
+def build_model(architecture: str, inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
+    """Build a network by the name of its architecture. Raises ValueError for an unknown name."""
+    if architecture not in _BUILDERS:
+        raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(_BUILDERS)}")
+    return _BUILDERS[architecture](inputs, config, seed)
+
+
+def with_collaborative(network: keras.Model, tables: CollaborativeTables, positions: tuple[int, int]) -> keras.Model:
+    """Return a network that takes indices only and computes the collaborative features from tables inside it.
 
     Args:
-        network: takes codes and signals.
-        signals: the tables.
-        positions: of the user's and the movie's code in a row.
+        network: takes indices and collaborative features.
+        tables: of the collaborative features.
+        positions: of the user's and the movie's index in a row.
     """
     codes = keras.Input(network.inputs[0].shape[1:], dtype="int32", name="codes")
-    sizes = (len(signals.users), len(signals.movies))
-    products = PairProducts(positions, sizes, signals.widths, name="signals")
+    sizes = (len(tables.users), len(tables.movies))
+    products = PairProducts(positions, sizes, tables.widths, name="signals")
     whole = keras.Model(codes, network([codes, products(codes)]), name=f"{network.name}_with_signals")
-    products.left.assign(signals.users)
-    products.right.assign(signals.movies)
+    products.left.assign(tables.users)
+    products.right.assign(tables.movies)
     return whole
 
 
 def inner_network(network: keras.Model) -> keras.Model:
-    """The network of codes and signals inside one made by ``with_signals``; any other network itself."""
+    """Return the network inside one made by ``with_collaborative``; any other network as it is."""
     nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     made = len(nested) == 1 and sum(isinstance(layer, PairProducts) for layer in network.layers) == 1
     return nested[0] if made and len(network.layers) == 3 else network
 
 
 def _embed(inputs: Inputs, config: AutoIntConfig, seed: int | None) -> tuple[Any, Any]:
-    """The network's inputs, and the embeddings [batch, fields + multivalued fields + signals, embed_dim]."""
+    """Return the network's inputs, and the embeddings of all its features [batch, features, embed_dim]."""
     _, numerical_seed, dropout_seed, *multivalued_seeds = derive_seeds(seed, 3 + len(inputs.multivalued))
     codes = keras.Input((len(inputs.field_dims),), dtype="int32", name="codes")
     given, selected, sizes = codes, codes, list(inputs.field_dims)
@@ -141,12 +141,12 @@ def _embed(inputs: Inputs, config: AutoIntConfig, seed: int | None) -> tuple[Any
 def _embed_multivalued(
     codes: Any, field: Multivalued, field_dims: Sequence[int], embed_dim: int, seed: int | None
 ) -> Any:
-    """Embedding of a multivalued field, [batch, 1, embed_dim]."""
+    """Embed a multi-valued feature, [batch, 1, embed_dim]."""
     items, values = field.membership.shape
     if not 0 <= field.position < len(field_dims) or items != field_dims[field.position]:
         raise ValueError(
-            f"{field.name}: expected a membership row for each code of the field at position {field.position}, got "
-            f"{items} rows for fields of sizes {tuple(field_dims)}"
+            f"{field.name}: expected a membership row for each value of the feature at position {field.position}, got "
+            f"{items} rows for features of sizes {tuple(field_dims)}"
         )
     layer = MultivaluedEmbedding(field.position, (items, values), embed_dim, seed, name=f"{field.name}_embedding")
     embedding = layer(codes)
@@ -168,7 +168,7 @@ def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, n
             config.attention_dropout,
             config.layer_norm,
             name=f"interacting_{number}",
-        )(hidden)  # [batch, fields, num_heads * head_dim]
+        )(hidden)  # [batch, features, num_heads * head_dim]
     flat = keras.layers.Flatten(name="attention_flat")(hidden)
     initializer = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=output_seed)
     return keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, name=name)(flat)
@@ -198,6 +198,6 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
 
 
 def embedded_positions(network: keras.Model) -> Any:
-    """What picks the embedded fields out of a row's codes."""
+    """Return what selects the embedded features from a row's indices."""
     selections = [layer.positions for layer in network.layers if isinstance(layer, SelectFields)]
     return list(selections[0]) if selections else slice(None)

@@ -1,4 +1,4 @@
-"""One file that holds all that scoring needs: the network, its feature map, and the users and movies it knows."""
+"""The model bundle: network, feature map, and the users and movies it knows, in one file; all that scoring needs."""
 
 import io
 import json
@@ -6,12 +6,12 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import keras
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
@@ -24,25 +24,17 @@ _NUMBERS = "numbers.json"
 _MEMBERS = (_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS)
 
 
-class ReadablePath(Protocol):
-    """A local path or any other that can give its bytes, such as a ``upath.UPath``."""
-
-    def read_bytes(self) -> bytes:
-        """The whole file."""
-        ...
-
-
 @dataclass(frozen=True)
 class ModelBundle:
-    """A trained network with what it needs to score raw ids.
+    """A trained network with all it needs to score raw ids.
 
     Attributes:
-        network: codes [batch, fields] int32, and numbers [batch, numbers] float32 where there are any, to the
-            probability of a like [batch, 1] float32.
-        feature_map: the encoders that the network was trained with.
-        users: the users that the network knows, one row each, with the user fields; in code order.
-        movies: the movies that the network knows, one row each, with the movie fields, title and genres; in code order.
-        numbers: columns of a row that the network takes as numbers.
+        network: from indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there
+            are any, to the probability of a like, float32 [batch, 1].
+        feature_map: that the network was trained with.
+        users: that the network knows, one row each, with the user features; in index order.
+        movies: that the network knows, one row each, with the movie features, title and genres; in index order.
+        numbers: columns that the network takes as numeric features.
     """
 
     network: keras.Model
@@ -60,26 +52,24 @@ class ModelBundle:
         movies: pd.DataFrame,
         numbers: tuple[str, ...] = (),
     ) -> "ModelBundle":
-        """Bundle a network with the rows of the users and movies tables that its feature map knows."""
+        """Bundle a network with the rows of the users and movies tables that the feature map knows."""
         return cls(
             network, feature_map, feature_map.known("user_id", users), feature_map.known("movie_id", movies), numbers
         )
 
     def save(self, path: Path) -> None:
-        """Write a zip archive of a .keras file, JSON and Parquet; no pickle."""
+        """Write a zip archive with a .keras file, JSON and Parquet; no pickle."""
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:
             network = Path(folder) / _NETWORK
             self.network.save(network)
             archive.write(network, _NETWORK)
-            feature_map = Path(folder) / _FEATURE_MAP
-            self.feature_map.save(feature_map)
-            archive.write(feature_map, _FEATURE_MAP)
+            archive.writestr(_FEATURE_MAP, self.feature_map.to_json())
             archive.writestr(_NUMBERS, json.dumps(self.numbers))
             archive.writestr(_USERS, self.users.to_parquet(index=False))
             archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
 
     @classmethod
-    def load(cls, path: ReadablePath) -> "ModelBundle":
+    def load(cls, path: Path | UPath) -> "ModelBundle":
         """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
         return cls.from_bytes(path.read_bytes(), str(path))
 
@@ -109,30 +99,30 @@ class ModelBundle:
 
 
 def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
-    """A table with one row a code of its key. Raises DataError for any other."""
+    """Read a table with one row for each value of its key. Raises DataError for any other."""
     try:
         rows = pq.read_metadata(io.BytesIO(data)).num_rows
         expected = len(feature_map[key].values)
-        if rows != expected:  # a small file can declare any number of equal rows
+        if rows != expected:  # a small file can declare any number of identical rows
             raise DataError(f"{where}: {rows:,} rows; expected {expected:,}, one for each known {key}")
         table = pd.read_parquet(io.BytesIO(data))
         if table[key].tolist() != list(feature_map[key].values):
-            raise DataError(f"{where}: {key} differs from the feature map's; expected its values in code order")
+            raise DataError(f"{where}: {key} differs from the feature map's; expected its values in index order")
     except DataError:
         raise
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
-        raise DataError(f"{where}: not a table ({error}); materialize the model again") from error
+        raise DataError(f"{where}: not a table ({error}); rebuild the model") from error
     return table
 
 
 def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numbers: int, where: str) -> None:
-    """Raise DataError where a network takes or gives other than rows of the feature map's codes and probabilities."""
+    """Raise DataError if the network's inputs and outputs do not match the feature map."""
     expected = [(None, len(feature_map.fields)), *[(None, numbers)] * bool(numbers)], [(None, 1)]
     found = [tuple(each.shape) for each in network.inputs], [tuple(each.shape) for each in network.outputs]
     if found != expected:
-        raise DataError(f"{where}: takes and gives arrays of shapes {found}; expected {expected}")
+        raise DataError(f"{where}: inputs and outputs have the shapes {found}; expected {expected}")
     inner, dims = inner_network(network), np.array(feature_map.field_dims)
     positions = embedded_positions(inner)
     for layer in inner.layers:
         if isinstance(layer, FieldEmbedding) and list(layer.field_dims) != dims[positions].tolist():
-            raise DataError(f"{where}: layer {layer.name!r} has other numbers of codes than the feature map's fields")
+            raise DataError(f"{where}: layer {layer.name!r} has other sizes than the feature map's features")

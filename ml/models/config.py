@@ -1,4 +1,4 @@
-"""Settings of the models. Frozen; an unknown key is an error."""
+"""Settings of each architecture. Frozen; an unknown key is an error."""
 
 from collections.abc import Mapping
 
@@ -6,32 +6,33 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class AutoIntConfig(BaseModel):
-    """AutoInt as the reference builds it: the defaults are the reference's."""
+    """AutoInt; the defaults are the reference's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    embed_dim: int = Field(default=16, ge=1, description="Width of a field's embedding.")
+    embed_dim: int = Field(default=16, ge=1, description="Width of a feature's embedding.")
     num_layers: int = Field(default=3, ge=1, description="Number of interacting layers.")
-    num_heads: int = Field(default=2, ge=1, description="Attention heads a layer.")
+    num_heads: int = Field(default=2, ge=1, description="Attention heads per layer.")
     head_dim: int = Field(default=16, ge=1, description="Width of one head.")
     use_residual: bool = Field(default=True, description="Add the projected input to each interacting layer's output.")
     scaled: bool = Field(default=False, description="Divide attention scores by the square root of head_dim.")
-    projection_relu: bool = Field(default=False, description="Put a ReLU on queries, keys and values.")
+    projection_relu: bool = Field(default=False, description="Apply a ReLU to queries, keys and values.")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the attention weights.")
-    layer_norm: bool = Field(default=False, description="Layer normalisation after each interacting layer's ReLU.")
+    layer_norm: bool = Field(default=False, description="Layer normalization after each interacting layer's ReLU.")
     l2_embedding: float = Field(default=0.0, ge=0, description="L2 penalty on the embedding table.")
     embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the embeddings.")
 
 
 class AutoIntMLPConfig(AutoIntConfig):
-    """AutoInt with a deep branch beside it."""
+    """AutoInt with a parallel deep branch."""
 
     hidden_units: list[PositiveInt] = Field(
         default=[32, 32], min_length=1, description="Widths of the deep branch's hidden layers."
     )
     dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
-    batch_normalization: bool = Field(default=False, description="Batch normalisation before each hidden layer's ReLU.")
+    batch_normalization: bool = Field(default=False, description="Batch normalization before each hidden layer's ReLU.")
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
 
 
+# The settings of an architecture by its name; ``ml.models.autoint`` has the builder of each, ``build_<name>``.
 ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {"autoint": AutoIntConfig, "autoint_mlp": AutoIntMLPConfig}

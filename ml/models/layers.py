@@ -12,9 +12,9 @@ _KERNELS = ("query", "key", "value", "residual")
 
 
 def derive_seeds(seed: int | None, count: int) -> list[int] | list[None]:
-    """Distinct seeds from one, so that weights of equal shape start out different.
+    """Derive distinct seeds from one, so that weights of equal shape start differently.
 
-    The first ones are the same for every count.
+    The first seeds are the same for every count.
     """
     if seed is None:
         return [None] * count
@@ -23,18 +23,18 @@ def derive_seeds(seed: int | None, count: int) -> list[int] | list[None]:
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class FieldEmbedding(keras.layers.Layer):
-    """Embed the codes of all categorical fields from one table.
+    """Embed all categorical features from one table.
 
-    ``output[b, f] = table[codes[b, f] + offset[f]]`` where a field's offset is the sum of the sizes before it.
+    ``output[b, f] = table[indices[b, f] + offset[f]]``, where a feature's offset is the sum of the sizes before it.
 
     Args:
-        field_dims: number of codes of each field.
+        field_dims: number of values of each feature.
         embed_dim: width of an embedding.
         l2: weight of the L2 penalty ``l2 * sum(table ** 2)`` in the loss.
-        seed: of the Glorot-uniform start, whose fans are the table's two sides.
+        seed: of the Glorot-uniform initial values; the fans are the table's two sizes.
 
-    Input:  [batch, fields], integer codes from 0.
-    Output: [batch, fields, embed_dim].
+    Input:  [batch, features], integer indices from 0.
+    Output: [batch, features, embed_dim].
 
     Example:
         >>> FieldEmbedding([3, 2], embed_dim=4)(np.array([[2, 1]])).shape
@@ -55,11 +55,11 @@ class FieldEmbedding(keras.layers.Layer):
         self.embed_dim = embed_dim
         self.l2 = l2
         self.seed = seed
-        self.offsets = np.cumsum([0, *self.field_dims[:-1]], dtype=np.int32)  # [fields]
+        self.offsets = np.cumsum([0, *self.field_dims[:-1]], dtype=np.int32)  # [features]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         if input_shape[-1] != len(self.field_dims):
-            raise ValueError(f"expected codes of {len(self.field_dims)} fields, got input shape {input_shape!r}")
+            raise ValueError(f"expected indices of {len(self.field_dims)} features, got input shape {input_shape!r}")
         self.table = self.add_weight(
             name="table",
             shape=(sum(self.field_dims), self.embed_dim),
@@ -67,8 +67,8 @@ class FieldEmbedding(keras.layers.Layer):
             regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
         )
 
-    def call(self, codes: Any) -> Any:
-        return ops.take(self.table, ops.cast(codes, "int32") + self.offsets, axis=0)  # [batch, fields, embed_dim]
+    def call(self, indices: Any) -> Any:
+        return ops.take(self.table, ops.cast(indices, "int32") + self.offsets, axis=0)  # [batch, features, embed_dim]
 
     def get_config(self) -> dict[str, Any]:
         config = {"field_dims": self.field_dims, "embed_dim": self.embed_dim, "l2": self.l2, "seed": self.seed}
@@ -77,9 +77,9 @@ class FieldEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class InteractingLayer(keras.layers.Layer):
-    """Multi-head self-attention over a row's fields.
+    """Multi-head self-attention over a row's features.
 
-    Per head: ``softmax(Q K^T) V`` with ``Q, K, V = X W_query, X W_key, X W_value``; heads side by side;
+    Per head: ``softmax(Q K^T) V`` with ``Q, K, V = X W_query, X W_key, X W_value``; heads concatenated;
     ``ReLU(heads + X W_residual)``. Equations 5 to 8 of Song et al., "AutoInt", CIKM 2019.
 
     With all options on: ``Q, K, V = ReLU(X W_query), ReLU(X W_key), ReLU(X W_value)``, per head
@@ -90,14 +90,14 @@ class InteractingLayer(keras.layers.Layer):
         head_dim: width of one head; head h uses columns ``h * head_dim`` to ``(h + 1) * head_dim - 1`` of each kernel.
         use_residual: add ``X W_residual``.
         scaled: divide the scores by ``sqrt(head_dim)``.
-        seed: of the truncated normal start (sd 0.05) and the dropout; each kernel gets a seed of its own from it.
-        projection_relu: put a ReLU on queries, keys and values.
-        attention_dropout: share of the softmax's weights that are dropped while training.
-        layer_norm: normalise each field's output to mean 0 and variance 1 over its numbers, then scale and shift it
-            by trained weights.
+        seed: of the truncated normal initial values (sd 0.05) and the dropout; each kernel's is derived from it.
+        projection_relu: apply a ReLU to queries, keys and values.
+        attention_dropout: share of the attention weights that are dropped during training.
+        layer_norm: normalize each feature's output to mean 0 and variance 1, then scale and shift it by trained
+            weights.
 
-    Input:  [batch, fields, width].
-    Output: [batch, fields, num_heads * head_dim].
+    Input:  [batch, features, width].
+    Output: [batch, features, num_heads * head_dim].
 
     Example:
         >>> InteractingLayer(num_heads=2, head_dim=16)(np.zeros((1, 14, 16))).shape
@@ -129,7 +129,7 @@ class InteractingLayer(keras.layers.Layer):
         self.projection_relu = projection_relu
         self.attention_dropout = attention_dropout
         self.layer_norm = layer_norm
-        # A layer without these has no such sublayers, so that files of networks without them stay readable.
+        # Without these options there are no such sublayers, so that older files of networks stay readable.
         if attention_dropout:
             *_, dropout_seed = derive_seeds(seed, len(_KERNELS) + 1)
             self.dropout = keras.layers.Dropout(attention_dropout, seed=dropout_seed, dtype=self.dtype_policy)
@@ -138,7 +138,7 @@ class InteractingLayer(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         if len(input_shape) != 3:
-            raise ValueError(f"expected an input of shape [batch, fields, width], got {input_shape!r}")
+            raise ValueError(f"expected an input of shape [batch, features, width], got {input_shape!r}")
         names = _KERNELS if self.use_residual else _KERNELS[:-1]
         for name, seed in zip(names, derive_seeds(self.seed, len(names)), strict=True):
             kernel = self.add_weight(
@@ -151,16 +151,16 @@ class InteractingLayer(keras.layers.Layer):
             self.norm.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        query = self._project(inputs, self.query_kernel)  # [batch, fields, heads, head_dim]
+        query = self._project(inputs, self.query_kernel)  # [batch, features, heads, head_dim]
         key = self._project(inputs, self.key_kernel)
         value = self._project(inputs, self.value_kernel)
-        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)  # [batch, heads, fields, fields]
+        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)  # [batch, heads, features, features]
         if self.scaled:
             scores = scores / self.head_dim**0.5
         weights = ops.softmax(scores, axis=-1)
         if self.attention_dropout:
             weights = self.dropout(weights, training=training)
-        heads = ops.einsum("bhqk,bkhd->bqhd", weights, value)  # [batch, fields, heads, head_dim]
+        heads = ops.einsum("bhqk,bkhd->bqhd", weights, value)  # [batch, features, heads, head_dim]
         output = ops.reshape(heads, (-1, inputs.shape[1], self.num_heads * self.head_dim))
         if self.use_residual:
             output = output + ops.matmul(inputs, self.residual_kernel)

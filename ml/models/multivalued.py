@@ -1,4 +1,4 @@
-"""A layer that brings fields of several values to the AutoInt family."""
+"""A layer for multi-valued features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from ml.models.layers import PACKAGE
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MultivaluedEmbedding(keras.layers.Layer):
-    """Embed one field of several values, such as a movie's genres, as the mean of its values' embeddings.
+    """Embed one multi-valued feature, such as a movie's genres, as the mean of its values' embeddings.
 
-    ``output[b, 0] = membership[codes[b, position]] @ table``, where an item's row of the membership holds ``1 / q`` for
-    each of its q values and 0 elsewhere. Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``1/q V x``).
+    ``output[b, 0] = membership[indices[b, position]] @ table``, where an item's membership row has ``1 / q`` for each
+    of its q values and 0 elsewhere. Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``1/q V x``).
 
-    The membership is never trained; it is zeros, hence the embedding too, until it is assigned.
+    The membership is not trained. Until it is assigned, it is zero, and the embedding too.
 
     Args:
-        position: of the item's code among a row's codes.
+        position: of the item's index in a row.
         shape: number of items and of distinct values.
         embed_dim: width of an embedding.
-        seed: of the table's Glorot-uniform start, whose fans are the table's two sides.
+        seed: of the table's Glorot-uniform initial values; the fans are its two sizes.
 
-    Input:  [batch, fields], integer codes from 0.
+    Input:  [batch, features], integer indices from 0.
     Output: [batch, 1, embed_dim].
 
     Example:
@@ -48,9 +48,9 @@ class MultivaluedEmbedding(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        fields = input_shape[-1]
-        if len(input_shape) != 2 or fields is None or fields <= self.position:
-            raise ValueError(f"expected [batch, more than {self.position}] codes, got input shape {input_shape!r}")
+        features = input_shape[-1]
+        if len(input_shape) != 2 or features is None or features <= self.position:
+            raise ValueError(f"expected [batch, more than {self.position}] indices, got input shape {input_shape!r}")
         self.table = self.add_weight(
             name="table",
             shape=(self.shape[1], self.embed_dim),
@@ -58,8 +58,8 @@ class MultivaluedEmbedding(keras.layers.Layer):
         )
         self.membership = self.add_weight(name="membership", shape=self.shape, initializer="zeros", trainable=False)
 
-    def call(self, codes: Any) -> Any:
-        shares = ops.take(self.membership, ops.cast(codes[:, self.position], "int32"), axis=0)  # [batch, values]
+    def call(self, indices: Any) -> Any:
+        shares = ops.take(self.membership, ops.cast(indices[:, self.position], "int32"), axis=0)  # [batch, values]
         return ops.expand_dims(ops.matmul(shares, self.table), 1)  # [batch, 1, embed_dim]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -1,4 +1,4 @@
-"""Layers that bring numbers, and what two sides' tables say together, to the AutoInt family."""
+"""Layers for numeric features, for a selection of features, and for products of two tables' rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from ml.models.layers import PACKAGE, derive_seeds
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class NumericalEmbedding(keras.layers.Layer):
-    """Embed numbers: ``output[b, s] = v[s] * (input[b, s] - centre[s]) / scale[s] + w[s]``.
+    """Embed numeric features: ``output[b, s] = v[s] * (input[b, s] - centre[s]) / scale[s] + w[s]``.
 
-    Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``v_m x_m``), with standardised numbers and an offset, without
-    which a number at its centre would have no embedding.
+    Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``v_m x_m``), with standardized features and an offset,
+    without which a feature at its center would have no embedding.
 
     Args:
-        centres: of each number, commonly its mean.
-        scales: of each number, commonly its standard deviation; positive.
+        centres: of each feature, usually its mean.
+        scales: of each feature, usually its standard deviation; positive.
         embed_dim: width of an embedding.
-        seed: of the normal start of v and w (sd 0.1).
+        seed: of the normal initial values of v and w (sd 0.1).
 
-    Input:  [batch, numbers], float.
-    Output: [batch, numbers, embed_dim].
+    Input:  [batch, features], float.
+    Output: [batch, features, embed_dim].
 
     Example:
         >>> NumericalEmbedding([0.0], [1.0], embed_dim=4)(np.array([[2.0]])).shape
@@ -53,15 +53,15 @@ class NumericalEmbedding(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         if len(input_shape) != 2 or input_shape[1] != len(self.centres):
-            raise ValueError(f"expected [batch, {len(self.centres)}] numbers, got input shape {input_shape!r}")
+            raise ValueError(f"expected [batch, {len(self.centres)}] numeric features, got input shape {input_shape!r}")
         for name, seed in zip(("direction", "offset"), derive_seeds(self.seed, 2), strict=True):
             initializer = keras.initializers.RandomNormal(stddev=0.1, seed=seed)
             weight = self.add_weight(name=name, shape=(len(self.centres), self.embed_dim), initializer=initializer)
             setattr(self, name, weight)
 
     def call(self, numbers: Any) -> Any:
-        standardised = (numbers - np.array(self.centres, np.float32)) / np.array(self.scales, np.float32)
-        return ops.expand_dims(standardised, -1) * self.direction + self.offset  # [batch, numbers, embed_dim]
+        standardized = (numbers - np.array(self.centres, np.float32)) / np.array(self.scales, np.float32)
+        return ops.expand_dims(standardized, -1) * self.direction + self.offset  # [batch, features, embed_dim]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (*input_shape, self.embed_dim)
@@ -73,10 +73,10 @@ class NumericalEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class SelectFields(keras.layers.Layer):
-    """Keep some of a row's fields: ``output[b, i] = input[b, positions[i]]``.
+    """Select some of a row's features: ``output[b, i] = input[b, positions[i]]``.
 
     Args:
-        positions: of the kept fields, distinct.
+        positions: of the selected features, distinct.
     """
 
     def __init__(self, positions: Sequence[int], **kwargs: Any) -> None:
@@ -85,8 +85,8 @@ class SelectFields(keras.layers.Layer):
             raise ValueError(f"positions must be distinct and from 0, at least one, got {positions!r}")
         self.positions = tuple(map(int, positions))
 
-    def call(self, codes: Any) -> Any:
-        return ops.take(codes, np.array(self.positions, np.int32), axis=1)
+    def call(self, indices: Any) -> Any:
+        return ops.take(indices, np.array(self.positions, np.int32), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "positions": self.positions}
@@ -94,16 +94,16 @@ class SelectFields(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PairProducts(keras.layers.Layer):
-    """Inner products of two codes' table rows, by groups of columns; the tables are never trained.
+    """Inner products of two indices' table rows, one for each group of columns; the tables are not trained.
 
-    ``output[b, s] = sum over s's columns of left[codes[b, l]] * right[codes[b, r]]``
+    ``output[b, s] = sum over the columns of group s of left[indices[b, l]] * right[indices[b, r]]``
 
     Args:
-        positions: of the left and the right code among a row's codes, l and r.
+        positions: of the left and the right index in a row, l and r.
         sizes: rows of the left and of the right table.
-        widths: columns of each group, one after the other in both tables.
+        widths: number of columns of each group; the groups are adjacent in both tables.
 
-    Input:  [batch, fields], integer codes from 0.
+    Input:  [batch, features], integer indices from 0.
     Output: [batch, groups].
     """
 
@@ -125,9 +125,9 @@ class PairProducts(keras.layers.Layer):
         self.left = self.add_weight(name="left", shape=(left, columns), initializer="zeros", trainable=False)
         self.right = self.add_weight(name="right", shape=(right, columns), initializer="zeros", trainable=False)
 
-    def call(self, codes: Any) -> Any:
-        codes = ops.cast(codes, "int32")
-        left, right = (codes[:, position] for position in self.positions)
+    def call(self, indices: Any) -> Any:
+        indices = ops.cast(indices, "int32")
+        left, right = (indices[:, position] for position in self.positions)
         products = ops.take(self.left, left, axis=0) * ops.take(self.right, right, axis=0)  # [batch, columns]
         groups = np.repeat(np.eye(len(self.widths), dtype=np.float32), self.widths, axis=0)  # [columns, groups]
         return ops.matmul(products, groups)

@@ -1,7 +1,7 @@
-"""Baselines that rank the whole catalogue for a user from training rows alone.
+"""Baselines that rank the whole catalogue for a user.
 
 Each is fitted once and then scores blocks of users, so that no users x movies matrix is ever dense. Training rows have
-the codes user_id and movie_id, one row a pair, and label; a like is a row with label 1.
+the indices user_id and movie_id, one row per pair, and label; a like is a row with label 1.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from ml.models.baselines import movie_mean_scores
 
 
 class CatalogueBaseline(Protocol):
-    """What scores every movie for any user."""
+    """Scores every movie for any user."""
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Scores, float64 [n, movies], for user codes int [n]; the higher, the better."""
+        """Return scores, float64 [n, movies], for user indices int [n]; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Popularity:
 
     @classmethod
     def fit(cls, train: pd.DataFrame, users: int, movies: int) -> Self:
-        """Count the likes of ``movies`` codes."""
+        """Count the likes of each movie."""
         return cls(seen_matrix(train, users, movies).sum(axis=0))
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Numbers of likes, float64 [n, movies]."""
+        """Return numbers of likes, float64 [n, movies]."""
         return np.tile(self.likes, (len(users), 1))
 
 
 @dataclass(frozen=True)
 class MovieMean:
-    """The probability that a movie is liked, as ``movie_mean_scores`` has it, the same for every user.
+    """The probability that a movie is liked (see ``movie_mean_scores``), the same for every user.
 
     Attributes:
         means: float64 [movies].
@@ -57,17 +57,17 @@ class MovieMean:
 
     @classmethod
     def fit(cls, train: pd.DataFrame, users: int, movies: int) -> Self:
-        """Score ``movies`` codes; one without training rows gets the mean of all labels."""
+        """Score each movie; one without training rows gets the mean of all labels."""
         return cls(movie_mean_scores(train, pd.DataFrame({"movie_id": np.arange(movies)})))
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Probabilities, float64 [n, movies]."""
+        """Return probabilities, float64 [n, movies]."""
         return np.tile(self.means, (len(users), 1))
 
 
 @dataclass(frozen=True)
 class MatrixFactorization:
-    """Ratings that a matrix factorisation predicts.
+    """Ratings predicted by a matrix factorization.
 
     Attributes:
         fitted: the model of ``ml.features.factorization``.
@@ -77,18 +77,18 @@ class MatrixFactorization:
 
     @classmethod
     def fit(cls, train: pd.DataFrame, users: int, movies: int, seed: int = 42) -> Self:
-        """Fit with 15 factors, as ``factorization_scores`` does; ``train`` has rating too."""
+        """Fit with 15 factors, as ``factorization_scores`` does; ``train`` needs rating too."""
         return cls(factorize(train, users, movies, FactorizationConfig(seed=seed)))
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Predicted ratings, float64 [n, movies]; those of ``Factorization.predict``, of every movie."""
+        """Return predicted ratings, float64 [n, movies], equal to ``Factorization.predict``."""
         user, movie = self.fitted.users[users], self.fitted.movies
         return self.fitted.mean + user[:, :1] + movie[:, 0] + user[:, 1:] @ movie[:, 1:].T
 
 
 @dataclass(frozen=True)
 class ImplicitAls:
-    """Matrix factorisation of likes, all other pairs weak negatives (Hu, Koren and Volinsky, ICDM 2008).
+    """Matrix factorization of likes, with all other pairs as weak negatives (Hu, Koren and Volinsky, ICDM 2008).
 
     Attributes:
         users: float64 [users, factors]; zeros without likes.
@@ -110,20 +110,20 @@ class ImplicitAls:
         iterations: int = 15,
         seed: int = 42,
     ) -> Self:
-        """Fit by the ``implicit`` package, in float32 and on all cores; their number does not change the result.
+        """Fit with the ``implicit`` package, in float32 and on all cores; their number does not change the result.
 
         Args:
             train: the training rows.
-            users: number of user codes.
-            movies: number of movie codes.
+            users: number of users.
+            movies: number of movies.
             factors: width of a user's and a movie's vector.
             alpha: weight of a like; that of any other pair is 1.
-            penalty: ridge penalty on every vector, by the root of users times movies: the errors grow with both.
+            penalty: ridge penalty on every vector, times the root of users times movies: the errors grow with both.
             iterations: alternations.
-            seed: of the uniform start.
+            seed: of the uniform initial values.
         """
-        likes = sparse.csr_matrix(seen_matrix(train, users, movies), dtype=np.float32)  # implicit warns of a csr_array
-        with threadpool_limits(1, "blas"):  # BLAS threads inside implicit's own slow it down
+        likes = sparse.csr_matrix(seen_matrix(train, users, movies), dtype=np.float32)  # implicit warns about csr_array
+        with threadpool_limits(1, "blas"):  # BLAS threads within implicit's threads slow it down
             model = AlternatingLeastSquares(
                 factors=factors,
                 alpha=alpha,
@@ -136,7 +136,7 @@ class ImplicitAls:
         return cls(model.user_factors.astype(np.float64), model.item_factors.astype(np.float64))
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Inner products, float64 [n, movies]; zeros for a user without likes."""
+        """Return inner products, float64 [n, movies]; zeros for a user without likes."""
         return self.users[users] @ self.movies.T
 
 
@@ -158,12 +158,12 @@ class Ease:
 
         Args:
             train: the training rows.
-            users: number of user codes.
-            movies: number of movie codes.
+            users: number of users.
+            movies: number of movies.
             penalty: ridge penalty, above 0.
 
         Raises:
-            ValueError: a penalty of 0 or less, which leaves the Gram matrix singular wherever a movie has no likes.
+            ValueError: the penalty is 0 or less, so that the Gram matrix is singular if a movie has no likes.
         """
         if penalty <= 0:
             raise ValueError(f"penalty must be above 0, got {penalty}")
@@ -171,13 +171,13 @@ class Ease:
         return cls(likes, ease_weights(likes, penalty))
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """``X B``, float64 [n, movies]; zeros for a user without likes."""
+        """Return ``X B``, float64 [n, movies]; zeros for a user without likes."""
         return self.likes[users] @ self.weights
 
 
 @dataclass(frozen=True)
 class ElsePopularity:
-    """A personal baseline for users with likes; the others, of whom it knows nothing, get the popularity.
+    """A personal baseline for users with likes, and popularity for all others.
 
     Attributes:
         personal: the baseline.
@@ -190,18 +190,18 @@ class ElsePopularity:
     has_likes: np.ndarray
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """Scores, float64 [n, movies], to be compared within a user's row only."""
+        """Return scores, float64 [n, movies], which are comparable within a user's row only."""
         return np.where(self.has_likes[users, None], self.personal.scores(users), self.popularity.scores(users))
 
 
 def catalogue_baselines(train: pd.DataFrame, users: int, movies: int, seed: int) -> dict[str, CatalogueBaseline]:
-    """Every baseline, fitted.
+    """Fit every baseline.
 
     Args:
         train: encoded training rows: user_id, movie_id, label, rating.
-        users: number of user codes.
-        movies: number of movie codes.
-        seed: of the two factorisations.
+        users: number of users.
+        movies: number of movies.
+        seed: of the two factorizations.
     """
     popularity = Popularity.fit(train, users, movies)
     has_likes = seen_matrix(train, users, movies).sum(axis=1) > 0

@@ -1,8 +1,8 @@
-"""Read a network from the bytes of a .keras file, and nothing but a network that this project's builders make.
+"""Read a network from the bytes of a .keras file, and only a network that this project's builders can make.
 
-A .keras file says which classes are to be made, with which arguments. Keras refuses the worst of them; here only the
-classes that ``ml.models`` builds with are taken, and everything is looked at before Keras sees it: the archive's
-members, the classes, the sizes that they declare, and the storage of the weights.
+A .keras file names the classes to instantiate, with their arguments. Keras refuses the most dangerous ones; here only
+the classes that ``ml.models`` uses are accepted, and everything is checked before Keras sees it: the archive's members,
+the classes, the sizes that they declare, and how the weights are stored.
 """
 
 import io
@@ -22,9 +22,9 @@ from ml.errors import DataError
 from ml.models.layers import PACKAGE
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
-_LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON, which takes many times as much once it is read
+_LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON; parsed, it takes many times as much memory
 _FLOAT_BYTES = 4
-_DEEPEST = 16  # groups within groups; ours are 6
+_DEEPEST = 16  # nested groups; ours have at most 6
 
 _OWN = (
     "FieldEmbedding",
@@ -35,7 +35,7 @@ _OWN = (
     "SelectFields",
 )
 _PLAIN = ("Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "Dropout", "Flatten", "InputLayer", "ReLU")
-# What names a class in a configuration, as Keras writes it: module, class_name, registered_name.
+# How Keras names a class in a configuration: module, class_name, registered_name.
 _Name = tuple[Any, Any, Any]
 _LAYERS: dict[_Name, str] = {("keras.layers", name, None): name for name in _PLAIN}
 _PARTS: set[_Name] = {
@@ -48,14 +48,14 @@ _NETWORK: _Name = ("keras.src.models.functional", "Functional", "Functional")
 
 
 def read_network(data: bytes, where: str) -> keras.Model:
-    """The uncompiled network of a .keras file.
+    """Return the uncompiled network of a .keras file.
 
     Args:
         data: the file's content.
-        where: what to call the file in errors.
+        where: name of the file in errors.
 
     Raises:
-        DataError: it is no .keras file, or is not made of what the builders use; the message names member or layer.
+        DataError: it is not a .keras file, or has parts that the builders do not use; the message names the part.
     """
     members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
     config = _without_compilation(read_json(members[_CONFIG], f"{where}, {_CONFIG}"))
@@ -70,17 +70,17 @@ def read_network(data: bytes, where: str) -> keras.Model:
             archive.writestr(_WEIGHTS, members[_WEIGHTS])
         try:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # whatever layers raise of arguments, and Keras of weights, that do not fit
-            raise DataError(f"{where}: Keras cannot make a network of it ({error}); train the model again") from error
+        except Exception as error:  # whatever layers and Keras raise for arguments and weights that do not fit
+            raise DataError(f"{where}: Keras cannot load it ({error}); retrain the model") from error
 
 
 def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, bytes]:
-    """The members of a zip archive that has exactly these, all of them uncompressed, as this project writes them.
+    """Return the members of a zip archive that has exactly these, all uncompressed, as this project writes them.
 
-    What is stored uncompressed cannot be larger than the archive, and nothing is written to a name out of the archive.
+    Uncompressed members cannot be larger than the archive, and no file is written under a name from the archive.
 
     Raises:
-        DataError: it is no such archive.
+        DataError: it is not such an archive.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -89,26 +89,26 @@ def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, b
     except DataError:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
-        raise DataError(f"{where}: not a model bundle ({error}); materialize the model again") from error
+        raise DataError(f"{where}: not a model bundle ({error}); rebuild the model") from error
 
 
 def _require_members(found: list[zipfile.ZipInfo], names: tuple[str, ...], where: str) -> None:
     given = [info.filename for info in found]
     if missing := set(names) - set(given):
-        raise DataError(f"{where}: not a model bundle, lacks {', '.join(sorted(missing))}")
+        raise DataError(f"{where}: not a model bundle, {', '.join(sorted(missing))} missing")
     expected = ", ".join(sorted(names))
     if strange := sorted({name for name in given if name not in names or given.count(name) > 1}):
-        raise DataError(f"{where}: not a model bundle, member {strange[0]!r} is not expected; expected once {expected}")
+        raise DataError(f"{where}: not a model bundle, unexpected member {strange[0]!r}; expected once each {expected}")
     for info in found:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
             raise DataError(
                 f"{where}: not a model bundle, member {info.filename!r} is compressed or encrypted ({info.file_size:,} "
-                f"bytes declared, {info.compress_size:,} stored); expected members that are stored as they are"
+                f"bytes declared, {info.compress_size:,} stored); expected stored, unencrypted members"
             )
 
 
 def read_json(data: bytes, where: str) -> Any:
-    """A JSON document. Raises DataError where it is none, or is too large or too deep to be one of ours."""
+    """Parse a JSON document. Raises DataError if it is not JSON, too large or too deep."""
     if len(data) > _LARGEST_DOCUMENT:
         raise DataError(f"{where}: {len(data):,} bytes of JSON; expected at most {_LARGEST_DOCUMENT:,}")
     try:
@@ -118,7 +118,7 @@ def read_json(data: bytes, where: str) -> Any:
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    """All JSON objects in a document, however deep."""
+    """Yield all JSON objects in a document, at any depth."""
     waiting = [document]
     while waiting:
         value = waiting.pop()
@@ -129,7 +129,7 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
 
 
 def _without_compilation(config: Any) -> Any:
-    """The configuration without optimizers and losses, which nothing needs that asks a network."""
+    """Remove optimizers and losses, which scoring does not need."""
     for each in _objects(config):
         each.pop("compile_config", None)
     return config
@@ -140,7 +140,7 @@ def _name(config: dict[str, Any]) -> _Name:
 
 
 def _own_layer(name: _Name) -> str | None:
-    """Which of our layers a name means. The registered name alone decides, since modules may be moved."""
+    """Return which of our layers a name means. Only the registered name decides, since modules may be moved."""
     return next((own for own in _OWN if name[1:] == (own, f"{PACKAGE}>{own}")), None)
 
 
@@ -162,14 +162,14 @@ def _require_known_classes(config: Any, where: str) -> None:
 
 
 def _called(config: dict[str, Any]) -> str:
-    """What to call a part of the configuration in errors."""
+    """Return what to call a part of the configuration in errors."""
     inner = config.get("config")
     name = config.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
-    return f"layer {name!r}" if isinstance(name, str) else "a part without a name"
+    return f"layer {name!r}" if isinstance(name, str) else "an unnamed part"
 
 
 def _require_stored_sizes(config: Any, stored: int, where: str) -> None:
-    """Raise DataError where layers declare more weights than the file has bytes for: Keras makes them first."""
+    """Raise DataError if layers declare more weights than the file has bytes for: Keras allocates them first."""
     declared = 0
     for each in _objects(config):
         layer = _LAYERS.get(_name(each)) or _own_layer(_name(each))
@@ -178,7 +178,7 @@ def _require_stored_sizes(config: Any, stored: int, where: str) -> None:
         try:
             declared += _WEIGHTS_OF[layer](_Declared(each))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"{where}: {_called(each)} does not say its sizes ({error!r})") from error
+            raise DataError(f"{where}: {_called(each)} does not declare its sizes ({error!r})") from error
         if declared * _FLOAT_BYTES > stored:
             raise DataError(
                 f"{where}: {_called(each)} and those before it declare {declared:,} weights or more; expected no more "
@@ -187,7 +187,7 @@ def _require_stored_sizes(config: Any, stored: int, where: str) -> None:
 
 
 class _Declared:
-    """The sizes in a layer's description; each raises whatever a missing or wrong one leads to."""
+    """Reads the sizes in a layer's description; missing or wrong ones raise various errors."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         self._description, self.config = description, description["config"]
@@ -210,14 +210,14 @@ def _dense(layer: _Declared) -> int:
     return layer.width * layer.size("units")
 
 
-# How many weights a layer makes, or more.
+# How many weights a layer has, at least as many as Keras allocates for it.
 _WEIGHTS_OF: Mapping[str, Callable[[_Declared], int]] = {
     "FieldEmbedding": lambda layer: sum(layer.sizes("field_dims")) * layer.size("embed_dim"),
     "MultivaluedEmbedding": lambda layer: (
         prod(layer.sizes("shape")) + layer.sizes("shape")[-1] * layer.size("embed_dim")
     ),
     "NumericalEmbedding": lambda layer: 2 * len(layer.config["centres"]) * layer.size("embed_dim"),
-    # Its call makes a matrix of columns by groups as well.
+    # Its call also makes a matrix [columns, groups].
     "PairProducts": lambda layer: (
         max(sum(layer.sizes("sizes")), len(layer.sizes("widths"))) * sum(layer.sizes("widths"))
     ),
@@ -229,21 +229,21 @@ _WEIGHTS_OF: Mapping[str, Callable[[_Declared], int]] = {
 
 def _positive(size: Any) -> int:
     if type(size) is not int or size < 1:
-        raise ValueError(f"expected a positive whole number, found {size!r}")
+        raise ValueError(f"expected a positive integer, found {size!r}")
     return size
 
 
 def _require_plain_weights(data: bytes, where: str) -> None:
-    """Raise DataError where an HDF5 file is more than arrays of numbers that lie in it as they are.
+    """Raise DataError if an HDF5 file has anything but plain arrays of numbers.
 
-    Links may lead to other files, and datasets that are virtual, filtered or not allocated be of any size.
+    Links can lead to other files, and datasets that are virtual, filtered or not allocated can have any size.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             for path, dataset in _datasets(file, where):
                 plain = dataset.dtype.kind in "fiub" and dataset.chunks is None and not dataset.is_virtual
                 if not plain or dataset.external or dataset.id.get_storage_size() != dataset.nbytes:
-                    raise DataError(f"{where}: {path} is no plain array of numbers that is stored in the file")
+                    raise DataError(f"{where}: {path} is not a plain array of numbers stored in the file")
     except DataError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -258,7 +258,7 @@ def _datasets(file: h5py.File, where: str) -> Iterator[tuple[str, h5py.Dataset]]
             raise DataError(f"{where}: {path} is too deep; expected groups of layers")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"{where}: {path}/{name} is a link to another place; expected arrays")
+                raise DataError(f"{where}: {path}/{name} is a link; expected arrays")
             found = group[name]
             if isinstance(found, h5py.Group):
                 waiting.append((f"{path}/{name}", found))

@@ -6,7 +6,6 @@ a reader that follows it sees one whole publication.
 """
 
 import json
-from dataclasses import dataclass
 
 from upath import UPath
 
@@ -17,35 +16,22 @@ ARCHIVE = "archive"  # directory under the home
 _POINTER = "champions.json"
 
 
-@dataclass(frozen=True)
 class ArchivedVersion:
     """The files of a version that is or was published.
 
     Attributes:
-        folder: their directory, named by the version's number in the registry.
+        folder: their directory.
+        number: the version's number in the registry, after which the directory is named.
+        table: the top-10 table; its rows name the version.
+        bundle: the network with its encoders.
+        record: the registered version and its metrics, as JSON; some earlier releases did not write it.
     """
 
-    folder: UPath
-
-    @property
-    def number(self) -> str:
-        """The version's number in the registry."""
-        return self.folder.name
-
-    @property
-    def table(self) -> UPath:
-        """The top-10 table; its rows name the version."""
-        return self.folder / "top10.parquet"
-
-    @property
-    def bundle(self) -> UPath:
-        """The network with its encoders."""
-        return self.folder / "bundle.zip"
-
-    @property
-    def record(self) -> UPath:
-        """The registered version and its metrics, as JSON. Releases before this record did not write one."""
-        return self.folder / "version.json"
+    def __init__(self, folder: UPath) -> None:
+        self.folder, self.number = folder, folder.name
+        self.table, self.bundle, self.record = (
+            folder / name for name in ("top10.parquet", "bundle.zip", "version.json")
+        )
 
     @property
     def is_complete(self) -> bool:

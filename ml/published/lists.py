@@ -40,11 +40,9 @@ class PublishedLists:
         table = read_parquet(path, _COLUMNS)
         about = table[["model_version", "rating_year", "rating_month"]].drop_duplicates()
         if len(about) != 1 or str(about["model_version"].iloc[0]) != version:
-            found = ", ".join(sorted(map(str, about["model_version"].unique()))) or "none"
-            raise DataError(
-                f"{path}: expected lists of version {version} for one month, found versions {found} and {len(about)} "
-                "pairs of version and month; publish it again (make run)"
-            )
+            found = about.to_dict("records")
+            expected = f"expected lists of version {version} for one month"
+            raise DataError(f"{path}: {expected}, found {found}; publish it again (make run)")
         _, year, month = about.iloc[0]
         lists = table.drop(columns=list(about)).sort_values(["user_id", "rank"], ignore_index=True)
         return cls(int(year), int(month), lists)

@@ -27,13 +27,13 @@ class Purpose(StrEnum):
 
 
 SENTENCES = {
-    Purpose.NEXT: "The best published model for finding what a user will watch next in the whole catalogue.",
-    Purpose.LIKES: "The best published model for telling whether a user would like a given movie.",
-    Purpose.BOTH: "The best published model for finding what a user will watch next in the whole catalogue, "
-    "and for telling whether a user would like a given movie.",
-    Purpose.COMPARISON: "For comparison: other published models are better at finding what a user will watch next "
-    "and at telling whether a user would like a given movie.",
-    Purpose.UNMEASURED: "Not known to be best for anything: this version was published without its figures.",
+    Purpose.NEXT: "The best published model for predicting what a user will watch next, over the whole catalog.",
+    Purpose.LIKES: "The best published model for predicting whether a user would like a given movie.",
+    Purpose.BOTH: "The best published model both for predicting what a user will watch next, over the whole catalog, "
+    "and for predicting whether a user would like a given movie.",
+    Purpose.COMPARISON: "For comparison: other published models are better at predicting what a user will watch next "
+    "and whether a user would like a given movie.",
+    Purpose.UNMEASURED: "Purpose unknown: this version was published without metrics.",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a recipe makes of the training rows: the rows that are fitted on and all that the network sees of them."""
+"""Make the rows that a recipe's network learns from, and its inputs."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
-from ml.features.collaborative import PairSignals, fit_signals, out_of_fold_signals
+from ml.features.collaborative import CollaborativeTables, fit_collaborative, out_of_fold_collaborative
 from ml.features.feature_map import FeatureMap
 from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, sample_negatives
@@ -19,18 +19,21 @@ PAIR = (schema.FIELD_NAMES.index("user_id"), schema.FIELD_NAMES.index("movie_id"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows to fit on, by a recipe. Settings of model and training other than the validation share do not matter to it.
+    """What a recipe makes of the training rows.
+
+    Of the settings of model and training, only the validation share matters to it.
 
     Attributes:
         rows: encoded rows with label.
-        numbers: float32 [rows, numbers], of signals (out of fold) or of the recipe's number columns; None without any.
-        pairs: the signals of all pairs; None without any.
+        numbers: numeric features, float32 [rows, numeric features]: collaborative ones (out of fold), or the recipe's
+            own columns; None without any.
+        pairs: tables of the collaborative features of all pairs; None without any.
         inputs: what the network is built for.
     """
 
     rows: pd.DataFrame
     numbers: np.ndarray | None
-    pairs: PairSignals | None
+    pairs: CollaborativeTables | None
     inputs: Inputs
 
     @classmethod
@@ -42,43 +45,43 @@ class TrainingData:
         movies: pd.DataFrame,
         chosen: np.ndarray | None = None,
     ) -> "TrainingData":
-        """Follow the recipe.
+        """Make the training data of a recipe.
 
         Args:
-            recipe: what to do.
+            recipe: features, negatives and settings.
             train_interactions: encoded rows in shuffled order.
             feature_map: that encoded them.
             movies: the movies table.
-            chosen: int [n], positions of the rows to fit on, in shuffled order; default: all. Signals, and what a user
-                has rated, are of all training rows in any case.
+            chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Collaborative
+                features, and which movies a user has rated, are taken from all training rows in any case.
         """
         known_movies = feature_map.known("movie_id", movies)
         rows, sources = train_interactions, None
         if recipe.negatives:
-            movie_codes = feature_map.side("movie").transform(known_movies)
-            rows = sample_negatives(train_interactions, movie_codes, recipe.negatives, chosen)
+            movie_indices = feature_map.side("movie").transform(known_movies)
+            rows = sample_negatives(train_interactions, movie_indices, recipe.negatives, chosen)
             sources = rows[SOURCE].to_numpy()
         elif chosen is not None:
             rows, sources = train_interactions.iloc[chosen].reset_index(drop=True), chosen
         numbers, pairs = None, None
         if recipe.signals:
             sizes = feature_map.field_dims[PAIR[0]], feature_map.field_dims[PAIR[1]]
-            numbers = out_of_fold_signals(train_interactions, *sizes, recipe.signals, rows, sources)
-            pairs = fit_signals(train_interactions, *sizes, recipe.signals)
+            numbers = out_of_fold_collaborative(train_interactions, *sizes, recipe.signals, rows, sources)
+            pairs = fit_collaborative(train_interactions, *sizes, recipe.signals)
         elif recipe.numbers:
             numbers = rows[list(recipe.numbers)].to_numpy(np.float32)
         multivalued = tuple(
             Multivalued(name, PAIR[1], membership_of(known_movies[name])[1]) for name in recipe.multivalued
         )
-        centres, scales = _standardisation(numbers, fitted_rows(len(rows), recipe.training))
+        centres, scales = _standardization(numbers, fitted_rows(len(rows), recipe.training))
         inputs = Inputs(feature_map.field_dims, recipe.positions, centres, scales, multivalued)
         return cls(rows, numbers, pairs, inputs)
 
 
-def _standardisation(numbers: np.ndarray | None, fitted: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each number over the rows that are fitted on."""
+def _standardization(numbers: np.ndarray | None, fitted: int) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each numeric feature over the rows that are learned from."""
     if numbers is None:
         return [], []
     values = numbers[:fitted].astype(np.float64)
-    scales = np.maximum(values.std(axis=0), 1e-6)  # a number that never changes
+    scales = np.maximum(values.std(axis=0), 1e-6)  # for a feature that never changes
     return values.mean(axis=0).tolist(), scales.tolist()

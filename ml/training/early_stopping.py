@@ -1,7 +1,7 @@
-"""End a training when its validation loss falls no more, with the weights of the epoch where it was lowest."""
+"""Stop a training whose validation loss no longer falls, and keep the weights of its best epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -11,43 +11,46 @@ from ml.training.reports import EpochReport
 
 
 def best_epoch(reports: Sequence[EpochReport], config: TrainingConfig) -> int:
-    """The epoch, from 1, whose weights a training of these epochs ends with.
+    """Return the epoch, from 1, whose weights a training of these epochs ends with.
 
-    With patience, the first of the lowest validation loss (a loss that is no number is never the lower one); without,
-    the last.
+    With patience, it is the first one with the lowest validation loss, where NaN is never lower; without, the last.
     """
     if config.patience is None:
         return reports[-1].epoch
-    return min(reports, key=lambda report: math.inf if math.isnan(report.val_loss) else report.val_loss).epoch
+    return min(reports, key=lambda report: _comparable(report.val_loss)).epoch
 
 
-class EarlyStopping:
-    """Keeps a training's best weights and says when to stop; does nothing without patience.
+def is_stopped(reports: Sequence[EpochReport], config: TrainingConfig) -> bool:
+    """Return whether ``patience`` epochs in a row have not lowered the validation loss."""
+    if config.patience is None or not reports:
+        return False
+    return reports[-1].epoch - best_epoch(reports, config) >= config.patience
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's early stopping that resumes from a checkpoint; a loss of NaN never counts as lower.
 
     Args:
-        config: patience.
-        weights: of the best epoch, where some epochs are done already.
-
-    Attributes:
-        weights: as Keras lists them, after the best epoch so far; empty before the first and without patience.
+        patience: epochs without a lower validation loss after which training stops.
+        done: epochs that the checkpoint has finished.
+        best_weights: weights of the best of them.
     """
 
-    def __init__(self, config: TrainingConfig, weights: Sequence[np.ndarray] = ()) -> None:
-        self._config = config
-        self.weights = list(weights)
+    def __init__(self, patience: int, done: Sequence[EpochReport], best_weights: Sequence[np.ndarray]) -> None:
+        super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
+        self._done, self._saved_weights = tuple(done), list(best_weights)
 
-    def observe(self, model: keras.Model, reports: Sequence[EpochReport]) -> None:
-        """Keep the weights if the last of these epochs, which the model has just done, is the best."""
-        if self._config.patience is not None and best_epoch(reports, self._config) == reports[-1].epoch:
-            self.weights = [np.array(weight) for weight in model.get_weights()]  # copies, whatever the backend gives
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Repeat what the finished epochs have reported. Called by Keras."""
+        super().on_train_begin(logs)
+        for report in self._done:
+            self.on_epoch_end(report.epoch - 1, {"val_loss": report.val_loss})
+        self.best_weights = self._saved_weights or None
 
-    def is_due(self, reports: Sequence[EpochReport]) -> bool:
-        """Whether ``patience`` epochs have brought no lower validation loss."""
-        if self._config.patience is None or not reports:
-            return False
-        return reports[-1].epoch - best_epoch(reports, self._config) >= self._config.patience
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep the weights of a better epoch, or stop. Called by Keras."""
+        super().on_epoch_end(epoch, {"val_loss": _comparable(logs["val_loss"])})
 
-    def finish(self, model: keras.Model) -> None:
-        """Give the model the best weights."""
-        if self.weights:
-            model.set_weights(self.weights)
+
+def _comparable(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss

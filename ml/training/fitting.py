@@ -1,12 +1,14 @@
-"""Follow a recipe: from training rows to a network that can be asked."""
+"""Train a network from a recipe."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import pandas as pd
 
-from ml.models.autoint import build_model, with_signals
-from ml.training.backup import Backup
+from ml.files import digest
+from ml.models.autoint import build_model, with_collaborative
+from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
@@ -14,11 +16,14 @@ from ml.training.trainer import train
 
 
 class Fitting:
-    """One training by a recipe, on data that the same recipe made.
+    """One training from a recipe, on data that the same recipe made.
 
     Args:
-        recipe: what to do.
-        data: what to do it on.
+        recipe: architecture and settings.
+        data: rows and inputs.
+
+    Attributes:
+        network: with its first weights; ``run`` trains it.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingData) -> None:
@@ -29,18 +34,26 @@ class Fitting:
         self,
         on_epoch: Callable[[EpochReport], None],
         on_batch: Callable[[BatchReport], None] = lambda report: None,
-        backup: Backup | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> list[EpochReport]:
-        """Train; see ``ml.training.trainer.train``."""
+        """Train the network; see ``ml.training.trainer.train``."""
         data = self._data
-        return train(self.network, data.rows, self._recipe.training, on_epoch, on_batch, backup, data.numbers)
+        return train(self.network, data.rows, self._recipe.training, on_epoch, on_batch, checkpoint, data.numbers)
 
-    def backup(self, folder: Path) -> Backup:
-        """Where, below ``folder``, this training's state is kept between its epochs."""
-        return Backup.of(folder, self.network, self._data.rows, self._recipe, self._data.numbers)
+    def checkpoint(self, folder: Path, fingerprint: str) -> Checkpoint:
+        """Return the checkpoint of exactly this training; remove those of other trainings in ``folder``.
+
+        Args:
+            folder: of all trainings of a model.
+            fingerprint: of tables, code and recipe. A warm start's settings, rows and first weights are added to it.
+        """
+        rows = pd.util.hash_pandas_object(self._data.rows, index=False).to_numpy()
+        begins_with = [array.tobytes() for array in (rows, *self.network.get_weights())]
+        settings = f"{fingerprint} {self._recipe.fingerprint()}"
+        return Checkpoint.only(folder, digest(b"".join([settings.encode(), *begins_with])))
 
     @property
     def serving_network(self) -> keras.Model:
-        """The network as it is now, for codes int32 [rows, fields] and the recipe's number columns alone."""
+        """The network as it is now, for indices int32 [rows, features] and the recipe's own numeric features only."""
         pairs = self._data.pairs
-        return with_signals(self.network, pairs, PAIR) if pairs else self.network
+        return with_collaborative(self.network, pairs, PAIR) if pairs else self.network

@@ -1,4 +1,4 @@
-"""Recipes: what a model is made of, as data, from one validated file."""
+"""Recipes: features, architecture and settings of each model, as data, from one validated file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,9 @@ from pydantic import (
 
 from ml import schema
 from ml.errors import DataError
-from ml.features.collaborative import SignalsConfig
+from ml.features.collaborative import CollaborativeConfig
 from ml.features.negatives import NegativesConfig
+from ml.files import digest
 from ml.models.config import ARCHITECTURES, AutoIntConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig, WarmStartConfig
@@ -29,35 +30,37 @@ from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
-_NAME = r"[a-z][a-z0-9_]{0,63}"  # it becomes part of file names, assets and MLflow's names
+_NAME = r"[a-z][a-z0-9_]{0,63}"  # part of file names, asset names and MLflow's names
 _COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "numbers": schema.NUMBERS}
+
+NOT_LEARNED = ("description", "enabled")  # settings that change no result
 
 
 class Recipe(BaseModel):
-    """Everything that decides what a model learns from a data set. Frozen; an unknown key is an error."""
+    """All settings that decide what a model learns from a data set. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One sentence for the asset graph.")
     enabled: bool = Field(default=True, description="Whether it is trained, evaluated and published.")
     protocol: Protocol = Field(
-        default=REFERENCE, description="reference: part of every run; paper: trained by make paper alone."
+        default=REFERENCE, description="reference: part of every run; paper: trained by make paper only."
     )
     architecture: str = Field(description=f"One of {', '.join(ARCHITECTURES)}.")
-    fields: tuple[str, ...] = Field(default=schema.FIELD_NAMES, description="Fields that are embedded.")
-    multivalued: tuple[str, ...] = Field(default=(), description="Movie columns of several values that are embedded.")
-    numbers: tuple[str, ...] = Field(default=(), description="Columns that are embedded as the numbers that they are.")
-    signals: SignalsConfig | None = Field(default=None, description="Numbers learned from the ratings; none if empty.")
+    fields: tuple[str, ...] = Field(default=schema.FIELD_NAMES, description="Categorical features.")
+    multivalued: tuple[str, ...] = Field(default=(), description="Multi-valued features, such as genres.")
+    numbers: tuple[str, ...] = Field(default=(), description="Numeric features, such as timestamp.")
+    signals: CollaborativeConfig | None = Field(default=None, description="Collaborative features; none if empty.")
     negatives: NegativesConfig | None = Field(
-        default=None, description="Learn likes from unrated movies that are drawn, in place of likes from dislikes."
+        default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
     )
     model: SerializeAsAny[AutoIntConfig] = Field(description="The architecture's settings.")
-    training: TrainingConfig = Field(default=TrainingConfig(), description="How it is fitted.")
+    training: TrainingConfig = Field(default=TrainingConfig(), description="How the network is trained.")
     warm_start: WarmStartConfig | None = Field(
-        default=None, description="Go on from the champion's weights where new rows came; none: always from scratch."
+        default=None, description="Continue from the champion's weights when new rows came; none: always from scratch."
     )
     search: dict[str, SearchRange] = Field(
-        default={}, description="What make tune tries, by dotted settings of model and training."
+        default={}, description="Search space of make tune, by dotted name of a setting of model or training."
     )
 
     @field_validator("fields", "multivalued", "numbers")
@@ -67,21 +70,21 @@ class Recipe(BaseModel):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
         if len(set(names)) != len(names):
-            raise ValueError("expected none twice")
+            raise ValueError("expected each name once")
         return names
 
     @field_validator("search")
     @classmethod
     def _settings_can_be_searched(cls, search: Space, info: ValidationInfo) -> Space:
         parts = {part: info.data[part] for part in PARTS if part in info.data}
-        return checked_space(search, parts) if len(parts) == len(PARTS) else search  # else those are the mistake
+        return checked_space(search, parts) if len(parts) == len(PARTS) else search  # else these are the error
 
     @model_validator(mode="after")
     def _inputs_go_together(self) -> "Recipe":
         if not self.fields:
             raise ValueError("fields: expected at least one")
         if self.numbers and self.signals:
-            raise ValueError("numbers and signals cannot be combined; leave one of them out")
+            raise ValueError("numbers and signals cannot be combined; remove one of them")
         return self
 
     @model_validator(mode="before")
@@ -98,8 +101,12 @@ class Recipe(BaseModel):
 
     @property
     def positions(self) -> Sequence[int] | None:
-        """Where the embedded fields stand among all; None for all of them in their order."""
+        """Positions of the categorical features among all; None for all features in their order."""
         return None if self.fields == schema.FIELD_NAMES else [schema.FIELD_NAMES.index(name) for name in self.fields]
+
+    def fingerprint(self, *without: str) -> str:
+        """Return a digest of the settings that can change a result, without those named."""
+        return digest(self.model_dump_json(exclude={*NOT_LEARNED, *without}).encode())
 
 
 def _checked_name(name: str) -> str:
@@ -109,7 +116,7 @@ def _checked_name(name: str) -> str:
 
 
 class RecipeBook(BaseModel):
-    """The file's content."""
+    """Content of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,13 +131,13 @@ class RecipeBook(BaseModel):
 
 
 def load_recipes(path: Path) -> dict[str, Recipe]:
-    """The enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
+    """Return the enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
     book = read_settings(path, RecipeBook)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}
 
 
 def own_parameters(recipe: Recipe) -> dict[str, Any]:
-    """What a trial of the recipe as it is would call its values. Raises DataError where its space leaves them out."""
+    """Return the recipe's own values as a trial's parameters. Raises DataError if its search space lacks one."""
     parameters = {}
     for name, values in recipe.search.items():
         part, _, setting = name.partition(".")
@@ -138,14 +145,14 @@ def own_parameters(recipe: Recipe) -> dict[str, Any]:
         parameters[name] = values.parameter(own)
         if parameters[name] is None:
             raise DataError(
-                f"search.{name}: does not hold {own!r}, the recipe's own value, which is tried first; "
-                f"widen the range, or list {own!r} among choices"
+                f"search.{name}: does not contain {own!r}, the recipe's own value, which is tried first; "
+                f"widen the range, or add {own!r} to the choices"
             )
     return parameters
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """The recipe with these values of dotted settings in place of its own. Raises DataError for one that is refused."""
+    """Return the recipe with other values of dotted settings. Raises DataError for a value that is refused."""
     changes: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         part, _, setting = name.partition(".")
@@ -157,7 +164,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def recipes_text(recipes: Mapping[str, Recipe]) -> str:
-    """A file that ``load_recipes`` reads as these recipes; it says nothing of what has its default."""
+    """Return a file's text that ``load_recipes`` reads as these recipes; default values are left out."""
     documents = {}
     for name, recipe in recipes.items():
         document = recipe.model_dump(mode="json", exclude_defaults=True)

@@ -1,19 +1,19 @@
-"""What a training reports while it goes on."""
+"""What a training reports while it runs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One finished epoch.
+    """A finished epoch.
 
     Attributes:
         epoch: its number, from 1.
-        epochs: how many there will be at most.
-        train_loss: mean loss over the epoch's training rows while they were being learned (dropout on, penalties in).
-        val_loss: loss on the validation rows after the epoch (dropout off, penalties in).
-        seconds: wall-clock time of the epoch, validation included.
-        rows_per_second: training rows by ``seconds``.
+        epochs: most epochs that the training takes.
+        train_loss: mean loss over the epoch's training rows while they were learned (with dropout and penalties).
+        val_loss: loss on the validation rows after the epoch (without dropout, with penalties).
+        seconds: wall-clock time of the epoch, including validation.
+        rows_per_second: training rows divided by ``seconds``.
     """
 
     epoch: int
@@ -26,16 +26,16 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """Where an epoch is.
+    """Progress within an epoch.
 
     Attributes:
         epoch: its number, from 1.
-        epochs: how many there will be at most.
-        batch: number of batches done in it.
-        batches: how many it has.
+        epochs: most epochs that the training takes.
+        batch: number of finished batches in this epoch.
+        batches: batches per epoch.
         loss: mean over the epoch's batches so far.
         rows_per_second: of the epoch so far.
-        seconds_left: until the end of the last epoch that there may be, at this rate, validations left out.
+        seconds_left: until the end of the last epoch at this rate, without validation.
     """
 
     epoch: int

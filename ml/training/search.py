@@ -1,4 +1,4 @@
-"""Which settings of a recipe a tuning may change, and between which values."""
+"""Search spaces: which settings of a recipe tuning may change, and to which values."""
 
 import json
 from collections.abc import Mapping
@@ -9,40 +9,40 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, T
 from ml.errors import DataError
 
 PARTS = ("model", "training")
-# Validation losses could not be compared if these changed.
+# If these changed, validation losses could not be compared.
 _FIXED = {
-    "training.seed": "all trials have the recipe's",
+    "training.seed": "all trials use the recipe's",
     "training.validation_share": "all trials are measured on the same rows",
-    "model.l2_embedding": "the validation loss counts the penalty itself",
-    "model.l2_deep": "the validation loss counts the penalty itself",
+    "model.l2_embedding": "the validation loss includes the penalty",
+    "model.l2_deep": "the validation loss includes the penalty",
 }
 _TOLERANCE = 1e-8  # in steps
 _Number = int | FiniteFloat
 
 
 class Suggester(Protocol):
-    """What is asked for values: an Optuna trial, which says what it tries or tried."""
+    """What suggests values: an Optuna trial, running or finished."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number."""
+        """Suggest an integer."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number."""
+        """Suggest a number."""
 
     def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        """One of the choices."""
+        """Suggest one of the choices."""
 
 
 class NumberRange(BaseModel):
-    """Numbers from low to high, both included; whole ones where low and high (and step) are."""
+    """Numbers from low to high, both included; integers if low, high and step are integers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: _Number = Field(description="The lowest.")
     high: _Number = Field(description="The highest.")
-    log: bool = Field(default=False, description="Try as many between 1 and 10 as between 10 and 100.")
+    log: bool = Field(default=False, description="Sample as many values between 1 and 10 as between 10 and 100.")
     step: _Number | None = Field(default=None, gt=0, description="Only low, low + step, low + 2 step, ...")
 
     @model_validator(mode="after")
@@ -54,27 +54,27 @@ class NumberRange(BaseModel):
         if self.log and self.step is not None:
             raise ValueError("expected log or step, not both")
         if self.step is not None and not self._on_grid(self.high):
-            raise ValueError("step: expected high to be some steps above low")
+            raise ValueError("step: expected high to be a whole number of steps above low")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether all its numbers are whole."""
+        """Whether all numbers are integers."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     @property
     def extremes(self) -> tuple[_Number, ...]:
-        """Values that must be possible for all others to be."""
+        """Values that must be valid for all others to be valid."""
         return self.low, self.high
 
     def suggest(self, name: str, trial: Suggester) -> int | float:
-        """The trial's number."""
+        """Return the trial's number."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def parameter(self, value: Any) -> int | float | None:
-        """What the trial calls a value; None for one that is not in the range."""
+        """Return a value as the trial's parameter; None for a value outside the range."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return None
         return value if self.low <= value <= self.high and self._on_grid(value) else None
@@ -87,7 +87,7 @@ class NumberRange(BaseModel):
 
 
 class Choices(BaseModel):
-    """One of some values. A trial calls them by their JSON text, since Optuna takes 1 for true and knows no lists."""
+    """One of several values. Parameters are their JSON texts: Optuna confuses 1 with true and has no lists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,20 +96,20 @@ class Choices(BaseModel):
     @model_validator(mode="after")
     def _none_twice(self) -> "Choices":
         if len(set(self._texts)) != len(self.choices):
-            raise ValueError("choices: expected none twice")
+            raise ValueError("choices: expected each value once")
         return self
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values that must be possible for all others to be."""
+        """Values that must be valid for all others to be valid."""
         return self.choices
 
     def suggest(self, name: str, trial: Suggester) -> Any:
-        """The trial's value."""
+        """Return the trial's value."""
         return self.choices[self._texts.index(trial.suggest_categorical(name, self._texts))]
 
     def parameter(self, value: Any) -> str | None:
-        """What the trial calls a value; None for one that is not among the choices."""
+        """Return a value as the trial's parameter; None for a value that is not a choice."""
         text = _text(value)
         return text if text in self._texts else None
 
@@ -133,14 +133,14 @@ Space = Mapping[str, NumberRange | Choices]
 
 
 def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, NumberRange | Choices]:
-    """The space with its choices as the settings' classes have them.
+    """Validate a search space; return it with choices in the types of the settings.
 
     Args:
         space: ranges by dotted settings.
         parts: the recipe's settings by part.
 
     Raises:
-        ValueError: there is no such setting, it cannot be searched, or its class refuses a value.
+        ValueError: a setting does not exist or cannot be searched, or a value is not valid for it.
     """
     checked: dict[str, NumberRange | Choices] = {}
     for name, values in space.items():
@@ -149,7 +149,7 @@ def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, Num
         if name not in known:
             raise ValueError(f"{name}: unknown; expected one of {', '.join(key for key in known if key not in _FIXED)}")
         if name in _FIXED:
-            raise ValueError(f"{name}: cannot be searched, since {_FIXED[name]}")
+            raise ValueError(f"{name}: cannot be searched: {_FIXED[name]}")
         extremes = [getattr(changed(parts[part], part, {setting: value}), setting) for value in values.extremes]
         if isinstance(values, Choices):
             checked[name] = Choices(choices=tuple(extremes))
@@ -158,18 +158,18 @@ def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, Num
         if isinstance(own, bool) or not isinstance(own, int | float):
             raise ValueError(f"{name}: is {own!r}, not a number; expected choices")
         if isinstance(own, int) and not values.whole:
-            raise ValueError(f"{name}: is a whole number; expected whole low, high and step")
+            raise ValueError(f"{name}: is an integer; expected integers for low, high and step")
         checked[name] = values
     return checked
 
 
 def suggest(space: Space, trial: Suggester) -> dict[str, Any]:
-    """The trial's value of every setting in the space."""
+    """Return the trial's value of every setting in the space."""
     return {name: values.suggest(name, trial) for name, values in space.items()}
 
 
 def changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseModel:
-    """Settings with some changed. Raises DataError for a value that their class refuses."""
+    """Return the settings with some values changed. Raises DataError for a value that is not valid."""
     try:
         return type(settings)(**{**settings.model_dump(), **changes})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How much of the machine a training takes."""
+"""Limit the processors that a training uses."""
 
 import keras
 from threadpoolctl import threadpool_limits
@@ -7,15 +7,15 @@ from ml.processors import available_processors
 
 
 def share_processors(trainings: int) -> None:
-    """Leave processors to other trainings that run at the same time, each in a process of its own.
+    """Divide the processors among trainings that run at the same time, each in its own process.
 
-    A row's matrices are too small for threads to share them well: two trainings of one thread each get further than
-    one of two threads after the other. So it is with the matrix products and decompositions that signals are made of,
-    whose threads busily wait for each other when something else takes their processor. NumPy's libraries are told, and
-    TensorFlow before its first operation; other backends are not.
+    A row's matrices are too small for several threads: two trainings with one thread each finish earlier than two in
+    sequence with two threads. The same holds for the linear algebra of collaborative features, whose threads spin while
+    another process uses their processor. This limits NumPy's libraries, and TensorFlow before its first operation;
+    other backends are not limited.
 
     Args:
-        trainings: that share this machine.
+        trainings: how many share this machine.
     """
     threads = max(1, available_processors() // trainings)
     threadpool_limits(threads, "blas")
@@ -26,5 +26,5 @@ def share_processors(trainings: int) -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # it has started, as in a process that trains its second model
+    except RuntimeError:  # TensorFlow has started, as in a process that trains its second model
         return

@@ -1,4 +1,4 @@
-"""Fit a Keras model on encoded interactions."""
+"""Train a network on encoded interactions."""
 
 import math
 import time
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
-from ml.training.backup import Backup
+from ml.training.checkpoint import Checkpoint
 from ml.training.config import TrainingConfig
-from ml.training.early_stopping import EarlyStopping
+from ml.training.early_stopping import EarlyStopping, is_stopped
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
@@ -24,50 +24,49 @@ def train(
     config: TrainingConfig,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_batch: Callable[[BatchReport], None] = lambda report: None,
-    backup: Backup | None = None,
-    signals: np.ndarray | None = None,
+    checkpoint: Checkpoint | None = None,
+    numbers: np.ndarray | None = None,
 ) -> list[EpochReport]:
-    """Fit with Adam and binary cross-entropy; the last rows are held out for validation.
+    """Train a network with Adam and binary cross-entropy; the last rows are held out for validation.
 
-    With patience, training may end early, and the model has the weights of the epoch of the lowest validation loss.
+    With patience, training may stop early, and the network ends with the weights of the epoch with the lowest
+    validation loss.
 
     Args:
-        model: an uncompiled model that takes int32 codes [rows, fields], and perhaps signals, and gives probabilities
-            [rows, 1].
+        model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
+            and returns probabilities [rows, 1].
         train_interactions: encoded rows in shuffled order (see ``ml.features.splits``).
-        config: the settings. The seed also sets Keras's global one, which orders the rows.
-        on_epoch: called after every epoch, and for those that the backup had done.
-        on_batch: called now and then within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``.
-        backup: where an earlier, interrupted call of the same training left its state, and this one leaves its own.
-            The weights come out as without an interruption where Keras orders the rows by the seed alone, which it
-            does on TensorFlow.
-        signals: float32 [rows, signals], for a model that takes them beside the codes.
+        config: the settings. The seed is also Keras's global seed, which orders the rows.
+        on_epoch: called after every epoch, and for the epochs that a checkpoint has finished.
+        on_batch: called within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``.
+        checkpoint: where an earlier, interrupted call for the same training has saved its state, and this call saves
+            its own. The final weights are those of an uninterrupted training if Keras orders the rows by the seed
+            alone, which it does on TensorFlow.
+        numbers: numeric features, float32 [rows, numeric features], if the network takes them.
 
     Returns:
-        One report for every epoch that was run. ``ml.training.early_stopping.best_epoch`` says of which of them the
-        model's weights are.
+        One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
     """
     keras.utils.set_random_seed(config.seed)
-    inputs = [train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")]  # [rows, fields]
-    if signals is not None:
-        inputs.append(signals)
+    inputs = [train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")]  # [rows, features]
+    if numbers is not None:
+        inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = fitted_rows(len(labels), config)
     model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
-    done = backup.restore(model) if backup else []
-    stopping = EarlyStopping(config, backup.best_weights() if backup else [])
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
+    done, best_weights = checkpoint.restore(model) if checkpoint else ([], [])
+    stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
         on_epoch(report)
 
     def epoch_done(report: EpochReport) -> None:
         done.append(report)
-        stopping.observe(model, done)
-        if backup:
-            backup.keep(model, done, stopping.weights)
+        if checkpoint:
+            checkpoint.save(model, done, (stopping and stopping.best_weights) or ())
         on_epoch(report)
-        if stopping.is_due(done):
-            model.stop_training = True
 
+    reporter = _Reporter(config, fitted, epoch_done, on_batch)
     rows = {"x": _one_or_all([each[:fitted] for each in inputs]), "y": labels[:fitted], "batch_size": config.batch_size}
     if config.reshuffle:
         batches = ReshuffledBatches([each[:fitted] for each in inputs], labels[:fitted], config, epoch=len(done))
@@ -77,33 +76,32 @@ def train(
         validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
         validation_batch_size=config.batch_size,
         initial_epoch=len(done),
-        epochs=len(done) if stopping.is_due(done) else config.epochs,
-        callbacks=[_Reporter(config, fitted, epoch_done, on_batch)],
+        epochs=len(done) if is_stopped(done, config) else config.epochs,
+        callbacks=[stopping, reporter] if stopping else [reporter],  # in this order: a checkpoint has the best weights
         verbose=0,
     )
-    stopping.finish(model)
     return done
 
 
 def fitted_rows(rows: int, config: TrainingConfig) -> int:
-    """How many of the training rows are fitted on; the others, at their end, only measure the loss."""
+    """Return how many of the training rows are learned from; the rest, at their end, only measures the loss."""
     return int(rows * (1 - config.validation_share))
 
 
 class ReshuffledBatches(keras.utils.PyDataset):
-    """Batches of rows in an order of its own for every epoch, by the seed and the epoch alone.
+    """Batches of rows in a new order for every epoch, which depends on the seed and the epoch alone.
 
     Args:
-        inputs: arrays [rows, ...] that the model takes.
+        inputs: arrays [rows, ...] that the network takes.
         labels: [rows].
         config: batch_size and seed.
-        epoch: number of the first epoch, from 0.
+        epoch: index of the first epoch, from 0.
     """
 
     def __init__(self, inputs: list[np.ndarray], labels: np.ndarray, config: TrainingConfig, epoch: int = 0) -> None:
         super().__init__()
         self._inputs, self._labels, self._config, self._next_epoch = inputs, labels, config, epoch
-        self._order = np.arange(len(labels))  # Keras looks at a batch before the first epoch
+        self._order = np.arange(len(labels))  # Keras reads a batch before the first epoch
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self._config.batch_size)
@@ -114,13 +112,13 @@ class ReshuffledBatches(keras.utils.PyDataset):
         return _one_or_all([each[rows] for each in self._inputs]), self._labels[rows]
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras."""
+        """Shuffle the rows. Called by Keras."""
         self._order = np.random.default_rng([self._config.seed, self._next_epoch]).permutation(len(self._labels))
         self._next_epoch += 1
 
 
 def _one_or_all(inputs: list[np.ndarray]) -> Any:
-    """Inputs as Keras wants them: the array itself where there is one, else all as a tuple."""
+    """Return the inputs as Keras takes them: a single array as it is, several as a tuple."""
     return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
 

@@ -1,7 +1,5 @@
-"""Tune a recipe: try values from its search space, and keep what came of each trial in a study's file."""
+"""Tune a recipe: try values from its search space, and store the result of each trial in a study's file."""
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,11 +9,9 @@ from typing import Any
 
 import keras
 import optuna
-import pandas as pd
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap
 from ml.training.data import TrainingData
 from ml.training.early_stopping import best_epoch
 from ml.training.fitting import Fitting
@@ -24,21 +20,20 @@ from ml.training.reports import EpochReport
 from ml.training.search import suggest
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-_NO_MATTER = {"description", "enabled", "warm_start"}  # of a recipe, to what comes of a trial
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One finished trial.
+    """A finished trial.
 
     Attributes:
-        number: its place among the finished ones, from 1.
-        state: COMPLETE, or PRUNED where it was given up.
-        val_loss: of the epoch whose weights the network was left with, where it was not given up; else of the last.
+        number: its position among the finished trials, from 1.
+        state: COMPLETE or PRUNED.
+        val_loss: of a complete trial, that of the epoch whose weights the network has; of a pruned one, of its last.
         seconds: wall-clock time.
-        values: of the settings that are searched.
-        best_loss: the lowest val_loss of all complete trials so far; None without any.
+        values: of the searched settings.
+        best_loss: lowest val_loss of all complete trials so far; None without any.
     """
 
     number: int
@@ -51,12 +46,12 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuning has found.
+    """Result of tuning.
 
     Attributes:
         recipe: with the best trial's values.
-        val_loss: of that trial.
-        number: of that trial.
+        val_loss: of the best trial.
+        number: of the best trial.
     """
 
     recipe: Recipe
@@ -65,36 +60,25 @@ class Tuned:
 
 
 class TrialObserver:
-    """Is told how a trial goes; this one does not care."""
+    """Observes a trial; this one ignores it."""
 
     def log_epoch(self, report: EpochReport) -> None:
-        """An epoch is done."""
+        """Receive a finished epoch."""
 
     def log_result(self, result: TrialResult) -> None:
-        """The trial is done."""
+        """Receive the finished trial."""
 
 
 Observe = Callable[[int, Mapping[str, Any]], AbstractContextManager[TrialObserver]]
 
 
 def unobserved(number: int, values: Mapping[str, Any]) -> AbstractContextManager[TrialObserver]:
-    """Tell nobody how a trial goes."""
+    """Observe nothing."""
     return nullcontext(TrialObserver())
 
 
-def study_name(
-    name: str, recipe: Recipe, train_interactions: pd.DataFrame, feature_map: FeatureMap, movies: pd.DataFrame
-) -> str:
-    """The recipe's name and a fingerprint of all that decides what comes of a trial, other than the code."""
-    digest = hashlib.sha256()
-    digest.update(pd.util.hash_pandas_object(train_interactions, index=False).to_numpy().tobytes())
-    digest.update(json.dumps(feature_map.to_dict()).encode() + movies.to_json(orient="split").encode())
-    digest.update(recipe.model_dump_json(exclude=_NO_MATTER).encode() + keras.config.backend().encode())
-    return f"{name}-{digest.hexdigest()[:16]}"
-
-
 def open_study(path: Path) -> optuna.Study:
-    """The study that is kept in this SQLite file, a new one where there is none. For one process at a time."""
+    """Open the study in this SQLite file, or create it. For one process at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
@@ -107,7 +91,7 @@ def open_study(path: Path) -> optuna.Study:
 
 
 def finished_trials(study: optuna.Study) -> int:
-    """How many are complete or pruned."""
+    """Return how many trials are complete or pruned."""
     return len(study.get_trials(deepcopy=False, states=_FINISHED))
 
 
@@ -119,21 +103,21 @@ def tune(
     observe: Observe = unobserved,
     on_trial: Callable[[TrialResult], None] = lambda result: None,
 ) -> Tuned:
-    """Try values until there are enough trials; the first has the recipe's own. Test rows are not involved.
+    """Try values until there are enough trials; the first trial has the recipe's own. Test rows are not used.
 
-    A trial that an exception ended, or the end of its process, is repeated with the same values when the study is tuned
-    again, and the trials after it are those that would have followed without the interruption.
+    A trial that was interrupted by an exception or a crash is repeated with the same values when tuning resumes, and
+    the trials after it are those that would have followed without the interruption.
 
     Args:
         recipe: with a search space.
-        data_of: makes the data of the recipe; called once, and only if a trial is missing.
-        study: what is known so far.
-        trials: complete or pruned ones that are wanted in all.
-        observe: called with a trial's number and values; what it gives is entered for the trial's time.
-        on_trial: called when a trial is finished.
+        data_of: returns the recipe's training data; called once, and only if a trial is missing.
+        study: finished trials so far.
+        trials: how many trials, complete or pruned, the study should have.
+        observe: called with a trial's number and values; its context lasts as long as the trial.
+        on_trial: called after each trial.
 
     Raises:
-        DataError: a value is refused, or no trial is complete.
+        DataError: a value is not valid, or no trial is complete.
     """
     _prepare(recipe, study)
     data = None
@@ -159,17 +143,17 @@ def tune(
 
 
 def tuned(recipe: Recipe, study: optuna.Study) -> Tuned:
-    """The best that a study has found. Raises DataError where no trial is complete."""
+    """Return the best trial of a study. Raises DataError if no trial is complete."""
     best = _best(study)
     if best is None or best.value is None:
-        raise DataError("no trial is complete: no loss of any was a number; narrow the recipe's search space")
+        raise DataError("no trial is complete: every loss was NaN or infinite; narrow the recipe's search space")
     finished = study.get_trials(deepcopy=False, states=_FINISHED)
     number = 1 + [trial.number for trial in finished].index(best.number)
     return Tuned(with_values(recipe, suggest(recipe.search, best)), best.value, number)
 
 
 def _prepare(recipe: Recipe, study: optuna.Study) -> None:
-    """Have interrupted trials repeated, and the recipe's own values tried first."""
+    """Queue interrupted trials again, or the recipe's own values as the first trial."""
     own = own_parameters(recipe)
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -182,14 +166,14 @@ def _prepare(recipe: Recipe, study: optuna.Study) -> None:
 def _follow(
     recipe: Recipe, data: TrainingData, trial: Trial, on_epoch: Callable[[EpochReport], None]
 ) -> tuple[TrialState, list[EpochReport]]:
-    """Train, and give up where the loss is no number or worse than the other trials' median at the same epoch."""
+    """Train; prune if the loss is not finite or worse than the other trials' median at the same epoch."""
     reports: list[EpochReport] = []
 
     def epoch_done(report: EpochReport) -> None:
         reports.append(report)
         on_epoch(report)
         trial.report(report.val_loss, report.epoch - 1)
-        is_last = report.epoch == report.epochs  # nothing is left to be saved
+        is_last = report.epoch == report.epochs  # pruning would save nothing
         if not math.isfinite(report.val_loss) or (not is_last and trial.should_prune()):
             raise optuna.TrialPruned
 
@@ -201,6 +185,6 @@ def _follow(
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:
-    """The first of the complete trials of the lowest loss."""
+    """Return the first complete trial with the lowest loss."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return min(complete, key=lambda trial: trial.values[0], default=None)

@@ -1,16 +1,27 @@
-"""What all assets share."""
+"""What several asset modules use."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
+from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.resource import Tracking
+
 OWNERS = ["team:recommendations"]
-# For what passes by itself: a network that fails, a locked database, a process that ran out of memory.
+# For failures that pass: of the network, of a locked database, of a process that ran out of memory.
 TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 DOCUMENTS = "document_io_manager"
 
 
 def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
-    """Each model's version, and its assets of these names."""
+    """Inputs ``<model>_version`` for each model, and ``<model>_<part>`` for its assets of these names."""
     versions = {f"{model}_version": dg.AssetIn(model) for model in models}
     return versions | {f"{model}_{part}": dg.AssetIn(f"{model}_{part}") for model in models for part in parts}
+
+
+def links_of(tracking: Tracking, version: RegisteredVersion) -> dict[str, dg.UrlMetadataValue]:
+    """Links to the version's pages in MLflow."""
+    return {
+        "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
+        "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
+    }

@@ -1,40 +1,67 @@
-"""How good the models are, beside what needs no network."""
+"""How good the models are on the test rows, compared with baselines that need no network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from ml import checks, schema
-from ml.checks import Finding
-from ml.errors import DataError
-from ml.small_charts import line_chart
+from ml import checks
+from ml.evaluation.stability import MetricLimits
 from ml.training.recipes import PAPER
-from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of
+from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of
 from orchestration.config.code_versions import code_version
-from orchestration.config.monitoring_config import MONITORING
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
-from orchestration.reporting.check_results import blocking, require, warning
-from orchestration.reporting.metadata import drawing, figures, figures_by_model, markdown_table, table_metadata
+from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.evaluation import (
+    HEADLINES,
+    baselines_metadata,
+    comparison_metadata,
+    headlines_metadata,
+    reliability_drawing,
+    short_table,
+    values_by_metric,
+)
+from orchestration.reporting.metadata import figures, table_metadata
 from orchestration.resources.storage import Storage
+from orchestration.steps.measurement import compare, compare_with_last, log_comparison, measure_scores
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
 
-_VERSIONED: dict[str, Any] = {"owners": OWNERS, "code_version": code_version(__name__)}
+_VERSIONED: dict[str, Any] = {
+    "owners": OWNERS,
+    "code_version": code_version(__name__, "orchestration.steps.measurement"),
+}
 _COMMON: dict[str, Any] = {"group_name": "evaluation", **_VERSIONED}
 _PAPER: dict[str, Any] = {"group_name": PAPER, **_VERSIONED}
-_HEADLINES = ("ndcg_at_10", "auc", "log_loss")  # few, since the place for a table is narrow
-_CATALOGUE_HEADLINES = tuple(f"catalogue_{name}_at_10" for name in ("ndcg", "coverage"))
 _COMPARED_BASELINES = ("movie_mean", "matrix_factorization")
 _NO_DROPS = "No model's metric is worse than in the last evaluation by more than monitoring.yaml accepts."
 
 
+def evaluation_assets(
+    models: Sequence[str], paper_models: Sequence[str], limits: MetricLimits
+) -> list[dg.AssetsDefinition]:
+    """Scores and metrics of the baselines and of each model, and their comparison.
+
+    Args:
+        models: names of the reference models.
+        paper_models: names of the models of the paper's protocol.
+        limits: drops of a metric that the check ``metric_drops`` accepts.
+    """
+    return [
+        baseline_scores,
+        baseline_metrics,
+        *(metrics_assets(model, _COMMON) for model in models),
+        comparison_asset(models, limits),
+        *(metrics_assets(model, _PAPER) for model in paper_models),
+        paper_comparison_asset(paper_models),
+    ]
+
+
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame) -> pd.DataFrame:
-    """Scores of the test rows by the random order, the movie mean, a matrix factorisation and the perfect order.
+    """Scores of the test rows by the baselines: random order, movie mean, matrix factorization and perfect order.
 
-    What needs no network; a model that is not ahead of them has learned nothing of its users.
+    They need no network. A model that is not better than them has learned nothing about its users.
     """
     from ml.evaluation.metric_tables import baseline_scores
 
@@ -43,19 +70,17 @@ def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.Data
 
 @dg.asset(**_COMMON, kinds={"numpy", "parquet"})
 def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFrame) -> dg.MaterializeResult[Any]:
-    """Metrics of the baselines on the test interactions: the ground that the models have to be ahead of.
+    """Metrics of the baselines on the test interactions, which the models have to beat.
 
     Each user's own test rows are ranked. Random order is the floor, the perfect order the ceiling.
     """
     from ml.evaluation.metric_tables import comparison_table, evaluate_baselines
 
     metrics = evaluate_baselines(test_interactions, baseline_scores)
-    table = comparison_table([metrics])
-    shown: dict[str, Any] = {"metrics": markdown_table(table, index=True), **figures_by_model(table[list(_HEADLINES)])}
-    return dg.MaterializeResult(value=metrics, metadata=shown)
+    return dg.MaterializeResult(value=metrics, metadata=baselines_metadata(comparison_table([metrics])))
 
 
-def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
+def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition:
     """The assets that score the test rows with one trained model and measure the scores."""
     scores_name, metrics_name = f"{model}_scores", f"{model}_metrics"
 
@@ -63,14 +88,14 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         name=f"evaluate_{model}",
         outs={
             scores_name: dg.AssetOut(
-                description=f"Probabilities of {model} for the test interactions, one a row and in their order.",
+                description=f"Scores of the test interactions by {model}, one per row, in the order of the rows.",
                 kinds={"keras", "parquet"},
                 **common,
             ),
             metrics_name: dg.AssetOut(
                 description=(
-                    f"Metrics of {model} on the test interactions, beside the baselines. Each user's own test rows are "
-                    "ranked. The same values are in MLflow, at the run and at the registered version."
+                    f"Metrics of {model} on the test interactions, compared with the baselines. Each user's own test "
+                    "rows are ranked. MLflow has the same values, at the run and at the registered version."
                 ),
                 kinds={"keras", "mlflow", "parquet"},
                 **common,
@@ -86,161 +111,104 @@ def metrics_assets(model: str, common: dict[str, Any]) -> dg.AssetsDefinition:
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
     ) -> Iterator[Any]:
-        from ml.evaluation import plots
-        from ml.evaluation.calibration import reliability
-        from ml.evaluation.metric_tables import comparison_table, evaluate
+        from ml.evaluation.metric_tables import comparison_table
         from ml.inference.scorer import Scorer
 
         version = RegisteredVersion(**trained)
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
-        found = evaluate(model, test_interactions, scores)
-        values = dict(zip(found["metric"], found["value"].astype(float), strict=True))
-        bins = reliability(test_interactions[schema.LABEL].to_numpy(), scores)
-        plot = plots.reliability_plot(model, bins)
-        tracking.log_evaluation(version, values)
-        tracking.log_picture([version], plot, "reliability.png")
-        yield from require(metrics_name, checks.not_below_random(found, baseline_metrics))
+        metrics, bins = measure_scores(tracking, version, test_interactions, scores)
+        yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics))
         yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
-        filled = bins.dropna().set_index("mean_probability", drop=False)
-        curves = filled[["share_positive", "mean_probability"]].set_axis(["share positive", "perfect"], axis=1)
-        shown: dict[str, Any] = {
-            "beside_baselines": _shortened(comparison_table([found, baseline_metrics])[list(_HEADLINES)]),
-            "reliability": drawing("share of positives by probability", line_chart(curves)),
-            "mlflow_run": dg.MetadataValue.url(tracking.run_url(version.run_id)),
-            "registered_model": dg.MetadataValue.url(tracking.version_url(version)),
-        }
-        yield dg.MaterializeResult(asset_key=metrics_name, value=found, metadata={**figures(values), **shown})
+        yield dg.MaterializeResult(
+            asset_key=metrics_name,
+            value=metrics,
+            metadata={
+                "compared_with_baselines": short_table(comparison_table([metrics, baseline_metrics])[HEADLINES]),
+                "reliability": reliability_drawing(bins),
+                **links_of(tracking, version),
+                **figures(values_by_metric(metrics)),
+            },
+        )
 
     return evaluate_model
 
 
-@dg.asset(
-    **_COMMON,
-    kinds={"pandas", "parquet"},
-    ins=inputs_of(MODELS, "scores", "metrics", "lists", "list_metrics"),
-    check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
-)
-def model_comparison(
-    storage: Storage,
-    tracking: Tracking,
-    train_interactions: pd.DataFrame,
-    test_interactions: pd.DataFrame,
-    baseline_metrics: pd.DataFrame,
-    baseline_scores: pd.DataFrame,
-    baseline_lists: pd.DataFrame,
-    baseline_list_metrics: pd.DataFrame,
-    **inputs: Any,
-) -> Iterator[Any]:
-    """Models and baselines side by side, by pair with intervals, and by how active users are.
+def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDefinition:
+    """The asset that compares the reference models and the baselines."""
 
-    Written as evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. mlflow_comparison opens the
-    loss curves of the first two models (AutoInt and AutoInt+MLP) over each other in MLflow.
-    """
-    from ml.evaluation.activity import metrics_by_activity
-    from ml.evaluation.intervals import compare_lists, compare_models
-    from ml.evaluation.metric_tables import comparison_by_split, comparison_table
-
-    own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in MODELS]
-    evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
-    scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in MODELS}
-    scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
-    lists = {model: inputs[f"{model}_lists"] for model in MODELS}
-    lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
-    differences = [compare_models(test_interactions, scores), compare_lists(test_interactions, lists)]
-    comparison = pd.concat(differences, ignore_index=True)
-    activity = pd.concat(
-        [metrics_by_activity(name, train_interactions, test_interactions, values) for name, values in scores.items()],
-        ignore_index=True,
+    @dg.asset(
+        **_COMMON,
+        kinds={"pandas", "parquet"},
+        ins=inputs_of(models, "scores", "metrics", "lists", "list_metrics"),
+        check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
     )
-    yield _compare_with_the_last(storage, evaluation)
-    tables = {"evaluation": evaluation, "comparison": comparison, "evaluation_by_activity": activity}
-    paths = {name: storage.write_table(name, table) for name, table in tables.items()}
-    versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in MODELS]
-    by_model = comparison_table([evaluation])
-    _log_comparison(tracking, versions, by_model)
-    yield dg.MaterializeResult(
-        metadata={
-            **_headlines(by_model),
-            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
-            "all_metrics": markdown_table(by_model, index=True),
-            "comparison_by_split": markdown_table(comparison_by_split(storage.evaluations()), index=True),
-            "differences": markdown_table(comparison),  # with their 95 % intervals
-            "by_activity": markdown_table(activity),
-            **table_metadata(evaluation, "model_comparison"),
-            **figures_by_model(_looked_at(by_model).loc[list(MODELS)]),
-            **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
-            **storage.stored(*(path.name for path in paths.values())),
-        }
-    )
+    def model_comparison(
+        storage: Storage,
+        tracking: Tracking,
+        train_interactions: pd.DataFrame,
+        test_interactions: pd.DataFrame,
+        baseline_metrics: pd.DataFrame,
+        baseline_scores: pd.DataFrame,
+        baseline_lists: pd.DataFrame,
+        baseline_list_metrics: pd.DataFrame,
+        **inputs: Any,
+    ) -> Iterator[Any]:
+        """Models and baselines compared: all metrics, differences with intervals, and metrics by user activity.
+
+        Writes evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. The link mlflow_comparison
+        opens the loss curves of the first two models (AutoInt and AutoInt+MLP) in one chart of MLflow.
+        """
+        from ml.evaluation.metric_tables import comparison_by_split, comparison_table
+
+        own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in models]
+        evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
+        scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in models}
+        scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
+        lists = {model: inputs[f"{model}_lists"] for model in models}
+        lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
+        tables = {"evaluation": evaluation, **compare(train_interactions, test_interactions, scores, lists)}
+        yield compare_with_last(storage, evaluation, models, limits)
+        paths = {name: storage.write_table(name, table) for name, table in tables.items()}
+        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        by_model = comparison_table([evaluation])
+        log_comparison(tracking, versions, by_model)
+        yield dg.MaterializeResult(
+            metadata={
+                **headlines_metadata(by_model, models),
+                "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
+                **comparison_metadata(by_model, comparison_by_split(storage.evaluations()), tables),
+                **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
+                **storage.stored(*(path.name for path in paths.values())),
+            }
+        )
+
+    return model_comparison
 
 
-def _headlines(table: pd.DataFrame) -> dict[str, Any]:
-    """The metrics that are looked at first, as tables that are small enough to be shown in place."""
-    parts = {"on_own_test_rows": _HEADLINES, "over_the_catalogue": _CATALOGUE_HEADLINES}
-    found = {part: table.reindex(columns=list(names)).dropna(how="all") for part, names in parts.items()}
-    return {
-        part: _shortened(own.rename(columns=lambda name: name.removeprefix("catalogue_")))
-        for part, own in found.items()
-        if len(own)  # the paper's protocol has no lists over the catalogue
-    }
+def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
+    """The asset that compares the models of the paper's protocol and the baselines."""
 
+    @dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(models, "metrics"))
+    def paper_comparison(
+        storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
+    ) -> dg.MaterializeResult[Any]:
+        """The models of the paper's protocol compared with the baselines. Writes evaluation.parquet."""
+        from ml.evaluation.metric_tables import comparison_table
 
-def _shortened(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    return markdown_table(table.round(4), index=True)  # the place is narrow
+        own = [inputs[f"{model}_metrics"] for model in models]
+        evaluation = pd.concat([*own, baseline_metrics], ignore_index=True)
+        path = storage.write_table("evaluation", evaluation)
+        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        by_model = comparison_table([evaluation])
+        log_comparison(tracking, versions, by_model)
+        return dg.MaterializeResult(
+            metadata={
+                **headlines_metadata(by_model, models),
+                "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
+                **table_metadata(evaluation, "paper_comparison"),
+                "evaluation_path": dg.MetadataValue.path(str(path)),
+                **storage.stored(path.name),
+            }
+        )
 
-
-def _log_comparison(tracking: Tracking, versions: Sequence[RegisteredVersion], table: pd.DataFrame) -> None:
-    """The picture of all models and baselines, among the artifacts of each version's run."""
-    from ml.evaluation.plots import comparison_plot
-
-    plot = comparison_plot(f"models and baselines on {tracking.dataset}", _looked_at(table))
-    tracking.log_picture(versions, plot, "comparison.png")
-
-
-def _looked_at(table: pd.DataFrame) -> pd.DataFrame:
-    return table[[name for name in (*_HEADLINES, *_CATALOGUE_HEADLINES) if name in table]]
-
-
-def _compare_with_the_last(storage: Storage, evaluation: pd.DataFrame) -> dg.AssetCheckResult:
-    """The check ``metric_drops`` of the models; call it before evaluation.parquet is replaced."""
-    from ml.evaluation import stability
-
-    try:
-        before = storage.find_table("evaluation", ["model", "metric", "value"])
-    except DataError as error:  # whoever damaged it should hear of it, and the new table should take its place
-        found = Finding("metric_drops", False, {"summary": f"Not compared with the last evaluation: {error}"})
-        return warning("model_comparison", found)
-    before = evaluation.iloc[:0] if before is None else before
-    drops = stability.metric_drops(before, evaluation[evaluation["model"].isin(MODELS)])
-    shown = {"changes": markdown_table(drops)}
-    return warning("model_comparison", stability.no_metric_drops(drops, MONITORING.metric_drop), shown)
-
-
-@dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(PAPER_MODELS, "metrics"))
-def paper_comparison(
-    storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
-) -> dg.MaterializeResult[Any]:
-    """The models of the paper's protocol and the baselines side by side; written as evaluation.parquet."""
-    from ml.evaluation.metric_tables import comparison_table
-
-    evaluation = pd.concat(
-        [*(inputs[f"{model}_metrics"] for model in PAPER_MODELS), baseline_metrics], ignore_index=True
-    )
-    path = storage.write_table("evaluation", evaluation)
-    versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in PAPER_MODELS]
-    by_model = comparison_table([evaluation])
-    _log_comparison(tracking, versions, by_model)
-    return dg.MaterializeResult(
-        metadata={
-            **_headlines(by_model),
-            "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-            **table_metadata(evaluation, "paper_comparison"),
-            **figures_by_model(_looked_at(by_model).loc[list(PAPER_MODELS)]),
-            "evaluation_path": dg.MetadataValue.path(str(path)),
-            **storage.stored(path.name),
-        }
-    )
-
-
-evaluations = [metrics_assets(model, _COMMON) for model in MODELS]
-paper_evaluations = [metrics_assets(model, _PAPER) for model in PAPER_MODELS]
+    return paper_comparison

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ml import checks, schema
 from ml.data.history import base_rows, history
-from ml.features import tables
+from ml.features import splits, tables
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.files import digest
 from orchestration.assets.common import DOCUMENTS, OWNERS
@@ -27,7 +27,7 @@ _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_ver
     **_COMMON,
     kinds={"pandas", "json"},
     io_manager_key=DOCUMENTS,
-    check_specs=blocking("feature_map", "cardinalities", "codes_kept"),
+    check_specs=blocking("feature_map", "cardinalities", "indices_kept"),
 )
 def feature_map(
     raw_data: RawData,
@@ -38,9 +38,9 @@ def feature_map(
     ingested_movies: pd.DataFrame,
     ingested_ratings: pd.DataFrame,
 ) -> Iterator[Any]:
-    """The encoders: every field's vocabulary, one JSON document; what was ingested has codes behind the others.
+    """The encoders: the vocabulary of every feature, as one JSON document. Ingested values are appended.
 
-    Fitted once and stored with every model; everything else only transforms. No code ever changes.
+    Fitted once and stored with every model; everything downstream only transforms. No index ever changes.
     """
     users = tables.preprocess_users(history(raw_users, ingested_users))
     movies = tables.preprocess_movies(history(raw_movies, ingested_movies))
@@ -51,38 +51,48 @@ def feature_map(
     yield from require(
         "feature_map",
         checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None),
-        checks.codes_kept(fitted.values, grown.values),
+        checks.indices_kept(fitted.values, grown.values),
     )
-    sizes = {"field": grown.names, "size": grown.field_dims, "of base files": fitted.field_dims}
-    metadata: dict[str, Any] = {
+    yield dg.MaterializeResult(value=grown.to_dict(), metadata=_sizes(fitted, grown))
+
+
+def _sizes(fitted: FeatureMap, grown: FeatureMap) -> dict[str, Any]:
+    """How many values each feature has, in the base files and with all batches."""
+    sizes = {"feature": grown.names, "size": grown.field_dims, "in base files": fitted.field_dims}
+    return {
         "embedded_values": sum(grown.field_dims),
         "values_of_batches": sum(grown.field_dims) - sum(fitted.field_dims),
         **{f"{name}_values": size for name, size in zip(grown.names, grown.field_dims, strict=True)},
         "field_dims": markdown_table(pd.DataFrame(sizes)),
     }
-    yield dg.MaterializeResult(value=grown.to_dict(), metadata=metadata)
 
 
 @dg.asset(
     **_COMMON,
     kinds={"pandas", "parquet"},
-    check_specs=blocking("encoded_interactions", "row_count", "complete", "codes_in_range"),
+    check_specs=blocking("encoded_interactions", "row_count", "complete", "indices_in_range"),
 )
 def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]) -> Iterator[Any]:
-    """Every interaction as codes by the feature map, with label, rating and timestamp, in the same order."""
+    """Every interaction with its values as indices of the feature map, with label, rating and timestamp; same order."""
     encoders = FeatureMap.from_dict(feature_map)
     encoded = encode_interactions(interactions, encoders)
     yield from require(
         "encoded_interactions",
         checks.row_count(len(encoded), len(interactions)),
         checks.complete(encoded),
-        checks.codes_in_range(encoded, encoders.names, encoders.field_dims),
+        checks.indices_in_range(encoded, encoders.names, encoders.field_dims),
     )
     yield dg.MaterializeResult(value=encoded)
 
 
+_SPLIT = {
+    "train_interactions": "Interactions to learn from, shuffled; the last ones are kept for the validation loss.",
+    "test_interactions": "Interactions to measure on; no model, feature or baseline learns from them.",
+}
+
+
 class SplitConfig(LaunchConfig):
-    """Details of the split; which one it is, the raw data's settings say."""
+    """Details of the split. Which split it is, the resource raw_data says."""
 
     test_share: float | None = Field(
         default=None,
@@ -90,7 +100,7 @@ class SplitConfig(LaunchConfig):
         lt=1,
         description="Share of the rows to test on; default: 0.1 on the paper split, else 0.2.",
     )
-    seed: int = Field(default=42, ge=0, description="Of the random split and of the training rows' order.")
+    seed: int = Field(default=42, ge=0, description="Seed of the random split and of the order of the training rows.")
 
 
 @dg.multi_asset(
@@ -102,26 +112,20 @@ class SplitConfig(LaunchConfig):
             metadata={SETTINGS: SplitConfig().model_dump()},
             **_COMMON,
         )
-        for name, text in (
-            ("train_interactions", "Interactions to learn from, shuffled; their end is kept for the validation loss."),
-            ("test_interactions", "Interactions to measure on; no model, signal or baseline learns from them."),
-        )
+        for name, text in _SPLIT.items()
     },
     check_specs=blocking("train_interactions", "whole_split", "both_labels"),
 )
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
-    from ml.features import splits
-
-    strategy: Any = raw_data.split
-    train, test = splits.split_interactions(encoded_interactions, strategy, config.test_share, config.seed)
-    expected = splits.splittable(encoded_interactions, strategy)
+    train, test = splits.split_interactions(encoded_interactions, raw_data.split, config.test_share, config.seed)
+    expected = splits.splittable(encoded_interactions, raw_data.split)
     yield from require(
         "train_interactions", checks.whole_split(train, test, expected), checks.both_labels(train[schema.LABEL])
     )
     for name, table in (("train_interactions", train), ("test_interactions", test)):
         metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}
-        # Which rows these are depends on settings that Dagster's own data version leaves out.
+        # Dagster's own data version does not depend on the settings of the split.
         yield dg.MaterializeResult(
             asset_key=name,
             value=table,

@@ -1,4 +1,4 @@
-"""What has arrived after the base files."""
+"""The batches: files that arrived after the base files."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,31 +8,31 @@ import pandas as pd
 
 from ml.data.ingestion import Ingestion, Known, Sorting, nothing_ingested
 from ml.data.manifest import KINDS, Manifest
-from ml.errors import DataError
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
+from orchestration.reporting.failures import without_retry
 from orchestration.reporting.metadata import markdown_table
 from orchestration.resources.raw_data import RawData
 
 _COMMON: dict[str, Any] = {"group_name": "raw", "owners": OWNERS, "code_version": code_version(__name__)}
-BATCHES = "ingestion_batches"  # the asset that takes in what has arrived
-LEFT = "files_left"  # its metadata: how many files stayed where they were, waiting or not to be taken
+BATCHES = "ingestion_batches"  # the asset that ingests what has arrived
+LEFT = "files_left"  # its metadata: how many files stayed where they arrived, since they wait or cannot be ingested
 _CHECK = "all_taken_in"
-_TOLD = 20  # files in a sentence, which the webhook gets too
+_LISTED = 20  # files in a sentence, which the webhook gets too
 
 
 @dg.multi_asset(
     name="ingest_batches",
     outs={
         BATCHES: dg.AssetOut(
-            description="The manifest of the files that were taken in after the base files.",
+            description="The manifest of the files that were ingested after the base files.",
             kinds={"json"},
             io_manager_key=DOCUMENTS,
             **_COMMON,
         ),
         **{
             f"ingested_{kind}": dg.AssetOut(
-                description=f"All rows of {kind} that were ingested, in the order in which they came.",
+                description=f"All ingested rows of {kind}, in the order of their arrival.",
                 kinds={"parquet"},
                 **_COMMON,
             )
@@ -43,30 +43,28 @@ _TOLD = 20  # files in a sentence, which the webhook gets too
         dg.AssetCheckSpec(
             _CHECK,
             asset=BATCHES,
-            description="No file that arrived was put aside, waits for another or lies where it cannot be taken.",
+            description="Every file that arrived was ingested: none was quarantined, waits or has a wrong name.",
         )
     ],
 )
 def ingest_batches(
     context: dg.AssetExecutionContext, raw_data: RawData, raw_users: pd.DataFrame, raw_movies: pd.DataFrame
 ) -> Iterator[Any]:
-    """Take in all files that have arrived; put bad ones aside with a report."""
+    """Ingest all files that have arrived; move bad ones to quarantine, with a report."""
     ingestion, sorting = raw_data.ingestion, Sorting()
-    try:
+    with without_retry():
         if raw_data.takes_batches:
             ingestion.claim()
             sorting = ingestion.sort(Known(raw_users["user_id"], raw_movies["movie_id"]), claimed_only=True)
-            yield _check(sorting)  # before anything is moved, so that it is not lost with this process
+            yield _check(sorting)  # before files are moved, so that a crash does not lose it
             manifest = ingestion.settle(sorting)
             tables = {kind: ingestion.read(kind) for kind in KINDS}
         else:
             yield _check(sorting)
             manifest, tables = Manifest(), {kind: nothing_ingested(kind) for kind in KINDS}
-    except DataError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
     context.log.info(
-        f"{len(sorting.good)} files taken in, {len(sorting.bad)} put aside, {len(sorting.waiting)} wait, "
-        f"{len(sorting.stray)} cannot be taken"
+        f"{len(sorting.good)} files ingested, {len(sorting.bad)} quarantined, {len(sorting.waiting)} wait, "
+        f"{len(sorting.stray)} cannot be ingested"
     )
     yield dg.MaterializeResult(
         asset_key=BATCHES,
@@ -84,38 +82,38 @@ def ingest_batches(
 
 
 def _check(sorting: Sorting) -> dg.AssetCheckResult:
-    told = [f"{each.name} was put aside: {each.reason}" for each in sorting.bad]
-    told += [f"{each.name} waits: {each.reason}" for each in sorting.waiting]
-    told += [f"{each.name} was not taken: {each.reason}" for each in sorting.stray]
-    if len(told) > _TOLD:
-        told[_TOLD:] = [f"and {len(told) - _TOLD} more"]
+    problems = [f"{each.name} was quarantined: {each.reason}" for each in sorting.bad]
+    problems += [f"{each.name} waits: {each.reason}" for each in sorting.waiting]
+    problems += [f"{each.name} was not ingested: {each.reason}" for each in sorting.stray]
+    if len(problems) > _LISTED:
+        problems[_LISTED:] = [f"and {len(problems) - _LISTED} more"]
     return dg.AssetCheckResult(
         asset_key=BATCHES,
         check_name=_CHECK,
-        passed=not told,
+        passed=not problems,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(told) or "Every file that arrived was taken in.",
+        description="; ".join(problems) or "Every file that arrived was ingested.",
     )
 
 
 def _facts(ingestion: Ingestion, sorting: Sorting, manifest: Manifest) -> dict[str, Any]:
-    fates = {
-        "taken in": sorting.good,
-        "put aside": sorting.bad,
+    outcomes = {
+        "ingested": sorting.good,
+        "quarantined": sorting.bad,
         "waits": sorting.waiting,
-        "taken in before": sorting.repeated,
+        "ingested before": sorting.repeated,
     }
-    rows = [(each.name, fate, each.rows, each.reason) for fate, files in fates.items() for each in files]
-    rows += [(each.name, "was not taken", 0, each.reason) for each in sorting.stray]
+    rows = [(each.name, outcome, each.rows, each.reason) for outcome, files in outcomes.items() for each in files]
+    rows += [(each.name, "not ingested", 0, each.reason) for each in sorting.stray]
     return {
         "incoming": dg.MetadataValue.path(str(ingestion.incoming)),
-        "files_taken_in": len(sorting.good),
-        "files_put_aside": len(sorting.bad),
+        "files_ingested": len(sorting.good),
+        "files_quarantined": len(sorting.bad),
         LEFT: len(sorting.waiting) + len(sorting.stray),
         "files_repeated": len(sorting.repeated),
-        "files_in_all": len(manifest.entries),
+        "files_total": len(manifest.entries),
         "files_withdrawn": sum(entry.withdrawn for entry in manifest.entries),
         **{f"{kind}_ingested": sum(each.rows for each in sorting.good if each.kind == kind) for kind in KINDS},
-        "files": markdown_table(pd.DataFrame(rows, columns=["file", "fate", "rows", "reason"])),
-        "left_alone": ", ".join(ingestion.others()) or "none",
+        "files": markdown_table(pd.DataFrame(rows, columns=["file", "outcome", "rows", "reason"])),
+        "files_ignored": ", ".join(ingestion.others()) or "none",
     }

@@ -1,56 +1,73 @@
-"""Whether what comes in at night still looks like what came before."""
+"""Whether newly ingested ratings still look like the earlier ones."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
+from ml.evaluation.drift_findings import DriftThresholds
 from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
-from orchestration.config.monitoring_config import MONITORING
 from orchestration.reporting.check_results import warning
 from orchestration.reporting.metadata import drawing, markdown_table
 
-_LIMITS = digest(MONITORING.drift.model_dump_json().encode())  # not those of other assets, nor of freshness
-_FIELDS_DRAWN = 8
+if TYPE_CHECKING:
+    from ml.evaluation.drift import Comparison
+
+_FEATURES_DRAWN = 8
 _CHECKS = {
     "counts": "About as many ratings, users and movies as in the ingestion before.",
-    "positive_share": "About the share of positive labels of the ingestion before.",
-    "population_stability": "Every field is distributed about as in the ingestion before.",
+    "positive_share": "About the same share of positive labels as in the ingestion before.",
+    "population_stability": "Every feature is distributed about as in the ingestion before.",
     "unknown_codes": "Few rows have a value that was not known before.",
 }
 
 
-@dg.asset(
-    group_name="monitoring",
-    owners=OWNERS,
-    code_version=f"{code_version(__name__)}-{_LIMITS}",
-    kinds={"pandas", "parquet"},
-    check_specs=[dg.AssetCheckSpec(name, asset="data_drift", description=text) for name, text in _CHECKS.items()],
-)
-def data_drift(interactions: pd.DataFrame, ingestion_batches: dict[str, Any]) -> Iterator[Any]:
-    """Tonight's new ratings against those of the night before; beyond the limits of monitoring.yaml, it warns.
+def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
+    """The asset that compares the last two ingestions.
 
-    Numbers of ratings, users and movies, the share of likes, the distribution of each field, values never seen before.
+    Args:
+        limits: beyond which its checks warn; part of its code version.
     """
-    from ml.evaluation.drift import compare_nights
-    from ml.evaluation.drift_findings import drift_findings, with_limits
 
-    found = compare_nights(interactions, ingestion_batches)
-    for finding in drift_findings(found, MONITORING.drift):
-        yield warning("data_drift", finding)
+    @dg.asset(
+        group_name="monitoring",
+        owners=OWNERS,
+        code_version=f"{code_version(__name__)}-{digest(limits.model_dump_json().encode())}",
+        kinds={"pandas", "parquet"},
+        check_specs=[dg.AssetCheckSpec(name, asset="data_drift", description=text) for name, text in _CHECKS.items()],
+    )
+    def data_drift(interactions: pd.DataFrame, ingestion_batches: dict[str, Any]) -> Iterator[Any]:
+        """The last ingestion's ratings compared with those of the ingestion before; warns beyond monitoring.yaml.
+
+        Numbers of ratings, users and movies, share of likes, distribution of each feature, values never seen before.
+        """
+        from ml.evaluation.drift import compare_nights
+        from ml.evaluation.drift_findings import drift_findings
+
+        found = compare_nights(interactions, ingestion_batches)
+        for finding in drift_findings(found, limits):
+            yield warning("data_drift", finding)
+        yield dg.MaterializeResult(value=found.table, metadata=_metadata(found, limits))
+
+    return data_drift
+
+
+def _metadata(found: "Comparison", limits: DriftThresholds) -> dict[str, Any]:
+    """Charts first, then tables, then the figures that the UI plots over time."""
+    from ml.evaluation.drift_findings import with_limits
+
+    charts: dict[str, Any] = {}
+    tables = {"by_ingestion": markdown_table(found.totals.reset_index())}
+    if len(found.fields):
+        by_feature = with_limits(found.fields, limits)
+        indices = by_feature.set_index("field")["stability_index"].nlargest(_FEATURES_DRAWN)
+        charts["least_stable_features"] = drawing("population stability index by feature", bar_chart(indices))
+        tables["by_feature"] = markdown_table(by_feature)
     likes = found.totals[["positive_share"]]
-    metadata: dict[str, Any] = {}  # what is looked at first comes first
-    if len(found.fields):
-        fields = with_limits(found.fields, MONITORING.drift)
-        indices = fields.set_index("field")["stability_index"].nlargest(_FIELDS_DRAWN)
-        metadata["least_stable_fields"] = drawing("population stability index by field", bar_chart(indices))
     if len(likes) > 1:
-        metadata["likes_by_ingestion"] = drawing("share of positive labels by ingestion", line_chart(likes))
-    metadata["by_ingestion"] = markdown_table(found.totals.reset_index())
-    if len(found.fields):
-        metadata["by_field"] = markdown_table(fields)
-    yield dg.MaterializeResult(value=found.table, metadata={**metadata, **found.figures})
+        charts["likes_by_ingestion"] = drawing("share of positive labels by ingestion", line_chart(likes))
+    return {**charts, **tables, **found.figures}

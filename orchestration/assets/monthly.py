@@ -1,7 +1,7 @@
-"""The top 10 movies of every user for any months of the data, beside the published tables, which stay as they are.
+"""Each user's top 10 movies in any month of the data. The published tables stay as they are.
 
-The tables are shown as an asset, but made by a job of their own for the months that a person asks for: materializing
-all assets neither makes them nor asks for months.
+The tables are shown as an asset, but built by a job of their own for a chosen range of months: materializing all
+assets does not include them, and does not ask for months.
 """
 
 import math
@@ -15,11 +15,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
+from ml.files import write_atomically
 from orchestration.assets.common import OWNERS, TRANSIENT
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.check_results import refuse, together
 from orchestration.reporting.metadata import SETTINGS
-from orchestration.resources.storage import Storage, as_parquet, write_atomically
+from orchestration.resources.storage import Storage, as_parquet
 from orchestration.steps.top_lists import Lists, SearchConfig, rank
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -29,7 +30,7 @@ MONTHLY_RECOMMENDATIONS = "monthly_recommendations"  # the job
 RANK_MONTHS = "rank_months"  # its op
 _FOLDER = "monthly"  # among the tables
 _FORMAT = "%Y-%m"
-# MovieLens-1M was rated from April 2000 to February 2003; the end does not count.
+# The ratings of MovieLens-1M are from April 2000 to February 2003; the end date is exclusive.
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2000-04", end_date="2003-03", fmt=_FORMAT)
 
 
@@ -50,7 +51,7 @@ class _Table:
 
 monthly_top10 = dg.AssetSpec(
     MONTHLY,
-    description="Up to ten unseen movies for every user in a month, by each model's champion. Launch the job "
+    description="Up to ten unseen movies per user and month, by each model's champion. Launch the job "
     f"`{MONTHLY_RECOMMENDATIONS}` with the first and the last month; it publishes nothing.",
     group_name="recommendations",
     owners=OWNERS,
@@ -64,7 +65,7 @@ class MonthsConfig(SearchConfig):
     """The months to rank for, and how lists are found."""
 
     first: str = Field(description="First month, such as 2000-04.")
-    last: str = Field(description="Last month, such as 2000-06; it counts.")
+    last: str = Field(description="Last month, such as 2000-06, inclusive.")
 
     @field_validator("first", "last")
     @classmethod
@@ -78,7 +79,7 @@ class MonthsConfig(SearchConfig):
     @classmethod
     def _is_not_before_the_first(cls, last: str, info: ValidationInfo) -> str:
         if last < info.data.get("first", last):
-            raise ValueError(f"expected a month from {info.data['first']}, the first, on")
+            raise ValueError(f"expected a month not before {info.data['first']}, the first one")
         return last
 
     @property
@@ -94,7 +95,7 @@ class MonthsConfig(SearchConfig):
 
 @dg.op(name=RANK_MONTHS, retry_policy=TRANSIENT)
 def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, tracking: Tracking) -> None:
-    """Rank by each model's champion in all months, and write the tables once all have passed their audit."""
+    """Rank with each model's champion for all months, and write the tables once all have passed their audit."""
     months = config.months
     champions = _champions(tracking)
     ranking = config.ranking(storage.read_table("ratings"), *map(_moment, months))
@@ -106,7 +107,7 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
             refuse(MONTHLY, audit.named(f"top_lists_{model}"))
             tables.append(own)
         else:
-            shared[f"{model}.skipped"] = "it has no champion, hence no table"
+            shared[f"{model}.skipped"] = "no champion, therefore no table"
     for month, *of_month in zip(months, *tables, strict=True):
         shown = {**_written(storage, of_month), **shared}
         context.log_event(dg.AssetMaterialization(MONTHLY, metadata=shown, partition=month))
@@ -114,21 +115,21 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
 
 @dg.job(
     name=MONTHLY_RECOMMENDATIONS,
-    description="Top-10 tables of any range of months by the champions, in one run; publishes nothing.",
+    description="Top-10 tables by the champions for a range of months, in one run; publishes nothing.",
 )
 def monthly_recommendations() -> None:
-    """One run for a range of months, since a further month costs less than the first."""
+    """One run for all months, since the first month costs more than further ones."""
     rank_months()
 
 
 def _champions(tracking: Tracking) -> dict[str, RegisteredVersion | None]:
-    """Each model's champion. Raises dagster.Failure where no model has one."""
-    champions = {model: tracking.champion(model) for model in MODELS}
+    """Each model's champion. Raises dagster.Failure if no model has one."""
+    champions = {model: tracking.champion(model) for model in reference_models()}
     if not any(champions.values()):
         raise dg.Failure(
-            f"data set {tracking.dataset}: none of {', '.join(MODELS)} has a champion to rank by; expected one at "
-            "least. Publish one first (make run, or the job recommender_pipeline), or set the source of raw_data to a "
-            "data set that has one",
+            f"data set {tracking.dataset}: none of {', '.join(champions)} has a champion to rank with; expected at "
+            "least one. Publish one first (make run, or the job recommender_pipeline), or set the source of raw_data "
+            "to a data set that has one",
             allow_retries=False,
         )
     return champions
@@ -143,7 +144,7 @@ def _moment(month: str) -> tuple[int, int]:
 def _tables(
     storage: Storage, ranked: Sequence[tuple[Lists, Finding]], months: Sequence[str]
 ) -> tuple[list[_Table], Finding]:
-    """A model's lists of consecutive months as files, each compared with the month before; and the audit of all."""
+    """A model's lists of consecutive months as files, each compared with the month before, and the audit of all."""
     tables = []
     before: Lists | None = None
     for month, (lists, _) in zip(months, ranked, strict=True):
@@ -157,7 +158,7 @@ def _tables(
 
 
 def _written(storage: Storage, tables: Sequence[_Table]) -> dict[str, Any]:
-    """Write a month's tables; gives the metadata of all."""
+    """Write a month's tables; gives their metadata."""
     shown: dict[str, Any] = {}
     for table in tables:
         write_atomically(storage.tables / table.file, table.data)

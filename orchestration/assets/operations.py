@@ -1,6 +1,6 @@
-"""What a run says of itself."""
+"""What a run rebuilds, and why."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import dagster as dg
 import pandas as pd
@@ -8,59 +8,69 @@ from pydantic import Field
 
 from orchestration.assets.common import OWNERS
 from orchestration.config.launch_config import LaunchConfig
-from orchestration.config.monitoring_config import MONITORING
-from orchestration.config.settings import Settings
 from orchestration.reporting.confirmation import confirm
 from orchestration.reporting.metadata import markdown_table
 
 RUN_PLAN = "run_plan"  # part of every run
+_FIRST = {"dagster/priority": "1"}  # shown before anything else happens
 
 
 class RunPlanConfig(LaunchConfig):
-    """What the run makes, as it was planned before the launch."""
+    """The plan of the run, made before its launch."""
 
     reasons: dict[str, str] = Field(default={}, description="Assets that the run rebuilds, and why.")
-    fresh: list[str] = Field(default=[], description="Assets that stay as they are.")
-    checks: dict[str, list[str]] = Field(default={}, description="Names of the checks of assets that stay, by asset.")
+    up_to_date: list[str] = Field(default=[], description="Assets that stay as they are.")
+    checks: dict[str, list[str]] = Field(default={}, description="Names of the checks of up-to-date assets, by asset.")
+
+    @property
+    def summary(self) -> str:
+        """The plan in a sentence."""
+        stale, total = len(self.reasons), len(self.reasons) + len(self.up_to_date)
+        if not total:
+            return "Launched by hand: all selected assets are rebuilt."
+        if not stale:
+            return f"Nothing has changed: all {total} assets are up to date."
+        return f"{stale} of {total} assets are rebuilt; the others are up to date."
 
 
-_FIRST = {"dagster/priority": "1"}  # shown before anything else happens
-# The one asset that a night without news makes too.
-_EVERY_NIGHT = MONITORING.freshness.nightly.policy(Settings().schedule_timezone)
+def run_plan_asset(expected: dg.FreshnessPolicy) -> dg.AssetsDefinition:
+    """The asset that every run materializes first.
 
-
-@dg.asset(
-    name=RUN_PLAN,
-    group_name="operations",
-    kinds={"dagster"},
-    owners=OWNERS,
-    op_tags=_FIRST,
-    freshness_policy=_EVERY_NIGHT,
-)
-def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
-    """What the run makes anew and why, and what stays as it is, since nothing that it comes from has changed.
-
-    Part of every run that was planned: by the schedule, by the sensor of arrivals, by make run.
+    Args:
+        expected: when a scheduled run must have materialized it. Every night does, even if nothing is stale.
     """
-    anew, total = len(config.reasons), len(config.reasons) + len(config.fresh)
-    if not total:
-        summary = "Launched by hand: all assets that were selected are made anew."
-    elif anew:
-        summary = f"{anew} of {total} assets are made anew; nothing has changed for the others."
-    else:
-        summary = f"Nothing has changed: all {total} assets stay as they are."
-    context.log.info(summary)
-    checks = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, names in config.checks.items() for name in names]
-    confirmed = confirm(context.instance, [dg.AssetKey(asset) for asset in config.fresh], checks)
-    if confirmed:
-        context.log.info(f"Confirmed, since a run failed before it got there: {', '.join(confirmed)}")
-    rows = pd.DataFrame({"asset": list(config.reasons), "made anew because": list(config.reasons.values())})
-    facts: dict[str, Any] = {
-        "summary": summary,
-        "assets_made_anew": anew,
-        "assets_unchanged": len(config.fresh),
-        "assets_confirmed": len(confirmed),
-    }
-    return dg.MaterializeResult(
-        metadata={**facts, "reasons": markdown_table(rows), "unchanged": dg.MetadataValue.json(config.fresh)}
+
+    @dg.asset(
+        name=RUN_PLAN,
+        group_name="operations",
+        kinds={"dagster"},
+        owners=OWNERS,
+        op_tags=_FIRST,
+        freshness_policy=expected,
     )
+    def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
+        """What the run rebuilds and why, and what stays as it is since nothing that it depends on has changed.
+
+        Part of every planned run: of the schedule, of the sensor arrivals, of make run.
+        """
+        context.log.info(config.summary)
+        confirmed = confirm(context.instance, list(map(dg.AssetKey, config.up_to_date)), _check_keys(config.checks))
+        if confirmed:
+            context.log.info(f"Confirmed, since an earlier run failed before it reached them: {', '.join(confirmed)}")
+        reasons = pd.DataFrame({"asset": list(config.reasons), "rebuilt because": list(config.reasons.values())})
+        return dg.MaterializeResult(
+            metadata={
+                "summary": config.summary,
+                "assets_rebuilt": len(config.reasons),
+                "assets_up_to_date": len(config.up_to_date),
+                "assets_confirmed": len(confirmed),
+                "reasons": markdown_table(reasons),
+                "up_to_date": dg.MetadataValue.json(config.up_to_date),
+            }
+        )
+
+    return run_plan
+
+
+def _check_keys(checks: Mapping[str, list[str]]) -> list[dg.AssetCheckKey]:
+    return [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, names in checks.items() for name in names]

@@ -41,7 +41,7 @@ _NAMES = {
     retry_policy=TRANSIENT,
 )
 def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Iterator[Any]:
-    """Read the three files in one go, since the ratings must refer to known users and movies."""
+    """Read the three files together, since ratings must refer to known users and movies."""
     try:
         directory = raw_data.prepare()
         digests = raw_data.digests(directory)

@@ -1,4 +1,4 @@
-"""A page about the data, for people."""
+"""A report about the data, as an HTML page."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml.files import write_atomically
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.reporting.metadata import drawing, figures
-from orchestration.resources.storage import Storage, write_atomically
+from orchestration.resources.storage import Storage
 
 _FILE = "data_report.html"
 
@@ -18,7 +19,7 @@ _FILE = "data_report.html"
 def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
-    """The data in pictures, one page: ratings, months, the long tail, movies by genre and year, users."""
+    """The data in charts on one page: ratings, months, the long tail, movies by genre and year, users."""
     from ml.exploration.report import key_pictures, page, sections
     from ml.exploration.statistics import totals
 

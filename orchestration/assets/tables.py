@@ -24,9 +24,9 @@ _COMMON: dict[str, Any] = {
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
 def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
-    """Users with gender, age group, occupation and zip code; ingested rows in place of earlier ones.
+    """Users with gender, age group, occupation and zip code; ingested rows replace earlier ones.
 
-    The zip code stays a string, since it can begin with zeros.
+    The zip code is a string, since it can begin with zeros.
     """
     rows = present(history(raw_users, ingested_users), ["user_id"])
     table = tables.preprocess_users(rows[list(schema.RAW_USERS)])
@@ -37,9 +37,9 @@ def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
 def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
-    """Movies with their year, decade and up to three genres; ingested rows in place of earlier ones.
+    """Movies with their year, decade and up to three genres; ingested rows replace earlier ones.
 
-    The year is taken from the title's last parentheses; where there are fewer than three genres, the others are "no".
+    The year is in the last parentheses of the title. Missing genres are "no".
     """
     rows = present(history(raw_movies, ingested_movies), ["movie_id"])
     table = tables.preprocess_movies(rows[list(schema.RAW_MOVIES)])
@@ -53,9 +53,9 @@ def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
 def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
-    """Ratings with their year, month and decade (UTC); of a movie that was rated again, the latest one.
+    """Ratings with their year, month and decade (UTC), of base files and batches together.
 
-    Base files and batches together, one row a user and movie.
+    One row per user and movie: the latest rating.
     """
     rows = present(history(raw_ratings, ingested_ratings), ["user_id", "movie_id"], ["timestamp"])
     table = tables.preprocess_ratings(rows)
@@ -71,9 +71,9 @@ def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterat
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
 def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
-    """Every rating with its user and its movie, labelled: 1 for a rating of 4 or more, else 0.
+    """Every rating with its user, its movie and its label: 1 for a rating of 4 or more, else 0.
 
-    All that models learn from and are measured on; everything downstream refers to its rows.
+    Models are trained and measured on these rows, and everything downstream refers to them.
     """
     table = tables.join_interactions(users, movies, ratings)
     yield from require(

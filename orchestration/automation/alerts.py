@@ -1,7 +1,7 @@
-"""Tell a person that a run failed, that it works again, or that a challenger was not promoted: JSON to a webhook.
+"""Post failures, recoveries and warnings of runs as JSON to a webhook.
 
-Whoever knows the webhook's address can post to it, so that it is a secret. The standard library's client is used since
-it logs nothing; those of requests write the address's path to their log.
+The address is a secret: anyone who knows it can post. The standard library's client is used since it logs nothing;
+requests logs the path of an address.
 """
 
 import json
@@ -15,33 +15,33 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from orchestration.config.settings import Settings, dagster_page
+from orchestration.config.settings import dagster_page, settings
 
 _TOTAL_SECONDS = 25.0  # for all attempts; Dagster gives a sensor 60, in which two messages may be posted
 _ATTEMPT_SECONDS = 10.0  # without a byte from the webhook
 _PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts
-_PASSING = (429, 500, 502, 503, 504)  # statuses that another attempt may not meet
+_PASSING = (429, 500, 502, 503, 504)  # statuses that may pass
 _REDIRECTS = range(300, 400)
 
 
 class AlertError(Exception):
-    """The webhook did not take a message. Its text holds no secret: of the address only the host."""
+    """The webhook did not accept a message. The text contains no secret: only the host of the address."""
 
 
 def post(text: str) -> bool:
-    """Post a message as Slack's incoming webhooks take it, ``{"text": ...}``; gives False where none is configured.
+    """Post a message in the form of Slack's incoming webhooks, ``{"text": ...}``; gives False if none is configured.
 
     Raises:
-        AlertError: the address is none, or the webhook could not be reached, refused after retries, or did not answer
-            in time.
+        AlertError: the address is invalid, or the webhook could not be reached, refused after retries, or did not
+            answer in time.
     """
-    secret = Settings().alert_webhook_url
+    secret = settings().alert_webhook_url
     if secret is None:
         return False
     url = secret.get_secret_value().strip()
     host = _host(url)
     problems: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    # Timeouts of a socket are for single bytes, and looking up a name has none. So the caller does not wait for it.
+    # A socket's timeout applies to single bytes, and looking up a name has none. So the work is done in a thread.
     threading.Thread(target=lambda: problems.put(_deliver(url, text)), daemon=True, name="alert").start()
     try:
         problem = problems.get(timeout=_TOTAL_SECONDS)
@@ -76,7 +76,7 @@ def _deliver(url: str, text: str) -> str | None:
 
 
 def _attempt(url: str, text: str) -> tuple[str | None, bool]:
-    """What went wrong, by type, since errors' texts hold the address; and whether another attempt may go better."""
+    """What went wrong, and whether a retry may help. Only the error's type: its text contains the address."""
     headers = {"Content-Type": "application/json", "User-Agent": "movie-recommender"}
     try:
         request = urllib.request.Request(url, json.dumps({"text": text}).encode(), headers)  # noqa: S310 - http(s)
@@ -91,45 +91,45 @@ def _attempt(url: str, text: str) -> tuple[str | None, bool]:
         return f"cannot be reached: {type(error.reason).__name__}", True
     except OSError as error:
         return f"cannot be reached: {type(error).__name__}", True
-    except Exception as error:  # no HTTP in answer, an address that cannot be written
-        return f"cannot be asked: {type(error).__name__}", False
+    except Exception as error:  # an answer that is not HTTP, an address that cannot be encoded
+        return f"cannot be called: {type(error).__name__}", False
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Does not follow: another host would be handed the message, and a POST become a GET."""
+    """Follows no redirect: another host would get the message, and a POST would become a GET."""
 
     def redirect_request(self, *_: object) -> None:
         """Called by the opener."""
 
 
 def failure_text(run: dg.DagsterRun, steps: Sequence[tuple[str, str]], reason: str | None) -> str:
-    """What happened, where to look and that the last good tables are still there.
+    """What failed, where to look, and that the published tables are unchanged.
 
     Args:
-        run: that failed.
-        steps: name and message of each step that failed.
-        reason: of the run as a whole.
+        run: the failed run.
+        steps: name and message of each failed step.
+        reason: why the run as a whole failed.
     """
     lines = [f":red_circle: {_name(run)} failed."]
     lines += [f"- {step}: {message}" for step, message in steps] or [f"- {reason or 'no step failed'}"]
-    return "\n".join([*lines, f"Published tables stay as they were. {_page(run)}"])
+    return "\n".join([*lines, f"Published tables are unchanged. {_page(run)}"])
 
 
 def tick_text(who: str, error: Exception) -> str:
-    """That a schedule or sensor could not launch its run, and why."""
+    """A schedule or sensor could not launch its run, and why."""
     return (
         f":red_circle: {who} launched no run: {type(error).__name__}: {error}\n"
-        f"Published tables stay as they were. {dagster_page('automation')}"
+        f"Published tables are unchanged. {dagster_page('automation')}"
     )
 
 
 def recovery_text(run: dg.DagsterRun) -> str:
-    """That a job works again."""
+    """A job succeeded after it had failed."""
     return f":large_green_circle: {_name(run)} succeeded again. {_page(run)}"
 
 
 def warning_text(run: dg.DagsterRun, warnings: Sequence[str]) -> str:
-    """What a run that succeeded warns of."""
+    """The warnings of a successful run."""
     return "\n".join([f":large_yellow_circle: {_name(run)} succeeded with warnings.", *(f"- {w}" for w in warnings)])
 
 

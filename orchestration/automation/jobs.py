@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.resources.raw_data import PAPER, RANDOM, TEMPORAL
+from ml.features.splits import PAPER, RANDOM, TEMPORAL
 
 PIPELINE = "recommender_pipeline"
 TEMPORAL_EVALUATION = "temporal_evaluation"
@@ -11,7 +11,7 @@ JOB_OF_SPLIT = {RANDOM: PIPELINE, TEMPORAL: TEMPORAL_EVALUATION, PAPER: PAPER_PR
 
 _PAPER_ASSETS = dg.AssetSelection.groups(PAPER)
 _PIPELINE_ASSETS = dg.AssetSelection.all().materializable() - _PAPER_ASSETS
-# Jobs of which a run leaves out what has not changed.
+# Jobs whose runs skip up-to-date assets.
 SELECTIONS = {
     PIPELINE: _PIPELINE_ASSETS,
     TEMPORAL_EVALUATION: _PIPELINE_ASSETS - dg.AssetSelection.assets("promotion").downstream(),
@@ -29,6 +29,6 @@ temporal_evaluation = dg.define_asset_job(
 paper_protocol = dg.define_asset_job(
     PAPER_PROTOCOL,
     selection=_PAPER_ASSETS.upstream().required_multi_asset_neighbors(),
-    description="AutoInt and AutoInt+ as their paper trains and measures them; publishes nothing.",
+    description="AutoInt and AutoInt+ trained and measured as in their paper; publishes nothing.",
     config={"resources": {"raw_data": {"config": {"split": PAPER}}}},
 )

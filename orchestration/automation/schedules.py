@@ -1,4 +1,4 @@
-"""When the job runs by itself."""
+"""The nightly schedule, and the sensor that runs the same job when files arrive."""
 
 import dagster as dg
 
@@ -7,36 +7,34 @@ from ml.files import digest
 from orchestration.automation import alerts
 from orchestration.automation.jobs import PIPELINE, SELECTIONS, pipeline
 from orchestration.automation.staleness import Planner
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RawData
 
 _ARRIVALS_SECONDS = 60
 
 
 def nightly() -> dg.ScheduleDefinition:
-    """The job every night, running unless somebody turns it off. Raises DataError."""
-    settings = Settings()
+    """The pipeline every night, unless somebody turns the schedule off. Raises DataError."""
     try:
-        return _schedule(settings)
+        return _schedule()
     except dg.DagsterInvalidDefinitionError:
         raise DataError(
-            f"SCHEDULE_CRON={settings.schedule_cron!r}: expected five cron fields, such as '0 3 * * *'; set it in the "
-            "environment or in .env"
+            f"SCHEDULE_CRON={settings().schedule_cron!r}: expected five cron fields, such as '0 3 * * *'; set it in "
+            "the environment or in .env"
         ) from None
 
 
-def _schedule(settings: Settings) -> dg.ScheduleDefinition:
-
+def _schedule() -> dg.ScheduleDefinition:
     @dg.schedule(
         job=pipeline,
         name="nightly",
-        cron_schedule=settings.schedule_cron,
-        execution_timezone=settings.schedule_timezone,
+        cron_schedule=settings().schedule_cron,
+        execution_timezone=settings().schedule_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Remakes and republishes what has changed since it was last made.",
+        description="Rebuilds and publishes what is stale.",
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        # One run a tick, whoever evaluates it: a second daemon on the same instance launches none.
+        # One run per tick: a second daemon on the same instance launches none for the same key.
         run_key = context.scheduled_execution_time.isoformat()
         return _request("The schedule nightly", context.instance, context.repository_def, run_key)
 
@@ -48,7 +46,7 @@ def _schedule(settings: Settings) -> dg.ScheduleDefinition:
     job=pipeline,
     minimum_interval_seconds=_ARRIVALS_SECONDS,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Runs the job as soon as files have arrived, in place of waiting for the night.",
+    description="Runs the pipeline as soon as files have arrived, without waiting for the night.",
 )
 def arrivals(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Called by Dagster."""
@@ -61,11 +59,11 @@ def arrivals(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
 def _request(
     who: str, instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, run_key: str | None = None
 ) -> dg.RunRequest:
-    """A run of what has changed; one alone for a key."""
+    """A run of what is stale; at most one per key."""
     try:
-        assert repository is not None  # noqa: S101 - Dagster gives it to what it evaluates
+        assert repository is not None  # noqa: S101 - Dagster sets it when it evaluates
         plan = Planner(instance, repository.asset_graph, RawData()).plan(SELECTIONS[PIPELINE])
-    except Exception as error:  # there is no run yet, whose failure the sensor would tell
+    except Exception as error:  # there is no run yet whose failure alert_on_failure could report
         alerts.post(alerts.tick_text(who, error))
         raise
     return dg.RunRequest(run_key=run_key, run_config={"ops": plan.ops}, asset_selection=plan.selection)

@@ -1,4 +1,4 @@
-"""What Dagster's daemon looks out for while ``make ui`` runs."""
+"""Sensors, which Dagster's daemon evaluates while ``make ui`` runs."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import dagster as dg
 
 from orchestration.automation import alerts
 from orchestration.reporting.failures import reason_of
-from orchestration.runtime.cleanup import fail_dead_runs
+from orchestration.runtime.cleanup import fail_crashed_runs
 
 _SECONDS = 30
 _NO_WEBHOOK = "ALERT_WEBHOOK_URL is not set"
@@ -16,12 +16,12 @@ _NO_WEBHOOK = "ALERT_WEBHOOK_URL is not set"
     name="dead_runs",
     minimum_interval_seconds=_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks runs as failed whose process was killed, so that the queue goes on.",
+    description="Marks runs as failed whose process was killed, so that the queue continues.",
 )
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Called by Dagster."""
-    found = list(fail_dead_runs(context.instance))
-    return dg.SkipReason("; ".join(found) or "No run is dead")
+    found = list(fail_crashed_runs(context.instance))
+    return dg.SkipReason("; ".join(found) or "No run has crashed")
 
 
 @dg.run_failure_sensor(
@@ -52,7 +52,7 @@ def alert_on_recovery(context: dg.RunStatusSensorContext) -> dg.SkipReason | Non
     if warnings := list(_warnings(context.instance, run)):
         texts.append(alerts.warning_text(run, warnings))
     if not texts:
-        return dg.SkipReason("Nothing to tell: the job succeeded before too, and without warnings")
+        return dg.SkipReason("Nothing to report: no recovery and no warnings")
     sent = [alerts.post(text) for text in texts]
     return None if all(sent) else dg.SkipReason(_NO_WEBHOOK)
 
@@ -65,7 +65,7 @@ def _failed_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def _warnings(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:
-    """What the checks say that did not pass and stopped nothing."""
+    """The descriptions of failed checks that warn."""
     for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records:
         event = record.event_log_entry.dagster_event
         check = event.asset_check_evaluation_data if event else None

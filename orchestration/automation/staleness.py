@@ -1,4 +1,8 @@
-"""Which assets a run has to make anew, and why: what changed since they were last made."""
+"""Which assets are stale, and why.
+
+Dagster's own code and data versions tell which inputs and whose code changed. They do not tell that somebody changed or
+removed a file, a registered version or an alias, that launch settings differ, or that files have arrived.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from ml.data.manifest import KINDS, MOVIES, USERS
 from ml.errors import DataError
 from orchestration.assets.ingestion import BATCHES, LEFT
 from orchestration.assets.operations import RUN_PLAN
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -33,43 +37,43 @@ _CODE_VERSION, _DATA_VERSION, _INPUT_VERSION = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run makes.
+    """What a run rebuilds.
 
     Attributes:
-        reasons: by asset that is made anew, why; in the order of the graph.
-        fresh: assets that stay as they are.
-        checks: names of the checks of assets that stay, by asset.
+        reasons: why each stale asset is rebuilt, in the order of the graph.
+        up_to_date: assets that stay as they are.
+        checks: names of the checks of up-to-date assets, by asset.
     """
 
     reasons: Mapping[str, str]
-    fresh: tuple[str, ...]
+    up_to_date: tuple[str, ...]
     checks: Mapping[str, list[str]]
 
     @property
     def selection(self) -> list[AssetKey]:
-        """The assets to materialize: those made anew, and the one that shows the plan."""
+        """The assets to materialize: the stale ones, and the one that shows the plan."""
         return [AssetKey(RUN_PLAN), *map(AssetKey, self.reasons)]
 
     @property
     def ops(self) -> dict[str, Any]:
-        """Configuration by which a run shows the plan."""
-        config = {"reasons": dict(self.reasons), "fresh": list(self.fresh), "checks": dict(self.checks)}
+        """The run configuration that carries the plan."""
+        config = {"reasons": dict(self.reasons), "up_to_date": list(self.up_to_date), "checks": dict(self.checks)}
         return {RUN_PLAN: {"config": config}}
 
 
 @dataclass(frozen=True)
 class _Arrivals:
-    """Reasons to look at what has arrived: files that will be taken in, and files that will not."""
+    """What has arrived, in words: files that can be ingested, and files that cannot."""
 
     good: str | None = None
     refused: str | None = None
 
 
 class Planner:
-    """Compares assets with what Dagster recorded when they were last made.
+    """Compares assets with what Dagster recorded when they were last materialized.
 
     Args:
-        instance: where that is recorded.
+        instance: holds the records.
         graph: the assets.
         raw_data: the data set.
     """
@@ -80,19 +84,19 @@ class Planner:
         self._records: dict[AssetKey, AssetMaterialization | None] = {}
 
     def plan(self, selection: dg.AssetSelection, forced: Collection[str] = ()) -> Plan:
-        """What of a selection has to be made anew.
+        """Plan which assets of a selection to rebuild.
 
         Args:
             selection: the assets of a job.
-            forced: assets to make anew in any case.
+            forced: assets to rebuild in any case.
 
         Raises:
-            DataError: the raw files are not there: no run could make anything of them.
+            DataError: a raw file is missing.
         """
         self._raw_data.checked()
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
         stale: dict[AssetKey, str] = {}
-        ending: set[AssetKey] = set()  # made anew, but not so that what comes of them has to be
+        ending: set[AssetKey] = set()  # rebuilt, but without a change for the assets downstream
         for key in self._graph.toposorted_asset_keys:
             if key not in keys or key in stale:
                 continue
@@ -102,10 +106,12 @@ class Planner:
                 reason = self._arrivals.refused or self._gone(key)
                 ending |= definition.keys
             if reason:
-                stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation makes all of its assets
-        fresh = tuple(key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale))
+                stale |= dict.fromkeys(sorted(definition.keys), reason)  # an operation materializes all of its assets
+        up_to_date = tuple(
+            key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale)
+        )
         reasons = {key.to_user_string(): reason for key, reason in stale.items()}
-        return Plan(reasons, fresh, {name: checks for name in fresh if (checks := self._checks(name))})
+        return Plan(reasons, up_to_date, {name: checks for name in up_to_date if (checks := self._checks(name))})
 
     def _checks(self, asset: str) -> list[str]:
         return sorted(check.name for check in self._graph.get(AssetKey(asset)).check_keys)
@@ -115,11 +121,11 @@ class Planner:
     ) -> Iterator[str]:
         for key in sorted(definition.keys):
             if key.to_user_string() in forced:
-                yield "asked for"
+                yield "requested"
             yield from self._own_reasons(definition, key)
         for parent in sorted(definition.dependency_keys):
             if parent in stale:
-                yield f"{parent.to_user_string()} is made anew"
+                yield f"{parent.to_user_string()} is rebuilt"
             for key in definition.keys:
                 if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._tag(parent, _DATA_VERSION):
                     yield f"{parent.to_user_string()} has changed"
@@ -128,16 +134,16 @@ class Planner:
         name, record = key.to_user_string(), self._record(key)
         stored = record.metadata.get(STORED) if record else None
         if record is None or stored is None:
-            yield "never made"
+            yield "never built"
             return
         written: Any = stored.value
         if written["data_set"] != self._raw_data.dataset:
-            yield f"last made for data set {written['data_set']}"
+            yield f"last built for data set {written['data_set']}"
         if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
             yield "its code or configuration has changed"
         declared = definition.metadata_by_key[key]
         if SETTINGS in declared and declared[SETTINGS] != record.metadata[SETTINGS].value:
-            yield "last made with other settings"
+            yield "last built with other settings"
         if SOURCE_FILE in declared:
             yield from self._source_reasons(str(declared[SOURCE_FILE]), record)
         for file, digest in written["files"].items():
@@ -160,10 +166,10 @@ class Planner:
             return
         try:
             if self._raw_data.ingestion.manifest.version(*KINDS) != self._tag(key, _DATA_VERSION):
-                yield "files were taken in or withdrawn since"
+                yield "files were ingested or withdrawn since"
             if self._arrivals.good:
                 yield self._arrivals.good
-        except (DataError, OSError) as error:  # the asset itself will say so
+        except (DataError, OSError) as error:  # the asset itself will fail with it
             yield f"what has arrived cannot be read: {error}"
 
     @cached_property
@@ -175,14 +181,14 @@ class Planner:
         refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
         return _Arrivals(
             _counted(len(sorting.good), "has arrived", "have arrived"),
-            _counted(refused, "cannot be taken in", "cannot be taken in"),
+            _counted(refused, "cannot be ingested", "cannot be ingested"),
         )
 
     def _gone(self, key: AssetKey) -> str | None:
-        """Why to look again where nothing has arrived: the check still warns of files that somebody has removed."""
+        """Why to sort again though nothing has arrived: the check still warns of files that somebody has removed."""
         record = self._record(key)
         left: Any = record.metadata.get(LEFT) if record else None
-        return "files that stayed where they arrived are gone" if left and left.value else None
+        return "files that could not be ingested are gone" if left and left.value else None
 
     def _registry_reasons(self, name: str) -> Iterator[str]:
         if name not in (PROMOTION, TOP_LISTS, *self._tracking.config.registered_models):
@@ -191,7 +197,7 @@ class Planner:
 
         try:
             yield from self._champion_reasons(name) if name in (PROMOTION, TOP_LISTS) else self._version_reasons(name)
-        except MlflowException as error:  # the asset itself will say so
+        except MlflowException as error:  # the asset itself will fail with it
             yield f"the registry does not answer: {error}"
 
     def _version_reasons(self, model: str) -> Iterator[str]:
@@ -200,7 +206,7 @@ class Planner:
 
     def _champion_reasons(self, name: str) -> Iterator[str]:
         """What of any model's champion is missing, or differs in the registry or in the exported table."""
-        for model in MODELS:
+        for model in reference_models():
             publication = self._tracking.publication(model)
             if (number := publication.champion()) is None:
                 continue

@@ -1,4 +1,4 @@
-"""A run's events as lines that a person can follow."""
+"""A run's events as lines on the console."""
 
 import logging
 import time
@@ -10,11 +10,11 @@ from orchestration.reporting.failures import reason_of
 
 
 class Console:
-    """Prints what is new in the run that carries a certain tag.
+    """Prints the new events of the run with a certain tag.
 
     Args:
-        instance: where the run's events are.
-        tag: name of the tag that marks the run.
+        instance: holds the run's events.
+        tag: name of the tag.
         value: its value.
         out: where to print.
     """
@@ -29,7 +29,7 @@ class Console:
 
     @property
     def found_run(self) -> bool:
-        """Whether the run has begun."""
+        """Whether the run has started."""
         return self._run_id is not None
 
     def show_news(self) -> None:
@@ -44,7 +44,7 @@ class Console:
 
     def _find_run(self) -> str | None:
         runs = self._instance.get_runs(self._filter, limit=1)
-        # Before it begins, a run has no database of its own yet, and two processes that make it at once break it.
+        # Until a run starts it has no database of its own, and two processes that create one at once break it.
         if not runs or runs[0].status is dg.DagsterRunStatus.NOT_STARTED:
             return None
         self._run_id = runs[0].run_id
@@ -71,7 +71,7 @@ class Console:
                 self._print(f"  done   {step} in {seconds:.1f} s ({self._done} of {self._steps})")
             case dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 error = event.step_retry_data.error
-                self._print(f"  again  {step}: {error.message.strip() if error else 'failed'}")
+                self._print(f"  retry  {step}: {error.message.strip() if error else 'failed'}")
             case dg.DagsterEventType.STEP_FAILURE:
                 self._print(f"  FAILED {step}: {reason_of(event)}")
             case dg.DagsterEventType.ASSET_CHECK_EVALUATION:

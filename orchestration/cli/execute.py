@@ -1,7 +1,6 @@
-"""Execute a job once in this process and its children.
+"""Execute a job once in this process and its children: ``python -m orchestration execute SOURCE SPLIT RUN_TAG``.
 
-``python -m orchestration execute SOURCE SPLIT RUN_TAG`` with options. What has not changed since it was
-last made is left as it is, except on the paper's split, whose job runs whole.
+Only stale assets are rebuilt, except on the paper's split, whose job always runs in full.
 """
 
 import argparse
@@ -12,21 +11,22 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
+from ml.features.splits import PAPER
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.automation.jobs import JOB_OF_SPLIT, SELECTIONS
 from orchestration.automation.staleness import Planner
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
+from orchestration.config.recipes_in_force import paper_models, reference_models
 from orchestration.definitions import definitions_of
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from orchestration.runtime.instance import use_instance
 
-START_TAG = "started_by"  # by its value the starter finds the run
-# As workspace.yaml and pyproject.toml call it, and as Dagster calls what a code location without a name for it defines.
+START_TAG = "started_by"  # its value identifies the run for the process that started it
+# The names in workspace.yaml and pyproject.toml, and of Dagster for the definitions of a code location.
 CODE_LOCATION, _REPOSITORY = "movie_recommender", "__repository__"
 
 
 def pipeline_job(name: str) -> dg.JobDefinition:
-    """A job, as child processes load it again."""
+    """A job; child processes load it by this function."""
     return definitions_of(name).resolve_job_def(name)
 
 
@@ -59,9 +59,10 @@ def _execute(
     tags: dict[str, str],
     selection: list[dg.AssetKey] | None,
 ) -> bool:
-    """Like ``dagster.execute_job``, but the run is one of the code location; gives whether it succeeded.
+    """Like ``dagster.execute_job``, but the run belongs to the code location; gives whether it succeeded.
 
-    Without an origin, the UI lists the run beside its job, not with it, and warns before it is executed again.
+    Without an origin, the UI does not list the run under its job and warns before it is re-executed. Dagster has no
+    public way to set one.
     """
     reconstructable = dg.build_reconstructable_job("orchestration.cli.execute", "pipeline_job", (job,))
     location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
@@ -77,14 +78,14 @@ def _execute(
 
 
 def _models(split: str) -> tuple[str, ...]:
-    return PAPER_MODELS if split == PAPER else MODELS
+    return paper_models() if split == PAPER else reference_models()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orchestration execute")
     for name in ("source", "split", "start_tag"):
         parser.add_argument(name)
-    parser.add_argument("--retrain", action="store_true", help="train every model even if nothing has changed")
-    parser.add_argument("--months", nargs=2, help="rank for this first to this last month instead")
-    parser.add_argument("--seed", type=int, help="of the trainings, in place of the recipes' own")
+    parser.add_argument("--retrain", action="store_true", help="train every model again, even if nothing has changed")
+    parser.add_argument("--months", nargs=2, help="only rank for the months from the first to the last")
+    parser.add_argument("--seed", type=int, help="seed of the trainings, instead of the recipes' own")
     return parser

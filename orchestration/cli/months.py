@@ -1,4 +1,4 @@
-"""Rank for any range of months by the champions: ``make months FIRST=2000-04 LAST=2000-06``."""
+"""Rank for a range of months with the champions: ``make months FIRST=2000-04 LAST=2000-06``."""
 
 import sys
 

@@ -1,15 +1,16 @@
-"""Run the paper's protocol once for each seed and set the means beside the paper's figures (``make paper``)."""
+"""Run the paper's protocol once per seed and compare the means with the paper's figures (``make paper``)."""
 
 import json
 import sys
 
 import pandas as pd
 
+from ml.features.splits import PAPER
+from ml.files import write_atomically
 from orchestration.cli.run import announce, read_evaluation, run_job, say
-from orchestration.config.recipes_in_force import PAPER_MODELS, required
-from orchestration.config.settings import Settings
-from orchestration.resources.raw_data import PAPER, RawData
-from orchestration.resources.storage import write_atomically
+from orchestration.config.recipes_in_force import paper_models, required
+from orchestration.config.settings import settings
+from orchestration.resources.raw_data import RawData
 
 SEEDS = (1, 2, 3)
 METRICS = ("auc", "log_loss")
@@ -18,8 +19,8 @@ PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.
 
 
 def main() -> int:
-    """Train, measure, collect; gives the exit status."""
-    required(PAPER_MODELS, PAPER)
+    """Train and measure with each seed, and write the summary; gives the exit status."""
+    required(paper_models(), PAPER)
     source, data_line = announce(PAPER)
     raw_data = RawData(source=source, split=PAPER)
     evaluations = []
@@ -29,7 +30,7 @@ def main() -> int:
             return status
         evaluations.append(read_evaluation(raw_data))
     found = summary(evaluations)
-    path = Settings().home / "bench" / "paper.json"
+    path = settings().home / "bench" / "paper.json"
     write_atomically(path, json.dumps(found, indent=2).encode() + b"\n")
     say(sys.stdout, f"\n{beside_published(found)}\n\nWritten to {path}\n{data_line}")
     return 0
@@ -39,11 +40,11 @@ def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, fl
     """Mean and sample standard deviation over seeds, by model and metric.
 
     Args:
-        evaluations: model, metric, value, one frame a seed.
+        evaluations: one frame per seed, with the columns model, metric, value.
     """
     rows = pd.concat(evaluations)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for model in PAPER_MODELS:
+    for model in paper_models():
         own = rows[rows["model"] == model].groupby("metric")["value"]
         means, deviations = own.mean().to_dict(), own.std().to_dict()
         found[model] = {metric: {"mean": means[metric], "sd": deviations[metric]} for metric in METRICS}
@@ -51,7 +52,7 @@ def summary(evaluations: list[pd.DataFrame]) -> dict[str, dict[str, dict[str, fl
 
 
 def beside_published(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A table of the means, deviations and published figures."""
+    """The means and standard deviations next to the published figures, as a table."""
     rows = [
         {"model": model, "metric": metric, **values, "published": PUBLISHED.get(model, (None, None))[at]}
         for model, metrics in found.items()

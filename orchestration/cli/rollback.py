@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from ml.errors import DataError, NotFoundError
 from ml.published.champions import published_datasets
 from orchestration.config import locks
-from orchestration.config.recipes_in_force import MODELS
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import reference_models
+from orchestration.config.settings import settings
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registered_version import ROLLED_BACK
 from orchestration.tracking.registry import client_of, configuration, publication
@@ -39,7 +39,7 @@ def roll_back(model: str, version: str, dataset: str) -> str:
     if left == version:
         raise DataError(f"version {version} is the champion of {model} already")
     client, name = client_of(config), config.registered_models[model]
-    kept = version in published.archived()
+    kept = version in published.archive.versions()
     if kept and found_in_registry(lambda: client.get_model_version(name, version)) is None:
         raise NotFoundError(f"version {version} of {name} is not in the registry; somebody has deleted it")
     published.go_back(version)
@@ -50,11 +50,12 @@ def roll_back(model: str, version: str, dataset: str) -> str:
 
 def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
     model, version, dataset = [*arguments, "", "", ""][:3]
-    if model not in MODELS:
-        raise DataError(f"MODEL={model!r}; expected one of {', '.join(MODELS)}")
+    models = reference_models()
+    if model not in models:
+        raise DataError(f"MODEL={model!r}; expected one of {', '.join(models)}")
     if not version.isdecimal():
         raise DataError(f"VERSION={version!r}; expected the number of an earlier champion")
-    datasets = published_datasets(Settings().home)
+    datasets = published_datasets(settings().home)
     if not dataset and len(datasets) == 1:
         dataset = datasets[0]
     if dataset not in datasets:

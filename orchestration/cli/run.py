@@ -1,7 +1,7 @@
-"""Materialize everything and say what came of it: ``make run``.
+"""Rebuild what is stale, and print the results: ``make run``.
 
-With ``temporal`` as an argument: train and measure on the temporal split, and publish nothing (``make run-temporal``).
-What has not changed since the last run is not made again; ``random --retrain`` trains every model anew.
+The argument ``temporal`` trains and measures on the temporal split and publishes nothing (``make run-temporal``);
+``random --retrain`` trains every model again.
 """
 
 import subprocess
@@ -17,13 +17,14 @@ import pandas as pd
 from ml.data.download import OfflineError
 from ml.data.source import OFFICIAL, Source
 from ml.evaluation.metric_tables import comparison_table
+from ml.features.splits import RANDOM, Split
 from ml.published.champions import published_models
 from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none
-from orchestration.resources.raw_data import RANDOM, LastSource, RawData, Split, last_source
+from orchestration.resources.raw_data import LastSource, RawData, last_source
 from orchestration.resources.storage import Storage
 from orchestration.runtime.instance import use_instance
 from orchestration.tracking.registry import runs_page
@@ -33,11 +34,11 @@ _POLL_SECONDS = 0.5
 
 
 def main(split: Split = RANDOM, *arguments: str) -> int:
-    """Choose the data, run the split's job, follow it, summarize; gives the exit status.
+    """Choose the data, run the split's job, print its events and results; gives the exit status.
 
     Args:
         split: how the ratings are split.
-        arguments: further ones of ``orchestration.cli.execute``.
+        arguments: options of ``orchestration.cli.execute``.
     """
     source, data_line = announce(split)
     raw_data = RawData(source=source, split=split)
@@ -49,7 +50,10 @@ def main(split: Split = RANDOM, *arguments: str) -> int:
 
 
 def announce(split: Split) -> tuple[str, str]:
-    """Choose the source, print which data that is, have the home remember it, and give both.
+    """Choose the source, print the data set and let the home remember the source.
+
+    Returns:
+        The source, and the printed line.
 
     Raises:
         DataError: the source cannot be used; nothing was launched or remembered.
@@ -64,46 +68,46 @@ def announce(split: Split) -> tuple[str, str]:
 
 
 def choose_source() -> tuple[LastSource, str]:
-    """MOVIELENS_DIR where it is set; else the last run's source; else the official archive.
+    """MOVIELENS_DIR if it is set, else the last run's source, else the official archive.
 
-    Generated data stands in only where the machine is offline.
+    Generated data is used instead only if the machine is offline.
 
     Returns:
-        The source, and what to add when naming it.
+        The source, and what to add when it is printed.
 
     Raises:
-        DataError: the archive could be reached, but not used.
+        DataError: the archive could be downloaded, but not used.
     """
-    settings, last = Settings(), last_source()
-    if "movielens_dir" in settings.model_fields_set:
-        return LastSource(settings.movielens_dir), ""
+    last = last_source()
+    if "movielens_dir" in settings().model_fields_set:
+        return LastSource(settings().movielens_dir), ""
     if last and not last.is_stand_in:
         return last, ", as in the last run"
     try:
-        Source(OFFICIAL).prepare(settings.cache)
+        Source(OFFICIAL).prepare(settings().cache)
     except OfflineError as error:
         return (
             LastSource(_OFFLINE_STAND_IN, is_stand_in=True),
-            f": invented movies and ratings, not MovieLens, since this machine is offline: {error}",
+            f": generated movies and ratings, not MovieLens, since this machine is offline: {error}",
         )
     return LastSource(OFFICIAL), ""
 
 
 def say(out: TextIO, text: str) -> None:
-    """Print a line at once."""
+    """Print a line immediately."""
     out.write(f"{text}\n")
     out.flush()
 
 
 def run_job(raw_data: RawData, *arguments: str) -> int:
-    """Run the job of the data's split in a child process and follow it on the console; gives its exit status.
+    """Run the job of the data's split in a child process and print its events; gives its exit status.
 
     Args:
-        raw_data: what to run on.
-        arguments: further ones of ``orchestration.cli.execute``.
+        raw_data: the data set and its split.
+        arguments: options of ``orchestration.cli.execute``.
     """
     use_instance()
-    log = Settings().local_home / "logs" / "run.log"
+    log = settings().local_home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "orchestration", "execute", raw_data.source, raw_data.split, start_tag, *arguments]
@@ -114,7 +118,7 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
             while process.poll() is None:
                 console.show_news()
                 time.sleep(_POLL_SECONDS)
-        except KeyboardInterrupt:  # the child has got the signal too and ends its run
+        except KeyboardInterrupt:  # the child received the signal too and ends its run
             say(sys.stdout, "Stopping ...")
             process.wait()
         console.show_news()
@@ -124,7 +128,7 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
 
 
 def _failure(console: Console, log: Path) -> str:
-    """What to say of a run that failed."""
+    """The message for a failed run."""
     if console.found_run:
         return f"The run failed. All output: {log}. In the Dagster UI (make ui) open the run to see why."
     output = log.read_text(encoding="utf-8", errors="replace").strip()
@@ -137,7 +141,7 @@ def read_evaluation(raw_data: RawData) -> pd.DataFrame:
 
 
 def _summarize(raw_data: RawData, out: TextIO) -> None:
-    settings = Settings()
+    home = settings().home
     comparison = comparison_table([read_evaluation(raw_data)])
     of_catalogue = comparison.columns.str.startswith("catalogue_")
     for title, table in (
@@ -150,10 +154,10 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
         text = gaps_as_none(table.dropna(how="all")).to_markdown(tablefmt="simple", floatfmt=".5f", missingval="")
         say(out, f"\nMetrics over {title}:\n{text}")
     say(out, "")
-    for model in published_models(settings.home, raw_data.dataset):
-        say(out, f"Top-10 table: {exported_table_path(settings.home, raw_data.dataset, model)}")
+    for model in published_models(home, raw_data.dataset):
+        say(out, f"Top-10 table: {exported_table_path(home, raw_data.dataset, model)}")
     say(
         out,
-        f"\nmake ui opens Dagster on http://127.0.0.1:{settings.dagster_port} and MLflow on "
+        f"\nmake ui opens Dagster on http://127.0.0.1:{settings().dagster_port} and MLflow on "
         f"{runs_page(raw_data.dataset)}",
     )

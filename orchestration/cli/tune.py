@@ -1,4 +1,4 @@
-"""Tune a recipe, giving the best as a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
+"""Tune a recipe and write the best one to a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
 
 import io
 import json
@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
-from ml.training.recipes import Recipe, load_recipes, recipes_text
+from ml.features.splits import PAPER, RANDOM
+from ml.files import write_atomically
+from ml.training.recipes import Recipe, recipes_text
 from orchestration.cli.run import say
-from orchestration.config.settings import Settings
-from orchestration.resources.raw_data import PAPER, RANDOM, RawData
-from orchestration.resources.storage import Storage, write_atomically
+from orchestration.config.recipes_in_force import recipes_in_force
+from orchestration.config.settings import settings
+from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import Storage
 from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
@@ -28,28 +30,27 @@ _RUN_ATTRIBUTE = "mlflow_run_id"  # of the study
 
 
 def main(name: str = "", trials: str = "20") -> int:
-    """Tune until there are so many trials, and say what came of it; gives the exit status. Raises DataError."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are no news
+    """Tune until the study has this number of trials, and print the best; gives the exit status. Raises DataError."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's messages at startup are noise here
     try:
         recipe = _recipe(name)
         if not trials.isdecimal() or int(trials) < 1:
             raise DataError(f"TRIALS is {trials!r}; expected a whole number from 1")
         _tune(name, recipe, int(trials))
     except KeyboardInterrupt:
-        say(sys.stdout, "Stopped; the same command goes on with the trial that was interrupted.")
+        say(sys.stdout, "Stopped; the same command resumes with the interrupted trial.")
         return 130
     return 0
 
 
 def _recipe(name: str) -> Recipe:
-    file = Settings().recipes_file
-    recipes = load_recipes(file)
+    file, recipes = settings().recipes_file, recipes_in_force()
     if name not in recipes:
         asked = f"recipe {name!r} is unknown" if name else "RECIPE is missing: make tune RECIPE=<name>"
         raise DataError(f"{asked}; expected one of {', '.join(recipes)}")
     if not recipes[name].search:
         raise DataError(
-            f"{file}, recipes.{name}: has nothing to tune; declare ranges or choices of its settings, such as\n"
+            f"{file}, recipes.{name}: has nothing to tune; declare ranges or choices for its settings, such as\n"
             "    search:\n"
             "      training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
             "      model.num_layers: {choices: [1, 2, 3]}"
@@ -59,20 +60,24 @@ def _recipe(name: str) -> Recipe:
 
 def _tune(name: str, recipe: Recipe, trials: int) -> None:
     raw_data = RawData(split=PAPER if recipe.protocol == PAPER else RANDOM)
-    train, feature_map, movies = _tables(raw_data)
+    storage = Storage(raw_data=raw_data)
+    train, feature_map, movies = _tables(storage)
 
     from ml.training.data import TrainingData
     from ml.training.threads import share_processors
-    from ml.training.tuning import finished_trials, open_study, study_name, tune
+    from ml.training.tuning import finished_trials, open_study, tune
+    from orchestration.tracking.fingerprint import tuning_fingerprint
     from orchestration.tracking.tuning_run import tuning_run
 
     share_processors(1)
-    folder = Settings().local_home / "tuning" / raw_data.dataset
-    path = folder / f"{study_name(name, recipe, train, feature_map, movies)}.db"
+    folder = settings().local_home / "tuning" / raw_data.dataset
+    path = folder / f"{name}-{tuning_fingerprint(storage, recipe)}.db"
     tracking = Tracking(raw_data=raw_data)
     with _alone(path):
         study = open_study(path)
-        say(sys.stdout, f"Tuning {name} on {raw_data.dataset}: {finished_trials(study)} of {trials} trials are done")
+        say(
+            sys.stdout, f"Tuning {name} on {raw_data.dataset}: {finished_trials(study)} of {trials} trials are finished"
+        )
         with tuning_run(tracking, name, study.user_attrs.get(_RUN_ATTRIBUTE)) as run:
             study.set_user_attr(_RUN_ATTRIBUTE, run.run_id)
             best = tune(
@@ -85,30 +90,30 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
             )
             text = recipes_text({name: best.recipe})
             run.log_recipe(text, f"{name}.yaml")
-        write_atomically(UPath(folder / f"{name}.yaml"), text.encode())
+        write_atomically(folder / f"{name}.yaml", text.encode())
     say(sys.stdout, f"\nThe best is trial {best.number}, val_loss {best.val_loss:.5f}. As a recipe:\n\n{text}")
     say(sys.stdout, f"Recipe file: {folder / name}.yaml\nMLflow run: {tracking.run_url(run.run_id)}")
 
 
 def _alone(path: Path) -> AbstractContextManager[object]:
-    """Keep other processes from the study's file. Raises DataError where one has it already."""
+    """Lock the study's file. Raises DataError if another process has locked it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return FileLock(f"{path}.lock").acquire(timeout=0)
     except Timeout as error:
-        raise DataError(f"{path}: another process is at this very tuning; wait for it or stop it") from error
+        raise DataError(f"{path}: another process is running this tuning; wait for it or stop it") from error
 
 
-def _tables(raw_data: RawData) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
-    """Training rows, feature map and movies of the last materialization."""
-    tables = Storage(raw_data=raw_data).tables
+def _tables(storage: Storage) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
+    """Training rows, feature map and movies as last materialized. Raises DataError."""
+    raw_data, tables = storage.raw_data, storage.tables
     contents = []
     for file in ("train_interactions.parquet", "feature_map.json", "movies.parquet"):
         path = tables / file
         if not path.exists():
             command = "make paper" if raw_data.split == PAPER else "make run"
             raise DataError(
-                f"{path}: missing; run {command} first. The data set is {raw_data.dataset}; MOVIELENS_DIR says which"
+                f"{path}: missing; run {command} first (data set {raw_data.dataset}; MOVIELENS_DIR sets another one)"
             )
         contents.append(path.read_bytes())
     train, document, movies = contents

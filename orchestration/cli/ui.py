@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ml.errors import DataError
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.resources.raw_data import RawData, last_source
 from orchestration.runtime.instance import use_instance
 from orchestration.runtime.ports import require_free
@@ -24,20 +24,19 @@ _STOP_SECONDS = 20
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM, or until a server ends; gives the exit status. Raises DataError."""
+    """Serve until Ctrl-C or SIGTERM, or until a server exits; gives the exit status. Raises DataError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
-    settings = Settings()
-    with _alone(settings) as lock:
-        return _serve(settings, lock)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
+    with _alone() as lock:
+        return _serve(lock)
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[int]:
-    """Keep other starts from the same instance: two daemons would launch each scheduled run twice.
+def _alone() -> Iterator[int]:
+    """Allow one ``make ui`` per instance: two daemons would launch each scheduled run twice.
 
     Yields:
-        A file descriptor; a child that inherits it keeps the others out as long as it lives, also without this process.
+        The lock's file descriptor. A child that inherits it keeps the lock, even after this process ends.
 
     Raises:
         DataError: another one is running; names its addresses.
@@ -52,44 +51,46 @@ def _alone(settings: Settings) -> Iterator[int]:
                 f"make ui is running already in {home} ({lock.read().strip()}); use that one, or stop it first"
             ) from None
         lock.truncate(0)
-        lock.write(_addresses(settings))
+        lock.write(_addresses())
         lock.flush()
         yield lock.fileno()
 
 
-def _addresses(settings: Settings) -> str:
-    dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings.dagster_port, settings.mlflow_port))
+def _addresses() -> str:
+    dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings().dagster_port, settings().mlflow_port))
     return f"process {os.getpid()}, Dagster {dagster}, MLflow {mlflow}"
 
 
 def _data_set() -> str:
-    """What scheduled runs are made from."""
+    """The source of scheduled runs."""
     last = last_source()
-    if "movielens_dir" in Settings().model_fields_set:
-        return f"{RawData().dataset} (MOVIELENS_DIR={Settings().movielens_dir})"
+    if "movielens_dir" in settings().model_fields_set:
+        return f"{RawData().dataset} (MOVIELENS_DIR={settings().movielens_dir})"
     return (
-        f"{RawData().dataset} (source {last.source}, of the last make run)" if last else "none yet: make run chooses it"
+        f"{RawData().dataset} (source {last.source}, of the last make run)"
+        if last
+        else "none yet: the first make run chooses it"
     )
 
 
-def _serve(settings: Settings, lock: int) -> int:
+def _serve(lock: int) -> int:
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        for name, port in (("DAGSTER_PORT", settings.dagster_port), ("MLFLOW_PORT", settings.mlflow_port)):
+        for name, port in (("DAGSTER_PORT", settings().dagster_port), ("MLFLOW_PORT", settings().mlflow_port)):
             require_free(_HOST, port, name)
         _say("Starting ...")
-        logs = settings.local_home / "logs"
-        servers.append(_start(_dagster(settings), logs / "dagster.log", lock))
-        servers.append(_start(_mlflow(settings), logs / "mlflow.log"))
-        _wait_until_ready(servers, (settings.dagster_port, settings.mlflow_port), logs)
-        _say(f"Dagster  http://{_HOST}:{settings.dagster_port}  (webserver and daemon)")
-        _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings.instance_home}")
+        logs = settings().local_home / "logs"
+        servers.append(_start(_dagster(), logs / "dagster.log", lock))
+        servers.append(_start(_mlflow(), logs / "mlflow.log"))
+        _wait_until_ready(servers, (settings().dagster_port, settings().mlflow_port), logs)
+        _say(f"Dagster  http://{_HOST}:{settings().dagster_port}  (webserver and daemon)")
+        _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings().instance_home}")
         _say(f"MLflow   {runs_page()}")
         _say(f"Data set {_data_set()}")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
-        _say(f"A server ended by itself; see {logs}.")
+        _say(f"A server exited unexpectedly; see {logs}.")
         return 1
     except KeyboardInterrupt:
         _say("Stopping ...")
@@ -98,25 +99,25 @@ def _serve(settings: Settings, lock: int) -> int:
         _stop(servers)
 
 
-def _dagster(settings: Settings) -> list[str]:
-    address = ["--host", _HOST, "--port", str(settings.dagster_port)]
+def _dagster() -> list[str]:
+    address = ["--host", _HOST, "--port", str(settings().dagster_port)]
     return [sys.executable, "-m", "dagster", "dev", "--workspace", str(PROJECT_ROOT / "workspace.yaml"), *address]
 
 
-def _mlflow(settings: Settings) -> list[str]:
-    return server_command("--host", _HOST, "--port", str(settings.mlflow_port))
+def _mlflow() -> list[str]:
+    return server_command("--host", _HOST, "--port", str(settings().mlflow_port))
 
 
 def _start(command: Sequence[str], log: Path, *inherited: int) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        # A session of its own, so that Ctrl-C reaches the servers through _stop only, once.
+        # A session of its own, so that Ctrl-C reaches the servers only through _stop.
         return subprocess.Popen(  # noqa: S603
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=PROJECT_ROOT,
-            # MLflow's workers for evaluation jobs have nothing to do here, and would outlive their server by seconds.
+            # MLflow's workers for evaluation jobs are not needed, and would outlive their server by seconds.
             env={
                 **os.environ,
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

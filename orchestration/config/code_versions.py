@@ -1,4 +1,7 @@
-"""What code an asset is made by, as a version that changes exactly when that code does."""
+"""Code versions of assets: a version changes exactly when the code behind it does.
+
+Dagster compares code versions, but leaves it to the author to change them.
+"""
 
 import ast
 import hashlib
@@ -10,7 +13,7 @@ from typing import NamedTuple
 from orchestration.config.settings import PROJECT_ROOT
 
 _LIBRARY = "ml"
-# Imported packages whose own version can change a result, with the distributions that bring them.
+# Imported packages whose version can change a result, with the distributions that provide them.
 _DECISIVE = {
     "implicit": ("implicit",),
     "keras": ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch"),
@@ -24,7 +27,7 @@ _DECISIVE = {
 
 @cache
 def code_version(*modules: str) -> str:
-    """Version of modules' code: their own, the library's that they reach, and the packages that these compute with.
+    """Version of modules: of their code, of the library's code that they import, and of the packages it computes with.
 
     Imports inside functions count. Comments and formatting do not.
 
@@ -47,7 +50,7 @@ class Source(NamedTuple):
 
 
 def sources(*modules: str) -> dict[str, Source]:
-    """By name, modules and all modules of the library that they reach."""
+    """These modules and all modules of the library that they import, directly or not, by name."""
     found: dict[str, Source] = {}
     waiting = [*modules]
     while waiting:
@@ -60,14 +63,14 @@ def sources(*modules: str) -> dict[str, Source]:
     return found
 
 
-@cache  # every asset asks, and many reach the same modules
+@cache  # called for every asset, often with the same modules
 def _parsed(text: str) -> Source:
     tree = ast.parse(text)
     return Source(ast.dump(tree), frozenset(_imports(tree)))
 
 
 def _path(module: str) -> Path | None:
-    """The file of a module or package of this project; None for a name that is neither."""
+    """The file of a module or package of this project; None for any other name."""
     place = PROJECT_ROOT.joinpath(*module.split("."))
     candidates = (place.with_suffix(".py"), place / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)

@@ -1,25 +1,26 @@
 """monitoring.yaml, validated."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
-from dagster._check import CheckError
+from dagster_shared.check import CheckError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.evaluation.stability import MetricLimits
 from ml.settings_file import read_settings
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 
 class NightlyDeadline(BaseModel):
-    """By when a night's run must have begun."""
+    """When the nightly run must have started."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     deadline: str = Field(description="Cron expression in the schedule's time zone.")
-    hours_before: float = Field(gt=0, description="How long before the deadline a run of the same night may begin.")
+    hours_before: float = Field(gt=0, description="How long before the deadline a run of the same night may start.")
 
     @model_validator(mode="after")
     def _dagster_accepts_it(self) -> "NightlyDeadline":
@@ -30,12 +31,12 @@ class NightlyDeadline(BaseModel):
         return self
 
     def policy(self, timezone: str = "UTC") -> dg.FreshnessPolicy:
-        """For the asset that every night makes."""
+        """The policy of the asset that every nightly run materializes."""
         return dg.FreshnessPolicy.cron(self.deadline, timedelta(hours=self.hours_before), timezone)
 
 
 class TablesWindow(BaseModel):
-    """How long tables may go without being rebuilt."""
+    """How long the tables may stay as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +50,7 @@ class TablesWindow(BaseModel):
         return self
 
     def policy(self) -> dg.FreshnessPolicy:
-        """For the tables that the pipeline exists for."""
+        """The policy of the published tables."""
         return dg.FreshnessPolicy.time_window(timedelta(days=self.fail_days), timedelta(days=self.warn_days))
 
 
@@ -75,7 +76,10 @@ class MonitoringConfig(BaseModel):
 
 def load_monitoring_config(path: Path | None = None) -> MonitoringConfig:
     """Read and validate monitoring.yaml. Raises DataError naming file and field."""
-    return read_settings(path or Settings().monitoring_file, MonitoringConfig)
+    return read_settings(path or settings().monitoring_file, MonitoringConfig)
 
 
-MONITORING = load_monitoring_config()
+@cache
+def monitoring() -> MonitoringConfig:
+    """The settings of monitoring.yaml, read once per process. Raises DataError."""
+    return load_monitoring_config()

@@ -1,10 +1,27 @@
-"""The recipes of recipes.yaml that are enabled: assets, jobs and commands follow them."""
+"""The enabled recipes of recipes.yaml, which assets, jobs and commands follow."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from ml.errors import DataError
 from ml.training.recipes import PAPER, REFERENCE, Protocol, Recipe, load_recipes
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
+
+
+@cache
+def recipes_in_force() -> Mapping[str, Recipe]:
+    """The enabled recipes by name, in the file's order; read once per process. Raises DataError."""
+    return load_recipes(settings().recipes_file)
+
+
+def reference_models() -> tuple[str, ...]:
+    """The models of the reference protocol. Raises DataError where no such recipe is enabled."""
+    return required(models_of(recipes_in_force(), REFERENCE), REFERENCE)
+
+
+def paper_models() -> tuple[str, ...]:
+    """The models of the paper's protocol; empty where no such recipe is enabled."""
+    return models_of(recipes_in_force(), PAPER)
 
 
 def models_of(recipes: Mapping[str, Recipe], protocol: Protocol) -> tuple[str, ...]:
@@ -15,10 +32,5 @@ def models_of(recipes: Mapping[str, Recipe], protocol: Protocol) -> tuple[str, .
 def required(models: tuple[str, ...], protocol: Protocol) -> tuple[str, ...]:
     """The models of a protocol. Raises DataError where there are none."""
     if not models:
-        raise DataError(f"recipes.yaml: no recipe of protocol {protocol} is enabled; expected one at least")
+        raise DataError(f"recipes.yaml: no recipe of protocol {protocol} is enabled; expected at least one")
     return models
-
-
-RECIPES = load_recipes(Settings().recipes_file)
-MODELS = required(models_of(RECIPES, REFERENCE), REFERENCE)
-PAPER_MODELS = models_of(RECIPES, PAPER)

@@ -1,5 +1,6 @@
 """The environment's settings; nothing else in the project reads environment variables."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -15,18 +16,21 @@ _RESERVED = "?#%"  # of URLs: the home becomes part of database addresses
 
 
 def _expanded(value: Any) -> Any:
-    """A path without its ``~``: a shell expands it on the command line, but nothing does in ``.env``."""
+    """A path with ``~`` expanded, as a shell does on the command line, but not in ``.env``."""
     return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
 def _plain_home(value: str) -> str:
     if found := next((mark for mark in _RESERVED if mark in value), None):
-        raise ValueError(f"expected a directory or URL without {found!r}, which database addresses give a meaning")
+        raise ValueError(f"expected a directory or URL without {found!r}, which has a meaning in database addresses")
     return value
 
 
+_timezones = cache(available_timezones)  # reads hundreds of files
+
+
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _timezones():
         raise ValueError("expected a name of the time zone database, such as UTC or Europe/Berlin")
     return value
 
@@ -37,10 +41,10 @@ _Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Environment variables of the same names in upper case, or lines of the file ``.env``.
+    """Values of environment variables, named like the fields in upper case, or of lines in the file ``.env``.
 
     Raises:
-        DataError: a value cannot be used; names the variable, the value and what was expected.
+        DataError: a value is invalid; names the variable, the value and what was expected.
     """
 
     model_config = SettingsConfigDict(env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True)
@@ -55,7 +59,7 @@ class Settings(BaseSettings):
     )
     incoming_dir: _Path | None = Field(
         default=None,
-        description="Where files with new ratings, users and movies arrive, in a directory of the data set's name; "
+        description="Where files with new ratings, users and movies arrive, in a directory named like the data set; "
         "default: <pipeline_home>/incoming.",
     )
     pipeline_home: _Home = Field(
@@ -64,7 +68,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
     mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
     recipes_yaml: _Path = Field(default=Path("recipes.yaml"), description="What is trained.")
-    monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="What runs warn of.")
+    monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="Limits beyond which runs warn.")
     dagster_home: _Path | None = Field(
         default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
     )
@@ -75,7 +79,7 @@ class Settings(BaseSettings):
     )
     alert_webhook_url: SecretStr | None = Field(
         default=None,
-        description="Where failures, recoveries and warnings are posted, as Slack's webhooks take them.",
+        description="Where failures, recoveries and warnings are posted, in the form of Slack's webhooks.",
     )
     dagster_port: _Port = Field(default=3000, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: _Port = Field(default=5000, description="Port of the MLflow UI on 127.0.0.1.")
@@ -84,7 +88,7 @@ class Settings(BaseSettings):
     serve_host: str = Field(default="127.0.0.1", description="Address that the REST service listens on.")
     serve_port: _Port = Field(default=8000, description="Port of the REST service.")
     serve_dataset: str | None = Field(
-        default=None, description="Data set that app and service serve; may be left out where only one is published."
+        default=None, description="Data set that app and service serve; optional if only one is published."
     )
 
     def __init__(self, **values: Any) -> None:
@@ -101,7 +105,7 @@ class Settings(BaseSettings):
 
     @property
     def local_home(self) -> Path:
-        """``home`` where it is a local directory, else ``var`` under the project's root."""
+        """``home`` if it is a local directory, else ``var`` under the project's root."""
         return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
 
     @property
@@ -145,6 +149,12 @@ def _told(error: dict[str, Any]) -> str:
     return f"{name}={error['input']!r}: {message}; set it in the environment or in .env"
 
 
+@cache
+def settings() -> Settings:
+    """The environment's settings, read once per process. Raises DataError."""
+    return Settings()
+
+
 def dagster_page(path: str) -> str:
     """Address of a page of the Dagster UI."""
-    return f"http://127.0.0.1:{Settings().dagster_port}/{path}"
+    return f"http://127.0.0.1:{settings().dagster_port}/{path}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -9,11 +10,12 @@ from upath import UPath
 
 from ml.errors import DataError
 from ml.evaluation.gates import Gates
+from ml.files import digest
 from ml.settings_file import read_settings
-from orchestration.config.recipes_in_force import MODELS, RECIPES
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force, reference_models
+from orchestration.config.settings import settings
 
-DEFAULT = "default"  # the entry that holds for recipes without one of their own
+DEFAULT = "default"  # the entry of all recipes without an entry of their own
 SERVED = "mlflow-artifacts:"  # scheme of locations that count from where a tracking server keeps its artifacts
 SQLITE = "sqlite:///"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -30,7 +32,7 @@ class Aliases(BaseModel):
 
 
 class Retention(BaseModel):
-    """What is kept of each model besides its champion and challenger."""
+    """What is kept of each model besides champion and challenger."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +78,7 @@ class TrackingConfig(BaseModel):
     @field_validator("registered_models")
     @classmethod
     def _names_keep_models_apart(cls, names: dict[str, str]) -> dict[str, str]:
-        _require_all(names, RECIPES, "a name")
+        _require_all(names, recipes_in_force(), "a name")
         for recipe, name in names.items():
             cls._keeps_data_sets_apart(_checked(name, "dataset", *(["recipe"] if recipe == DEFAULT else [])))
             if _NO_NAME.search(name):
@@ -91,7 +93,7 @@ class TrackingConfig(BaseModel):
     @field_validator("promotion")
     @classmethod
     def _has_gates_for_all(cls, gates: dict[str, Gates]) -> dict[str, Gates]:
-        _require_all(gates, MODELS, "gates")
+        _require_all(gates, reference_models(), "gates")
         return gates
 
     def gates(self, recipe: str) -> Gates:
@@ -126,7 +128,7 @@ def database_file(tracking_uri: str) -> Path:
 
 
 def _checked(value: str, *placeholders: str) -> str:
-    """A text that holds no other placeholders than these. Raises ValueError."""
+    """The text, if it has no placeholders other than these. Raises ValueError."""
     try:
         value.format(**dict.fromkeys(placeholders, ""))
     except (LookupError, ValueError) as error:
@@ -136,15 +138,16 @@ def _checked(value: str, *placeholders: str) -> str:
 
 
 def _require_all(entries: Iterable[str], recipes: Iterable[str], what: str) -> None:
-    """Every recipe has an entry, unless there is one for all others. Raises ValueError."""
+    """Raise ValueError unless every recipe has an entry, or there is one for all others."""
     named = {*entries}
     if DEFAULT not in named and (missing := [recipe for recipe in recipes if recipe not in named]):
         raise ValueError(f"must have {what} for {', '.join(missing)}, or for {DEFAULT}")
 
 
 def _names(patterns: dict[str, str], dataset: str) -> dict[str, str]:
-    """Registered names of all recipes in force, and of others that have one of their own."""
-    recipes = [*RECIPES, *(recipe for recipe in patterns if recipe not in RECIPES and recipe != DEFAULT)]
+    """Registered names of all enabled recipes, and of others that have an entry of their own."""
+    own = recipes_in_force()
+    recipes = [*own, *(recipe for recipe in patterns if recipe not in own and recipe != DEFAULT)]
     return {
         recipe: patterns.get(recipe, patterns.get(DEFAULT, "")).format(dataset=dataset, recipe=recipe.replace("_", "-"))
         for recipe in recipes
@@ -162,5 +165,16 @@ def _located(location: str, home: UPath) -> str:
 def load_tracking_config(path: Path | None = None, tracking_uri: str | None = None) -> TrackingConfig:
     """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
     return read_settings(
-        path or Settings().tracking_file, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
+        path or settings().tracking_file, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
     )
+
+
+@cache
+def tracking_config() -> TrackingConfig:
+    """The settings of mlflow.yaml with MLFLOW_TRACKING_URI in force, read once per process. Raises DataError."""
+    return load_tracking_config(tracking_uri=settings().mlflow_tracking_uri)
+
+
+def tracking_rules() -> str:
+    """Digest of the settings of mlflow.yaml, wherever its server is: part of the version of assets that follow them."""
+    return digest(tracking_config().model_dump_json(exclude={"tracking_uri"}).encode())

@@ -1,6 +1,6 @@
 """The library's findings as Dagster's check results.
 
-A failed check that blocks stops the asset before its value is written, so that the last good one stays in place. One
+A failed blocking check stops the asset before its value is written, so that the last good one stays in place. A check
 that warns stops nothing.
 """
 
@@ -16,12 +16,12 @@ from orchestration.reporting.metadata import plain
 
 
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks, by the names of the library's functions."""
+    """Specs of blocking checks of an asset, named like the library's functions."""
     return [dg.AssetCheckSpec(name, asset=asset, description=_about(name), blocking=True) for name in names]
 
 
 def blocking_by_model(asset: str, name: str, models: Sequence[str]) -> list[dg.AssetCheckSpec]:
-    """The same of one function that looks at each model: ``<name>_<model>``."""
+    """Specs of a blocking check per model, ``<name>_<model>``."""
     about = _about(name)
     return [
         dg.AssetCheckSpec(f"{name}_{model}", asset=asset, description=f"{model}: {about}", blocking=True)
@@ -30,16 +30,16 @@ def blocking_by_model(asset: str, name: str, models: Sequence[str]) -> list[dg.A
 
 
 def _about(name: str) -> str:
-    """The first paragraph of what the library says of a check."""
+    """The first paragraph of the docstring of the library's function."""
     return " ".join(str(inspect.getdoc(getattr(checks, name))).split("\n\n")[0].replace("``", "`").split())
 
 
 def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
-    """A finding whose facts have a ``summary``, as the result of a check that warns.
+    """The result of a check that warns, from a finding whose facts have a ``summary``.
 
     Args:
-        asset: that the check is of.
-        finding: the summary becomes the description, which is also what the webhook gets.
+        asset: the checked asset.
+        finding: its summary becomes the description, which the webhook gets too.
         shown: further metadata.
     """
     facts = plain(finding.facts)
@@ -54,21 +54,21 @@ def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None
 
 
 def together(name: str, findings: Mapping[str, Finding]) -> Finding:
-    """One finding of a check that looked at several things, with the figures of those that did not pass.
+    """One finding of a check of several things, with the figures of those that failed.
 
     Args:
         name: of the check.
-        findings: by what was looked at.
+        findings: by what was checked.
     """
     failed = {of: plain(finding.facts) for of, finding in findings.items() if not finding.passed}
-    return Finding(name, not failed, {"looked_at": ", ".join(findings), **failed})
+    return Finding(name, not failed, {"checked": ", ".join(findings), **failed})
 
 
 def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
-    """Report findings as check results.
+    """Report findings as results of blocking checks.
 
     Raises:
-        dagster.Failure: a check failed; trying again would not help.
+        dagster.Failure: a check failed; it is not retried.
     """
     for finding in findings:
         yield dg.AssetCheckResult(
@@ -78,10 +78,10 @@ def require(asset: str, *findings: Finding) -> Iterator[dg.AssetCheckResult]:
 
 
 def refuse(asset: str, *findings: Finding) -> None:
-    """Stop before anything is written where a finding did not pass.
+    """Stop before anything is written if a check failed.
 
     Raises:
-        dagster.Failure: a check failed; trying again would not help.
+        dagster.Failure: a check failed; it is not retried.
     """
     failed = {finding.name: plain(finding.facts) for finding in findings if not finding.passed}
     if failed:

@@ -1,7 +1,7 @@
-"""What the columns of the stored tables mean, for the pages of the Dagster UI."""
+"""Descriptions of the columns of stored tables, for the pages of the Dagster UI."""
 
 _COMMON: dict[str, str] = {
-    # the tables made of the raw files
+    # tables built from the raw files
     "user_id": "User, as in the raw files.",
     "movie_id": "Movie, as in the raw files.",
     "gender": "F or M.",
@@ -21,13 +21,13 @@ _COMMON: dict[str, str] = {
     "rating_month": "Month of the rating (UTC), 1 to 12.",
     "rating_decade": "Decade of the rating.",
     "label": "1 for a rating of 4 or more, else 0.",
-    "ingestion_batch": "Number of the batch that it came with; 0 for the base files.",
+    "ingestion_batch": "Number of the batch that the row came with; 0 for the base files.",
     "first_ingestion_batch": "Batch of the user's first rating of the movie; 0 for the base files.",
     "row": "Position of the row in interactions.",
     # metrics
     "model": "Recipe or baseline.",
     "metric": "Name of the metric.",
-    "value": "Its value.",
+    "value": "Value of the metric.",
 }
 _RAW = {"title": "Title with the year in parentheses.", "date": "Day in the name of the ingested file."}
 _INDEX = "its index in the feature map, from 0."
@@ -50,23 +50,23 @@ _ENCODED = {
 _LISTS = {
     "user_id": f"User: {_INDEX}",
     "movie_id": f"Listed movie: {_INDEX}",
-    "rank": "Place in the user's list, from 1.",
+    "rank": "Rank in the user's list, from 1.",
     "model": "Baseline.",
 }
 _SCORES = {
-    "score": "The model's probability that the test row in this place is a like, 0 to 1; that of a model that learned "
-    "from drawn movies only orders."
+    "score": "Predicted probability that the test row at this position is a like, 0 to 1; of a model trained on "
+    "sampled negatives, only the order has a meaning."
 }
 _BASELINE_SCORES = {
-    "random": "Score by a seeded random order.",
-    "movie_mean": "Score by the mean label of the movie's training rows.",
-    "matrix_factorization": "Score by a matrix factorisation with biases.",
-    "ceiling": "Score by the label itself: the best order there is.",
+    "random": "Score of a seeded random order.",
+    "movie_mean": "Score of the movie mean: mean label of the movie's training rows.",
+    "matrix_factorization": "Score of a matrix factorization with biases.",
+    "ceiling": "Score of the perfect order: the label itself.",
 }
 _DRIFT = {
     "ingestion": "Number of the ingestion, 0 for the base files.",
-    "measure": "What was measured.",
-    "field": "Input of the models that it is about, or all.",
+    "measure": "Name of the measure.",
+    "field": "Feature that was measured, or all.",
 }
 _OWN: dict[str, dict[str, str]] = {
     **dict.fromkeys(("raw_users", "raw_movies", "raw_ratings"), _RAW),
@@ -75,10 +75,10 @@ _OWN: dict[str, dict[str, str]] = {
     "baseline_scores": _BASELINE_SCORES,
     "data_drift": _DRIFT,
 }
-_OF_MODELS = {"_lists": _LISTS, "_scores": _SCORES}  # by the ends of their names
+_OF_MODELS = {"_lists": _LISTS, "_scores": _SCORES}  # by the end of the asset's name
 
 
 def meaning(asset: str, column: str) -> str | None:
-    """What a column of an asset's table means; None where nobody has said it."""
+    """The description of a column of an asset's table; None if it has none."""
     own = _OWN.get(asset) or next((own for end, own in _OF_MODELS.items() if asset.endswith(end)), {})
     return own.get(column) or _COMMON.get(column)

@@ -1,7 +1,7 @@
-"""Confirm what a run has found up to date where an earlier run failed before it got there.
+"""Confirm up-to-date assets that Dagster shows as failed, since an earlier run failed before it reached them.
 
-Dagster shows an asset and its checks as failed from a run that planned and did not reach them until they are recorded
-again. So what the last good run recorded is recorded once more, as events of no run.
+Dagster shows an asset and its checks as failed until they are recorded again, even if nothing about them has changed.
+So the events of the last good run are recorded once more, without a run.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import AssetCheckKey, AssetKey
 
-# Dagster tells the outcome of a check's latest execution by this class, for which it has no public name.
+# Dagster has no public name for the status of a check's execution.
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 
 _EVALUATED = {Status.SUCCEEDED, Status.FAILED}
 
 
 def confirm(instance: dg.DagsterInstance, assets: Sequence[AssetKey], checks: Sequence[AssetCheckKey]) -> list[str]:
-    """Record again what holds of up-to-date assets, where Dagster shows a later run's failure in its place.
+    """Record the last materializations and check results again where Dagster shows a later run's failure instead.
 
     Args:
-        instance: where it is recorded.
-        assets: found up to date; materialized at least once.
+        instance: holds the records.
+        assets: up to date; materialized at least once.
         checks: of these assets.
 
     Returns:
-        Names of the assets that were confirmed.
+        Names of the confirmed assets.
     """
     confirmed = {key for key in assets if _confirm_materialization(instance, key)}
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
@@ -49,7 +49,7 @@ def _confirm_materialization(instance: dg.DagsterInstance, key: AssetKey) -> boo
 
 
 def _is_later(instance: dg.DagsterInstance, run_id: str | None, moment: float) -> bool:
-    """Whether a run that ended without success began after a moment."""
+    """Whether a run that failed or was canceled was created after a moment, in seconds since 1970."""
     record = instance.get_run_record_by_id(run_id) if run_id else None
     return (
         record is not None

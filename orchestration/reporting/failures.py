@@ -1,4 +1,4 @@
-"""Why a step failed, in words."""
+"""Reasons of failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ def without_retry() -> Iterator[None]:
 
 
 def reason_of(event: dg.DagsterEvent) -> str:
-    """The innermost error's message, or what the asset said of its failure."""
+    """Why a step failed: the asset's own description, else the message of the innermost error."""
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description

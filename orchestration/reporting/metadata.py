@@ -1,4 +1,4 @@
-"""What a person sees of a value in the Dagster UI."""
+"""Values as metadata for the pages of the Dagster UI."""
 
 import math
 import re
@@ -11,8 +11,8 @@ import pandas as pd
 
 from orchestration.reporting.columns import meaning
 
-SETTINGS = "settings"  # of an asset its default launch settings, of a materialization those that it followed
-SOURCE_FILE = "source_file"  # of an asset: the raw file that it is read from
+SETTINGS = "settings"  # of an asset: its default launch settings; of a materialization: those it was built with
+SOURCE_FILE = "source_file"  # of an asset: the raw file it is read from
 _PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
 _RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
 _SAFE_IN_ADDRESS = " ='/:;,.()-"
@@ -34,19 +34,19 @@ def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
 
 
 def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
-    """A small frame as a Markdown table, without padding, since the UI hides what is long."""
+    """A small frame as a Markdown table, without padding, since the UI hides long texts."""
     cells = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
     padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–")
     return dg.MetadataValue.md(_RULE.sub("-", _PADDED_BAR.sub("|", padded)))
 
 
 def gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
-    """None in place of NaN, which the printing of tables leaves blank."""
+    """The frame with None instead of NaN, so that ``to_markdown`` prints its ``missingval``."""
     return table.astype(object).where(table.notna(), None)
 
 
 def counts_metadata(values: pd.Series) -> dg.MarkdownMetadataValue:
-    """How often each value occurs, in the order of the values."""
+    """How often each value occurs, sorted by value."""
     counts = values.value_counts().sort_index()
     table = pd.DataFrame({str(values.name): counts.index, "rows": counts.to_numpy()})
     table["share"] = table["rows"] / table["rows"].sum()
@@ -54,9 +54,9 @@ def counts_metadata(values: pd.Series) -> dg.MarkdownMetadataValue:
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Numpy scalars as the Python numbers that Dagster accepts, and what is no finite number as text.
+    """Facts with Python numbers instead of NumPy scalars, and text instead of NaN and infinity.
 
-    JSON has no such numbers, and the UI cannot read a page with one.
+    Dagster accepts no NumPy scalars, and JSON has no NaN: the UI could not read the page.
     """
     values = {key: value.item() if hasattr(value, "item") else value for key, value in facts.items()}
     return {key: _as_text(value) if _is_no_number(value) else value for key, value in values.items()}
@@ -76,11 +76,11 @@ def drawing(alt: str, svg: str) -> dg.MarkdownMetadataValue:
 
 
 def figures(values: Mapping[str, float]) -> dict[str, float]:
-    """Numbers that the UI plots over time: whole ones exactly, others to five digits, without those not known."""
+    """Finite numbers for the UI to plot over time: whole numbers exactly, others to five digits."""
     known = {name: value for name, value in values.items() if math.isfinite(value)}
     return {name: value if float(value).is_integer() else float(f"{value:.5g}") for name, value in known.items()}
 
 
 def figures_by_model(table: pd.DataFrame) -> dict[str, float]:
-    """The same of a frame of numbers, a row a model: ``<model>.<metric>``."""
+    """``figures`` of a frame with one row per model: ``<model>.<metric>``."""
     return figures({f"{model}.{metric}": value for metric in table for model, value in table[metric].items()})

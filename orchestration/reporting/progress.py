@@ -1,4 +1,4 @@
-"""What long computations over all users say in the run's log."""
+"""Progress of long computations over all users, in the run's log."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ import dagster as dg
 if TYPE_CHECKING:
     from ml.inference.recommend import Progress
 
-StepContext = dg.OpExecutionContext | dg.AssetExecutionContext  # of whatever ranks all users
+StepContext = dg.OpExecutionContext | dg.AssetExecutionContext  # of the steps that rank all users
 _SECONDS_BETWEEN_REPORTS = 10
 
 
 def progress_reporter(context: StepContext, model: str, moments: int = 1) -> "Callable[[Progress], None]":
-    """Log the users scored, every few seconds and at the end; at several moments each user counts as often."""
+    """Log the number of users scored, every few seconds and at the end; a user counts once per month."""
     label = model if moments == 1 else f"{model}, {moments} months"
     reported = time.monotonic()
 

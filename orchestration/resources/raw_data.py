@@ -1,10 +1,10 @@
-"""Where raw data comes from, and with it the name that keeps data sets apart."""
+"""Where the raw data comes from, and the name of the data set."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -13,26 +13,22 @@ from ml.data.ingestion import Ingestion
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
-from ml.files import digest, write_durably
+from ml.features.splits import PAPER, RANDOM, Split
+from ml.files import digest, write_atomically
 from ml.schema import RAW_FILES, DatasetSize
 from orchestration.config import locks
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
-RECEIVED = "received"  # under the home: the files that were taken in
-Split = Literal["random", "sequential", "temporal", "paper"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-RANDOM: Final = "random"
-TEMPORAL: Final = "temporal"
-PAPER: Final = "paper"
+RECEIVED = "received"  # under the home: the ingested files
 _REMEMBERED = "source.json"  # in the home
 
 
 class LastSource(NamedTuple):
-    """What the last run in this home was made from.
+    """The source of the last run in this home.
 
     Attributes:
-        source: a directory's absolute path, or a name.
-        is_stand_in: whether it was chosen only because the machine was offline.
+        source: absolute path of a directory, or a name.
+        is_stand_in: whether it was only chosen because the machine was offline.
     """
 
     source: str
@@ -40,8 +36,8 @@ class LastSource(NamedTuple):
 
 
 def last_source() -> LastSource | None:
-    """What the last run in this home was made from; None before the first. Raises DataError."""
-    path = Settings().local_home / _REMEMBERED
+    """The source of the last run in this home; None before the first. Raises DataError."""
+    path = settings().local_home / _REMEMBERED
     if not path.exists():
         return None
     try:
@@ -68,50 +64,50 @@ class RawData(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RawData"]:
-        """Called by Dagster around a step: one that outlives its run holds up the next run, which writes the same."""
+        """Called by Dagster around a step: the next run waits for a step that outlives its run."""
         with locks.step():
             yield self
 
     @property
     def dataset(self) -> str:
-        """The data set's name; that of another split than the random one ends with the split's."""
+        """The data set's name; with a split other than the random one, the split's name is appended."""
         return self.name_of(self.split)
 
     def name_of(self, split: str) -> str:
-        """The name that the data set has when it is split in this way."""
+        """The data set's name with a split."""
         return self._resolved.dataset if split == RANDOM else f"{self._resolved.dataset}-{split}"
 
     @property
     def takes_batches(self) -> bool:
-        """Whether ratings that came after the base files count; the paper measures on the published data."""
+        """Whether ingested batches count. Not on the paper's split, which is of the published data."""
         return self.split != PAPER
 
     @property
     def ingestion(self) -> Ingestion:
-        """Where later files arrive; the same for all splits of a data set."""
+        """Where batches arrive; the same for all splits of a data set."""
         name = self.name_of(RANDOM)
-        return Ingestion(Settings().incoming / name, Settings().local_home / RECEIVED / name)
+        return Ingestion(settings().incoming / name, settings().local_home / RECEIVED / name)
 
     @property
     def known_size(self) -> DatasetSize | None:
-        """What a data set of this name must hold, where that is known."""
+        """The expected size of a data set of this name, if known."""
         return self._resolved.known_size
 
     def prepare(self) -> Path:
-        """The directory of the raw files, after downloading or generating them where needed. Raises DataError."""
-        return self._resolved.prepare(Settings().cache)
+        """Download or generate the raw files if needed; gives their directory. Raises DataError."""
+        return self._resolved.prepare(settings().cache)
 
     def checked(self) -> Path:
-        """``prepare``, and all raw files are there: what a launch needs. Raises DataError."""
+        """``prepare``, and check that no raw file is missing. Raises DataError."""
         directory = self.prepare()
         if missing := [name for name in RAW_FILES if not (directory / name).is_file()]:
             raise DataError(f"{directory}: lacks {', '.join(missing)}; expected {', '.join(RAW_FILES)}")
         return directory
 
     def remember(self, is_stand_in: bool = False) -> None:
-        """Have later runs in this home use the same source where nothing says which."""
+        """Let later runs in this home use the same source unless another one is set."""
         spec = LastSource(self._resolved.spec, is_stand_in)
-        write_durably(Settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
+        write_atomically(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
 
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory, by name. Raises OSError."""
@@ -124,7 +120,6 @@ class RawData(dg.ConfigurableResource):
 
 
 def _default_source() -> str:
-    settings = Settings()
-    if "movielens_dir" not in settings.model_fields_set and (last := last_source()):
+    if "movielens_dir" not in settings().model_fields_set and (last := last_source()):
         return last.source
-    return settings.movielens_dir
+    return settings().movielens_dir

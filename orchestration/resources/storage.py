@@ -1,11 +1,10 @@
-"""Where tables, documents and model bundles lie, and the IO managers that put assets there.
+"""Where tables and documents are stored, and the IO managers that store assets there.
 
-Everything is written under a temporary name and then renamed, so that a reader sees the old file or the new one.
+Every file is written under a temporary name and then renamed, so that a reader sees the old file or the new one.
 """
 
 import io
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,33 +12,14 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from ml.files import digest, read_parquet
+from ml.features.splits import PAPER, SPLITS
+from ml.files import digest, read_parquet, write_atomically
 from ml.published.locations import tables_directory
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
-from orchestration.resources.raw_data import PAPER, SPLITS, RawData
+from orchestration.resources.raw_data import RawData
 
 STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
-
-
-def write_atomically(path: UPath, data: bytes) -> None:
-    """Write a file under a temporary name beside its own, then rename it."""
-    replace_files({path: data})
-
-
-def replace_files(files: Mapping[UPath, bytes]) -> None:
-    """Write all files under temporary names, then rename them in the given order. A full disk changes none of them."""
-    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path].write_bytes(data)
-        for path in files:
-            temporary[path].rename(path)
-    except BaseException:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-        raise
 
 
 class Storage(dg.ConfigurableResource):
@@ -50,7 +30,7 @@ class Storage(dg.ConfigurableResource):
     @property
     def tables(self) -> UPath:
         """Directory of the Parquet tables and JSON documents."""
-        return tables_directory(Settings().home, self.raw_data.dataset)
+        return tables_directory(settings().home, self.raw_data.dataset)
 
     def write_table(self, name: str, table: pd.DataFrame) -> UPath:
         """Write a table as ``<name>.parquet``, without its index."""
@@ -63,10 +43,10 @@ class Storage(dg.ConfigurableResource):
         return _from_parquet(self.tables / f"{name}.parquet")
 
     def find_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame | None:
-        """These columns of the table ``<name>.parquet``; None where there is no such file.
+        """These columns of the table ``<name>.parquet``; None if there is no such file.
 
         Raises:
-            DataError: the file is no Parquet table with these columns.
+            DataError: the file is not a Parquet table with these columns.
         """
         path = self.tables / f"{name}.parquet"
         if not path.exists():
@@ -79,19 +59,19 @@ class Storage(dg.ConfigurableResource):
         return document
 
     def digest(self, name: str) -> str | None:
-        """Digest of a file among the tables; None where there is no such file."""
+        """Digest of a file among the tables; None if there is no such file."""
         path = self.tables / name
         return digest(path.read_bytes()) if path.exists() else None
 
     def stored(self, *names: str) -> dict[str, Any]:
-        """What a materialization records of the files among the tables that it wrote."""
+        """The metadata ``STORED`` of a materialization that wrote these files among the tables."""
         return record_of(self.raw_data.dataset, {name: self.digest(name) for name in names})
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
-        """By split, evaluation.parquet of this data set, where there is one; the paper's has models of its own."""
+        """evaluation.parquet by split, where there is one; without the paper's split, which has models of its own."""
         found: dict[str, pd.DataFrame] = {}
         for split in (split for split in SPLITS if split != PAPER):
-            path = tables_directory(Settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
+            path = tables_directory(settings().home, self.raw_data.name_of(split)) / "evaluation.parquet"
             if path.exists():
                 found[split] = _from_parquet(path)
         return found
@@ -143,7 +123,7 @@ class _DocumentManager(dg.UPathIOManager):
 
 
 class TableIOManager(dg.ConfigurableIOManagerFactory):
-    """Assets that are frames, as Parquet files named like the asset."""
+    """Stores frames as Parquet files named like the asset."""
 
     storage: dg.ResourceDependency[Storage]
 
@@ -153,7 +133,7 @@ class TableIOManager(dg.ConfigurableIOManagerFactory):
 
 
 class DocumentIOManager(dg.ConfigurableIOManagerFactory):
-    """Assets that are JSON documents, as files named like the asset."""
+    """Stores JSON documents as files named like the asset."""
 
     storage: dg.ResourceDependency[Storage]
 

@@ -1,6 +1,5 @@
-"""Put in order what runs that died have left, before a run begins: no other one is at work then."""
+"""Clean up after crashed runs, before a run begins: no other run is in progress then."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,32 +7,32 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml.data.ingestion import QUARANTINE
+from ml.files import TEMPORARY_NAME
 from ml.published.champions import ARCHIVE, published_datasets, published_models
 from orchestration.config import locks
-from orchestration.config.recipes_in_force import RECIPES
-from orchestration.config.settings import Settings
+from orchestration.config.recipes_in_force import recipes_in_force
+from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.steps.training import checkpoints
 from orchestration.tracking.bundles import BUNDLES
 from orchestration.tracking.registry import client_of, configuration, publication
 
-_AT_WORK = [
+_IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-START_SECONDS = 120  # a run's process is there long before
-_BEGUN_SECONDS = 20  # a process that has begun is known as alive long before
-_BEGUN = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as the storage calls files while it writes them
+START_SECONDS = 120  # a launched run has a process long before
+_STARTED_SECONDS = 20  # a process that has started the run holds its lock long before
+_STARTED = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 
 
-def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
-    """Do all below, for the run that begins; yields a line for each thing done."""
-    yield from fail_dead_runs(instance, run_id)
-    yield from free_places(instance, run_id)
+def clean_up(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """Do all of the below for the run that begins; yields a line for each change."""
+    yield from fail_crashed_runs(instance, run_id)
+    yield from free_pool_slots(instance, run_id)
     remove_locks(instance)
     yield from remove_temporary_files()
     yield from remove_checkpoints()
@@ -44,27 +43,25 @@ def put_in_order(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     yield from close_tracked_runs(instance, run_id)
 
 
-def fail_dead_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) -> Iterator[str]:
-    """Mark runs as failed whose process has ended without saying so, since Dagster would take them for running."""
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_AT_WORK)):
+def fail_crashed_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) -> Iterator[str]:
+    """Mark crashed runs as failed. Dagster's run monitoring cannot: its launcher does not watch processes."""
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS)):
         run = record.dagster_run
         if run.run_id == own_run_id:
             continue
         living = locks.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        limit = _BEGUN_SECONDS if run.status in _BEGUN else START_SECONDS
+        limit = _STARTED_SECONDS if run.status in _STARTED else START_SECONDS
         if living is False or (living is None and age > limit):
-            instance.report_run_failed(
-                run, "The run's process ended without a word: it was killed, or the machine stopped"
-            )
+            instance.report_run_failed(run, "The run's process terminated unexpectedly: killed, or the machine stopped")
             yield f"Run {run.run_id} is marked as failed: its process is gone"
 
 
-def free_places(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
-    """Free the places in pools that other runs still hold, however they ended: else trainings wait for them for ever.
+def free_pool_slots(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
+    """Free the slots of pools that other runs still hold; trainings would wait for them forever.
 
-    A run that lives waits for its turn and holds none yet. One whose end could not be recorded, as on a full disk,
-    counts as running for Dagster.
+    Dagster's daemon frees slots too, but only of runs that it knows to have ended, and ``make run`` needs no daemon.
+    A living run waits for its turn and holds no slot yet.
     """
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
@@ -75,41 +72,41 @@ def free_places(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
     for run_id in sorted(holding - {own_run_id}):
         if not locks.is_living(run_id):
             storage.free_concurrency_slots_for_run(run_id)
-            yield f"Run {run_id} has ended: its places in pools are free again"
+            yield f"Run {run_id} has ended: its slots in pools are free again"
 
 
 def remove_locks(instance: dg.DagsterInstance) -> None:
-    """Remove the lock files of runs that died."""
+    """Remove the lock files of crashed runs."""
 
     def ended(run_id: str) -> bool:
         run = instance.get_run_by_id(run_id)
         return run is not None and run.is_finished
 
-    locks.remove_dead(ended)
+    locks.remove_crashed(ended)
 
 
 def remove_checkpoints() -> Iterator[str]:
-    """Remove the states of interrupted trainings of recipes that there are no more."""
+    """Remove checkpoints of recipes that no longer exist."""
     for folder in checkpoints().glob("*/*/"):
-        if folder.name not in RECIPES:
+        if folder.name not in recipes_in_force():
             shutil.rmtree(folder)
-            yield f"{folder} is removed: no recipe of this name is enabled"
+            yield f"{folder} is removed: no enabled recipe has this name"
 
 
 def remove_temporary_files() -> Iterator[str]:
-    """Remove files that were being written when their process died."""
-    home = Settings().local_home
+    """Remove files that a crashed process had not finished writing."""
+    home = settings().local_home
     written = [home / name for name in ("tables", "models", ARCHIVE, BUNDLES, RECEIVED)]
-    for folder in (*written, *Settings().incoming.glob(f"*/{QUARANTINE}")):
+    for folder in (*written, *settings().incoming.glob(f"*/{QUARANTINE}")):
         for path in folder.rglob(".*"):
-            if path.is_file() and _TEMPORARY.fullmatch(path.name):
+            if path.is_file() and TEMPORARY_NAME.fullmatch(path.name):
                 path.unlink()
-                yield f"{path} is removed: it was never finished"
+                yield f"{path} is removed: it is incomplete"
 
 
 def remove_earlier_copies() -> Iterator[str]:
     """Remove what earlier releases kept of a champion outside its archive: a copy of the bundle, and a journal."""
-    home = Settings().home
+    home = settings().home
     for dataset in published_datasets(home):
         folder = home / "models" / dataset
         for model in published_models(home, dataset):
@@ -124,7 +121,7 @@ def remove_earlier_copies() -> Iterator[str]:
 
 def sync_publications() -> Iterator[str]:
     """Make exported tables and aliases those of the champions, where a crash or a person left them different."""
-    home = Settings().home
+    home = settings().home
     for dataset in published_datasets(home):
         config = configuration(dataset)
         for model in published_models(home, dataset):
@@ -134,18 +131,18 @@ def sync_publications() -> Iterator[str]:
 
 
 def close_tracked_runs(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:
-    """End MLflow runs that steps of earlier runs left running."""
+    """End MLflow runs that crashed steps left running."""
     client = client_of(configuration("any"))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
         of = run.data.tags.get("dagster.run_id")
-        # A shared server may have runs of other homes too.
+        # A shared server may also have runs of other homes.
         if of and of != own_run_id and instance.has_run(of):
             client.set_terminated(run.info.run_id, "KILLED")
-            yield f"MLflow run {run.info.run_name} of run {of} is ended: its process is gone"
+            yield f"MLflow run {run.info.run_name} of run {of} is marked as killed: its process is gone"
 
 
 def _registry_exists() -> bool:
-    """Whether there is anything to put in order: asking a database that is not there would make it."""
+    """Whether MLflow's database exists: a client would create it."""
     uri = configuration("any").tracking_uri
     return not uri.startswith(SQLITE) or database_file(uri).exists()

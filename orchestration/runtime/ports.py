@@ -7,12 +7,12 @@ from ml.errors import DataError
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A socket bound to an address, of IPv4 or IPv6. Raises DataError naming the setting where it cannot be had."""
+    """A socket bound to an IPv4 or IPv6 address. Raises DataError that names the setting if it cannot be bound."""
     try:
-        # Without the port, of which it would take the last 16 bits.
+        # Without the port: getaddrinfo would use the last 16 bits of a wrong one.
         family, kind, protocol, _, (address, _, *scope) = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise DataError(f"{host} port {port} is no address ({error}); set {setting}") from error
+        raise DataError(f"{host} port {port} is not an address ({error}); set {setting}") from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -21,10 +21,10 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         bound.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise DataError(f"port {port} is in use; stop what uses it or set {setting} ({error})") from error
-        raise DataError(f"{host} port {port} cannot be listened on ({error}); set {setting}") from error
+        raise DataError(f"{host} port {port} cannot be used ({error}); set {setting}") from error
     return bound
 
 
 def require_free(host: str, port: int, setting: str) -> None:
-    """Raises DataError naming the setting where nothing can listen there."""
+    """Raise DataError that names the setting if nothing can listen there."""
     listen(host, port, setting).close()

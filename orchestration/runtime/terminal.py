@@ -1,10 +1,10 @@
-"""What commands print, on terminals of any encoding."""
+"""Output of commands on terminals of any encoding."""
 
 import sys
 
 
 def tolerate_any_terminal() -> None:
-    """Write characters that the terminal's encoding lacks as escapes; titles have them in any case."""
+    """Write characters that the terminal's encoding lacks as escapes; movie titles have such characters."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not where a test has replaced it
             stream.reconfigure(errors="backslashreplace")

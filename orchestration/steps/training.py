@@ -9,7 +9,8 @@ import dagster as dg
 from ml import checks
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
-from orchestration.config.settings import Settings
+from orchestration.config.instance_config import trainings_at_once
+from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
 from orchestration.steps.starting_point import TrainingTables, begin
 from orchestration.tracking.fingerprint import Fingerprint
@@ -19,12 +20,10 @@ from orchestration.tracking.resource import Tracking
 if TYPE_CHECKING:
     from orchestration.tracking.tracked_run import TrackedRun
 
-TRAININGS_AT_ONCE = 2  # as in dagster.yaml
-
 
 def checkpoints() -> Path:
     """Directory of the checkpoints of running and interrupted trainings, by data set and model."""
-    return Settings().local_home / "training"
+    return settings().local_home / "training"
 
 
 def train_and_register(
@@ -54,16 +53,16 @@ def train_and_register(
     from ml.training.early_stopping import best_epoch
     from ml.training.threads import share_processors
 
-    share_processors(TRAININGS_AT_ONCE)
+    share_processors(trainings_at_once())
     beginning = begin(tracking, name, recipe, tables, fingerprint, from_scratch)
     if WARM_START in beginning.tags:
         context.log.info(f"{name}: {beginning.text}")
     fitting = beginning.fitting
-    backup = fitting.backup(checkpoints() / tracking.dataset / name)
+    checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, fingerprint.whole)
     with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
         run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
         reporter = _Reporter(context, name, run)
-        reports = fitting.run(reporter.epoch, reporter.batch, backup)
+        reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
         run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
         best = best_epoch(reports, beginning.recipe.training)
@@ -71,7 +70,7 @@ def train_and_register(
         yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
         bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
         version: RegisteredVersion = run.register(bundle, recipe, step=best)
-        backup.remove()
+        checkpoint.remove()
     return version
 
 

@@ -17,7 +17,7 @@ from mlflow.store.artifact.artifact_repository_registry import (
 )
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SERVED, SQLITE, database_file
 
 _FOLDER = "mlflow-artifacts"
@@ -39,7 +39,7 @@ def artifacts_root(tracking_uri: str) -> str:
     """
     if tracking_uri.startswith(SQLITE):
         return str(database_file(tracking_uri).resolve().parent / _FOLDER)
-    return str(Settings().home / _FOLDER)
+    return str(settings().home / _FOLDER)
 
 
 def _repository(

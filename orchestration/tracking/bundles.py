@@ -8,9 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml.files import digest, write_durably
+from ml.files import digest, write_atomically
 from ml.published.locations import checked_name
-from orchestration.config.settings import Settings
+from orchestration.config.settings import settings
 
 BUNDLES = "bundles"  # directory under the home
 _COPIES = 2  # most runs need two versions of a model: challenger and champion
@@ -25,11 +25,11 @@ class BundleCopies:
     """
 
     def __init__(self, dataset: str, model: str) -> None:
-        self._folder = Path(Settings().local_home) / BUNDLES / checked_name(dataset) / checked_name(model)
+        self._folder = Path(settings().local_home) / BUNDLES / checked_name(dataset) / checked_name(model)
 
     def store(self, model_id: str, data: bytes) -> None:
         """Store a bundle, and remove the copies that were not used for the longest time. Raises OSError."""
-        write_durably(self._path(model_id), data)
+        write_atomically(self._path(model_id), data)
         by_use = sorted(self._folder.glob("*.zip"), key=_last_use, reverse=True)
         for path in by_use[_COPIES:]:
             path.unlink(missing_ok=True)

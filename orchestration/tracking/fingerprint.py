@@ -1,4 +1,4 @@
-"""Fingerprints of trainings: two trainings with the same one would give the same weights."""
+"""Fingerprints of what a training or a tuning study depends on: equal fingerprints mean equal results."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,6 @@ from orchestration.resources.storage import Storage
 
 TRAINING_FILES = ("train_interactions.parquet", "feature_map.json", "users.parquet", "movies.parquet")
 FINGERPRINT = "fingerprint"  # tag of a model version and of its run
-NOT_LEARNED_BY = {"description", "enabled", "search"}  # parts of a recipe that do not change the weights
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Fingerprint:
     Attributes:
         data: of the tables that it learns from.
         code: version of the code, and Keras's backend.
-        recipe: of the recipe with the launch's settings, including the seed.
+        recipe: of the recipe with the launch's settings, seed included.
     """
 
     data: str
@@ -27,7 +26,7 @@ class Fingerprint:
 
     @property
     def whole(self) -> str:
-        """One digest of all three."""
+        """One digest of data, code and recipe."""
         return digest(f"{self.data} {self.code} {self.recipe}".encode())
 
     @property
@@ -38,18 +37,20 @@ class Fingerprint:
 
 
 def training_fingerprint(storage: Storage, code_version: str, recipe: Recipe) -> Fingerprint:
-    """Compute the fingerprint of a training on the stored tables.
+    """Return the fingerprint of a training on the stored tables."""
+    return Fingerprint(_tables(storage), f"{code_version}-{_backend()}", recipe.fingerprint("search"))
 
-    Args:
-        storage: holds the tables.
-        code_version: of the training's code.
-        recipe: with the launch's settings.
-    """
+
+def tuning_fingerprint(storage: Storage, recipe: Recipe) -> str:
+    """Return the fingerprint of a tuning study on the stored tables; new code continues the same study."""
+    return digest(f"{_tables(storage)} {_backend()} {recipe.fingerprint('warm_start')}".encode())
+
+
+def _tables(storage: Storage) -> str:
+    return digest(" ".join(f"{name} {storage.digest(name)}" for name in TRAINING_FILES).encode())
+
+
+def _backend() -> str:
     import keras
 
-    tables = " ".join(f"{name} {storage.digest(name)}" for name in TRAINING_FILES)
-    return Fingerprint(
-        data=digest(tables.encode()),
-        code=f"{code_version}-{keras.config.backend()}",
-        recipe=digest(recipe.model_dump_json(exclude=NOT_LEARNED_BY).encode()),
-    )
+    return str(keras.config.backend())

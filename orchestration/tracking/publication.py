@@ -13,10 +13,9 @@ import pandas as pd
 from upath import UPath
 
 from ml.errors import NotFoundError
-from ml.files import read_parquet
+from ml.files import read_parquet, replace_files, write_atomically
 from ml.published.champions import ModelArchive
 from ml.published.locations import exported_table_path
-from orchestration.resources.storage import replace_files, write_atomically
 from orchestration.tracking.registered_version import RegisteredVersion
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ class Publication:
     """The published versions of one model.
 
     Attributes:
+        archive: the published files and the pointer; raises DataError where the pointer is damaged.
         table: the exported table.
 
     Args:
@@ -43,22 +43,14 @@ class Publication:
     def __init__(
         self, home: UPath, dataset: str, model: str, registered_model: str, client: "MlflowClient", alias: str
     ) -> None:
-        self._archive, self._model = ModelArchive(home, dataset, model), model
+        self.archive, self._model = ModelArchive(home, dataset, model), model
         self.table = exported_table_path(home, dataset, model)
         self._registered_model, self._client, self._alias = registered_model, client, alias
 
     def champion(self) -> str | None:
-        """Number of the published version; None before the first. Raises DataError."""
-        champion = self._archive.champion()
+        """Number of the published version; None before the first."""
+        champion = self.archive.champion()
         return champion.number if champion else None
-
-    def champions(self) -> list[str]:
-        """Numbers of all versions that became champion, in that order. Raises DataError."""
-        return self._archive.champions()
-
-    def archived(self) -> list[str]:
-        """Numbers of the versions whose table and bundle are kept, in ascending order."""
-        return self._archive.versions()
 
     def aliased(self) -> str | None:
         """Number of the version with the champion's alias in the registry. Raises MlflowException."""
@@ -67,12 +59,12 @@ class Publication:
 
     def recorded(self, number: str) -> RegisteredVersion | None:
         """The version that was published under a number; None where earlier releases did not record it."""
-        record = self._archive.version(number).record
+        record = self.archive.version(number).record
         return RegisteredVersion(**json.loads(record.read_bytes())["version"]) if record.exists() else None
 
     def published_lists(self, columns: list[str]) -> pd.DataFrame | None:
         """Columns of the champion's table; None before the first. Raises DataError where it cannot be read."""
-        champion = self._archive.champion()
+        champion = self.archive.champion()
         return read_parquet(champion.table, columns) if champion else None
 
     def publish(
@@ -90,16 +82,17 @@ class Publication:
             MlflowException: the registry cannot be asked; nothing was changed.
             OSError: a file cannot be written. A full disk changes nothing.
         """
-        files = self._archive.version(version.version)
+        files = self.archive.version(version.version)
         record = json.dumps({"version": version.to_dict(), "metrics": dict(metrics)}, allow_nan=False).encode()
         self._switch(version.version, table, {files.record: record, files.bundle: bundle, files.table: table})
 
     def go_back(self, number: str) -> None:
         """Make an earlier champion the champion again, with its last table. Raises NotFoundError and as ``publish``."""
-        if number not in self.archived():
-            kept = ", ".join(self.archived()) or "none"
-            raise NotFoundError(f"no table of version {number} of {self._registered_model} is kept; kept are {kept}")
-        self._switch(number, self._archive.version(number).table.read_bytes(), {})
+        if number not in (kept := self.archive.versions()):
+            raise NotFoundError(
+                f"no table of version {number} of {self._registered_model} is kept; kept are {', '.join(kept)}"
+            )
+        self._switch(number, self.archive.version(number).table.read_bytes(), {})
 
     def differences(self) -> Iterator[str]:
         """Describe what differs from the pointer: missing files of the champion, the exported table, the alias.
@@ -107,7 +100,7 @@ class Publication:
         Raises:
             MlflowException: the registry cannot be asked.
         """
-        champion = self._archive.champion()
+        champion = self.archive.champion()
         if champion is None:
             return
         its_version = f"version {champion.number}, whose table is published"
@@ -121,7 +114,7 @@ class Publication:
 
     def sync(self) -> list[str]:
         """Make the exported table and the alias those of the champion; gives what differed. Raises MlflowException."""
-        found, champion = list(self.differences()), self._archive.champion()
+        found, champion = list(self.differences()), self.archive.champion()
         if found and champion:
             if champion.is_complete:
                 write_atomically(self.table, champion.table.read_bytes())
@@ -132,9 +125,9 @@ class Publication:
         """Remove a version that is not the champion from the archive."""
         if number == self.champion():
             raise ValueError(f"version {number} of {self._registered_model} is published")
-        files = self._archive.version(number)
-        champions = [version for version in self.champions() if version != number]
-        write_atomically(self._archive.pointer, json.dumps(champions).encode())
+        files = self.archive.version(number)
+        champions = [version for version in self.archive.champions() if version != number]
+        write_atomically(self.archive.pointer, json.dumps(champions).encode())
         for path in (files.table, files.bundle, files.record):
             path.unlink(missing_ok=True)
         if files.folder.exists():
@@ -143,9 +136,9 @@ class Publication:
     def _switch(self, number: str, table: bytes, archived: Mapping[UPath, bytes]) -> None:
         """Replace archived files, then the pointer, then the mirrors; the registry is asked before anything changes."""
         aliased = self.aliased()
-        champions = [*(version for version in self.champions() if version != number), number]
+        champions = [*(version for version in self.archive.champions() if version != number), number]
         pointer = json.dumps(champions).encode()
-        replace_files({**archived, self._archive.pointer: pointer, self.table: table})
+        replace_files({**archived, self.archive.pointer: pointer, self.table: table})
         if aliased != number:
             self._set_alias(number)
 

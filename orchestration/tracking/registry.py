@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from ml.errors import DataError
-from orchestration.config.settings import PROJECT_ROOT, Settings
-from orchestration.config.tracking_config import SERVED, SQLITE, TrackingConfig, database_file, load_tracking_config
+from orchestration.config.settings import PROJECT_ROOT, settings
+from orchestration.config.tracking_config import SERVED, SQLITE, TrackingConfig, database_file, tracking_config
 from orchestration.tracking.publication import Publication
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ ignore_environment()  # before MLflow is imported, which reads some of them
 
 def configuration(dataset: str) -> TrackingConfig:
     """mlflow.yaml with its placeholders filled in for a data set. Raises DataError."""
-    settings = Settings()
-    return load_tracking_config(tracking_uri=settings.mlflow_tracking_uri).fill(settings.home, dataset)
+    return tracking_config().fill(settings().home, dataset)
 
 
 def client_of(config: TrackingConfig) -> "MlflowClient":
@@ -154,14 +153,14 @@ def _make_database(path: Path) -> None:
 
 def lock() -> FileLock:
     """A lock for creating things in MLflow's database: two processes that do it at the same time fail."""
-    Settings().local_home.mkdir(parents=True, exist_ok=True)
-    return FileLock(Settings().local_home / "mlflow.lock", timeout=LOCK_SECONDS)
+    settings().local_home.mkdir(parents=True, exist_ok=True)
+    return FileLock(settings().local_home / "mlflow.lock", timeout=LOCK_SECONDS)
 
 
 def publication(config: TrackingConfig, dataset: str, model: str) -> Publication:
     """The published versions of a model of a data set."""
     name, alias = config.registered_models[model], config.aliases.published
-    return Publication(Settings().home, dataset, model, name, client_of(config), alias)
+    return Publication(settings().home, dataset, model, name, client_of(config), alias)
 
 
 def runs_page(dataset: str | None = None) -> str:
@@ -183,7 +182,7 @@ def runs_page(dataset: str | None = None) -> str:
 def mlflow_page(config: TrackingConfig, page: str) -> str:
     """Address of a page of the MLflow UI."""
     uri = config.tracking_uri
-    base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{Settings().mlflow_port}"
+    base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{settings().mlflow_port}"
     # Without this the UI opens its pages for language models.
     return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
 

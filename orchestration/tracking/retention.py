@@ -38,7 +38,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
     dropped = [number for number in versions if number not in kept]
     for number in dropped:
         client.delete_model_version(name, number)
-    for number in publication.archived():
+    for number in publication.archive.versions():
         if number not in kept and number != publication.champion():  # which somebody may have deleted from the registry
             publication.forget(number)
     runs = {versions[number].run_id for number in dropped} - {versions[number].run_id for number in kept}
@@ -52,7 +52,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
 
 def _kept(tracking: Tracking, model: str, numbers: Sequence[str]) -> set[str]:
     rule = tracking.config.retention
-    latest = tracking.publication(model).champions()[-rule.champions - 1 :]  # the champion and those before it
+    latest = tracking.publication(model).archive.champions()[-rule.champions - 1 :]  # the champion and those before it
     name = tracking.config.registered_models[model]
     aliased = map(str, tracking.client.get_registered_model(name).aliases.values())
     return {*numbers[-rule.versions :], *latest, *aliased} & set(numbers)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from orchestration.config.settings import Settings, dagster_page
+from orchestration.config.settings import dagster_page, settings
 from orchestration.config.tracking_config import TrackingConfig
 from orchestration.reporting.failures import without_retry
 from orchestration.resources.raw_data import RawData
@@ -182,6 +182,6 @@ def _require_usable(location: str, tracking_uri: str) -> None:
         get_artifact_repository(location, tracking_uri)
     except (MlflowException, ImportError, ValueError) as error:
         raise dg.Failure(
-            f"{Settings().tracking_file}, artifact_location: {location}: MLflow cannot store artifacts there ({error})",
+            f"{settings().tracking_file}, artifact_location: {location}: MLflow cannot store artifacts there ({error})",
             allow_retries=False,
         ) from error

@@ -18,12 +18,12 @@ from ml import schema
 from ml.files import digest
 from ml.inference.scorer import PAIR_COLUMNS
 from ml.models.bundle import ModelBundle
-from ml.training.recipes import Recipe
+from ml.training.recipes import NOT_LEARNED, Recipe
 from orchestration.config.code_versions import sources
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.config.tracking_config import TrackingConfig
 from orchestration.tracking.bundles import BundleCopies
-from orchestration.tracking.fingerprint import FINGERPRINT, NOT_LEARNED_BY
+from orchestration.tracking.fingerprint import FINGERPRINT
 from orchestration.tracking.registered_version import (
     BUNDLE_DIGEST,
     BUNDLE_FILE,
@@ -133,7 +133,7 @@ def recipe_parameters(recipe: Recipe) -> dict[str, Any]:
     Settings of the parts ``model`` and ``training`` have their own names, those of other parts dotted ones, such as
     ``warm_start.epochs``. What is empty is left out.
     """
-    document = recipe.model_dump(mode="json", exclude=NOT_LEARNED_BY, exclude_none=True)
+    document = recipe.model_dump(mode="json", exclude={*NOT_LEARNED, "search"}, exclude_none=True)
     parts = [document.pop(part) for part in _UNPREFIXED]
     return {name: value for part in (document, *parts) for name, value in _flat(part)}
 

@@ -1,4 +1,4 @@
-"""A home with two published models, written once; and a place to write in."""
+"""Provide a home with two published models, and copies to write to."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from orchestration.config.settings import Settings
 from tests.published_home import publish, write_tables
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
-METRICS = {  # only the first one's scores are chances; the second finds best what comes next, and so is the default
+METRICS = {  # only the first one is calibrated; the second has the best catalog NDCG, so it is the default
     "autoint": {"expected_calibration_error": 0.01, "catalogue_ndcg_at_10": 0.1, "auc": 0.8},
     "autoint_mlp": {"expected_calibration_error": 0.2, "catalogue_ndcg_at_10": 0.3, "auc": 0.7},
 }
@@ -25,14 +25,14 @@ METRICS = {  # only the first one's scores are chances; the second finds best wh
 
 @pytest.fixture(scope="session")
 def tables(small_raw: RawTables) -> dict[str, pd.DataFrame]:
-    """Preprocessed, to be read only."""
+    """Return the preprocessed tables; do not modify them."""
     users, movies = preprocess_users(small_raw.users), preprocess_movies(small_raw.movies)
     return {"users": users, "movies": movies, "ratings": preprocess_ratings(small_raw.ratings)}
 
 
 @pytest.fixture(scope="session")
 def bundles(tables: dict[str, pd.DataFrame]) -> dict[str, ModelBundle]:
-    """Two networks with random weights that rank differently."""
+    """Return two networks with random weights that rank differently."""
     feature_map = FeatureMap.fit(join_interactions(**tables))
     made = {}
     for seed, name in enumerate(MODELS):
@@ -50,7 +50,7 @@ def bundles(tables: dict[str, pd.DataFrame]) -> dict[str, ModelBundle]:
 def published_home(
     tables: dict[str, pd.DataFrame], bundles: dict[str, ModelBundle], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """To be read only."""
+    """Return a home with two published models; do not modify it."""
     home = tmp_path_factory.mktemp("published")
     write_tables(home, tables)
     for name, version in MODELS.items():
@@ -60,7 +60,7 @@ def published_home(
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, published_home: Path) -> pytest.MonkeyPatch:
-    """The environment says where the published home is, and nothing else."""
+    """Set PIPELINE_HOME to the published home, and remove all other settings."""
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -70,6 +70,6 @@ def settings(monkeypatch: pytest.MonkeyPatch, published_home: Path) -> pytest.Mo
 
 @pytest.fixture
 def own_home(published_home: Path, tmp_path: Path) -> Path:
-    """A copy to write in."""
+    """Return a copy of the published home to write to."""
     shutil.copytree(published_home, tmp_path / "home")
     return tmp_path / "home"

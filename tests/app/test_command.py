@@ -12,7 +12,7 @@ ASKED = ["recommend", "--user", "7", "--year", "2001", "--month", "5", "--json"]
 
 
 @pytest.mark.usefixtures("settings")
-def test_best_model_for_what_comes_next_answers_from_the_home_of_the_settings(
+def test_default_model_answers_from_the_configured_home(
     published_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(ASKED) == 0
@@ -25,12 +25,12 @@ def test_best_model_for_what_comes_next_answers_from_the_home_of_the_settings(
 
 
 @pytest.mark.usefixtures("settings")
-def test_named_model_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_named_model_prints_its_purpose(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, "--model", "autoint"]) == 0
     assert capsys.readouterr().err == f"autoint: {SENTENCES[Purpose.LIKES]}\n"
 
 
-def test_data_set_of_the_settings_is_asked_and_an_option_goes_before_it(
+def test_option_overrides_the_configured_data_set(
     settings: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.setenv("SERVE_DATASET", "films")
@@ -39,7 +39,7 @@ def test_data_set_of_the_settings_is_asked_and_an_option_goes_before_it(
     assert main([*ASKED, "--dataset", DATASET]) == 0
 
 
-def test_option_goes_before_the_home_of_the_settings(
+def test_option_overrides_the_configured_home(
     settings: pytest.MonkeyPatch, published_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.setenv("PIPELINE_HOME", str(tmp_path))
@@ -49,7 +49,7 @@ def test_option_goes_before_the_home_of_the_settings(
 
 
 @pytest.mark.parametrize("user", ["-1", "2147483648", "1_0", "x"])
-def test_what_is_no_id_is_refused_with_the_range(user: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_id_is_refused_with_the_valid_range(user: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["recommend", f"--user={user}", "--year=2001", "--month=5"])
     assert "expected a whole number from 0 to 2147483647" in capsys.readouterr().err

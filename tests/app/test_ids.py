@@ -1,4 +1,4 @@
-"""Data sets that count from 0 are served like others."""
+"""Test that data sets whose ids start at 0 are served."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def home(tables: dict[str, pd.DataFrame], bundles: dict[str, ModelBundle], tmp_path: Path) -> Path:
-    """The published home, all ids less one."""
+    """Copy the published home with all ids minus one."""
     ids = ("user_id", "movie_id")
     moved = {name: table.assign(**{c: table[c] - 1 for c in ids if c in table}) for name, table in tables.items()}
     feature_map = FeatureMap.fit(join_interactions(**moved))

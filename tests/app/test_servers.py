@@ -1,4 +1,4 @@
-"""What ``make app`` and ``make serve`` listen on, and what they say of an address that they cannot have."""
+"""Test what ``make app`` and ``make serve`` listen on, and their errors if the address is not available."""
 
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -23,7 +23,7 @@ from tests.waiting import free_port
         (web.main, {"APP_PORT": "70000"}, "APP_PORT"),
     ],
 )
-def test_address_that_cannot_be_had_is_one_line(
+def test_unavailable_address_is_a_one_line_error(
     main: Callable[[], int],
     variables: dict[str, str],
     reason: str,
@@ -42,7 +42,7 @@ def test_address_that_cannot_be_had_is_one_line(
 @pytest.mark.parametrize(
     ("module", "setting", "page"), [("app.service", "SERVE_PORT", "healthz"), ("app.web", "APP_PORT", "_stcore/health")]
 )
-def test_servers_listen_on_this_machine_alone(module: str, setting: str, page: str, published_home: Path) -> None:
+def test_servers_listen_only_on_this_machine(module: str, setting: str, page: str, published_home: Path) -> None:
     port = free_port()
     variables = {"PIPELINE_HOME": published_home, "SERVE_DATASET": DATASET, setting: port}
     with server(module, f"http://127.0.0.1:{port}/{page}", variables):

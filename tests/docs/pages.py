@@ -1,4 +1,4 @@
-"""The README and the pages under docs/: their commands, links and pictures."""
+"""Read commands, links and pictures from README.md, CONTRIBUTING.md and the pages under docs/."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from pathlib import Path
 
 from orchestration.config.settings import PROJECT_ROOT
 
-PAGES = (PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md")))
+PAGES = (
+    *(PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((PROJECT_ROOT / "docs").glob("*.md")),
+)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(make [^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -30,18 +33,18 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """All commands, of fenced blocks and of make in the running text, each once a page."""
+    """Return all commands of fenced blocks, and all make commands in running text, once per page."""
     found = [command for page in PAGES for command in _commands_of(page)]
     return list(dict.fromkeys(found))
 
 
 def links(page: Path) -> Iterator[str]:
-    """What a page links to or shows."""
+    """Yield the targets of a page's links and pictures."""
     yield from _LINK.findall(_without_blocks(page))
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, in GitHub's form."""
     headings = _HEADING.findall(_without_blocks(page))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""How each command of the pages is run to see that it works; on small data, in a home of its own."""
+"""Define how the tests run each command of the pages: on small data, in a separate home."""
 
 import re
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from tests.docs.pages import Command
 
 
 class How(Enum):
-    """Who runs a command."""
+    """How a command is tested."""
 
     HERE = "test_commands.py runs it and expects exit status 0"
-    SERVER = "test_commands.py starts it, waits until it answers, and ends it"
-    CI = "the continuous integration runs it, or what runs all tests does"
-    MINUTES = "test_commands.py asks make what it would do; it takes long, and tests run the same module"
-    NOT_HERE = "it installs or needs what not every machine has"
+    SERVER = "test_commands.py starts it, waits until it responds, and stops it"
+    CI = "continuous integration runs it, or the same code"
+    MINUTES = "too slow to run: test_commands.py does a dry run with make; other tests cover the module"
+    NOT_HERE = "it installs software, or needs something that not every machine has"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How commands of some form are run.
+    """How commands that match a pattern are tested.
 
     Attributes:
         pattern: matches the whole command.
-        how: who runs it.
+        how: how it is tested.
     """
 
     pattern: str
@@ -31,9 +31,9 @@ class Rule:
 
 
 _RULES = (
-    Rule(r"make (test|lint|test-real|test-slow|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?", How.CI),
+    Rule(r"make (test|lint|format|test-real|test-slow|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?", How.CI),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
-    Rule(r"make (try|(ui|app) TRY=1)", How.MINUTES),
+    Rule(r"make (try( RECIPES_YAML=\S+)?|(ui|app) TRY=1)", How.MINUTES),
     Rule(r"make run-temporal", How.HERE),
     Rule(r"make (paper|tune RECIPE=\S+( TRIALS=\d+)?)", How.MINUTES),
     Rule(r"make (rollback|months)", How.MINUTES),
@@ -54,7 +54,7 @@ _PYTHON = Rule(".*", How.HERE)
 
 
 def rule_of(command: Command) -> Rule | None:
-    """How a command is run; None where nobody has said it."""
+    """Return how a command is tested; None if no rule matches."""
     if command.language == "python":
         return _PYTHON
     text = command.text.replace("<MovieLens-1M>", "DIR")

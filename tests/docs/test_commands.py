@@ -1,4 +1,4 @@
-"""Every command of the pages, for real, on small data in a home of its own (``make test-docs``)."""
+"""Run every command of the pages on small data in a separate home (``make test-docs``)."""
 
 import os
 import signal
@@ -19,12 +19,12 @@ from tests.small_home import small_home
 
 pytestmark = pytest.mark.docs
 
-FIRST = ("make run", "make run RETRAIN=1")  # what all others need
+FIRST = ("make run", "make run RETRAIN=1")  # all others need these
 COMMAND_SECONDS, START_SECONDS = 900, 180
 
 
 def of(how: How) -> list[Command]:
-    """The commands that are run so, each once, whatever pages it is on."""
+    """Return the commands that are tested in this way, each once."""
     found = {command.text: command for command in commands() if (rule := rule_of(command)) and rule.how is how}
     return list(found.values())
 
@@ -35,7 +35,7 @@ def name_of(command: Command) -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of a home in which the pipeline has run twice, so that there is an earlier champion."""
+    """Return the environment of a home with two runs, so that there is an earlier champion."""
     variables = {**os.environ, **small_home(tmp_path_factory.mktemp("docs"))}
     for command in FIRST:
         run(command, variables)
@@ -124,7 +124,7 @@ def port_of(text: str) -> str:
 
 @contextmanager
 def tracking_server(command: Command, variables: Mapping[str, str]) -> Iterator[None]:
-    """``make ui`` beside a command that asks it for a registered model."""
+    """Start ``make ui`` for a command that loads a registered model from its tracking server."""
     if "127.0.0.1:5000" not in command.text:
         yield
         return
@@ -134,14 +134,14 @@ def tracking_server(command: Command, variables: Mapping[str, str]) -> Iterator[
 
 @contextmanager
 def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
-    """The addresses of a server that answers; it is ended by the signal that Ctrl-C sends, and leaves nothing."""
+    """Start a server, wait until it responds, and return its addresses; stop it with the signal of Ctrl-C."""
     with tracking_server(command, variables):
         yield from _started(command, variables)
 
 
 def _started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
     names = _ADDRESSES.get(command.text) or ("APP_PORT",)
-    page = "readyz" if command.text == "make serve" else ""  # it answers before its tables are there
+    page = "readyz" if command.text == "make serve" else ""  # it responds before its tables are loaded
     addresses = [f"http://127.0.0.1:{variables[name]}/{page}" for name in names]
     text = in_home(command.text, variables)
     if "streamlit" in text:
@@ -169,7 +169,7 @@ def _started(command: Command, variables: Mapping[str, str]) -> Iterator[list[st
 
 
 def answer(address: str) -> int:
-    """HTTP status; 0 where nothing answers."""
+    """Return the HTTP status; 0 if there is no response."""
     try:
         with urllib.request.urlopen(address, timeout=10) as response:
             return int(response.status)

@@ -1,4 +1,4 @@
-"""The pages' commands exist, their links lead somewhere, and the configuration page is as the code is."""
+"""Test the pages: commands exist, links resolve, and the configuration page matches the code."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from tests.docs.running import rule_of
 COMMANDS = commands()
 
 
-def test_configuration_page_is_as_the_code_is() -> None:
+def test_configuration_page_matches_the_code() -> None:
     assert configuration.PATH.read_text(encoding="utf-8") == configuration.document(), "run make docs"
 
 
@@ -25,7 +25,7 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in links(page):
         if not link.startswith(("https://", "http://")):
             path, _, anchor = link.partition("#")
@@ -34,15 +34,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target), link
 
 
-def test_pictures_are_shown_somewhere() -> None:
+def test_pictures_are_used() -> None:
     shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
     pictures = {path.resolve() for path in (PROJECT_ROOT / "docs").rglob("*.png")}
     assert pictures - shown == set()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}-{command.text.splitlines()[0]}")
-def test_command_is_one_that_is_run(command: Command) -> None:
-    assert rule_of(command), f"{command}: say in tests/docs/running.py how it is run"
+def test_command_has_a_rule(command: Command) -> None:
+    assert rule_of(command), f"{command}: add a rule to tests/docs/running.py"
 
 
 def test_make_targets_exist() -> None:

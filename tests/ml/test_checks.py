@@ -70,9 +70,9 @@ def test_cardinalities(sizes: tuple[int, ...], expected: tuple[int, ...] | None,
 )
 def test_codes_in_range(ages: list[int], zips: list[int], outside: int) -> None:
     encoded = pd.DataFrame({"age": ages, "timestamp": [10**9, -1], "zip": zips})
-    finding = checks.codes_in_range(encoded, ("age", "zip"), (7, 3))
-    assert (finding.name, finding.passed) == ("codes_in_range", outside == 0)
-    assert finding.facts == {"codes_outside": outside}
+    finding = checks.indices_in_range(encoded, ("age", "zip"), (7, 3))
+    assert (finding.name, finding.passed) == ("indices_in_range", outside == 0)
+    assert finding.facts == {"indices_outside": outside}
 
 
 @pytest.mark.parametrize(

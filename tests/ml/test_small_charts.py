@@ -11,7 +11,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def points_of(svg: str) -> list[list[tuple[int, int]]]:
-    """The corners of each curve in pixels, without the short lines with which its parts begin."""
+    """Return the points of each curve in pixels, without the short lines at the start of its parts."""
     found = []
     for line in ElementTree.fromstring(svg).iter(f"{_SVG}path"):
         points: list[tuple[int, int]] = []
@@ -50,14 +50,14 @@ def test_numbers_along_the_axes_are_round() -> None:
     assert texts_of(svg) == ["0", "200k", "400k", "0", "50", "71", "ratings"]
 
 
-def test_names_of_the_index_stand_at_the_ends_and_in_the_middle() -> None:
+def test_names_of_the_index_are_at_the_ends_and_in_the_middle() -> None:
     months = pd.period_range("2000-04", "2003-02", freq="M").astype(str)
     svg = line_chart(pd.DataFrame({"ratings": np.arange(35)}, index=months))
     assert texts_of(svg)[-4:] == ["2000-04", "2001-09", "2003-02", "ratings"]
 
 
 @pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf])
-def test_what_is_no_finite_number_is_a_gap(gap: float) -> None:
+def test_a_value_that_is_not_finite_is_a_gap(gap: float) -> None:
     svg = line_chart(pd.DataFrame({"share": [0.0, 1.0, gap, 0.5, gap]}))
     assert points_of(svg) == [[(40, 90), (102, 14), (228, 52)]]
     assert svg.count("h4h-2") == 2  # two parts, the second one a point
@@ -83,7 +83,7 @@ def test_extreme_numbers_are_drawn() -> None:
 
 @pytest.mark.parametrize("columns", [0, 3])
 def test_other_numbers_of_curves_are_refused(columns: int) -> None:
-    with pytest.raises(ValueError, match=f"one or two curves, not {columns}"):
+    with pytest.raises(ValueError, match=f"one or two curves, got {columns}"):
         line_chart(pd.DataFrame(np.zeros((2, columns))))
 
 

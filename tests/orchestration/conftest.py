@@ -1,6 +1,7 @@
 """The whole pipeline, materialized once for all tests, and an environment that nothing outside can reach into."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,16 +12,19 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+from filelock import FileLock
 from upath import UPath
 
 from ml.models.bundle import ModelBundle
 from ml.published.champions import ModelArchive
 from orchestration.automation.jobs import PIPELINE
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
+from orchestration.tracking import registry
 from orchestration.tracking.resource import Tracking
+from tests.environment import Environment
+from tests.orchestration.recipes import MODELS
 
 DATASET = "synthetic-small"
 EPOCHS = 3
@@ -45,13 +49,32 @@ _OF_MLFLOW = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
 @contextmanager
 def environment(variables: Mapping[str, str | Path]) -> Iterator[pytest.MonkeyPatch]:
     """Of the project's settings, these and no others; no file ``.env``."""
-    with pytest.MonkeyPatch.context() as patch:
+    with Environment.context() as patch:
         patch.setitem(Settings.model_config, "env_file", None)
         for name in (*Settings.model_fields, *_OF_MLFLOW):
             patch.delenv(name.upper(), raising=False)
         for name, value in {"MLFLOW_YAML": LENIENT, **variables}.items():
             patch.setenv(name, str(value))
         yield patch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _databases_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's migrations take seconds: they run once, and every home gets a copy of the empty database."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # which all processes of a run share
+    ready, make = folder / "mlflow.db", registry._make_database
+
+    def copy(path: Path) -> None:
+        with FileLock(folder / "mlflow.lock"):
+            if not ready.exists():
+                make(ready)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ready, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_make_database", copy)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 
 from app.__main__ import main
 from ml.published.recommendations import get_recommendations
-from orchestration.config.recipes_in_force import MODELS
 from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list
+from tests.orchestration.recipes import MODELS
 
 COLUMNS = ["rank", "movie_id", "title", "genres", "score"]
 

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from ml.errors import DataError
-from orchestration.config.recipes_in_force import MODELS, PAPER_MODELS
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
+from tests.orchestration.recipes import MODELS, PAPER_MODELS
 
 GROUPS = {
     "raw": {
@@ -33,6 +33,38 @@ GROUPS = {
 PAPER = {
     "paper_comparison", *PAPER_MODELS, *(f"{model}_{what}" for model in PAPER_MODELS for what in ("scores", "metrics"))
 }  # fmt: skip
+_SPLIT, _INGESTED = ["train_interactions", "test_interactions"], ["raw_users", "raw_movies"]
+_OF_MODELS = [f"{model}{part}" for model in MODELS for part in ("", "_scores", "_metrics", "_lists", "_list_metrics")]
+INPUTS: dict[str, list[str]] = {
+    **{key: [] for key in ("raw_users", "raw_movies", "raw_ratings", "run_plan")},
+    **dict.fromkeys(("ingestion_batches", "ingested_users", "ingested_movies", "ingested_ratings"), _INGESTED),
+    **{kind: [f"raw_{kind}", f"ingested_{kind}"] for kind in ("users", "movies", "ratings")},
+    **{key: ["users", "movies", "ratings"] for key in ("interactions", "data_report")},
+    "feature_map": [f"{how}_{kind}" for how in ("raw", "ingested") for kind in ("users", "movies", "ratings")],
+    "encoded_interactions": ["interactions", "feature_map"],
+    **{key: ["encoded_interactions"] for key in _SPLIT},
+    **{key: ["train_interactions", "feature_map", "users", "movies"] for key in (*MODELS, *PAPER_MODELS)},
+    "baseline_scores": _SPLIT,
+    "baseline_metrics": ["test_interactions", "baseline_scores"],
+    **{f"{model}_{part}": [model, "test_interactions", "baseline_metrics"]
+       for model in (*MODELS, *PAPER_MODELS) for part in ("scores", "metrics")},
+    **{key: [*_SPLIT, "feature_map"] for key in ("baseline_lists", "baseline_list_metrics")},
+    **{f"{model}_{part}": [model, *_SPLIT] for model in MODELS for part in ("lists", "list_metrics")},
+    "model_comparison": [
+        *_SPLIT, "baseline_metrics", "baseline_scores", "baseline_lists", "baseline_list_metrics", *_OF_MODELS
+    ],
+    "paper_comparison": [
+        "baseline_metrics", *(f"{model}{part}" for model in PAPER_MODELS for part in ("", "_metrics"))
+    ],
+    "promotion": [  # only models whose evaluation passed its checks are judged
+        "interactions", "feature_map", *_SPLIT, "baseline_metrics", "baseline_list_metrics", "model_comparison",
+        *_OF_MODELS,
+    ],
+    "top10_recommendations": ["ratings", "promotion"],
+    "monthly_top10": ["ratings", "top10_recommendations"],
+    "pruned_versions": ["top10_recommendations"],
+    "data_drift": ["interactions", "ingestion_batches"],
+}  # fmt: skip
 DRIFT = {"counts", "positive_share", "population_stability", "unknown_codes"}
 CHECKS = {
     "raw_users": {"row_count", "unique_keys"},
@@ -43,8 +75,8 @@ CHECKS = {
     "ratings": {"complete"},
     "interactions": {"row_count", "unique_keys", "complete", "both_labels"},
     "ingestion_batches": {"all_taken_in"},
-    "feature_map": {"cardinalities", "codes_kept"},
-    "encoded_interactions": {"row_count", "complete", "codes_in_range"},
+    "feature_map": {"cardinalities", "indices_kept"},
+    "encoded_interactions": {"row_count", "complete", "indices_in_range"},
     "train_interactions": {"whole_split", "both_labels"},
     **{model: {"losses_fall"} for model in (*MODELS, *PAPER_MODELS)},
     **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
@@ -111,11 +143,10 @@ def test_checks_block_but_for_those_that_warn(with_paper: dg.Definitions) -> Non
     assert checks == CHECKS
 
 
-def test_only_evaluated_models_are_published(definitions: dg.Definitions) -> None:
-    graph = definitions.resolve_asset_graph()
-    parents = {name: {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys} for name in PUBLISHING}
-    assert parents["top10_recommendations"] == {"ratings", "promotion"}
-    assert {*MODELS, "model_comparison"} <= parents["promotion"]
+def test_inputs_of_every_asset(with_paper: dg.Definitions) -> None:
+    nodes = with_paper.resolve_asset_graph().asset_nodes
+    inputs = {node.key.to_user_string(): sorted(key.to_user_string() for key in node.parent_keys) for node in nodes}
+    assert inputs == {name: sorted(expected) for name, expected in INPUTS.items()}
 
 
 def test_jobs(definitions: dg.Definitions, with_paper: dg.Definitions) -> None:
@@ -154,7 +185,7 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(
     assert request.run_key == "2003-03-01T03:00:00+00:00"  # hence one run, however many daemons evaluate the tick
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
-    assert config == {"reasons": dict.fromkeys(config["reasons"], "never made"), "fresh": [], "checks": {}}
+    assert config == {"reasons": dict.fromkeys(config["reasons"], "never built"), "up_to_date": [], "checks": {}}
     assert set(config["reasons"]) == NIGHTLY - {"run_plan"}
 
 
@@ -189,6 +220,7 @@ def test_loading_leaves_slow_packages_alone() -> None:
     assert not SLOW_IMPORTS & set(loaded)
 
 
+@pytest.mark.slow
 def test_workspace_loads_from_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / "dagster"
     home.mkdir()

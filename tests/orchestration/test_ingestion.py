@@ -11,12 +11,13 @@ import pytest
 
 from ml.data.ingestion import Known
 from ml.data.synthetic import SMALL
+from ml.features.splits import PAPER
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.jobs import PIPELINE, SELECTIONS
 from orchestration.automation.schedules import arrivals
 from orchestration.automation.staleness import Plan, Planner
 from orchestration.definitions import build_definitions
-from orchestration.resources.raw_data import PAPER, RawData
+from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
 
 DELIVERED = (BATCHES, "ingested_users", "ingested_movies", "ingested_ratings")
@@ -81,7 +82,7 @@ def test_new_ratings_users_and_movies_reach_the_training_rows(
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
     assert found.description.startswith(
-        "ratings-2004-11-11.dat was put aside: ratings-2004-11-11.dat, line 1: found '6'"
+        "ratings-2004-11-11.dat was quarantined: ratings-2004-11-11.dat, line 1: found '6'"
     )
     after = read(own_home, "interactions")
     assert len(after) == len(before) + 2
@@ -152,10 +153,10 @@ def test_files_that_cannot_be_taken_in_are_looked_at_and_change_nothing_else(
 ) -> None:
     deliver(incoming, f"ratings-{DATE}.dat", "nonsense")
     deliver(incoming, "ratings-2004-11-11.dat", f"9001::1::5::{AFTER}")
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "2 files cannot be taken in")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "2 files cannot be ingested")
     assert the_check(night(planned, *DELIVERED)).description.count("ratings-2004-11") == 4
     # The bad one is put aside for good, the other waits.
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be ingested")
 
 
 def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
@@ -163,21 +164,19 @@ def test_what_lies_there_and_cannot_be_taken_warns_until_it_is_gone(
 ) -> None:
     deliver(incoming, f"ratings-{DATE}.DAT", "1::1::5::5")
     for _ in range(2):
-        assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be taken in")
+        assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "1 file cannot be ingested")
         found = the_check(night(planned, *DELIVERED))
         assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-        assert found.description.startswith(f"ratings-{DATE}.DAT was not taken: its name has another form")
+        assert found.description.startswith(f"ratings-{DATE}.DAT was not ingested: its name has a different form")
     (incoming / f"ratings-{DATE}.DAT").unlink()
-    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that stayed where they arrived are gone")
+    assert plan(planned).reasons == dict.fromkeys(sorted(DELIVERED), "files that could not be ingested are gone")
     assert the_check(night(planned, *DELIVERED)).passed
     assert plan(planned).reasons == {}
 
 
 def test_a_delivery_of_a_day_to_come_is_put_aside(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     deliver(incoming, "ratings-2099-01-01.dat", "1::1::5::4070908800")
-    assert (
-        "2099-01-01.dat: found a date in its name that is to come" in the_check(night(planned, *DELIVERED)).description
-    )
+    assert "2099-01-01.dat: found a future date in its name" in the_check(night(planned, *DELIVERED)).description
     assert len(read(own_home, "ingested_ratings")) == 0
 
 
@@ -188,7 +187,7 @@ def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, 
     ingestion.claim()
     known = Known(read(own_home, "raw_users")["user_id"], read(own_home, "raw_movies")["movie_id"])
     ingestion.settle(ingestion.sort(known, claimed_only=True))  # and the process dies before it writes a table
-    assert plan(planned).reasons[BATCHES] == "files were taken in or withdrawn since"
+    assert plan(planned).reasons[BATCHES] == "files were ingested or withdrawn since"
 
 
 def test_a_damaged_ledger_stops_the_intake(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
@@ -234,5 +233,5 @@ def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatc
 
 
 def test_first_run_of_all_takes_files_in(pipeline: Pipeline) -> None:
-    assert pipeline.document(BATCHES) == {"version": 1, "files": []}
+    assert pipeline.document(BATCHES) == {"version": 2, "files": []}
     assert len(pipeline.table("ingested_ratings")) == 0

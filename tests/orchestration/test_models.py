@@ -5,8 +5,10 @@ import pytest
 
 from ml.errors import DataError
 from ml.training.config import TrainingConfig, WarmStartConfig
-from orchestration.assets.models import RETRAIN, launch_settings, model_asset, with_settings
-from orchestration.config.recipes_in_force import RECIPES, models_of, required
+from orchestration.assets.models import model_asset
+from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
+from orchestration.config.recipes_in_force import models_of, required
+from tests.orchestration.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)

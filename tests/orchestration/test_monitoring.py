@@ -1,6 +1,5 @@
 """What the nightly run warns of: drift on hand-made nights; lists and metrics on the pipeline's own assets."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from orchestration.assets import common, evaluation, monitoring, recommendations
-from orchestration.assets.monitoring import data_drift
-from orchestration.config.monitoring_config import MonitoringConfig
-from orchestration.config.recipes_in_force import MODELS
+from orchestration.assets.monitoring import drift_asset
+from orchestration.config.monitoring_config import load_monitoring_config
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from tests.orchestration.config.test_monitoring_config import with_value
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.recipes import MODELS
 
 ROWS = 1000  # of a night
 Outcome = dict[str, dg.AssetCheckEvaluation]
@@ -46,7 +45,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
 
     @dg.asset(io_manager_key="document_io_manager")
-    def batches() -> dg.MaterializeResult[Any]:
+    def ingestion_batches() -> dg.MaterializeResult[Any]:
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
@@ -55,7 +54,9 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         "io_manager": TableIOManager(storage=storage),
         "document_io_manager": DocumentIOManager(storage=storage),
     }
-    result = dg.materialize([interactions, batches, data_drift], resources=resources)
+    result = dg.materialize(
+        [interactions, ingestion_batches, drift_asset(load_monitoring_config().drift)], resources=resources
+    )
     return result, checks_of(result)
 
 
@@ -78,7 +79,7 @@ def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:
         result, _ = drift_of(*nights)
         assert result.success
         [made] = result.asset_materializations_for_node("data_drift")
-        assert "likes_by_intake" in made.metadata
+        assert "likes_by_ingestion" in made.metadata
 
 
 def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_without_deliveries_nothing_warns(tmp_path: Path) -> None:
     assert set(checks) == {"counts", "positive_share", "population_stability", "unknown_codes"}
     assert failed(checks) == set()
     assert {check.description for check in checks.values()} == {
-        "No batch has been taken in yet: there are the base files alone, and nothing to compare."
+        "Nothing has been ingested yet: there are only the base files, so there is nothing to compare."
     }
     assert drift_table()["value"].tolist() == [ROWS, 200, 50, pytest.approx(1 / 3, abs=1e-3)]
     assert result.success
@@ -100,9 +101,9 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
     assert shown["ratings"].value == ROWS
     assert shown["stability_index_genre1"].value == 0
     assert shown["unknown_share_rating_month"].value == 1  # the calendar moves on by itself
-    for name in ("likes_by_intake", "least_stable_fields"):
+    for name in ("likes_by_ingestion", "least_stable_features"):
         assert str(shown[name].value).startswith("![")
-    assert "|genre1|" in str(shown["by_field"].value)
+    assert "|genre1|" in str(shown["by_feature"].value)
     assert len(drift_table()) == 3 * 4 + 3 * 14
 
 
@@ -119,7 +120,7 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
             {"movie_id": 3},
             "Population stability index of ingestion 2 against ingestion 1: movie_id",
         ),
-        ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (accepted 0.05)"),
+        ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (limit 0.05)"),
     ],
 )
 def test_a_night_that_differs_is_told_of(check: str, change: dict[str, Any], told: str) -> None:
@@ -137,15 +138,10 @@ def test_a_night_of_few_ratings_is_told_of_and_not_judged_further() -> None:
     assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of ingestion 2")
 
 
-@pytest.mark.parametrize(("keys", "differs"), [(("drift", "minimum_rows"), True), (("slots_changed",), False)])
-def test_an_asset_is_made_anew_for_its_own_limits_alone(
-    env: pytest.MonkeyPatch, keys: tuple[str, ...], differs: bool
-) -> None:
-    settings = common.MONITORING.model_dump()
-    (settings[keys[0]] if len(keys) == 2 else settings)[keys[-1]] = 1
-    env.setattr(common, "MONITORING", MonitoringConfig(**settings))
-    changed = runpy.run_path(monitoring.__file__, run_name=monitoring.__name__)["data_drift"]
-    assert (changed.code_versions_by_key != data_drift.code_versions_by_key) == differs
+def test_an_asset_is_rebuilt_for_its_own_limits() -> None:
+    limits = load_monitoring_config().drift
+    changed = limits.model_copy(update={"minimum_rows": 1})
+    assert drift_asset(changed).code_versions_by_key != drift_asset(limits).code_versions_by_key
 
 
 def test_first_publication_and_evaluation_say_so(materialized: Pipeline) -> None:
@@ -166,11 +162,18 @@ def other_lists(own_home: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("limit", "fails"), [(0.31, set()), (0.29, {"stable_autoint"})])
+@pytest.mark.parametrize(
+    ("limit", "fails"), [pytest.param(0.31, set(), marks=pytest.mark.slow), (0.29, {"stable_autoint"})]
+)
 def test_lists_are_compared_with_those_they_replace(
-    other_lists: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, limit: float, fails: set[str]
+    other_lists: Path,
+    instance: dg.DagsterInstance,
+    env: pytest.MonkeyPatch,
+    tmp_path: Path,
+    limit: float,
+    fails: set[str],
 ) -> None:
-    env.setattr(recommendations, "MONITORING", recommendations.MONITORING.model_copy(update={"slots_changed": limit}))
+    env.setenv("MONITORING_YAML", str(with_value(tmp_path, "slots_changed", limit)))
     result = run_job(instance, RUN_CONFIG, "top10_recommendations")
     checks = checks_of(result)
     assert failed(checks) == fails
@@ -199,7 +202,7 @@ def test_a_damaged_table_is_told_of_and_replaced(own_home: Path, instance: dg.Da
 
 
 def test_metrics_are_compared_with_those_they_replace(
-    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch
+    own_home: Path, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = own_home / "tables" / DATASET / "evaluation.parquet"
     table = pd.read_parquet(path)
@@ -208,14 +211,9 @@ def test_metrics_are_compared_with_those_they_replace(
         own = (table["model"] == better[0]) & (table["metric"] == better[1])
         table["value"] = table["value"] + own * better[2]
     table.to_parquet(path)
-    for limit, fails in ((0.09, {"metric_drops"}), (0.11, set())):
-        limits = evaluation.MONITORING.metric_drop.model_copy(update={"default": limit})
-        changed = evaluation.MONITORING.model_copy(update={"metric_drop": limits})
-        env.setattr(evaluation, "MONITORING", changed)
-        result = run_job(instance, RUN_CONFIG, "model_comparison")
-        checks = checks_of(result)
-        assert failed(checks) == fails
-        if fails:
-            told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "
-            assert checks["metric_drops"].description == f"{told}(accepted 0.09)."
-            assert "|autoint|" in str(checks["metric_drops"].metadata["changes"].value)
+    env.setenv("MONITORING_YAML", str(with_value(tmp_path, "metric_drop.default", 0.09)))
+    checks = checks_of(run_job(instance, RUN_CONFIG, "model_comparison"))
+    assert failed(checks) == {"metric_drops"}
+    told = f"Metrics are worse than in the last evaluation: autoint auc {now + 0.1:.4g} to {now:.4g} "
+    assert checks["metric_drops"].description == f"{told}(limit 0.09)."
+    assert "|autoint|" in str(checks["metric_drops"].metadata["changes"].value)

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from ml.published.recommendations import get_recommendations
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import (
@@ -31,6 +30,7 @@ from tests.orchestration.conftest import (
     retraining,
     run_job,
 )
+from tests.orchestration.recipes import MODELS
 
 TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",

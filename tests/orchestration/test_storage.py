@@ -1,6 +1,5 @@
 import io
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,13 @@ from ml.published.recommendations import get_recommendations
 from orchestration.reporting.columns import meaning
 from orchestration.reporting.metadata import figures, plain, table_metadata
 from orchestration.resources.raw_data import RawData
-from orchestration.resources.storage import Storage, as_parquet, write_atomically
+from orchestration.resources.storage import Storage, as_parquet
 from orchestration.tracking.publication import Publication
 from orchestration.tracking.registered_version import RegisteredVersion
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, assert_same_list, run_job
 from tests.orchestration.tracking.test_publication import NAME, Registry
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
-
-
-@pytest.fixture(params=["local", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
-    return UPath(tmp_path) if request.param == "local" else UPath(f"memory://{uuid.uuid4().hex}")
 
 
 @pytest.fixture
@@ -40,54 +34,6 @@ def remote_home(env: pytest.MonkeyPatch) -> UPath:
 
 def names(folder: UPath) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_file_is_replaced_whole(folder: UPath) -> None:
-    path = folder / "deep" / "file.bin"
-    write_atomically(path, b"a long first content")
-    assert path.read_bytes() == b"a long first content"
-    write_atomically(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert names(path.parent) == ["file.bin"]
-
-
-def half_write(path: UPath, data: bytes) -> int:
-    with path.open("wb") as file:
-        file.write(data[: len(data) // 2])
-    raise OSError("disk full")
-
-
-def fail(*_: object, **__: object) -> None:
-    raise OSError("disk full")
-
-
-@pytest.mark.parametrize(("method", "broken"), [("write_bytes", half_write), ("rename", fail)])
-def test_failed_write_leaves_the_old_content(
-    folder: UPath, monkeypatch: pytest.MonkeyPatch, method: str, broken: Callable[..., None]
-) -> None:
-    path = folder / "file.bin"
-    write_atomically(path, b"old")
-    monkeypatch.setattr(type(path), method, broken)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new content")
-    assert path.read_bytes() == b"old"
-    assert names(folder) == ["file.bin"]
-
-
-def test_reader_never_sees_the_target_while_it_is_written(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder / "file.bin"
-    write_atomically(path, b"old")
-    original = type(path).write_bytes
-    seen = []
-
-    def observed(self: UPath, data: bytes) -> int:
-        written = original(self, data)
-        seen.append((self.name != path.name, path.read_bytes()))
-        return written
-
-    monkeypatch.setattr(type(path), "write_bytes", observed)
-    write_atomically(path, b"new")
-    assert seen == [(True, b"old")]
 
 
 def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg.DagsterInstance) -> None:
@@ -172,8 +118,8 @@ def test_whole_figures_are_exact() -> None:
         ("encoded_interactions", "rating", "1 to 5 stars."),
         ("autoint_lists", "movie_id", "Listed movie: its index in the feature map, from 0."),
         ("baseline_lists", "model", "Baseline."),
-        ("baseline_scores", "movie_mean", "Score by the mean label of the movie's training rows."),
-        ("model_comparison", "value", "Its value."),
+        ("baseline_scores", "movie_mean", "Score of the movie mean: mean label of the movie's training rows."),
+        ("model_comparison", "value", "Value of the metric."),
         ("users", "unheard_of", None),
     ],
 )

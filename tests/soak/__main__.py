@@ -1,4 +1,4 @@
-"""``python -m tests.soak NIGHTS`` (``make soak NIGHTS=20``): writes bench/soak.json under PIPELINE_HOME."""
+"""Simulate nights with faults and write bench/soak.json under PIPELINE_HOME: ``make soak NIGHTS=20``."""
 
 import sys
 import tempfile
@@ -9,7 +9,7 @@ from tests.soak.nights import Soak, plan, write_report
 
 
 def main(nights: int) -> int:
-    """Spend the nights; gives 1 where something was violated."""
+    """Simulate the nights; return 1 if an invariant was violated."""
 
     def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")

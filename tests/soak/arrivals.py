@@ -1,4 +1,4 @@
-"""What arrives in the nights, and what the tables must hold after it, counted without the pipeline's code."""
+"""Generate the files of each night, and count what the tables must contain, without the pipeline's code."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ _ROWS = 40
 
 @dataclass
 class Truth:
-    """What must have been counted.
+    """The expected ratings.
 
     Attributes:
-        ratings: by user and movie, the latest time and the stars.
-        ingested: rows of ratings in good files, each file once.
+        ratings: latest time and stars, by user and movie.
+        ingested: number of rating rows in valid files, each file once.
     """
 
     ratings: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     ingested: int = 0
 
     def count(self, rows: Sequence[Rating]) -> None:
-        """Count a good file."""
+        """Count a valid file."""
         self.ingested += len(rows)
         for user, movie, stars, seconds in rows:
             if seconds >= self.ratings.get((user, movie), (0, 0))[0]:
@@ -33,17 +33,17 @@ class Truth:
 
     @property
     def users(self) -> set[int]:
-        """Everybody who has rated."""
+        """Return all users who have rated."""
         return {user for user, _ in self.ratings}
 
 
 class Sender:
-    """Delivers to some directories alike.
+    """Send the same files to several incoming directories.
 
     Args:
         base: directory of the base files.
-        incoming: directories to deliver to.
-        rng: of what is ingested.
+        incoming: directories to send to.
+        rng: random generator of the files' content.
     """
 
     def __init__(self, base: Path, incoming: Sequence[Path], rng: np.random.Generator) -> None:
@@ -56,8 +56,8 @@ class Sender:
         self._night, self._sent, self._owed = 0, dict[str, str](), list[Callable[[], None]]()
         self._file = 0
 
-    def deliver(self, kind: str) -> bool:
-        """Deliver a night's files; gives whether any of them is to be taken in."""
+    def send(self, kind: str) -> bool:
+        """Send a night's files; return whether any of them should be ingested."""
         self._night += 1
         owed, self._owed = self._owed, []
         for pay in owed:
@@ -68,7 +68,7 @@ class Sender:
         return kind != "empty" or bool(owed)
 
     def _usual(self) -> None:
-        """No more than every night."""
+        """Send nothing more than every night."""
 
     def _tenfold(self) -> None:
         self._ratings(self._pairs(9 * _ROWS))
@@ -87,7 +87,7 @@ class Sender:
         self._movies += movies
 
     def _out_of_order(self) -> None:
-        """Ratings come a night before their users do."""
+        """Send ratings a night before their users."""
         users, _ = self._newcomers()
         rows = self._rows([(user, movie) for user in users for movie in self._movies[:3]])
         self._put("ratings", _lines(rows))
@@ -100,12 +100,12 @@ class Sender:
         self._owed.append(pay)
 
     def _late(self) -> None:
-        """A file of five days ago, of movies that some have rated again since."""
+        """Send a five-day-old file; some of its ratings were replaced since."""
         known = list(self.truth.ratings)[-_ROWS:]
         self._ratings(known, days=-5)
 
     def _duplicate(self) -> None:
-        """A file again under its name, and under another."""
+        """Send a file again under the same name and under another."""
         name = str(self._rng.choice(list(self._sent)))
         text = self._sent[name]
         self._write(name, text)
@@ -141,7 +141,7 @@ class Sender:
         return _FIRST_NIGHT + dt.timedelta(days=self._night + days)
 
     def _name(self, kind: str, days: int = 0) -> str:
-        """Of a file that is not there yet: of one name at a time there can be but one."""
+        """Return a name that does not exist yet in the incoming directory."""
         while True:
             name = f"{kind}-{self._date(days)}.dat"
             if not (self._incoming[0] / name).exists():

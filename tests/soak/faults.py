@@ -1,4 +1,4 @@
-"""What can go wrong in a night."""
+"""Define the faults of a night."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import numpy as np
 from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group
 
 Fault = Callable[[Home, np.random.Generator], None]
-FIRST_STEP = "raw_movielens"  # the base files are read in the first night alone
+FIRST_STEP = "raw_movielens"  # the base files are read only in the first night
 STEPS = (
     "ingest_batches", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
     "encoded_interactions", "split_interactions", *MODELS,
@@ -27,7 +27,7 @@ _HOST, _SERVER_SECONDS = "127.0.0.1", 60
 
 
 def kill_step(step: str) -> Fault:
-    """Kill -9 the process of one step, within its first seconds; what is left of the run ends by itself."""
+    """Kill -9 the process of one step in its first seconds; the rest of the run ends by itself."""
 
     def fault(home: Home, rng: np.random.Generator) -> None:
         logged = home.log.stat().st_size if home.log.exists() else 0
@@ -35,7 +35,7 @@ def kill_step(step: str) -> Fault:
             pid = home.step_process(step, process, logged)
             assert pid is not None, f"the run ended without {step}"
             time.sleep(rng.uniform(0, 3))
-            with suppress(ProcessLookupError):  # it may have been quicker
+            with suppress(ProcessLookupError):  # it may have finished
                 os.kill(pid, signal.SIGKILL)
             process.wait(NIGHT_SECONDS)
 
@@ -43,14 +43,14 @@ def kill_step(step: str) -> Fault:
 
 
 def power_failure(home: Home, rng: np.random.Generator) -> None:
-    """Every process ends at once, at some moment."""
+    """Kill every process at once, at a random time."""
     with home.start() as process:
         time.sleep(rng.uniform(3, 40))
         kill_group(process)
 
 
 def kill_run(home: Home, rng: np.random.Generator) -> None:
-    """Kill -9 the run's own process; its steps may go on, and the next run comes at once."""
+    """Kill -9 only the run's process; its steps may continue, and the next run starts at once."""
     with home.start() as process:
         time.sleep(rng.uniform(5, 30))
         os.kill(process.pid, signal.SIGKILL)
@@ -59,7 +59,7 @@ def kill_run(home: Home, rng: np.random.Generator) -> None:
 
 
 def cancel(home: Home, rng: np.random.Generator) -> None:
-    """Somebody stops the run."""
+    """Cancel the run."""
     with home.start() as process:
         time.sleep(rng.uniform(3, 30))
         process.send_signal(signal.SIGINT)
@@ -67,19 +67,19 @@ def cancel(home: Home, rng: np.random.Generator) -> None:
 
 
 def disk_full(home: Home, rng: np.random.Generator) -> None:
-    """No file can grow past some size: what is larger is cut off with an error in the middle of writing."""
+    """Limit the size of files: writing a larger one fails in the middle."""
     home.run(file_size=int(rng.choice([20, 60, 150, 400])))
 
 
 def mlflow_unreachable(home: Home, rng: np.random.Generator) -> None:
-    """Nothing listens where the tracking server should be."""
+    """Run without a tracking server."""
     with socket.socket() as bound:
         bound.bind((_HOST, 0))
         home.run({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{bound.getsockname()[1]}"})
 
 
 def mlflow_stops(home: Home, rng: np.random.Generator) -> None:
-    """The tracking server ends at some moment of the run."""
+    """Stop the tracking server at a random time of the run."""
     with socket.socket() as bound:
         bound.bind((_HOST, 0))
         port = str(bound.getsockname()[1])
@@ -104,11 +104,11 @@ def _await_port(port: int) -> None:
         with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
             return
         time.sleep(0.2)
-    raise AssertionError(f"the tracking server did not answer within {_SERVER_SECONDS} s")
+    raise AssertionError(f"the tracking server did not respond within {_SERVER_SECONDS} s")
 
 
 def two_at_once(home: Home, rng: np.random.Generator) -> None:
-    """A second run starts while the first is at work."""
+    """Start a second run while the first is in progress."""
     with home.start() as first:
         time.sleep(rng.uniform(0, 10))
         with home.start() as second:
@@ -117,7 +117,7 @@ def two_at_once(home: Home, rng: np.random.Generator) -> None:
 
 
 def clock_back(home: Home, rng: np.random.Generator) -> None:
-    """The clock is an hour behind that of the last run. Needs the package libfaketime."""
+    """Set the clock an hour back. Needs the package libfaketime."""
     from libfaketime import get_reload_information
 
     _, preload = get_reload_information()

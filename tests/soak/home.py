@@ -1,4 +1,4 @@
-"""A home of the pipeline and the runs in it, as processes that can be killed."""
+"""Provide a pipeline home whose runs are processes that can be killed."""
 
 import json
 import os
@@ -25,11 +25,11 @@ NIGHT_SECONDS = 600
 
 
 class Home:
-    """A pipeline's home on one data set.
+    """A pipeline home with one data set.
 
     Args:
-        folder: where everything lies; made if missing.
-        models: which of the recipes are trained.
+        folder: directory of everything; created if missing.
+        models: recipes to train.
     """
 
     def __init__(self, folder: Path, models: Sequence[str] = MODELS) -> None:
@@ -42,22 +42,22 @@ class Home:
 
     @property
     def tables(self) -> Path:
-        """Directory of the tables."""
+        """Return the directory of the tables."""
         return self.folder / "tables" / DATASET
 
     @property
     def incoming(self) -> Path:
-        """Where batches arrive."""
+        """Return the incoming directory."""
         return self.folder / "incoming" / DATASET
 
     def codes(self) -> dict[str, list[Any]]:
-        """Values of each field in code order; empty before the first night."""
+        """Return the values of each feature in index order; empty before the first night."""
         path = self.tables / "feature_map.json"
         fields = json.loads(path.read_bytes())["fields"] if path.exists() else []
         return {field["name"]: field["values"] for field in fields}
 
     def environment(self) -> dict[str, str]:
-        """Of a run in this home."""
+        """Return the environment of a run in this home."""
         variables = {
             "PIPELINE_HOME": self.folder,
             "DAGSTER_HOME": self.folder / "dagster",
@@ -72,11 +72,11 @@ class Home:
     def start(
         self, variables: Mapping[str, str] | None = None, file_size: int | None = None
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """A run, in a process group of its own, of which nothing is left at the end.
+        """Start a run in a separate process group, which is killed at the end.
 
         Args:
-            variables: further ones of its environment.
-            file_size: kB past which no file of it can grow.
+            variables: more environment variables.
+            file_size: maximum size of its files, kB.
         """
         command = [sys.executable, "-m", "orchestration", "execute", str(self.data), "random", "soak"]
         if file_size is not None:
@@ -96,29 +96,29 @@ class Home:
             kill_group(process)
 
     def run(self, variables: Mapping[str, str] | None = None, file_size: int | None = None) -> int:
-        """A run from begin to end; gives its exit status."""
+        """Run to the end and return the exit status."""
         with self.start(variables, file_size) as process:
             return process.wait(NIGHT_SECONDS)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        """The Dagster instance."""
+        """Open the Dagster instance."""
         with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
             yield instance
 
     def step_process(self, step: str, process: "subprocess.Popen[bytes]", logged: int) -> int | None:
-        """Process id of a run's step, once it has begun; None where the run ends without it.
+        """Wait for a step to start and return its process id; None if the run ends without it.
 
         Args:
-            step: its name.
+            step: name of the step.
             process: the run.
-            logged: size of the log when it was started.
+            logged: size of the log when the run was started.
         """
         begun = re.compile(rf" - (\d+) - {step} - STEP_WORKER_STARTED ".encode())
         deadline = time.monotonic() + NIGHT_SECONDS
         while time.monotonic() < deadline:
             ended = process.poll() is not None
-            # The log tells it: asking Dagster could make the run's database at the same time as the run.
+            # From the log, because a query could create the Dagster database at the same time as the run.
             found = begun.search(self.log.read_bytes()[logged:])
             if found or ended:
                 return int(found[1]) if found else None
@@ -127,7 +127,7 @@ class Home:
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a run and all its steps at once, as when the power fails."""
+    """Kill a run and all its steps at once, as in a power failure."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

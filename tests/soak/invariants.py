@@ -1,4 +1,4 @@
-"""What must hold after every night, whatever happened in it. Each function yields what does not."""
+"""Check the invariants after every night. Each function yields the violations."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ LENGTH = 10
 
 
 def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[str]:
-    """Every file can be read, and every published table is whole, of one version, and of these users where given."""
+    """Check that every file is readable, and that published tables are complete and of one version."""
     for path in home.tables.glob("*"):
         try:
             pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_bytes())
@@ -37,7 +37,7 @@ def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[s
 
 
 def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
-    """The tables hold what was ingested: every rating once, and of a movie that was rated again the latest."""
+    """Check that every ingested rating is in the tables once; if it was changed, only the latest."""
     counted = len(pd.read_parquet(home.tables / "ingested_ratings.parquet"))
     if counted != truth.ingested:
         yield f"{counted} ingested ratings are counted, {truth.ingested} were ingested"
@@ -58,14 +58,14 @@ def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
 
 
 def codes_kept(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """Old values have their old codes."""
+    """Check that existing values keep their indices."""
     for name, values in before.items():
         if list(now[name][: len(values)]) != list(values):
             yield f"codes of {name} have changed"
 
 
 def one_champion(home: Home) -> Iterator[str]:
-    """The exported table, the alias and the files of the archive are those of the champion."""
+    """Check that exported table, alias and archived files are those of the champion."""
     client = _client(home)
     for model in home.models:
         name = f"{DATASET}-{model.replace('_', '-')}"
@@ -84,7 +84,7 @@ def one_champion(home: Home) -> Iterator[str]:
 
 
 def no_twins(home: Home, nights: int) -> Iterator[str]:
-    """As many versions were made as there were nights with something new."""
+    """Check that there is one version per night with new data."""
     for model in home.models:
         versions = _client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'")
         newest = max(int(version.version) for version in versions)
@@ -93,15 +93,15 @@ def no_twins(home: Home, nights: int) -> Iterator[str]:
 
 
 def nothing_left_running(home: Home) -> Iterator[str]:
-    """No run of Dagster or MLflow is said to be running, and no unfinished file lies about."""
+    """Check that no Dagster or MLflow run is left running, and no unfinished file is left."""
     client = _client(home)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
         yield f"MLflow run {run.info.run_name} is left running"
     with home.instance() as instance:
-        records = instance.get_run_records()  # the latest first
+        records = instance.get_run_records()  # latest first
         for record in records:
-            # One that died before it began is not told from one that is about to begin, for a while.
+            # For a while, a run that crashed before it started looks like one that is about to start.
             waited = (records[0].create_timestamp - record.update_timestamp).total_seconds()
             if not record.dagster_run.is_finished and (waited > START_SECONDS or record is records[0]):
                 yield f"Dagster run {record.dagster_run.run_id} is left {record.dagster_run.status.value}"
@@ -111,7 +111,7 @@ def nothing_left_running(home: Home) -> Iterator[str]:
 
 
 def same_tables(home: Home, undisturbed: Home) -> Iterator[str]:
-    """The published tables and the evaluation are those of a home in which nothing happened."""
+    """Check that tables and evaluation equal those of a home without faults."""
     for name in (*(f"top10_{model}" for model in home.models), "evaluation"):
         own, other = (pd.read_parquet(place.tables / f"{name}.parquet") for place in (home, undisturbed))
         try:

@@ -1,4 +1,4 @@
-"""Many nights, each with files that arrive and something that goes wrong, and what was found after each."""
+"""Simulate nights, each with arriving files and a fault, and collect the violations."""
 
 import json
 from collections import Counter
@@ -18,13 +18,13 @@ from tests.soak.home import MODELS, NIGHT_SECONDS, Home
 
 
 class Soak:
-    """Nights in one home, beside another in which nothing happens.
+    """Nights in one home, compared with another home without faults.
 
     Args:
-        folder: where both lie.
+        folder: directory of both homes.
         say: prints a line.
-        seed: of the faults and their moments.
-        models: which of the recipes are trained.
+        seed: random seed of the faults and their times.
+        models: recipes to train.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], seed: int = 1, models: Sequence[str] = MODELS) -> None:
@@ -39,10 +39,10 @@ class Soak:
         self._sender = Sender(self.home.data, folders, np.random.default_rng(seed))
 
     def night(self, kind: str, fault: Fault, arrival: str = "usual") -> None:
-        """Deliver files, run with a fault, run again, and look at what came of it."""
+        """Send files, run with a fault, run again, and check the invariants."""
         self.nights += 1
         self._say(f"night {self.nights}: {kind}, {arrival}")
-        self._versions += self._sender.deliver(arrival) or not self._versions
+        self._versions += self._sender.send(arrival) or not self._versions
         self.arrivals[arrival] += 1
         try:
             fault(self.home, self._rng)
@@ -69,7 +69,7 @@ class Soak:
         self._note("same tables", invariants.same_tables(self.home, self.undisturbed))
 
     def report(self) -> dict[str, Any]:
-        """What soak.json holds."""
+        """Return the content of soak.json."""
         ingested = self.home.tables / "ingested_ratings.parquet"
         ratings = {
             "ingested": self._sender.truth.ingested,
@@ -90,10 +90,11 @@ class Soak:
 
 
 def plan(nights: int, seed: int = 1) -> list[tuple[str, Fault, str]]:
-    """Kind of fault, fault and arrival of every night.
+    """Plan kind of fault, fault and arrival of every night.
 
-    Faults of every kind in turn, and between any two a killed step, that of the base files in the first night, of the
-    others each once before any comes again; arrivals of every kind in turn. An empty night has no step to kill.
+    All kinds of faults take turns, with a killed step between any two: the step of the base files in the first night,
+    then each other step once before any is repeated. All kinds of arrivals take turns. An empty night has no step to
+    kill.
     """
     rng = np.random.default_rng(seed)
 

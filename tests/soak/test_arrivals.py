@@ -1,4 +1,4 @@
-"""What the nights deliver, taken in by the pipeline up to its tables, without training."""
+"""Test that the pipeline ingests the nights' files into its tables, without training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,17 +22,19 @@ TABLES = (
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Sender, dg.DagsterInstance]]:
-    """A home to which nothing was ingested yet."""
+    """Provide a home without ingested files."""
     home = Home(tmp_path_factory.mktemp("arrivals"))
     with environment({"PIPELINE_HOME": home.folder}), dg.DagsterInstance.ephemeral() as instance:
         yield home, Sender(home.data, [home.incoming], np.random.default_rng(4)), instance
 
 
-@pytest.mark.parametrize("kind", [*arrivals.KINDS, "out_of_order", "empty"])  # at the end, a night of what waited alone
+@pytest.mark.parametrize(
+    "kind", [*arrivals.KINDS, "out_of_order", "empty"]
+)  # the last night has only files that waited
 def test_no_rating_is_lost_or_counted_twice(nights: tuple[Home, Sender, dg.DagsterInstance], kind: str) -> None:
     home, sender, instance = nights
     codes = home.codes()
-    new = sender.deliver(kind)
+    new = sender.send(kind)
     before = len(pd.read_parquet(home.tables / "ingested_ratings.parquet")) if codes else 0
     config = {"resources": {"raw_data": {"config": {"source": str(home.data)}}}}
     assert run_job(instance, config, *TABLES).success
@@ -42,7 +44,7 @@ def test_no_rating_is_lost_or_counted_twice(nights: tuple[Home, Sender, dg.Dagst
     assert set(home.codes()["user_id"]) == sender.truth.users
     put_aside = {path.suffix for path in (home.incoming / "quarantine").glob("*")}
     assert put_aside <= {".dat", ".json"}
-    assert bool(put_aside) or kind in ("usual", "new_users_and_movies")  # the third is the first bad one
+    assert bool(put_aside) or kind in ("usual", "new_users_and_movies")  # the third is the first invalid one
 
 
 def test_truth_keeps_the_latest() -> None:

@@ -1,4 +1,4 @@
-"""One night of the harness, and its own checks, which must find what they are there to find."""
+"""Test one night of the soak test, and that its checks find violations."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.soak.nights import Soak, plan, write_report
 
 @pytest.fixture(scope="module")
 def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soak]:
-    """A first night in which a training is killed."""
+    """Simulate a first night in which a training is killed."""
     with environment({}) as patch:
         patch.delenv("MLFLOW_YAML")
         spent = Soak(tmp_path_factory.mktemp("soak"), lambda text: None, models=["autoint"])
@@ -38,7 +38,7 @@ def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_night_without_news_makes_nothing_anew(soak: Soak) -> None:
+def test_a_night_without_changes_rebuilds_nothing(soak: Soak) -> None:
     home = soak.home
     before = {path: path.stat().st_mtime_ns for path in home.tables.iterdir()}
     assert home.run() == 0
@@ -56,7 +56,7 @@ def test_a_night_without_news_makes_nothing_anew(soak: Soak) -> None:
 
 
 def spoiled(soak: Soak, folder: Path) -> Home:
-    """A copy of the home, for something to be wrong in."""
+    """Return a copy of the home to damage."""
     shutil.copytree(soak.home.folder.parent, folder / "copy")
     return Home(folder / "copy", soak.home.models)
 

@@ -19,7 +19,8 @@ from threadpoolctl import ThreadpoolController
 from ml.inference.engine import kernels
 from ml.inference.engine.kernels import LANES
 from ml.inference.engine.weights import DeepBranch, Numbers, is_deep, projections
-from ml.models.autoint import BUILDERS, LOGIT_LAYER, embedded_positions, inner_network
+from ml.models.autoint import LOGIT_LAYER, embedded_positions, inner_network
+from ml.models.config import ARCHITECTURES
 from ml.models.layers import FieldEmbedding, InteractingLayer
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 from ml.processors import available_processors
@@ -201,7 +202,7 @@ class AutoIntForward:
         known = {FieldEmbedding, InteractingLayer, *_PLAIN_LAYERS}
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
         linear = not any(layer.projection_relu or layer.layer_norm for layer in interacting)
-        family = inner.name in BUILDERS and all(type(layer) in known for layer in inner.layers)
+        family = inner.name in ARCHITECTURES and all(type(layer) in known for layer in inner.layers)
         signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
         tables = sum(isinstance(layer, FieldEmbedding) for layer in inner.layers)
         selections = sum(isinstance(layer, SelectFields) for layer in inner.layers)

@@ -1,4 +1,4 @@
-"""The web app as a person uses it, in Chromium (``make test-browser``)."""
+"""Use the web app as a person does, in Chromium (``make test-browser``)."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 
 def visiting(browser: Browser, home: str | Path, dataset: str) -> Iterator[Visit]:
-    """Opens the app of a home at a path, in a page that is watched for errors."""
+    """Open the app of a home at a path; the page must show no error."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     variables = {"PIPELINE_HOME": home, "SERVE_DATASET": dataset, "APP_PORT": port}
@@ -50,13 +50,13 @@ def visiting(browser: Browser, home: str | Path, dataset: str) -> Iterator[Visit
 
 @pytest.fixture(scope="module")
 def small(browser: Browser, published_home: Path) -> Iterator[Visit]:
-    """On the small home of the quick tests."""
+    """Visit the small home of the quick tests."""
     yield from visiting(browser, published_home, DATASET)
 
 
 @pytest.fixture(scope="module")
 def real(browser: Browser) -> Iterator[Visit]:
-    """On what ``make run`` has published of MovieLens-1M."""
+    """Visit what ``make run`` has published for MovieLens-1M."""
     home = Settings().home
     if not published_models(home, REAL):
         pytest.skip(f"no model of {REAL} is published under {home}; run make run on MovieLens-1M first")
@@ -64,31 +64,31 @@ def real(browser: Browser) -> Iterator[Visit]:
 
 
 def rows(page: Page) -> list[int]:
-    """Movie ids of the page's lists, one after the other."""
+    """Return the movie ids of the page's lists, one list after the other."""
     expect(page.locator(".rec-list li").first).to_be_visible()
     return [int(text.split("·")[-1].split()[0]) for text in page.locator(".rec-about").all_inner_texts()]
 
 
 def shows(page: Page, movies: list[int]) -> None:
-    """The page comes to list these movies."""
+    """Wait until the page lists these movies."""
     until(lambda: rows(page) == movies)
 
 
 def settled(page: Page) -> None:
-    """Until the page has stopped running."""
+    """Wait until the page has stopped running."""
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Of a select box at the side."""
+    """Choose an option of a select box in the sidebar."""
     page.get_by_label(label, exact=True).click()
     page.get_by_role("option", name=option, exact=True).click()
     settled(page)
 
 
 def enter_user(page: Page, user: str) -> None:
-    page.get_by_label("User id").fill(user)
+    page.get_by_label("User ID").fill(user)
     page.get_by_role("button", name="Recommend").click()
     settled(page)
 
@@ -114,7 +114,7 @@ def test_search_and_comparison_by_clicking(small: Visit, published_home: Path) -
         expect(page.get_by_text(f"{len(shared)} of 10 movies are in both lists.")).to_be_visible()
         assert page.locator(".rec-mark").count() == 2 * len(shared)
         page.reload()
-        shows(page, [*both[0], *both[1]])  # the address holds the question
+        shows(page, [*both[0], *both[1]])  # the URL contains the query
 
 
 def test_no_tables_yet(browser: Browser, tmp_path: Path, published_home: Path) -> None:
@@ -128,7 +128,7 @@ def test_no_tables_yet(browser: Browser, tmp_path: Path, published_home: Path) -
             expect(page.get_by_role("heading", name="Movie recommender")).to_be_visible()
 
 
-def test_address_that_cannot_be_answered(small: Visit, screenshots: Path) -> None:
+def test_invalid_url(small: Visit, screenshots: Path) -> None:
     with small("?user=7&year=1987&month=13") as page:
         expect(page.get_by_text("year=1987: expected one of 2000,")).to_be_visible()
         expect(page.get_by_text("month=13: expected one of 1, 2,")).to_be_visible()
@@ -142,7 +142,7 @@ def test_address_that_cannot_be_answered(small: Visit, screenshots: Path) -> Non
 
 def test_visitor_picks_one_movie_with_enter(small: Visit, screenshots: Path) -> None:
     with small("?who=visitor") as page:
-        picker = page.get_by_label("Movies that you like")
+        picker = page.get_by_label("Movies you like")
         picker.fill("a")
         expect(page.get_by_role("option").nth(5)).to_be_visible()
         picker.press("Enter")
@@ -151,11 +151,11 @@ def test_visitor_picks_one_movie_with_enter(small: Visit, screenshots: Path) -> 
         expect(page.locator(".stMain .stMultiSelect .react-aria-ComboBox [data-tag]")).to_have_count(1)
 
 
-def test_bad_ids(small: Visit) -> None:
+def test_invalid_ids(small: Visit) -> None:
     with small("?user=seven") as page:
-        expect(page.get_by_text("is no user id. Ids are whole numbers from 1 to 300.")).to_be_visible()
+        expect(page.get_by_text("User IDs are whole numbers from 1 to 300.")).to_be_visible()
         enter_user(page, "99999")
-        expect(page.get_by_text("There is no user 99999. Ids run from 1 to 300.")).to_be_visible()
+        expect(page.get_by_text("User IDs range from 1 to 300.")).to_be_visible()
         enter_user(page, "3")
         expect(page.get_by_role("heading", name="User 3")).to_be_visible()
 
@@ -172,7 +172,7 @@ def test_profiles_on_the_real_data(user: int, facts: tuple[str, ...], real: Visi
         for fact in facts:
             expect(page.locator(".rec-facts").get_by_text(fact, exact=True)).to_be_visible()
         assert len(rows(page)) == 10
-        expect(page.locator(".rec-why").first).to_be_visible(timeout=3 * SECONDS)  # reasons have been worked out
+        expect(page.locator(".rec-why").first).to_be_visible(timeout=3 * SECONDS)  # explanations have been computed
         settled(page)
         keep(page, screenshots, "user" if user == 2 else f"user-{user}")
 
@@ -184,7 +184,7 @@ def test_each_model_and_a_month_that_is_not_precomputed(model: str, real: Visit)
         expect(page.get_by_text("From the nightly table of version")).to_be_visible()
         choose(page, "Year", "2001")
         choose(page, "Month", "May")
-        expect(page.get_by_text("Scored now by version")).to_be_visible()
+        expect(page.get_by_text("Scored live by version")).to_be_visible()
         expect(page.get_by_role("heading", name="for May 2001")).to_be_visible()
         assert len(rows(page)) == 10
 
@@ -203,7 +203,7 @@ def test_filters(real: Visit) -> None:
         page.get_by_text("Filter movies").click()
         page.get_by_label("Genres").click()
         page.get_by_role("option", name="Film-Noir").click()
-        expect(page.get_by_text("Scored now by version")).to_be_visible()
+        expect(page.get_by_text("Scored live by version")).to_be_visible()
         settled(page)
         assert all("Film-Noir" in about for about in page.locator(".rec-about").all_inner_texts())
         assert len(rows(page)) == 10
@@ -212,9 +212,9 @@ def test_filters(real: Visit) -> None:
 def test_visitor_without_history(real: Visit, screenshots: Path) -> None:
     with real("?model=autoint_catalogue") as page:
         page.get_by_text("A visitor", exact=True).click()
-        expect(page.get_by_role("heading", name="A list without a history")).to_be_visible()
+        expect(page.get_by_role("heading", name="Recommendations without a history")).to_be_visible()
         choose(page, "Age", "25 to 34")
-        page.get_by_label("Movies that you like").fill("Toy Story (1995)")
+        page.get_by_label("Movies you like").fill("Toy Story (1995)")
         page.get_by_role("option", name="Toy Story (1995)").click()
         settled(page)
         page.keyboard.press("Escape")

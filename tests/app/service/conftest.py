@@ -28,7 +28,7 @@ CONFIG = ServingConfig.model_validate(
 
 
 class Log:
-    """What the service logs, as dictionaries."""
+    """Collect what the service logs, as dictionaries."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ class Log:
 
 @contextmanager
 def serving(home: Path, config: ServingConfig = CONFIG, log: Log | None = None) -> Iterator[TestClient]:
-    """The service over a home, begun and ended; not waited for."""
+    """Start and stop the service on a home, without waiting until it is ready."""
     with TestClient(
         create_app(UPath(home), None, config, (log or Log()).logger), raise_server_exceptions=False
     ) as client:
@@ -51,13 +51,13 @@ def serving(home: Path, config: ServingConfig = CONFIG, log: Log | None = None) 
 
 @pytest.fixture(scope="session")
 def log() -> Log:
-    """Of ``client``."""
+    """Return the app of ``client``."""
     return Log()
 
 
 @pytest.fixture(scope="session")
 def client(published_home: Path, log: Log) -> Iterator[TestClient]:
-    """The service over the published home, ready."""
+    """Start the service on the published home and wait until it is ready."""
     with serving(published_home, log=log) as found:
         until(lambda: found.get("/readyz").status_code == 200)
         yield found
@@ -68,7 +68,7 @@ Problem = Callable[[Any, int], dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def problem() -> Problem:
-    """Checks that an answer is a problem document of a status, and gives it."""
+    """Return a function that checks that a response is a problem document with a status, and returns it."""
 
     def check(response: Any, status: int) -> dict[str, Any]:
         assert response.status_code == status, response.text

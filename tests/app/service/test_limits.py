@@ -1,4 +1,4 @@
-"""What clients that mean harm can cost, over real connections to this machine."""
+"""Test the limits on hostile clients, over real local connections."""
 
 import socket
 import threading
@@ -25,10 +25,10 @@ POST = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of the service as it is run, over a home without tables, with little patience."""
+    """Start the service on a home without tables, with short time limits; return its port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BoundedProtocol, "head_seconds", SECONDS)
-        patch.setattr(BoundedProtocol, "answer_seconds", SECONDS)
+        patch.setattr(BoundedProtocol, "response_seconds", SECONDS)
         app = create_app(UPath(tmp_path_factory.mktemp("empty")), None, CONFIG, Log().logger)
         for middleware in app.user_middleware:
             if middleware.cls is BoundedBody:
@@ -50,7 +50,7 @@ def connection(port: int) -> Iterator[socket.socket]:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """Return everything received until the server closes the connection."""
     found = b""
     try:
         while part := connection.recv(1 << 16):
@@ -61,7 +61,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def is_cut_off(connection: socket.socket, parts: Iterable[bytes], pause: float = SECONDS / 10) -> bool:
-    """Whether the server ends the connection before it has got all parts, sent with pauses."""
+    """Return whether the server closes the connection before all parts, sent with pauses, have arrived."""
     try:
         for part in parts:
             connection.sendall(part)
@@ -77,12 +77,12 @@ def test_connection_without_a_whole_head_is_closed(sent: bytes, connection: sock
     assert answer(connection) == b""
 
 
-def test_head_that_comes_slowly_is_not_waited_for(connection: socket.socket) -> None:
+def test_slow_head_is_cut_off(connection: socket.socket) -> None:
     connection.sendall(b"GET /healthz HTTP/1.1\r\n")
     assert is_cut_off(connection, [b"x: 1\r\n"] * 50)
 
 
-def test_further_head_on_a_connection_is_waited_for_as_briefly(connection: socket.socket) -> None:
+def test_slow_second_head_is_cut_off(connection: socket.socket) -> None:
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
     connection.sendall(b"GET /healthz HTTP/1.1\r\n")
@@ -99,12 +99,12 @@ def test_further_head_on_a_connection_is_waited_for_as_briefly(connection: socke
     ],
     ids=["path", "header", "headers", "pipeline"],
 )
-def test_head_without_end_is_cut_off(head: bytes, answered: int, connection: socket.socket) -> None:
+def test_endless_head_is_cut_off(head: bytes, answered: int, connection: socket.socket) -> None:
     if not is_cut_off(connection, [head], 0):
         assert answer(connection).count(b"HTTP/1.1 200") <= answered
 
 
-def test_body_that_comes_slowly_is_not_waited_for(connection: socket.socket) -> None:
+def test_slow_body_is_cut_off(connection: socket.socket) -> None:
     connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     is_cut_off(connection, [b"1\r\n[\r\n"] * 12)
     found = answer(connection)
@@ -112,24 +112,24 @@ def test_body_that_comes_slowly_is_not_waited_for(connection: socket.socket) -> 
     assert b"application/problem+json" in found
 
 
-def test_chunked_body_is_refused_where_it_becomes_too_long(connection: socket.socket) -> None:
+def test_chunked_body_is_refused_once_it_is_too_long(connection: socket.socket) -> None:
     connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
-    connection.sendall((b"1000\r\n" + b" " * 4096 + b"\r\n") * (LONGEST // 4096 + 1))  # and the last one never comes
+    connection.sendall((b"1000\r\n" + b" " * 4096 + b"\r\n") * (LONGEST // 4096 + 1))  # the last chunk never comes
     assert answer(connection).startswith(b"HTTP/1.1 413")
 
 
-def test_body_without_end_is_not_taken(connection: socket.socket) -> None:
+def test_endless_body_is_cut_off(connection: socket.socket) -> None:
     connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     assert is_cut_off(connection, [chunk] * 1000, 0)
 
 
-def test_body_that_nobody_reads_does_not_hold_a_connection(connection: socket.socket) -> None:
+def test_unread_body_does_not_block_a_connection(connection: socket.socket) -> None:
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert is_cut_off(connection, [b"1\r\n[\r\n"] * 50)
 
 
-def test_client_that_does_not_read_does_not_hold_a_connection(port: int) -> None:
+def test_client_that_does_not_read_is_disconnected(port: int) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", port))
@@ -180,7 +180,7 @@ def test_deep_json_is_a_bad_request(body: bytes, client: TestClient) -> None:
     ],
     ids=["pairs", "fields", "field", "model", "number", "half a surrogate pair", "no UTF-8"],
 )
-def test_answer_to_a_bad_body_is_short(body: bytes, client: TestClient) -> None:
+def test_response_to_an_invalid_body_is_short(body: bytes, client: TestClient) -> None:
     response = client.post("/score", content=body, headers=JSON)
     assert response.status_code in (400, 404, 422)
     assert len(response.content) < 5000

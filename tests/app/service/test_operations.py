@@ -46,7 +46,7 @@ def test_ready_says_which_versions(client: TestClient) -> None:
     assert (found["status"], found["dataset"], found["last_refresh_error"]) == ("ready", DATASET, None)
 
 
-def test_without_tables_it_lives_says_what_to_run_and_is_ready_once_they_are_there(
+def test_without_tables_it_is_alive_and_ready_once_they_exist(
     published_home: Path, tmp_path: Path, problem: Problem
 ) -> None:
     home = tmp_path / "home"
@@ -83,7 +83,7 @@ def test_new_champion_takes_over_while_requests_are_answered(
 
         def ask() -> None:
             while not stop.is_set():
-                for query in ("", "&k=12"):  # from the table and live
+                for query in ("", "&k=12"):  # from the table, and live
                     response = client.get(f"/users/7/recommendations?model=autoint{query}")
                     answers.append((response.status_code, response.json()))
 
@@ -100,14 +100,14 @@ def test_new_champion_takes_over_while_requests_are_answered(
         assert metric(client, "recommender_version", model="autoint", version="4") == 1
         assert metric(client, "recommender_version", model="autoint") == 1
     assert {status for status, _ in answers} == {200}
-    # Each answer is wholly of one version: one list a version and length.
+    # Each response comes from one version: one list per version and length.
     lists = {(a["model_version"], len(a["items"]), tuple(item["movie_id"] for item in a["items"])) for _, a in answers}
     assert {(version, length) for version, length, _ in lists} == {("3", 10), ("3", 12), ("4", 10), ("4", 12)}
     assert len(lists) == 4
     assert log.of("refreshed")[-1]["versions"] == {"autoint": "4", "autoint_mlp": "1"}
 
 
-def test_damaged_publication_leaves_the_old_one_served_and_is_told(own_home: Path) -> None:
+def test_damaged_publication_keeps_the_old_one_and_is_reported(own_home: Path) -> None:
     log = Log()
     with serving(own_home, log=log) as client:
         until(lambda: client.get("/readyz").status_code == 200)
@@ -152,12 +152,12 @@ def test_path_cannot_forge_a_line_of_the_log_nor_fill_it(client: TestClient, log
     assert "forged" not in line
 
 
-def test_text_that_is_no_unicode_is_logged(log: Log) -> None:
+def test_invalid_unicode_is_logged(log: Log) -> None:
     assert json.loads(lines_of(lambda logger: logger.info("request", path="\ud800")))["path"] == "\ud800"
 
 
 def lines_of(write: Callable[[Any], None]) -> bytes:
-    """What is written to standard output by whoever uses the service's logger."""
+    """Return what the service's logger writes to standard output."""
 
     class Out:
         buffer = BytesIO()
@@ -196,7 +196,7 @@ def test_bug_is_logged_and_hidden_from_the_caller(
     assert line["path"] == "/users/7/recommendations"
 
 
-def test_too_many_live_requests_are_told_to_come_again(
+def test_too_many_live_requests_must_retry_later(
     published_home: Path, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = CONFIG.model_copy(update={"max_queue": 1})
@@ -223,7 +223,7 @@ def test_unknown_path_and_method_are_problems(client: TestClient, problem: Probl
     ("old", "new", "error"),
     [
         ("share: 0.5}", "share: 0.6}", r"experiment\.arms: .*add up to 1, found 1\.2"),
-        ("model: autoint_catalogue", "model: autoint_collaborative", r"experiment\.arms: .*every model once"),
+        ("model: autoint_catalogue", "model: autoint_collaborative", r"experiment\.arms: .*each model only once"),
         ("refresh_seconds: 15", "refresh_seconds: 90", r"refresh_seconds: .*less than or equal to 60"),
         ("max_k: 100", "longest: 100", "max_k|longest"),
     ],
@@ -236,7 +236,7 @@ def test_bad_configuration_is_refused_with_the_field(old: str, new: str, error: 
         load_serving_config(path)
 
 
-def test_models_say_what_they_are_for_and_which_one_is_the_default(client: TestClient) -> None:
+def test_models_have_purposes_and_a_default(client: TestClient) -> None:
     found = client.get("/models").json()
     assert found["default"] == "autoint_mlp"
     assert {model["model"]: model["purpose"] for model in found["models"]} == {
@@ -253,14 +253,14 @@ def test_without_an_experiment_the_default_model_answers(published_home: Path) -
         assert (found["model"], found["arm"]) == ("autoint_mlp", None)
 
 
-def test_front_door_leads_to_a_description_that_needs_no_internet(client: TestClient) -> None:
+def test_root_redirects_to_docs_that_work_offline(client: TestClient) -> None:
     page = client.get("/")
     assert page.url.path == "/docs"
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)|url: '([^']+)'""", page.text)
     addresses = [first or second for first, second in loaded]
-    assert len(addresses) >= 4  # script, style sheet, icon and description
+    assert len(addresses) >= 4  # script, style sheet, icon and schema
     for address in addresses:
         assert address.startswith("/"), address
         assert client.get(address).status_code == 200
     assert re.findall(r"https?://", page.text) == []
-    assert client.get("/redoc").status_code == 404  # which would fetch a picture from elsewhere
+    assert client.get("/redoc").status_code == 404  # it would fetch an image from a CDN

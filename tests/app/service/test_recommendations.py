@@ -28,7 +28,7 @@ def movies_of(document: dict[str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_list_is_the_tables(model: str, client: TestClient, published_home: Path) -> None:
+def test_list_equals_the_table(model: str, client: TestClient, published_home: Path) -> None:
     table = pd.read_parquet(table_path(published_home, model))
     expected = table[table["user_id"] == 7].sort_values("rank")
     found = get(client, 7, model=model)
@@ -51,12 +51,12 @@ def test_list_is_the_tables(model: str, client: TestClient, published_home: Path
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
-def test_shorter_list_is_the_tables_beginning(k: int, client: TestClient) -> None:
+def test_shorter_list_is_the_start_of_the_table(k: int, client: TestClient) -> None:
     assert movies_of(get(client, 7, model="autoint", k=k)) == movies_of(get(client, 7, model="autoint"))[:k]
 
 
 @pytest.mark.parametrize("query", [{"k": 25}, {"year": 2001, "month": 5}], ids=["longer", "another month"])
-def test_what_the_table_lacks_is_scored_live(
+def test_lists_missing_from_the_table_are_scored_live(
     query: dict[str, int], client: TestClient, bundles: dict[str, ModelBundle], tables: dict[str, pd.DataFrame]
 ) -> None:
     found = get(client, 7, model="autoint", **query)
@@ -86,7 +86,7 @@ def test_arms_are_by_the_stated_hash() -> None:
     assert place_of("like-or-find", 42) == 0x0BDF82A39AE65E46 / 2**64
 
 
-def test_arms_have_their_shares_and_another_experiment_draws_anew() -> None:
+def test_arms_have_their_shares_and_another_experiment_reassigns_users() -> None:
     users = range(1, 5001)
     first = [arm_of(CONFIG.experiment, user).model == "autoint" for user in users]
     low, high = binom.interval(0.9999, len(first), 0.25)

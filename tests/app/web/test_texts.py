@@ -41,7 +41,7 @@ def test_english_names_are_the_data_sets() -> None:
     assert [ENGLISH.name("occupation", code) for code in range(21)] == list(schema.OCCUPATIONS)
 
 
-def test_english_purposes_are_the_librarys() -> None:
+def test_english_purposes_are_those_of_the_library() -> None:
     assert {purpose: ENGLISH.purpose(purpose) for purpose in Purpose} == SENTENCES
 
 

@@ -22,7 +22,7 @@ MEMBERS = {f"ml-1m/{name}": content for name, content in CONTENT.items()}
 
 
 class Server:
-    """An HTTP server on this machine that gives everybody the same answer and counts who asked."""
+    """A local HTTP server that sends every client the same response and counts requests."""
 
     def __init__(self) -> None:
         self.status, self.body, self.missing_bytes, self.requests = 200, b"", 0, 0
@@ -67,7 +67,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Where the files go: a directory that does not exist, in an empty one."""
+    """Return the target: a directory that does not exist, in an empty one."""
     (tmp_path / "cache").mkdir()
     return tmp_path / "cache" / "ml-1m"
 
@@ -94,7 +94,7 @@ def test_good_archive_is_extracted_and_nothing_else_left(server: Server, target:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_missing_parents_are_made(server: Server, target: Path) -> None:
+def test_missing_parents_are_created(server: Server, target: Path) -> None:
     deep = target / "a" / "b"
     fetch_movielens(deep, server.url, server.md5)
     assert contents(deep) == CONTENT
@@ -124,7 +124,7 @@ def test_official_digest_is_the_default(server: Server, target: Path) -> None:
 
 
 def test_truncated_download_is_refused(server: Server, target: Path) -> None:
-    # The digest is that of the part which arrives, so that only the missing bytes can give it away.
+    # The digest matches the part that arrives, so only the missing bytes can reveal the truncation.
     server.missing_bytes = 1000
     with pytest.raises(DataError, match=server.url):
         fetch_movielens(target, server.url, server.md5)
@@ -188,7 +188,7 @@ def test_archive_that_unpacks_to_too_much_is_refused(
 
 
 def damaged(body: bytes) -> bytes:
-    """An archive whose first member's bytes do not unpack."""
+    """Return an archive whose first member cannot be unpacked."""
     start = body.index(b"users.dat") + len("users.dat")
     return body[:start] + bytes(255 - byte for byte in body[start : start + 12]) + body[start + 12 :]
 
@@ -200,7 +200,9 @@ def damaged(body: bytes) -> bytes:
         lambda body: body[: len(body) // 2],
         damaged,
         lambda body: body.replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x01\x00\x08\x00"),  # encrypted
-        lambda body: body.replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x63\x00"),  # by another method
+        lambda body: body.replace(
+            b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x63\x00"
+        ),  # a different compression method
     ],
     ids=["no archive", "half", "damaged", "encrypted", "another method"],
 )

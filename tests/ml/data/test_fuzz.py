@@ -1,4 +1,4 @@
-"""Damaged bytes: whatever a file holds, it is read as tables that hold what they must, or refused by file and line."""
+"""Fuzz the readers: any bytes are either read as valid tables, or refused with file and line."""
 
 import datetime as dt
 import os
@@ -17,7 +17,7 @@ from ml.data.synthetic import SMALL, write_synthetic
 from ml.errors import DataError
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 
-QUICK, MANY = 60, 1500  # mutations of each file
+QUICK, MANY = 60, 1500  # mutations per file
 LINES = 12
 DAY = dt.date(2003, 4, 30)
 FILES = ("users.dat", "movies.dat", "ratings.dat")
@@ -33,7 +33,7 @@ REFUSED = re.compile(
 
 
 def mutated(rng: np.random.Generator, data: bytes) -> bytes:
-    """The same with one to four pieces of it replaced, left out, repeated, moved, or in their place some bytes."""
+    """Replace, remove, repeat or move one to four pieces of the data, or insert random bytes."""
     for _ in range(rng.integers(1, 5)):
         start, end = sorted(rng.integers(0, len(data) + 1, 2).tolist())
         if rng.random() < 0.8:
@@ -59,7 +59,7 @@ def mutated(rng: np.random.Generator, data: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The beginnings of three files that go together."""
+    """Return the first lines of three matching files."""
     folder = tmp_path_factory.mktemp("good")
     write_synthetic(folder, SMALL, seed=42)
     lines = {name: (folder / name).read_bytes().splitlines(keepends=True) for name in FILES}
@@ -73,7 +73,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def assert_sane(tables: RawTables) -> None:
-    """What all that comes after relies on."""
+    """Check what all later steps rely on."""
     users, movies, ratings = tables.users, tables.movies, tables.ratings
     assert not any(table.isna().to_numpy().any() for table in (users, movies, ratings))
     assert users["user_id"].is_unique
@@ -96,7 +96,7 @@ def damage(rng: np.random.Generator, good: dict[str, bytes], name: str, times: i
 
 
 def read(folder: Path) -> tuple[RawTables | None, str]:
-    """The tables, or what was told of the damage; any other error is a fault."""
+    """Return the tables, or the error message; any other exception is a bug."""
     try:
         return read_movielens(folder, DAY), ""
     except DataError as error:
@@ -118,14 +118,14 @@ def read_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) ->
             assert len(told) < 1000
 
 
-def deliver_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) -> None:
-    """Batches of a damaged file, and an undamaged one of a damaged name."""
+def ingest_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) -> None:
+    """Ingest a damaged file, and an undamaged one with a damaged name."""
     rng, kind = np.random.default_rng(len(name)), name.removesuffix(".dat")
     for other in ("users.dat", "movies.dat"):
         (folder / other).write_bytes(good[other])
     known = Known(read_users(folder / "users.dat")["user_id"], read_movies(folder / "movies.dat")["movie_id"])
     for number, data in enumerate(damage(rng, good, name, times)):
-        home = folder / str(number // 20)  # all that was taken in is looked at again in each ingestion
+        home = folder / str(number // 20)  # each ingestion reads all received files again
         ingestion = Ingestion(home / "incoming", home / "received", lambda: DAY)
         ingestion.incoming.mkdir(parents=True, exist_ok=True)
         odd = mutated(rng, f"{kind}-2003-03-01.dat".encode())[:200].replace(b"/", b"").replace(b"\0", b"").strip(b".")
@@ -140,7 +140,7 @@ def deliver_damaged(folder: Path, good: dict[str, bytes], name: str, times: int)
         assert all(stray.name.isprintable() and "; expected " in stray.reason for stray in sorting.stray)
         assert {path.name for path in home.iterdir()} <= {"incoming", "received"}
         for left in [*ingestion.incoming.glob("pending/*"), *ingestion.incoming.glob("[!pq]*")]:
-            left.unlink()  # what waits, and what cannot be taken
+            left.unlink()  # waiting and stray files
     for of in KINDS:
         table = ingestion.read(of)
         assert not table.isna().to_numpy().any()
@@ -153,8 +153,8 @@ def test_damaged_raw_files_are_read_or_refused(tmp_path: Path, good: dict[str, b
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_damaged_deliveries_are_taken_or_refused(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
-    deliver_damaged(tmp_path, good, name, QUICK // 3)
+def test_damaged_batches_are_ingested_or_refused(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    ingest_damaged(tmp_path, good, name, QUICK // 3)
 
 
 @pytest.mark.slow
@@ -165,5 +165,5 @@ def test_many_damaged_raw_files(tmp_path: Path, good: dict[str, bytes], name: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_many_damaged_deliveries(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
-    deliver_damaged(tmp_path, good, name, MANY // 3)
+def test_many_damaged_batches(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    ingest_damaged(tmp_path, good, name, MANY // 3)

@@ -23,7 +23,7 @@ def held(frame: pd.DataFrame) -> list[tuple[object, ...]]:
     return list(frame[columns].itertuples(index=False, name=None))
 
 
-def test_without_deliveries_the_base_rows_hold() -> None:
+def test_without_batches_the_base_rows_are_current() -> None:
     rows = present(history(BASE, ingested().astype({"date": "str"})), ["user_id", "movie_id"], ["timestamp"])
     assert held(rows) == [(1, 10, 3, 100, 0, 0), (2, 10, 4, 200, 0, 0), (1, 20, 5, 300, 0, 0)]
     types = rows.dtypes.astype(str)
@@ -35,7 +35,7 @@ def test_without_deliveries_the_base_rows_hold() -> None:
     ]
 
 
-def test_the_latest_rating_holds_in_its_pairs_place_and_new_pairs_follow() -> None:
+def test_the_latest_rating_is_current_and_new_pairs_follow() -> None:
     came = ingested(
         (3, 10, 1, 500, 1, "2003-03-01"),  # new
         (1, 10, 5, 400, 1, "2003-03-01"),  # rated again
@@ -46,7 +46,7 @@ def test_the_latest_rating_holds_in_its_pairs_place_and_new_pairs_follow() -> No
     assert held(rows) == [(1, 10, 5, 400, 1, 0), (2, 10, 4, 200, 0, 0), (1, 20, 5, 300, 0, 0), (3, 10, 1, 500, 1, 1)]
 
 
-def test_equal_times_are_decided_by_date_then_delivery_then_line() -> None:
+def test_ties_are_resolved_by_date_then_batch_then_line() -> None:
     came = ingested(
         (1, 10, 1, 100, 1, "2003-03-02"),
         (1, 10, 2, 100, 2, "2003-03-01"),
@@ -58,7 +58,7 @@ def test_equal_times_are_decided_by_date_then_delivery_then_line() -> None:
     assert held(rows)[:2] == [(1, 10, 1, 100, 1, 0), (2, 10, 5, 200, 4, 0)]
 
 
-def test_the_row_of_the_latest_file_holds_of_users_whenever_it_came() -> None:
+def test_the_row_with_the_latest_file_date_is_current_for_users() -> None:
     base = pd.DataFrame({"user_id": [1, 2], "zip": ["a", "b"]})
     dates = ["2003-03-02", "2003-03-02", "2003-03-01"]
     came = pd.DataFrame({"user_id": [2, 3, 2], "zip": ["c", "d", "e"], "ingestion_batch": [1, 1, 2], "date": dates})
@@ -72,7 +72,7 @@ def test_base_rows_of_a_history() -> None:
     pd.testing.assert_frame_equal(base_rows(rows)[list(BASE)], BASE)
 
 
-def test_order_of_arrival_does_not_matter_to_what_holds() -> None:
+def test_order_of_arrival_does_not_change_the_current_rows() -> None:
     rng, key = np.random.default_rng(1), ["user_id", "movie_id"]
     pairs = [(int(u), int(m), int(r), int(t)) for u, m, r, t in zip(*(rng.integers(1, 6, (4, 60))), strict=True)]
     files = [(pairs[at : at + 10], f"2003-03-{at // 10 + 1:02d}") for at in range(0, 60, 10)]

@@ -21,8 +21,8 @@ def ingestion(tmp_path: Path) -> Ingestion:
     return Ingestion(tmp_path / "incoming", tmp_path / "received", lambda: dt.date(2003, 4, 30))
 
 
-def deliver(ingestion: Ingestion, name: str, *lines: str) -> Path:
-    """Put a file where batches arrive, as its sender would."""
+def send(ingestion: Ingestion, name: str, *lines: str) -> Path:
+    """Put a file into the incoming directory, as its sender would."""
     ingestion.incoming.mkdir(exist_ok=True)
     path = ingestion.incoming / name
     temporary = path.with_name(f".{name}.part")
@@ -31,7 +31,7 @@ def deliver(ingestion: Ingestion, name: str, *lines: str) -> Path:
 
 
 def take(ingestion: Ingestion) -> Sorting:
-    """One ingestion."""
+    """Run one ingestion."""
     ingestion.claim()
     sorting = ingestion.sort(KNOWN, claimed_only=True)
     ingestion.settle(sorting)
@@ -46,11 +46,11 @@ def rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
     return list(frame.itertuples(index=False, name=None))
 
 
-def test_files_are_taken_in_once_and_numbered(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-03-02.dat", f"3::30::5::{MARCH_2}", f"1::10::2::{MARCH_1}")
-    deliver(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
-    deliver(ingestion, "users-2003-03-02.dat", "3::F::25::4::00123")
-    deliver(ingestion, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
+def test_files_are_ingested_once_and_numbered(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-02.dat", f"3::30::5::{MARCH_2}", f"1::10::2::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
+    send(ingestion, "users-2003-03-02.dat", "3::F::25::4::00123")
+    send(ingestion, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
     sorting = take(ingestion)
     assert [arrival.name for arrival in sorting.good] == [
         "users-2003-03-02.dat", "movies-2003-03-02.dat", "ratings-2003-03-01.dat", "ratings-2003-03-02.dat",
@@ -70,21 +70,21 @@ def test_files_are_taken_in_once_and_numbered(ingestion: Ingestion) -> None:
     assert [entry.file for entry in entries][-1] == "000004-ratings-2003-03-02.dat"
 
 
-def test_a_file_delivered_again_counts_once_under_whatever_name(ingestion: Ingestion) -> None:
+def test_a_repeated_file_counts_once_under_any_name(ingestion: Ingestion) -> None:
     line = f"1::10::2::{MARCH_1}"
     for name in ("ratings-2003-03-01.dat", "ratings-2003-03-02.dat"):
-        deliver(ingestion, name, line)
+        send(ingestion, name, line)
     sorting = take(ingestion)
     assert [arrival.name for arrival in sorting.repeated] == ["ratings-2003-03-02.dat"]
-    deliver(ingestion, "ratings-2003-03-01.dat", line)
+    send(ingestion, "ratings-2003-03-01.dat", line)
     assert [arrival.name for arrival in take(ingestion).repeated] == ["ratings-2003-03-01.dat"]
     assert len(ingestion.read("ratings")) == 1
     assert left(ingestion) == set()
 
 
-def test_the_same_name_with_other_rows_counts_as_well(ingestion: Ingestion) -> None:
+def test_the_same_name_with_other_rows_counts_too(ingestion: Ingestion) -> None:
     for stars in (2, 3):
-        deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::{stars}::{MARCH_1}")
+        send(ingestion, "ratings-2003-03-01.dat", f"1::10::{stars}::{MARCH_1}")
         ingestion.claim()  # both are pending
     assert [arrival.name for arrival in take(ingestion).good] == ["ratings-2003-03-01.dat"] * 2
     assert sorted(ingestion.read("ratings")["rating"]) == [2, 3]
@@ -95,21 +95,21 @@ def test_the_same_name_with_other_rows_counts_as_well(ingestion: Ingestion) -> N
     [
         ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_1}", "1::10::9::5"], "line 2: found '9', expected a rating"),
         ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_1}", "1::10::4"], "line 2: found '1::10::4', expected 4"),
-        ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_2 + 86_400}"], "expected a timestamp until 2003-03-02"),
+        ("ratings-2003-03-01.dat", [f"1::10::2::{MARCH_2 + 86_400}"], "expected a timestamp no later than 2003-03-02"),
         ("ratings-2003-03-01.dat", [], "empty"),
-        ("ratings-2003-05-02.dat", [f"1::10::2::{MARCH_1}"], "found a date in its name that is to come"),
-        ("users-2099-01-01.dat", ["3::F::25::4::1"], "found a date in its name that is to come"),
-        ("ratings-2003-05-01.dat", ["1::10::2::1051833600"], "expected a timestamp until 2003-05-01, tomorrow"),
+        ("ratings-2003-05-02.dat", [f"1::10::2::{MARCH_1}"], "found a future date in its name"),
+        ("users-2099-01-01.dat", ["3::F::25::4::1"], "found a future date in its name"),
+        ("ratings-2003-05-01.dat", ["1::10::2::1051833600"], "expected a timestamp no later than 2003-05-01, tomorrow"),
         ("users-2003-03-01.dat", ["3::X::25::4::00123"], "line 1: found 'X', expected gender one of F, M"),
         ("users-2003-03-01.dat", ["3::F::25::4::1", "3::F::25::4::1"], "line 2: found '3', expected user_id only once"),
         ("movies-2003-03-01.dat", ["30::Harbour::Drama"], "line 1: found 'Harbour', expected a title that ends in"),
     ],
 )  # fmt: skip
-def test_a_bad_file_is_put_aside_whole_with_a_report(
+def test_an_invalid_file_is_quarantined_with_a_report(
     ingestion: Ingestion, name: str, lines: list[str], reason: str
 ) -> None:
-    deliver(ingestion, name, *lines)
-    deliver(ingestion, "ratings-2003-02-28.dat", "2::20::4::5")
+    send(ingestion, name, *lines)
+    send(ingestion, "ratings-2003-02-28.dat", "2::20::4::5")
     before = (ingestion.incoming / name).read_bytes()
     sorting = take(ingestion)
     assert [arrival.name for arrival in sorting.good] == ["ratings-2003-02-28.dat"]
@@ -122,48 +122,48 @@ def test_a_bad_file_is_put_aside_whole_with_a_report(
     assert len(ingestion.read("ratings")) == 1
 
 
-def test_two_bad_files_of_one_name_are_both_kept(ingestion: Ingestion) -> None:
+def test_two_invalid_files_of_one_name_are_both_kept(ingestion: Ingestion) -> None:
     for line in ("x", "y"):
-        deliver(ingestion, "ratings-2003-03-01.dat", line)
+        send(ingestion, "ratings-2003-03-01.dat", line)
         take(ingestion)
     assert len([path for path in left(ingestion) if not path.endswith(".json")]) == 2
 
 
-def test_the_last_moment_of_the_next_day_is_taken(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_2 + 86_399}")
+def test_ratings_until_the_end_of_the_next_day_are_valid(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_2 + 86_399}")
     assert len(take(ingestion).good) == 1
 
 
 def test_ratings_wait_for_their_users_and_movies(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}", f"3::10::2::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}", f"3::10::2::{MARCH_1}")
     [waiting] = take(ingestion).waiting
     assert waiting.reason.startswith("ratings-2003-03-01.dat, line 2: found '3', expected a user_id of users.dat")
     assert left(ingestion) == {f"{PENDING}/ratings-2003-03-01.dat"}
     assert ingestion.manifest == Manifest()
-    deliver(ingestion, "users-2003-03-05.dat", "3::F::25::4::00123")  # late and out of order
+    send(ingestion, "users-2003-03-05.dat", "3::F::25::4::00123")  # late and out of order
     assert len(take(ingestion).good) == 2
     assert left(ingestion) == set()
-    deliver(ingestion, "ratings-2003-03-06.dat", f"3::10::5::{MARCH_2}")  # the user stays known
+    send(ingestion, "ratings-2003-03-06.dat", f"3::10::5::{MARCH_2}")  # the user stays known
     assert len(take(ingestion).good) == 1
 
 
-def test_tomorrow_may_have_begun_where_files_come_from(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-05-01.dat", "1::10::2::1051833599")
+def test_tomorrow_is_valid_because_of_time_zones(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-05-01.dat", "1::10::2::1051833599")
     assert len(take(ingestion).good) == 1
 
 
 def test_text_of_either_encoding_arrives_undamaged(ingestion: Ingestion) -> None:
     for number, encoding in enumerate(("latin-1", "utf-8", "utf-8-sig"), 30):
-        path = deliver(ingestion, f"movies-2003-03-{number - 29:02d}.dat")
+        path = send(ingestion, f"movies-2003-03-{number - 29:02d}.dat")
         path.write_text(f"{number}::Forêt (1931)::Drama\n", encoding)
     assert len(take(ingestion).good) == 3
     assert ingestion.read("movies")["title"].tolist() == ["Forêt (1931)"] * 3
 
 
-def test_other_files_are_left_alone(ingestion: Ingestion) -> None:
+def test_other_files_are_ignored(ingestion: Ingestion) -> None:
     names = ["notes.txt", "tags-2003-03-01.dat", ".ratings-2003-03-01.dat", ".ratings-2003-03-02.dat.8f3a"]
     for name in names:
-        deliver(ingestion, name, f"1::10::2::{MARCH_1}")
+        send(ingestion, name, f"1::10::2::{MARCH_1}")
     assert take(ingestion).empty
     assert left(ingestion) == set(names)
     assert ingestion.others() == ["notes.txt", "tags-2003-03-01.dat"]
@@ -171,32 +171,32 @@ def test_other_files_are_left_alone(ingestion: Ingestion) -> None:
 
 
 STRAY = {
-    "ratings-2003-03-06.DAT": "its name has another form",
-    "Ratings-2003-03-06.dat": "its name has another form",
-    "ratings-20030306.dat": "its name has another form",
-    "ratings-2003-02-30.dat": "or a date that is in no calendar",
-    "ratings-\uff12003-03-01.dat": "its name has another form",
-    "users-2003-03-01.dat.gz": "its name has another form",
-    "movies-2003-03-01.dat.part": "its name has another form",
+    "ratings-2003-03-06.DAT": "its name has a different form",
+    "Ratings-2003-03-06.dat": "its name has a different form",
+    "ratings-20030306.dat": "its name has a different form",
+    "ratings-2003-02-30.dat": "or a date that does not exist",
+    "ratings-\uff12003-03-01.dat": "its name has a different form",
+    "users-2003-03-01.dat.gz": "its name has a different form",
+    "movies-2003-03-01.dat.part": "its name has a different form",
 }
 
 
 @pytest.mark.parametrize(("name", "reason"), STRAY.items(), ids=STRAY)
-def test_what_is_meant_as_a_delivery_and_cannot_be_taken_is_told(ingestion: Ingestion, name: str, reason: str) -> None:
-    path = deliver(ingestion, name, f"1::10::2::{MARCH_1}")
+def test_misnamed_batches_are_reported(ingestion: Ingestion, name: str, reason: str) -> None:
+    path = send(ingestion, name, f"1::10::2::{MARCH_1}")
     for _ in range(2):
         sorting = take(ingestion)
         [stray] = sorting.stray
         assert stray.name == name
         assert reason in stray.reason
-        assert "expected a file of its own with a name such as ratings-2003-03-01.dat" in stray.reason
+        assert "expected a regular file with a name such as ratings-2003-03-01.dat" in stray.reason
         assert not sorting.empty
         assert ingestion.arrived().startswith(f"{name}:")
     path.unlink()
     assert take(ingestion).empty
 
 
-def test_links_directories_and_pipes_are_told(ingestion: Ingestion, tmp_path: Path) -> None:
+def test_links_directories_and_pipes_are_reported(ingestion: Ingestion, tmp_path: Path) -> None:
     ingestion.incoming.mkdir()
     (tmp_path / "elsewhere").write_text(f"1::10::2::{MARCH_1}\n")
     (ingestion.incoming / "ratings-2003-03-01.dat").symlink_to(tmp_path / "elsewhere")
@@ -204,11 +204,11 @@ def test_links_directories_and_pipes_are_told(ingestion: Ingestion, tmp_path: Pa
     (ingestion.incoming / "users-2003-03-01.dat").mkdir()
     os.mkfifo(ingestion.incoming / "movies-2003-03-01.dat")
     assert [stray.reason.partition(";")[0] for stray in take(ingestion).stray] == [
-        "it is no regular file", "it is a link", "it is a link", "it is a directory",
+        "it is not a regular file", "it is a link", "it is a link", "it is a directory",
     ]  # fmt: skip
 
 
-def test_names_of_any_bytes_are_told_in_one_line(ingestion: Ingestion) -> None:
+def test_names_of_any_bytes_are_shown_on_one_line(ingestion: Ingestion) -> None:
     ingestion.incoming.mkdir()
     for name in (b"ratings-\xff\n.dat", b"other-\xff.dat"):
         Path(os.fsdecode(os.fsencode(ingestion.incoming) + b"/" + name)).write_bytes(b"1")
@@ -222,16 +222,16 @@ def withdrawn(ingestion: Ingestion, sequence: int) -> None:
     ingestion.withdraw(sequence, KNOWN)
 
 
-def test_a_withdrawn_delivery_counts_no_more_and_numbers_stay(ingestion: Ingestion) -> None:
+def test_a_withdrawn_batch_no_longer_counts_and_numbers_stay(ingestion: Ingestion) -> None:
     for day, stars in ((1, 2), (2, 3), (3, 4)):
-        deliver(ingestion, f"ratings-2003-03-{day:02d}.dat", f"1::10::{stars}::{MARCH_1}")
+        send(ingestion, f"ratings-2003-03-{day:02d}.dat", f"1::10::{stars}::{MARCH_1}")
     take(ingestion)
     before = ingestion.manifest.version("ratings")
     withdrawn(ingestion, 2)
     assert ingestion.manifest.version("ratings") != before
     assert ingestion.read("ratings")[["rating", "ingestion_batch"]].to_numpy().tolist() == [[2, 1], [4, 3]]
     assert len(list(ingestion.received.glob("*.dat"))) == 3
-    deliver(ingestion, "ratings-2003-03-02.dat", f"1::10::3::{MARCH_1}")  # it may come again after all
+    send(ingestion, "ratings-2003-03-02.dat", f"1::10::3::{MARCH_1}")  # it can be ingested again
     assert len(take(ingestion).good) == 1
     assert ingestion.read("ratings")["ingestion_batch"].tolist() == [1, 3, 4]
     for sequence, error in ((2, DataError), (0, NotFoundError), (5, NotFoundError)):
@@ -239,11 +239,11 @@ def test_a_withdrawn_delivery_counts_no_more_and_numbers_stay(ingestion: Ingesti
             withdrawn(ingestion, sequence)
 
 
-def test_users_and_movies_that_ratings_refer_to_are_not_withdrawn_before_these(ingestion: Ingestion) -> None:
-    deliver(ingestion, "users-2003-03-01.dat", "3::F::25::4::00123", "1::F::25::4::1")
-    deliver(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
+def test_ratings_are_withdrawn_before_their_users_and_movies(ingestion: Ingestion) -> None:
+    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::00123", "1::F::25::4::1")
+    send(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
     take(ingestion)
-    with pytest.raises(DataError, match=r"batch 1 alone brought user_id 3, .* withdraw batch 2 first"):
+    with pytest.raises(DataError, match=r"only batch 1 has user_id 3, .* withdraw batch 2 first"):
         withdrawn(ingestion, 1)
     assert len(ingestion.read("users")) == 2
     withdrawn(ingestion, 2)
@@ -251,10 +251,10 @@ def test_users_and_movies_that_ratings_refer_to_are_not_withdrawn_before_these(i
     assert [len(ingestion.read(kind)) for kind in ("users", "ratings")] == [0, 0]
 
 
-def test_looking_changes_nothing(ingestion: Ingestion) -> None:
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
-    deliver(ingestion, "ratings-2003-03-02.dat", "x")
-    deliver(ingestion, "ratings-2003-03-03.dat", "7::10::2::5")
+def test_sorting_changes_nothing(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-02.dat", "x")
+    send(ingestion, "ratings-2003-03-03.dat", "7::10::2::5")
     before = left(ingestion)
     sorting = ingestion.sort(KNOWN)
     assert [len(files) for files in (sorting.good, sorting.bad, sorting.waiting)] == [1, 1, 1]
@@ -264,13 +264,13 @@ def test_looking_changes_nothing(ingestion: Ingestion) -> None:
 
 
 @pytest.mark.parametrize("cut_off", range(8))
-def test_an_intake_that_is_cut_off_is_completed_by_the_next(
+def test_an_interrupted_ingestion_is_completed_by_the_next(
     ingestion: Ingestion, cut_off: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off before the first, second ... of the steps that change something on the disk."""
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
-    deliver(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
-    deliver(ingestion, "ratings-2003-03-03.dat", "x")
+    """Interrupt before each step that changes something on disk."""
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
+    send(ingestion, "ratings-2003-03-03.dat", "x")
     steps = 0
 
     def counted(method: str) -> None:
@@ -295,16 +295,16 @@ def test_an_intake_that_is_cut_off_is_completed_by_the_next(
     take(ingestion)
     assert sorted(rows(ingestion.read("ratings")[["user_id", "rating"]])) == [(1, 2), (2, 3)]
     assert [entry.sequence for entry in ingestion.manifest.entries] == [1, 2]
-    shown = {name for name in left(ingestion) if not Path(name).name.startswith(".")}  # the others are unfinished
+    shown = {name for name in left(ingestion) if not Path(name).name.startswith(".")}  # names with a dot are unfinished
     assert shown == {f"{QUARANTINE}/ratings-2003-03-03.dat", f"{QUARANTINE}/ratings-2003-03-03.dat.json"}
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("1::10::5::5\n")])
-def test_a_received_file_that_is_not_as_it_was_taken_in_is_named(ingestion: Ingestion, damage: object) -> None:
-    deliver(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+def test_a_changed_received_file_is_named(ingestion: Ingestion, damage: object) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
     take(ingestion)
     damage(ingestion.received / "000001-ratings-2003-03-01.dat")  # type: ignore[operator]
-    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or not as it was taken in"):
+    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or changed since it was ingested"):
         ingestion.read("ratings")
 
 
@@ -313,34 +313,49 @@ def test_a_received_file_that_is_not_as_it_was_taken_in_is_named(ingestion: Inge
     [
         "{",
         "{}",
-        '{"version": 1, "files": [{"sequence": 2}]}',
-        '{"version": 2, "files": []}',
-        json.dumps({"version": 1, "files": [{**ENTRY, "kind": "../../ratings"}]}),
-        json.dumps({"version": 1, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
-        json.dumps({"version": 1, "files": [{**ENTRY, "digest": None}]}),
+        '{"version": 2, "files": [{"sequence": 2}]}',
+        '{"version": 3, "files": []}',
+        json.dumps({"version": 2, "files": [{**ENTRY, "kind": "../../ratings"}]}),
+        json.dumps({"version": 2, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
+        json.dumps({"version": 2, "files": [{**ENTRY, "digest": None}]}),
     ],
 )
-def test_a_damaged_ledger_is_named(ingestion: Ingestion, text: str) -> None:
+def test_a_damaged_manifest_is_named(ingestion: Ingestion, text: str) -> None:
     ingestion.received.mkdir()
     (ingestion.received / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json: "):
         ingestion.sort(KNOWN)
 
 
+def test_the_manifest_of_an_earlier_release_is_read_and_carried_on(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    take(ingestion)
+    path = ingestion.received / "manifest.json"
+    text = path.read_text().replace('"version": 2', '"version": 1').replace('"ingestion":', '"intake":')
+    (ingestion.received / "ledger.json").write_text(text)
+    before = ingestion.manifest
+    path.unlink()
+    assert ingestion.manifest == before
+    send(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
+    take(ingestion)
+    assert [entry.ingestion for entry in ingestion.manifest.entries] == [1, 2]
+    assert path.is_file()
+
+
 def test_version_changes_with_its_own_kinds_only(ingestion: Ingestion) -> None:
     versions = [[ingestion.manifest.version(kind) for kind in KINDS]]
     for name, line in (("users-2003-03-01.dat", "3::F::25::4::1"), ("ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")):
-        deliver(ingestion, name, line)
+        send(ingestion, name, line)
         take(ingestion)
         versions.append([ingestion.manifest.version(kind) for kind in KINDS])
     changed = [[a != b for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(versions)]
     assert changed == [[True, False, False], [False, False, True]]
 
 
-def test_nothing_ingested_has_the_columns_and_types_of_something(ingestion: Ingestion) -> None:
-    deliver(ingestion, "users-2003-03-01.dat", "3::F::25::4::1")
-    deliver(ingestion, "movies-2003-03-01.dat", "30::Harbour (2003)::Drama")
-    deliver(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
+def test_empty_table_has_the_same_columns_and_types(ingestion: Ingestion) -> None:
+    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::1")
+    send(ingestion, "movies-2003-03-01.dat", "30::Harbour (2003)::Drama")
+    send(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
     take(ingestion)
     for kind in KINDS:
         assert nothing_ingested(kind).dtypes.to_dict() == ingestion.read(kind).dtypes.to_dict()

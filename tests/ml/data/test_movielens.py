@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 
 def write(directory: Path, end: bytes = b"\n", **changed: list[bytes]) -> Path:
-    """A directory of the three files; ``ratings=[...]`` replaces the lines of ratings.dat, and so on."""
+    """Write the three files; ``ratings=[...]`` replaces the lines of ratings.dat, and so on."""
     for name, lines in LINES.items():
         own = changed.get(name.removesuffix(".dat"), lines)
         (directory / name).write_bytes(b"".join(line + end for line in own))
@@ -57,7 +57,7 @@ def test_files_become_typed_frames_in_file_order(tmp_path: Path, end: bytes) -> 
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig"])
-def test_each_file_may_be_of_its_own_encoding(tmp_path: Path, encoding: str) -> None:
+def test_files_may_have_different_encodings(tmp_path: Path, encoding: str) -> None:
     texts = ["Forêt (1931)", "À bout de souffle, « CAFÉ » (1960)", "Ålesund (1999)", "Ã© et © (2000)"]
     lines = [f"{number}::{text}::Drama".encode(encoding if number == 1 else encoding.removesuffix("-sig"))
              for number, text in enumerate(texts, 1)]  # fmt: skip
@@ -73,16 +73,16 @@ def test_letters_that_latin_1_lacks_need_utf_8(tmp_path: Path) -> None:
     assert read_movies(path)["title"].tolist() == titles
 
 
-def test_nobody_has_rated_after_tomorrow(tmp_path: Path) -> None:
-    day, second = dt.date(2001, 1, 1), 978_307_200  # of its midnight, UTC
+def test_ratings_after_tomorrow_are_refused(tmp_path: Path) -> None:
+    day, second = dt.date(2001, 1, 1), 978_307_200  # midnight UTC
     write(tmp_path, ratings=[b"1::3::5::0", b"1::1::1::%d" % (second + 2 * 86_400 - 1)])
     assert len(read_movielens(tmp_path, day).ratings) == 2
     write(tmp_path, ratings=[b"1::3::5::0", b"1::1::1::%d" % (second + 2 * 86_400)])
     message = refused(lambda folder: read_movielens(folder, day), tmp_path)
     assert f"{tmp_path / 'ratings.dat'}, line 2: found '978480000', expected a timestamp" in message
-    assert "until 2001-01-02, tomorrow" in message
-    assert len(read_movielens(tmp_path).ratings) == 2  # by the clock it is later
-    write(tmp_path, ratings=[b"1::3::5::7289654400"])  # of the year 2201
+    assert "no later than 2001-01-02, tomorrow" in message
+    assert len(read_movielens(tmp_path).ratings) == 2  # today is later
+    write(tmp_path, ratings=[b"1::3::5::7289654400"])  # in the year 2201
     assert "line 1: found '7289654400'" in refused(read_movielens, tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_ids_go_from_0_to_the_largest_that_tables_can_keep(tmp_path: Path) -> No
     assert users["user_id"].tolist() == movies["movie_id"].tolist() == ids
 
 
-def test_last_line_may_lack_its_end(tmp_path: Path) -> None:
+def test_last_line_may_lack_a_line_break(tmp_path: Path) -> None:
     path = write(tmp_path) / "ratings.dat"
     path.write_bytes(b"\n".join(RATINGS))
     assert len(read_ratings(path)) == len(RATINGS)
@@ -129,7 +129,7 @@ def test_split_title_takes_the_last_parentheses() -> None:
     assert years.dtype == np.int16
 
 
-# file, lines, number of the bad line, what the message shows, what it expected
+# file, lines, number of the invalid line, what the message shows, what it expected
 MALFORMED = {
     "users: too few fields": ("users.dat", [USERS[0], b"2::M::56::20"], 2, "'2::M::56::20'", "5 fields"),
     "users: too many fields": ("users.dat", [USERS[0] + b"::x", USERS[1]], 1, "'1::F::1::0::01234::x'", "5 fields"),
@@ -175,7 +175,7 @@ MALFORMED = {
     "lone carriage return": ("users.dat", [USERS[0] + b"\r2::M::1::0::1"], 1, "'byte 0x0d'", "Latin-1 or UTF-8"),
     "byte order mark, not at the start": ("users.dat", [USERS[0], b"\xef\xbb\xbf" + USERS[1]], 2, "2'", "user_id as a"),
     "byte order mark before Latin-1": ("movies.dat", [b"\xef\xbb\xbf" + MOVIES[0], MOVIES[1]], 2, "0xe9'", "UTF-8"),
-    "both encodings": ("movies.dat", [*MOVIES, FOREST], 4, "'4::Forêt (1931)::War'", "Latin-1 as in other lines"),
+    "both encodings": ("movies.dat", [*MOVIES, FOREST], 4, "'4::Forêt (1931)::War'", "Latin-1, as in other lines"),
     "control character in UTF-8": ("movies.dat", [FOREST, b"2::B\xc2\x85 (1931)::War"], 2, "0xc2'", "without control"),
     "replacement character": ("movies.dat", ["1::For\ufffdt (1931)::War".encode()], 1, "0xef'", "without control"),
     "line past all bounds": ("movies.dat", [MOVIES[0], b"2::" + 2_000_000 * b"x" + b" (1995)::"], 2, "xx…'", "65,536"),
@@ -205,7 +205,7 @@ def test_malformed_line_is_named(
     ],
     ids=["unknown user", "unknown movie"],
 )
-def test_rating_of_somebody_or_something_unknown_is_named(
+def test_rating_of_an_unknown_user_or_movie_is_named(
     tmp_path: Path, ratings: list[bytes], line: int, found: str, expected: str
 ) -> None:
     message = refused(read_movielens, write(tmp_path, ratings=ratings))
@@ -227,7 +227,7 @@ def test_empty_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_missing_file_is_named_with_what_belongs_there(tmp_path: Path, name: str) -> None:
+def test_missing_file_is_named_with_the_expected_files(tmp_path: Path, name: str) -> None:
     (write(tmp_path) / name).unlink()
     message = refused(read_movielens, tmp_path)
     assert message.startswith(f"{tmp_path / name}: missing; expected")

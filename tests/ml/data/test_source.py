@@ -26,7 +26,7 @@ from ml.features.tables import join_interactions, preprocess_movies, preprocess_
         ("/data/.Hidden_v1.2", "hidden_v1.2"),
     ],
 )
-def test_dataset_is_called_by_its_directory(spec: str, dataset: str) -> None:
+def test_dataset_is_named_after_its_directory(spec: str, dataset: str) -> None:
     assert Source(spec).dataset == dataset
 
 
@@ -64,7 +64,7 @@ def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
     assert FeatureMap.fit(join_interactions(*tables)).field_dims == size.field_dims
 
 
-def test_preparing_synthetic_data_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_preparing_synthetic_data_again_returns_the_same_bytes(tmp_path: Path) -> None:
     directories = [Source("synthetic-small").prepare(tmp_path / name) for name in ("one", "two")]
     first, second = ([(d / name).read_bytes() for name in schema.RAW_FILES] for d in directories)
     assert first == second
@@ -78,7 +78,7 @@ def test_sizes_of_all_generated_data_are_known() -> None:
         assert known.field_dims[:2] == (size.users, size.rated_movies)
 
 
-def test_own_directory_is_used_where_it_is(small_raw_directory: Path, tmp_path: Path) -> None:
+def test_a_directory_is_used_in_place(small_raw_directory: Path, tmp_path: Path) -> None:
     assert Source(str(small_raw_directory)).prepare(tmp_path) == small_raw_directory
     assert list(tmp_path.iterdir()) == []
 
@@ -105,5 +105,5 @@ def test_no_name_leads_out_of_a_directory(spec: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["/", "/tmp/é", "/tmp/.-."])
 def test_a_directory_without_a_usable_name_is_refused(spec: str) -> None:
-    with pytest.raises(DataError, match="a data set cannot be called ''; rename the directory"):
+    with pytest.raises(DataError, match="a data set cannot be named ''; rename the directory"):
         assert Source(spec).dataset

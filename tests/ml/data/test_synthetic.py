@@ -20,7 +20,7 @@ USER = re.compile(r"(\d+)::([FM])::(1|18|25|35|45|50|56)::(1?\d|20)::(\d{5}(?:-\
 MOVIE = re.compile(r"(\d+)::(\S.*\S) \((\d{4})\)::([^:]+)")
 RATING = re.compile(r"(\d+)::(\d+)::([1-5])::(\d+)")
 
-# Corners of what SyntheticSize allows: everybody rates everything; nobody more than needed; two users; few categories.
+# Edge cases of SyntheticSize: all users rate everything; as few ratings as possible; two users; few categories.
 TINY = SyntheticSize(
     users=2, movies=22, rated_movies=20, ratings=40, max_movie_id=22, max_per_user=20,
     movie_decades=2, movie_years=2, genre1=3, genre2=2, genre3=2, ages=1, occupations=1, zips=1,
@@ -48,7 +48,7 @@ def parse(directory: Path, name: str, pattern: re.Pattern[str]) -> list[tuple[st
 
 
 def counted(directory: Path) -> dict[str, int]:
-    """Distinct values of the model fields among the interactions, by plain Python."""
+    """Count the distinct values of the features in the interactions, in plain Python."""
     users = {row[0]: row[1:] for row in parse(directory, "users.dat", USER)}
     movies = {row[0]: row[1:] for row in parse(directory, "movies.dat", MOVIE)}
     seen: dict[str, set[object]] = {}
@@ -99,7 +99,7 @@ def as_arrays(directory: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def factorise(users: np.ndarray, movies: np.ndarray, values: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Alternating least squares: vectors of users and movies whose products approximate the values."""
+    """Alternating least squares: return user and movie vectors whose products approximate the values."""
     rng = np.random.default_rng(5)
     left = rng.normal(0, 0.1, (users.max() + 1, factors))
     right = rng.normal(0, 0.1, (movies.max() + 1, factors))
@@ -116,7 +116,7 @@ def factorise(users: np.ndarray, movies: np.ndarray, values: np.ndarray, factors
 
 
 def held_out_aucs(users: np.ndarray, movies: np.ndarray, stars: np.ndarray) -> tuple[float, float, float]:
-    """AUC of "4 or more" on a random fifth: of movie means, of user and movie biases, of biases and shared tastes."""
+    """Return the AUC of "4 or more" on a random fifth: by movie means, by biases, and by biases and tastes."""
     test = np.random.default_rng(3).random(len(stars)) < 0.2
     u, m, y = users[~test], movies[~test], stars[~test] - stars[~test].mean()
     movie_bias = np.bincount(m, y, movies.max() + 1) / (np.bincount(m, minlength=movies.max() + 1) + 5)
@@ -140,14 +140,14 @@ def contents(directory: Path) -> list[bytes]:
     return [(directory / name).read_bytes() for name in NAMES]
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(small: Path, tmp_path: Path) -> None:
+def test_same_seed_produces_the_same_bytes_and_another_seed_does_not(small: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path / "same", SMALL, seed=7)
     write_synthetic(tmp_path / "other", SMALL, seed=8)
     assert contents(tmp_path / "same") == contents(small)
     assert all(a != b for a, b in zip(contents(tmp_path / "other"), contents(small), strict=True))
 
 
-def test_global_random_state_is_neither_used_nor_touched(small: Path, tmp_path: Path) -> None:
+def test_global_random_state_is_neither_used_nor_changed(small: Path, tmp_path: Path) -> None:
     np.random.seed(0)  # noqa: NPY002
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     write_synthetic(tmp_path, SMALL, seed=7)
@@ -156,7 +156,7 @@ def test_global_random_state_is_neither_used_nor_touched(small: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("size", CORNERS.values(), ids=CORNERS.keys())
-def test_every_declared_number_is_met(size: SyntheticSize, tmp_path: Path) -> None:
+def test_every_declared_number_is_exact(size: SyntheticSize, tmp_path: Path) -> None:
     write_synthetic(tmp_path, size, seed=0)
     check_numbers(tmp_path, size)
 
@@ -176,7 +176,7 @@ def test_titles_are_unique_and_show_the_peculiarities_of_the_format(small: Path)
     assert len({title.rsplit(" (", 1)[0] for title in titles}) == len(titles)
     assert any(re.search(r", (The|An?) \(\d{4}\)$", title) for title in titles)
     assert any(re.search(r"\([^()]+\) \(\d{4}\)$", title) for title in titles)
-    with pytest.raises(UnicodeDecodeError):  # accents are there, and in Latin-1
+    with pytest.raises(UnicodeDecodeError):  # there are accents, in Latin-1
         (small / "movies.dat").read_text(encoding="utf-8")
 
 
@@ -197,12 +197,14 @@ def test_ratings_and_popularity_have_the_usual_shape(small: Path) -> None:
     _, movies, stars = as_arrays(small)
     np.testing.assert_allclose(np.bincount(stars)[1:] / len(stars), [0.056, 0.108, 0.261, 0.349, 0.226], atol=0.005)
     popularity = np.sort(np.bincount(movies))[::-1]
-    assert popularity[:20].sum() > 3 * popularity[100:120].sum()  # the top tenth against a tenth around the median
+    assert (
+        popularity[:20].sum() > 3 * popularity[100:120].sum()
+    )  # the top tenth compared with a tenth around the median
     years = [datetime.fromtimestamp(int(row[3]), UTC).year for row in parse(small, "ratings.dat", RATING)]
     assert 0.85 < years.count(2000) / len(years) < 0.96
 
 
-def test_tastes_can_be_learnt(small: Path) -> None:
+def test_tastes_can_be_learned(small: Path) -> None:
     movie_means, biases, shared = held_out_aucs(*as_arrays(small))
     assert movie_means > 0.68
     assert biases > movie_means + 0.02
@@ -211,20 +213,22 @@ def test_tastes_can_be_learnt(small: Path) -> None:
 
 def test_existing_files_are_replaced_whole(small: Path, tmp_path: Path) -> None:
     for name in NAMES:
-        (tmp_path / name).write_bytes(b"old\n" * 1_000_000)  # longer than what comes
+        (tmp_path / name).write_bytes(b"old\n" * 1_000_000)  # longer than the new content
     write_synthetic(tmp_path, SMALL, seed=7)
     assert contents(tmp_path) == contents(small)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_synthetic(tmp_path, SMALL, seed=1)
     before = contents(tmp_path)
 
     def full_disk(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
+    monkeypatch.setattr(Path, "rename", full_disk)
     with pytest.raises(OSError, match="disk full"):
         write_synthetic(tmp_path, SMALL, seed=2)
     assert contents(tmp_path) == before
@@ -260,7 +264,7 @@ def test_impossible_sizes_are_rejected(change: dict[str, int], message: str) -> 
 
 
 def test_as_many_zips_as_users(tmp_path: Path) -> None:
-    # The full size: so many zips that two drawn carelessly would fall on the same.
+    # The full size: with so many zips, sampling with replacement would repeat some.
     size = replace(SMALL, users=6040, zips=6040, ratings=6040 * 20)
     write_synthetic(tmp_path, size, SEED)
     assert len({row[4] for row in parse(tmp_path, "users.dat", USER)}) == 6040
@@ -281,7 +285,7 @@ def test_full_size(tmp_path: Path, seed: int) -> None:
     assert 0.77 < biases < 0.81
     assert shared > biases + 0.02
 
-    # Men and women differ on some genre: means per user, of ratings less the user's and the movie's means.
+    # Men and women differ on some genre: mean per user of ratings minus the user's and the movie's means.
     gender = np.array([row[1] == "F" for row in parse(tmp_path, "users.dat", USER)])
     genre_of = {row[0]: row[3].split("|")[0] for row in parse(tmp_path, "movies.dat", MOVIE)}
     genres = np.array([genre_of[row[1]] for row in parse(tmp_path, "ratings.dat", RATING)])

@@ -13,7 +13,7 @@ METRICS = (*RANKING_METRICS, "auc")
 
 
 def training(ratings: Mapping[int, int]) -> pd.DataFrame:
-    """Training rows of users with so many ratings."""
+    """Return training rows of users with these numbers of ratings."""
     return pd.DataFrame({"user_id": np.repeat(list(ratings), list(ratings.values()))})
 
 

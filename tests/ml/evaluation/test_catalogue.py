@@ -18,14 +18,14 @@ NO_TRAINING = pd.DataFrame({"user_id": [], "movie_id": []}, dtype="int32")
 
 
 def listed(lists: dict[int, Sequence[int]]) -> pd.DataFrame:
-    """Lists of users, best first, with the types of the real ones."""
+    """Return lists of users, best first, with the real types."""
     rows = [(user, rank, movie) for user, movies in lists.items() for rank, movie in enumerate(movies, start=1)]
     frame = pd.DataFrame(rows, columns=["user_id", "rank", "movie_id"])
     return frame.astype({"user_id": "int32", "rank": "int16", "movie_id": "int32"})
 
 
 def held_out(liked: dict[int, Sequence[int]], disliked: dict[int, Sequence[int]] | None = None) -> pd.DataFrame:
-    """Test rows with these positives and negatives."""
+    """Return test rows with these positives and negatives."""
     rows = [
         (user, movie, label)
         for label, pairs in ((1, liked), (0, disliked or {}))
@@ -36,7 +36,7 @@ def held_out(liked: dict[int, Sequence[int]], disliked: dict[int, Sequence[int]]
 
 
 def random_lists(seed: int, users: int = 30, movies: int = 40) -> pd.DataFrame:
-    """Lists of 1 to 10 movies of every other user."""
+    """Return lists of 1 to 10 items for every other user."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 11, users)
     return listed({2 * user: rng.permutation(movies)[: lengths[user]].tolist() for user in range(users)})
@@ -158,15 +158,15 @@ def test_nothing_to_average_is_nan() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(1, 1, 5), (6, 1, 8), (6, 2, 7), (6, 3, 8)], "user 6: movie 8 is listed twice"),
-        ([(1, 1, 5), (1, 0, 7)], "user 1: movie 7 has a rank below 1"),
-        ([(1, 1, 5), (1, 1, 7)], "user 1: movie 7 has the rank of another movie"),
-        ([(1, 1, 5), (2, 1, 3)], "user 2: movie 3 is listed, but is in the user's training rows"),
-        ([(2, 1, 5), (1, 1, 10)], "user 1: movie 10 is not one of 10 movies"),
-        ([(1, 1, -1)], "user 1: movie -1 is not one of 10 movies"),
+        ([(1, 1, 5), (6, 1, 8), (6, 2, 7), (6, 3, 8)], "user 6: item 8 is listed twice"),
+        ([(1, 1, 5), (1, 0, 7)], "user 1: item 7 has a rank below 1"),
+        ([(1, 1, 5), (1, 1, 7)], "user 1: item 7 has the same rank as another item"),
+        ([(1, 1, 5), (2, 1, 3)], "user 2: item 3 is listed, but it is in the user's training rows"),
+        ([(2, 1, 5), (1, 1, 10)], "user 1: item 10 is not one of 10 items"),
+        ([(1, 1, -1)], "user 1: item -1 is not one of 10 items"),
     ],
 )
-def test_bad_lists_are_errors(rows: list[tuple[int, int, int]], message: str) -> None:
+def test_invalid_lists_are_errors(rows: list[tuple[int, int, int]], message: str) -> None:
     train = pd.DataFrame({"user_id": [1, 2], "movie_id": [3, 3]})
     lists = pd.DataFrame(rows, columns=["user_id", "rank", "movie_id"])
     with pytest.raises(ValueError, match=f"^{message}$"):

@@ -12,12 +12,12 @@ from ml.evaluation.drift import CHANCE, FLOOR, Bins, compare_nights, index_by_ch
 
 
 def batches(*ingestions: int) -> dict[str, Any]:
-    """Files 1, 2, ..., each taken in by the ingestion given."""
+    """Return files 1, 2, ..., each with its number of ingestion."""
     return {"files": [{"sequence": number, "ingestion": ingestion} for number, ingestion in enumerate(ingestions, 1)]}
 
 
 def interactions(rows: Sequence[tuple[int, int, int, int]], **fields: Any) -> pd.DataFrame:
-    """Rows of batch, user, movie and label; other fields are constant unless given."""
+    """Return rows of batch, user, movie and label; other features are constant unless given."""
     table = pd.DataFrame(rows, columns=["ingestion_batch", "user_id", "movie_id", "label"])
     return table.assign(**{name: "x" for name in schema.FIELD_NAMES if name not in table} | fields)
 
@@ -174,12 +174,12 @@ def test_all_figures_in_one_table() -> None:
     assert len(figures) == 4 + 2 * 14
 
 
-def test_a_delivery_that_nobody_knows_is_named() -> None:
-    with pytest.raises(DataError, match=r"found 3, which batches\.json does not hold \(it ends at 2\)"):
+def test_an_unknown_batch_is_named() -> None:
+    with pytest.raises(DataError, match="found 3, expected at most 2"):
         compare_nights(interactions(ROWS), batches(1, 1))
 
 
-def test_an_intake_that_was_withdrawn_is_no_night() -> None:
+def test_a_withdrawn_ingestion_is_not_a_night() -> None:
     table = interactions([(0, 1, 10, 1), (1, 1, 11, 1), (3, 1, 12, 0)])
     taken = batches(1, 2, 3)
     taken["files"][1]["withdrawn"] = True

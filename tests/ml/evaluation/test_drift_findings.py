@@ -35,7 +35,7 @@ def night(ratings: int = 1000, users: int = 100, movies: int = 200, share: float
 def comparison(
     *nights: tuple[int, int, int, float], by_chance: float = 0.02, unknown: bool = False, **values: float
 ) -> Comparison:
-    """The base and these nights; ``values`` are stability indices by field, or unknown shares."""
+    """Return a comparison of the base and these nights; ``values``: stability index or unknown share by feature."""
     totals = pd.DataFrame([night(10**6), *nights], columns=["ratings", "users", "movies", "positive_share"])
     fields = pd.DataFrame({"field": schema.FIELD_NAMES})
     given = fields["field"].map(values).fillna(0.01)
@@ -67,16 +67,14 @@ def test_counts_may_differ_by_a_factor(tonight: tuple[int, int, int, float], pas
 
 def test_counts_in_a_sentence() -> None:
     finding = counts(comparison(night(), night(4000, 120, 210)), THRESHOLDS)
-    assert finding.facts["summary"] == (
-        "Ingestion 2 brought 4,000 ratings by 120 users of 210 movies. As multiples of ingestion 1: ratings 4, "
-        "users 1.2, movies 1.05; accepted are 0.5 to 2."
-    )
+    for figures in ("4,000 ratings by 120 users of 210 movies", "ratings 4, users 1.2, movies 1.05", "0.5 to 2"):
+        assert figures in finding.facts["summary"]
 
 
-def test_counts_are_not_judged_against_the_base() -> None:
+def test_counts_are_not_compared_with_the_base_files() -> None:
     finding = counts(comparison(night()), THRESHOLDS)
     assert finding.passed
-    assert finding.facts["summary"].endswith("there is no earlier ingestion to compare the numbers with.")
+    assert finding.facts["summary"].endswith("there is no earlier ingestion to compare with.")
 
 
 def test_two_small_nights_are_not_judged_but_a_sudden_small_one_is() -> None:
@@ -99,27 +97,21 @@ def test_positive_share_may_change_a_little(share: float, passed: bool) -> None:
     [
         ({"genre1": 0.25}, 0.02, True),
         ({"genre1": 0.26}, 0.02, False),
-        ({"genre1": 0.26}, 0.3, True),  # so few rows differ as much by chance
+        ({"genre1": 0.26}, 0.3, True),  # within chance for so few rows
         ({"rating_month": 9.0, "rating_year": 9.0, "rating_decade": 9.0}, 0.02, True),
     ],
 )
-def test_stability_of_every_field_that_has_a_limit(values: dict[str, float], by_chance: float, passed: bool) -> None:
+def test_stability_of_every_feature_that_has_a_limit(values: dict[str, float], by_chance: float, passed: bool) -> None:
     finding = population_stability(comparison(night(), night(), by_chance=by_chance, **values), THRESHOLDS)
     assert finding.passed == passed
     assert set(finding.facts) - {"summary"} == set(schema.FIELD_NAMES) - set(CALENDAR)
 
 
-def test_fields_that_have_moved_are_named_with_their_figures() -> None:
+def test_shifted_features_are_named_with_their_figures() -> None:
     finding = population_stability(comparison(night(), night(), genre1=0.4, zip=1.5), THRESHOLDS)
-    assert finding.facts["summary"] == (
-        "Population stability index of ingestion 2 against ingestion 1: zip 1.5 (accepted 0.25), "
-        "genre1 0.4 (accepted 0.25)."
-    )
+    assert "zip 1.5 (limit 0.25), genre1 0.4 (limit 0.25)." in finding.facts["summary"]
     finding = population_stability(comparison(night(), zip=0.2), THRESHOLDS)
-    assert finding.facts["summary"] == (
-        "Population stability index of ingestion 1 against the base files: at most 0.2 (zip) in 11 fields, "
-        "all accepted."
-    )
+    assert "at most 0.2 (zip) in 11 features" in finding.facts["summary"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +123,7 @@ def test_fields_that_have_moved_are_named_with_their_figures() -> None:
         ({"rating_year": 1.0}, True),
     ],
 )
-def test_unknown_shares_have_limits_by_field(values: dict[str, float], passed: bool) -> None:
+def test_unknown_shares_have_limits_by_feature(values: dict[str, float], passed: bool) -> None:
     finding = unknown_codes(comparison(night(), night(), unknown=True, **values), THRESHOLDS)
     assert finding.passed == passed
     assert next(iter(values)) in finding.facts["summary"] or passed
@@ -145,26 +137,26 @@ def test_too_few_rows_are_not_judged(nights: tuple[tuple[int, int, int, float], 
         assert finding.passed
         assert finding.facts["summary"].startswith("Not judged: ")
         assert "at least 100 are needed" in finding.facts["summary"]
-    # Whether tonight's values were known does not depend on the night before.
+    # Whether tonight's values are known does not depend on the previous night.
     unknown = unknown_codes(comparison(*nights, unknown=True, genre1=0.9), THRESHOLDS)
     assert unknown.passed == (nights[1] == night(99))
 
 
-def test_without_deliveries_all_pass_and_say_so() -> None:
+def test_without_batches_all_pass_and_say_so() -> None:
     findings = drift_findings(comparison(), THRESHOLDS)
     assert [finding.name for finding in findings] == [
         "counts", "positive_share", "population_stability", "unknown_codes"
     ]  # fmt: skip
     for finding in findings:
         assert finding.passed
-        assert finding.facts["summary"].startswith("No batch has been taken in yet")
+        assert finding.facts["summary"].startswith("Nothing has been ingested yet")
 
 
 def test_no_limits_at_all() -> None:
     none = {"default": 0, "overrides": dict.fromkeys(schema.FIELD_NAMES)}
     finding = unknown_codes(comparison(night(), night()), DriftThresholds(**{**SETTINGS, "unknown_share": none}))
     assert finding.passed
-    assert finding.facts["summary"].endswith("no field has a limit.")
+    assert finding.facts["summary"].endswith("no feature has a limit.")
 
 
 def test_limits_beside_the_fields() -> None:

@@ -10,7 +10,7 @@ USERS, MOVIES = 37, 23
 
 
 def fixed(scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A model with these scores, [users, movies]."""
+    """Return a model with these scores, [users, items]."""
     return lambda users: scores[users]
 
 
@@ -24,13 +24,13 @@ def as_lists(frame: pd.DataFrame) -> dict[int, list[int]]:
 
 @pytest.fixture
 def scores() -> np.ndarray:
-    """Few different values, hence many ties."""
+    """Return scores with few distinct values, so many ties."""
     return np.random.default_rng(0).integers(-3, 4, (USERS, MOVIES)).astype(np.float64)
 
 
 @pytest.fixture
 def train() -> pd.DataFrame:
-    """From no rows to rows of every movie, in random order."""
+    """Return users with no rows up to users with rows of every item, in random order."""
     rng = np.random.default_rng(1)
     seen = rng.random((USERS, MOVIES)) < np.linspace(0, 1, USERS)[:, None]
     user, movie = np.nonzero(seen)

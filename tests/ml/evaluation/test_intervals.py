@@ -142,7 +142,7 @@ def test_chunks_change_nothing(
 
 @pytest.mark.parametrize("names", [[], ["only"]])
 def test_fewer_than_two_models_are_refused(interactions: pd.DataFrame, names: list[str]) -> None:
-    with pytest.raises(ValueError, match="two models or more"):
+    with pytest.raises(ValueError, match="at least two models"):
         compare_models(interactions, {name: np.zeros(len(interactions)) for name in names})
 
 
@@ -195,7 +195,7 @@ def test_resamples_are_those_of_the_generator() -> None:
 
 @pytest.mark.parametrize("names", [[], ["only"]])
 def test_fewer_than_two_models_have_no_metrics_to_compare(names: list[str]) -> None:
-    with pytest.raises(ValueError, match="two models or more"):
+    with pytest.raises(ValueError, match="at least two models"):
         compare_by_user({name: metrics_of({"x": [1]}, [1]) for name in names})
 
 
@@ -212,7 +212,7 @@ def test_fewer_than_two_models_have_no_metrics_to_compare(names: list[str]) -> N
 )
 def test_metrics_of_other_users_or_kinds_are_refused(other: pd.DataFrame) -> None:
     first = metrics_of({"x": [1, 2]}, [1, 2])
-    with pytest.raises(ValueError, match=r"^odd was measured on other users or by other metrics than first$"):
+    with pytest.raises(ValueError, match=r"^odd has different users or metrics than first$"):
         compare_by_user({"first": first, "second": first, "odd": other})
 
 
@@ -224,7 +224,7 @@ def test_metrics_of_no_user_are_not_known() -> None:
 
 @pytest.fixture(scope="module")
 def lists() -> dict[str, pd.DataFrame]:
-    """Ten of the movies for nine users in ten, whatever they have seen."""
+    """Return ten items for nine in ten users, seen or not."""
     rng = np.random.default_rng(4)
     users = np.flatnonzero(np.arange(USERS) % 10)
     found = {}
@@ -280,5 +280,5 @@ def test_the_seed_and_the_resamples_of_lists_are_passed_on(
 
 
 def test_lists_of_one_model_are_refused(interactions: pd.DataFrame, lists: Mapping[str, pd.DataFrame]) -> None:
-    with pytest.raises(ValueError, match=r"two models or more can be compared, got \['a'\]"):
+    with pytest.raises(ValueError, match=r"expected at least two models, got \['a'\]"):
         compare_lists(interactions, {"a": lists["a"]})

@@ -175,7 +175,7 @@ def test_lists_are_evaluated_by_hand() -> None:
 
 
 def seen(train: pd.DataFrame) -> np.ndarray:
-    """Bool [users, movies]."""
+    """Return which items each user has seen, bool [users, items]."""
     cells = np.zeros((USERS, MOVIES), bool)
     cells[train["user_id"], train["movie_id"]] = True
     return cells

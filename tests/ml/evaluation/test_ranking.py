@@ -12,13 +12,13 @@ GAINS = [1 / log2(rank + 1) for rank in range(1, 40)]  # of a positive at rank 1
 
 
 def by_user(rows: Sequence[tuple[int, int, int, float]]) -> pd.DataFrame:
-    """Metrics of rows of user, item, label, score."""
+    """Compute metrics of rows of user, item, label, score."""
     users, items, labels, scores = (np.array(column) for column in zip(*rows, strict=True))
     return ranking_metrics_by_user(users, items, labels, scores)
 
 
 def of_ranking(labels: Sequence[int]) -> dict[str, float]:
-    """Metrics of one user whose rows, from first to last place, have these labels."""
+    """Compute metrics of one user whose rows, from first to last rank, have these labels."""
     rows = [(7, 100 + place, label, -float(place)) for place, label in enumerate(labels)]
     metrics = by_user(rows)
     assert metrics.index.tolist() == [7]
@@ -26,7 +26,7 @@ def of_ranking(labels: Sequence[int]) -> dict[str, float]:
 
 
 def random_rows(seed: int, users: int = 40, positives: float = 0.4) -> pd.DataFrame:
-    """Rows of many users in random order: from 1 to 40 a user, no score twice."""
+    """Return rows of many users in random order: 1 to 40 per user, distinct scores."""
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(users) * 3, rng.integers(1, 41, users))
     rows = len(user)

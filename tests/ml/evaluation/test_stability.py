@@ -19,7 +19,7 @@ WITHOUT_A_BETTER = {"catalogue_mean_popularity_at_10", "catalogue_list_overlap_a
 
 
 def lists(**movies: list[int]) -> pd.DataFrame:
-    """One list a user, ``u<number>``."""
+    """Return one list per user, ``u<number>``."""
     rows = [(int(user[1:]), rank, movie) for user, own in movies.items() for rank, movie in enumerate(own, 1)]
     return pd.DataFrame(rows, columns=["user_id", "rank", "movie_id"])
 
@@ -85,7 +85,7 @@ def test_drops_by_hand() -> None:
         ({"log_loss": 0.1}, {"log_loss": 9.0}, True),  # it has no limit here
     ],
 )
-def test_drops_against_limits(before: dict[str, float], after: dict[str, float], passed: bool) -> None:
+def test_drops_and_limits(before: dict[str, float], after: dict[str, float], passed: bool) -> None:
     finding = no_metric_drops(metric_drops(evaluation(**before), evaluation(**after)), LIMITS)
     assert (finding.name, finding.passed) == ("metric_drops", passed)
 
@@ -94,8 +94,8 @@ def test_drops_in_a_sentence() -> None:
     before, after = evaluation(ndcg_at_10=0.8, auc=0.8), evaluation(ndcg_at_10=0.7, auc=0.6)
     finding = no_metric_drops(metric_drops(before, after), LIMITS)
     assert finding.facts == {
-        "summary": "Metrics are worse than in the last evaluation: autoint auc 0.8 to 0.6 (accepted 0.1), "
-        "autoint ndcg_at_10 0.8 to 0.7 (accepted 0.02).",
+        "summary": "Metrics are worse than in the last evaluation: autoint auc 0.8 to 0.6 (limit 0.1), "
+        "autoint ndcg_at_10 0.8 to 0.7 (limit 0.02).",
         "metrics": 2,
         "metrics_dropped": 2,
     }

@@ -3,13 +3,18 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from ml.features.collaborative import PairSignals, SignalsConfig, fit_signals, out_of_fold_signals
+from ml.features.collaborative import (
+    CollaborativeConfig,
+    CollaborativeTables,
+    fit_collaborative,
+    out_of_fold_collaborative,
+)
 from ml.features.ease import EaseConfig, low_rank_ease
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 
-CONFIG = SignalsConfig(
+CONFIG = CollaborativeConfig(
     factorizations={"rating_2": FactorizationConfig(factors=2, iterations=3)},
     ease={"ease_4": EaseConfig(rank=4, penalty=20), "ease_ratings": EaseConfig(of="ratings", rank=3, penalty=50)},
     exposure_factors=3,
@@ -40,7 +45,7 @@ def sizes(small_feature_map: FeatureMap) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def out_of_fold(train: pd.DataFrame, sizes: tuple[int, int]) -> np.ndarray:
-    return out_of_fold_signals(train, *sizes, CONFIG)
+    return out_of_fold_collaborative(train, *sizes, CONFIG)
 
 
 def flipped(rows: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +57,7 @@ def test_means_shares_and_counts_by_hand() -> None:
     ratings = [(0, 0, 5), (0, 1, 3), (1, 0, 4), (1, 2, 1), (1, 1, 2)]
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating"])
     train["label"] = (train["rating"] >= 4).astype("int8")
-    signals = fit_signals(train, users=3, movies=4, config=SignalsConfig(prior_rows=2))
+    signals = fit_collaborative(train, users=3, movies=4, config=CollaborativeConfig(prior_rows=2))
     found = signals.of(pd.DataFrame({"user_id": [0, 1, 2], "movie_id": [1, 0, 3]}))
     mean, share = 15 / 5, 2 / 5
     user_0 = [(5 + 3 - 2 * mean) / 4, (1 - 2 * share) / 4, np.log(3)]
@@ -71,8 +76,8 @@ def test_affinity_by_hand() -> None:
     ratings = [(0, 0, 5, 0), (0, 1, 3, 1), (0, 2, 4, 0), (1, 0, 2, 0), (1, 1, 4, 1)]
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating", "genre1"])
     train["label"] = (train["rating"] >= 4).astype("int8")
-    config = SignalsConfig(affinity_fields=("genre1",), affinity_prior_rows=2, prior_rows=1)
-    signals = fit_signals(train, users=2, movies=4, config=config)
+    config = CollaborativeConfig(affinity_fields=("genre1",), affinity_prior_rows=2, prior_rows=1)
+    signals = fit_collaborative(train, users=2, movies=4, config=config)
     centred = train["rating"] - train["rating"].mean()
     by_movie = centred - centred.groupby(train["movie_id"]).transform(lambda own: own.sum() / (len(own) + 1))
     deviation = by_movie - by_movie.groupby(train["user_id"]).transform(lambda own: own.sum() / (len(own) + 1))
@@ -86,7 +91,7 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
     users, movies = np.nonzero(rated)
     train = pd.DataFrame({"user_id": users, "movie_id": movies, "rating": 3, "label": 0})
     everything = pd.DataFrame({"user_id": np.repeat(range(3), 4), "movie_id": np.tile(range(4), 3)})
-    signals = fit_signals(train, users=3, movies=4, config=SignalsConfig(exposure_factors=2))
+    signals = fit_collaborative(train, users=3, movies=4, config=CollaborativeConfig(exposure_factors=2))
     row_roots, column_roots = np.sqrt(rated.sum(axis=1))[:, None], np.sqrt(rated.sum(axis=0))[None, :]
     left, values, right = np.linalg.svd(rated / row_roots / column_roots, full_matrices=False)
     expected = (left[:, :2] * values[:2]) @ right[:2] * row_roots * column_roots
@@ -100,11 +105,11 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
 )
 def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        SignalsConfig(**settings)  # type: ignore[arg-type]
+        CollaborativeConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_factorisation_signal_is_the_factorisations_prediction(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    signals = fit_signals(train, *sizes, CONFIG)
+    signals = fit_collaborative(train, *sizes, CONFIG)
     fitted = factorize(train, *sizes, CONFIG.factorizations["rating_2"])
     expected = fitted.predict(train["user_id"].to_numpy(), train["movie_id"].to_numpy())
     assert signals.names == NAMES
@@ -112,7 +117,7 @@ def test_factorisation_signal_is_the_factorisations_prediction(train: pd.DataFra
 
 
 def test_ease_signals_are_its_scores_at_a_low_rank(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    found = fit_signals(train, *sizes, CONFIG).of(train)
+    found = fit_collaborative(train, *sizes, CONFIG).of(train)
     for column, name in ((1, "ease_4"), (2, "ease_ratings")):
         users, movies = low_rank_ease(train, *sizes, CONFIG.ease[name])
         scores = users @ movies.T
@@ -126,7 +131,7 @@ def test_out_of_fold_is_that_of_tables_fitted_on_the_other_folds(
 ) -> None:
     for fold in range(CONFIG.folds):
         own = np.arange(len(train)) % CONFIG.folds == fold
-        expected = fit_signals(train[~own], *sizes, CONFIG).of(train[own])
+        expected = fit_collaborative(train[~own], *sizes, CONFIG).of(train[own])
         assert out_of_fold[own].tolist() == expected.tolist()
 
 
@@ -136,7 +141,7 @@ def test_a_fold_s_own_ratings_do_not_reach_its_signals(
     own = np.arange(len(train)) % CONFIG.folds == 1
     changed = train.copy()
     changed.loc[own, ["rating", "label"]] = flipped(train)[["rating", "label"]][own]
-    after = out_of_fold_signals(changed, *sizes, CONFIG)
+    after = out_of_fold_collaborative(changed, *sizes, CONFIG)
     assert out_of_fold[own].tolist() == after[own].tolist()
     assert (out_of_fold[~own] != after[~own]).any(axis=1).mean() > 0.9
 
@@ -151,20 +156,20 @@ def other_pairs(train: pd.DataFrame, sizes: tuple[int, int]) -> tuple[pd.DataFra
 
 def test_rows_of_a_source_s_fold_get_its_tables(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
     pairs, sources = other_pairs(train, sizes)
-    found = out_of_fold_signals(train, *sizes, CONFIG, pairs, sources)
+    found = out_of_fold_collaborative(train, *sizes, CONFIG, pairs, sources)
     assert (found.shape, found.dtype) == ((400, len(NAMES)), np.float32)
     for fold in range(CONFIG.folds):
         others = train[np.arange(len(train)) % CONFIG.folds != fold]
         own = sources % CONFIG.folds == fold
         assert own.sum() > 50
-        assert found[own].tolist() == fit_signals(others, *sizes, CONFIG).of(pairs[own]).tolist()
+        assert found[own].tolist() == fit_collaborative(others, *sizes, CONFIG).of(pairs[own]).tolist()
 
 
 def test_training_rows_are_their_own_sources(
     train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
 ) -> None:
     sources = np.arange(len(train))[::-1]
-    found = out_of_fold_signals(train, *sizes, CONFIG, train.iloc[sources], sources)
+    found = out_of_fold_collaborative(train, *sizes, CONFIG, train.iloc[sources], sources)
     assert found.tolist() == out_of_fold[sources].tolist()
 
 
@@ -173,7 +178,7 @@ def test_a_fold_s_ratings_do_not_reach_the_rows_that_stem_from_it(train: pd.Data
     changed = train.copy()
     in_fold, own = np.arange(len(train)) % CONFIG.folds == 2, sources % CONFIG.folds == 2
     changed.loc[in_fold, ["rating", "label"]] = flipped(train)[["rating", "label"]][in_fold]
-    before, after = (out_of_fold_signals(rows, *sizes, CONFIG, pairs, sources) for rows in (train, changed))
+    before, after = (out_of_fold_collaborative(rows, *sizes, CONFIG, pairs, sources) for rows in (train, changed))
     assert before[own].tolist() == after[own].tolist()
     differs = before[~own] != after[~own]
     assert differs.any(axis=1).all()
@@ -189,8 +194,8 @@ def test_test_labels_reach_no_training_input(
     train_again, test_again = split_interactions(changed)
     assert (test_again["label"].to_numpy() != encoded["label"].loc[test_rows].to_numpy()).all()
     pd.testing.assert_frame_equal(train_again, train)
-    assert (out_of_fold_signals(train_again, *sizes, CONFIG) == out_of_fold).all()
-    first, second = (fit_signals(rows, *sizes, CONFIG) for rows in (train, train_again))
+    assert (out_of_fold_collaborative(train_again, *sizes, CONFIG) == out_of_fold).all()
+    first, second = (fit_collaborative(rows, *sizes, CONFIG) for rows in (train, train_again))
     assert (first.users == second.users).all()
     assert (first.movies == second.movies).all()
 
@@ -198,6 +203,6 @@ def test_test_labels_reach_no_training_input(
 def test_pair_signals_by_hand() -> None:
     users = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
     movies = np.array([[1, 0, 2], [2, 1, -1]], np.float32)
-    signals = PairSignals(("a", "b"), (2, 1), users, movies)
+    signals = CollaborativeTables(("a", "b"), (2, 1), users, movies)
     found = signals.of(pd.DataFrame({"user_id": [0, 1], "movie_id": [1, 0]}))
     assert found.tolist() == [[1 * 2 + 2 * 1, 3 * -1], [4 * 1 + 5 * 0, 6 * 2]]

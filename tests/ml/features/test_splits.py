@@ -3,9 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
-from ml.features.splits import Strategy, split_interactions, splittable
+from ml.features.splits import SPLITS, Split, split_interactions, splittable
 
-STRATEGIES: tuple[Strategy, ...] = ("random", "sequential", "temporal", "paper")
 # By time, equal times in file order: rows 3, 7, 1, 5, 9, 0, 2, 8, 4, 6.
 TIMES = [50, 20, 60, 10, 90, 20, 95, 10, 60, 40]
 
@@ -81,13 +80,13 @@ def test_paper_split_tests_on_a_tenth_unless_told() -> None:
 
 def test_other_strategies_keep_the_threes() -> None:
     interactions = rated_table(500)
-    for strategy in STRATEGIES[:3]:
+    for strategy in SPLITS[:3]:
         parts = split_interactions(interactions, strategy)
         assert sum((part["rating"] == 3).sum() for part in parts) == (interactions["rating"] == 3).sum() > 50
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_splittable_rows_are_those_that_are_split(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", SPLITS)
+def test_splittable_rows_are_those_that_are_split(strategy: Split) -> None:
     interactions = rated_table(300)
     found = splittable(interactions, strategy)
     train, test = split_interactions(interactions, strategy)
@@ -109,8 +108,8 @@ def test_temporal_split_breaks_ties_by_file_order() -> None:
     assert test["row"].tolist() == [7, 8, 9]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_parts_are_disjoint_and_whole(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", SPLITS)
+def test_parts_are_disjoint_and_whole(strategy: Split) -> None:
     interactions = random_table(501)
     train, test = split_interactions(interactions, strategy)
     assert sorted([*train["row"], *test["row"]]) == list(range(501))
@@ -121,16 +120,16 @@ def test_parts_are_disjoint_and_whole(strategy: Strategy) -> None:
         pd.testing.assert_frame_equal(part.drop(columns="row"), expected)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_training_rows_come_shuffled(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", SPLITS)
+def test_training_rows_come_shuffled(strategy: Split) -> None:
     train, _ = split_interactions(table(np.arange(500)), strategy)
     assert train["row"].tolist() != sorted(train["row"])
     tail = train["row"].tail(40)
     assert tail.min() < 250 < tail.max()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_split_depends_on_nothing_but_the_seed(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", SPLITS)
+def test_split_depends_on_nothing_but_the_seed(strategy: Split) -> None:
     interactions = random_table(200)
     first, again, other = (split_interactions(interactions, strategy, seed=seed)[0] for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
@@ -138,23 +137,23 @@ def test_split_depends_on_nothing_but_the_seed(strategy: Strategy) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["sequential", "temporal"])
-def test_seed_moves_no_row_to_the_other_part(strategy: Strategy) -> None:
+def test_seed_moves_no_row_to_the_other_part(strategy: Split) -> None:
     interactions = random_table(200)
     (train, test), (other_train, other_test) = (split_interactions(interactions, strategy, seed=s) for s in (1, 2))
     assert set(train["row"]) == set(other_train["row"])
     assert test["row"].tolist() == other_test["row"].tolist()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_sizes_of_the_full_data_set(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", SPLITS)
+def test_sizes_of_the_full_data_set(strategy: Split) -> None:
     interactions = pd.DataFrame({"timestamp": np.arange(1_000_209) % 1000, "rating": 5})
     train, test = split_interactions(interactions, strategy)
     assert (len(train), len(test)) == ((900_188, 100_021) if strategy == "paper" else (800_167, 200_042))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SPLITS)
 @pytest.mark.parametrize(("rows", "share", "test_rows"), [(10, 0.9, 9), (10, 0.1, 1), (11, 0.2, 3), (100, 0.9, 90)])
-def test_strategies_agree_on_the_sizes(strategy: Strategy, rows: int, share: float, test_rows: int) -> None:
+def test_strategies_agree_on_the_sizes(strategy: Split, rows: int, share: float, test_rows: int) -> None:
     train, test = split_interactions(random_table(rows), strategy, share)
     assert (len(train), len(test)) == (rows - test_rows, test_rows)
 
@@ -194,8 +193,8 @@ def test_unknown_strategy_is_refused(strategy: str) -> None:
         split_interactions(table(), strategy)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SPLITS)
 @pytest.mark.parametrize("share", [0, 1, -0.2, 1.5, 20, float("nan")])
-def test_share_outside_0_to_1_is_refused(strategy: Strategy, share: float) -> None:
+def test_share_outside_0_to_1_is_refused(strategy: Split, share: float) -> None:
     with pytest.raises(ValueError, match=f"test_share {share}; expected a share between 0 and 1"):
         split_interactions(table(), strategy, share)

@@ -84,7 +84,7 @@ class TestFieldEmbedding:
         assert built_embedding().losses == []
 
     def test_refuses_another_number_of_fields(self) -> None:
-        with pytest.raises(ValueError, match=r"2 fields.*\(4, 3\)"):
+        with pytest.raises(ValueError, match=r"2 features.*\(4, 3\)"):
             FieldEmbedding([3, 2])(np.zeros((4, 3), dtype=np.int32))
 
     @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ class TestInteractingLayer:
             InteractingLayer(**arguments)
 
     def test_refuses_flat_input(self) -> None:
-        with pytest.raises(ValueError, match=r"fields.*\(2, 3\)"):
+        with pytest.raises(ValueError, match=r"features.*\(2, 3\)"):
             InteractingLayer()(np.zeros((2, 3), dtype=np.float32))
 
     def test_config_is_whole(self) -> None:

@@ -5,8 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from ml.features.collaborative import PairSignals
-from ml.models.autoint import Inputs, build_model, with_signals
+from ml.features.collaborative import CollaborativeTables
+from ml.models.autoint import Inputs, build_model, with_collaborative
 from ml.models.config import AutoIntConfig
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
@@ -85,19 +85,19 @@ class TestWithSignals:
         return build_model("autoint", inputs, AutoIntConfig(embed_dim=3, num_layers=1, head_dim=2), seed=1)
 
     @pytest.fixture
-    def signals(self) -> PairSignals:
+    def signals(self) -> CollaborativeTables:
         rng = np.random.default_rng(3)
         users, movies = (rng.normal(size=(size, 3)).astype(np.float32) for size in self.FIELD_DIMS[:2])
-        return PairSignals(("a", "b"), (2, 1), users, movies)
+        return CollaborativeTables(("a", "b"), (2, 1), users, movies)
 
     def test_gives_what_the_network_gives_with_the_signals_beside_the_codes(
-        self, network: keras.Model, signals: PairSignals, tmp_path: Path
+        self, network: keras.Model, signals: CollaborativeTables, tmp_path: Path
     ) -> None:
         codes = np.array([[0, 1, 2], [3, 4, 0], [2, 2, 1]], np.int32)
         products = signals.users[codes[:, 0]] * signals.movies[codes[:, 1]]
         numbers = np.stack([products[:, 0] + products[:, 1], products[:, 2]], axis=1)
         expected = np.asarray(network([codes, numbers]))
-        whole = with_signals(network, signals, (0, 1))
+        whole = with_collaborative(network, signals, (0, 1))
         assert np.asarray(whole(codes)) == pytest.approx(expected, abs=1e-6)
         whole.save(tmp_path / "network.keras")
         loaded = keras.saving.load_model(tmp_path / "network.keras", compile=False)

@@ -33,13 +33,11 @@ def test_user_without_a_list_is_refused_with_those_that_have_one(
         PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7").of(user)
 
 
-@pytest.mark.parametrize(
-    ("rows", "found"), [([0], "versions 7, 8 and 2 pairs"), ([0, 1, 2, 3], "versions 8 and 1 pairs")]
-)
-def test_table_of_another_version_is_refused(rows: list[int], found: str, table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2, 3]])
+def test_table_of_another_version_is_refused(rows: list[int], table: pd.DataFrame, tmp_path: Path) -> None:
     table.loc[rows, "model_version"] = "8"
     table.to_parquet(tmp_path / "top10.parquet")
-    with pytest.raises(DataError, match=f"expected lists of version 7 for one month, found {found}"):
+    with pytest.raises(DataError, match=r"expected lists of version 7 for one month, found .*'model_version': '8'"):
         PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")
 
 

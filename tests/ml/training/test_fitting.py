@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.features.collaborative import fit_signals, out_of_fold_signals
+from ml.features.collaborative import fit_collaborative, out_of_fold_collaborative
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
@@ -78,7 +79,7 @@ def test_serving_network_computes_the_signals_of_all_training_rows(
 ) -> None:
     users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    signals = fit_signals(rows, users, movies, recipe.signals).of(rows[:100])
+    signals = fit_collaborative(rows, users, movies, recipe.signals).of(rows[:100])
     codes = rows[list(schema.FIELD_NAMES)].to_numpy("int32")[:100]
     expected = np.asarray(fitted.network([codes, signals]))
     assert np.asarray(fitted.serving_network(codes)) == pytest.approx(expected, abs=1e-5)
@@ -89,7 +90,7 @@ def test_signals_are_standardised_by_the_fitted_rows(
 ) -> None:
     users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    signals = out_of_fold_signals(rows, users, movies, recipe.signals)[: int(len(rows) * 0.9)].astype(np.float64)
+    signals = out_of_fold_collaborative(rows, users, movies, recipe.signals)[: int(len(rows) * 0.9)].astype(np.float64)
     layer = fitted.network.get_layer("numbers")
     assert layer.centres == pytest.approx(signals.mean(axis=0))
     assert layer.scales == pytest.approx(signals.std(axis=0))
@@ -127,12 +128,44 @@ def test_an_interrupted_training_ends_as_without_interruption(
     data = data_of(recipe)
     first = Fitting(recipe, data)
     with pytest.raises(KeyboardInterrupt):
-        first.run(stop, lambda report: None, first.backup(tmp_path))
+        first.run(stop, lambda report: None, first.checkpoint(tmp_path, "print"))
     second = Fitting(recipe, data)
-    reports = second.run(lambda report: None, lambda report: None, second.backup(tmp_path))
+    reports = second.run(lambda report: None, lambda report: None, second.checkpoint(tmp_path, "print"))
     assert [report.epoch for report in reports] == [1, 2]
     for ours, expected in zip(weights(second.network), weights(fitted.network), strict=True):
         assert ours.tolist() == expected.tolist()
+
+
+def test_a_checkpoint_is_of_the_same_rows_settings_code_and_first_weights(
+    recipe: Recipe, data_of: Callable[[Recipe], TrainingData], tmp_path: Path
+) -> None:
+    data = data_of(recipe)
+
+    def name(
+        recipe: Recipe = recipe, rows: pd.DataFrame = data.rows, fingerprint: str = "print", shift: float = 0
+    ) -> str:
+        fitting = Fitting(recipe, replace(data, rows=rows))
+        fitting.network.get_layer("logit").kernel.assign_add([[shift]])
+        fitting.checkpoint(tmp_path, fingerprint).save(compiled(fitting.network), [])
+        (folder,) = tmp_path.iterdir()  # another training's is removed
+        return folder.name
+
+    assert name() == name(rows=data.rows.copy()) == name(recipe.model_copy(update={"description": "Other words."}))
+    others = [
+        name(recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 3})})),
+        name(recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": 9})})),
+        name(rows=data.rows.iloc[::-1]),
+        name(rows=data.rows.assign(label=1 - data.rows["label"])),
+        name(fingerprint="other data or code"),
+        name(shift=1e-6),
+    ]
+    assert len({name(), *others}) == 7
+
+
+def compiled(network: keras.Model) -> keras.Model:
+    network.compile(optimizer="adam", loss="binary_crossentropy")
+    network.optimizer.build(network.trainable_variables)
+    return network
 
 
 def test_a_plain_recipe_takes_the_training_rows_as_they_are(
@@ -179,7 +212,7 @@ def test_signals_of_a_row_are_by_tables_without_its_like_s_fold(
     fold = np.arange(len(rows)) % SIGNALS["folds"]
     source_fold = sampled.rows[SOURCE].to_numpy() % SIGNALS["folds"]
     for number in range(SIGNALS["folds"]):
-        tables = fit_signals(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
+        tables = fit_collaborative(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
         own = source_fold == number
         assert sampled.numbers[own].tolist() == tables.of(sampled.rows[own]).tolist()
     assert (sampled.numbers.shape, sampled.numbers.dtype) == ((len(sampled.rows), 8), np.float32)
@@ -190,7 +223,7 @@ def test_signals_of_all_pairs_are_by_all_training_rows(
 ) -> None:
     assert sampled.pairs is not None
     assert sampling_recipe.signals is not None
-    expected = fit_signals(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
+    expected = fit_collaborative(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
     assert sampled.pairs.names == expected.names
     assert sampled.pairs.of(rows).tolist() == expected.of(rows).tolist()
 

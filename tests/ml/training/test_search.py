@@ -90,7 +90,7 @@ def test_choices_become_what_the_settings_make_of_them() -> None:
 def test_a_space_without_the_recipe_s_own_value_is_refused(setting: str, values: Any) -> None:
     part, name = setting.split(".")
     recipe = recipe_of({setting: values})
-    with pytest.raises(DataError, match=rf"search\.{setting}: does not hold {getattr(getattr(recipe, part), name)}"):
+    with pytest.raises(DataError, match=rf"search\.{setting}: does not contain {getattr(getattr(recipe, part), name)}"):
         own_parameters(recipe)
 
 
@@ -131,7 +131,7 @@ RATE, LAYERS = "training.learning_rate", "model.num_layers"
         ({RATE: {"low": 0.1}}, ["search.training.learning_rate", "high"]),
         ({RATE: {"low": 0.1, "high": 1, "max": 1}}, ["max"]),
         ({RATE: {"choices": []}}, ["choices", "at least 1"]),
-        ({RATE: {"choices": [0.1, 0.1]}}, ["none twice"]),
+        ({RATE: {"choices": [0.1, 0.1]}}, ["each value once"]),
         ({RATE: {"choices": [0.1], "high": 1}}, ["high"]),
         ({RATE: 3}, ["search.training.learning_rate"]),
         ({"training.rate": {"low": 1, "high": 2}}, ["search", "training.rate: unknown", RATE]),
@@ -142,7 +142,7 @@ RATE, LAYERS = "training.learning_rate", "model.num_layers"
         ({"model.l2_embedding": {"low": 1e-7, "high": 1e-5}}, ["model.l2_embedding: cannot be searched", "penalty"]),
         ({RATE: {"low": -1, "high": 1}}, [RATE, "greater than 0, found -1"]),
         ({"model.dropout": {"low": 0, "high": 1.0}}, ["model.dropout", "less than 1, found 1.0"]),
-        ({LAYERS: {"low": 1.0, "high": 3.0}}, [LAYERS, "whole"]),
+        ({LAYERS: {"low": 1.0, "high": 3.0}}, [LAYERS, "expected integers"]),
         ({LAYERS: {"choices": [1, "two"]}}, [LAYERS, "two"]),
         ({"training.schedule": {"low": 1, "high": 2}}, ["training.schedule"]),
         ({"model.scaled": {"low": 0, "high": 1}}, ["model.scaled", "expected choices"]),

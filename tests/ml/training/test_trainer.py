@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from ml import schema
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
-from ml.models.autoint import Inputs, Multivalued, build_model
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.autoint import Inputs, build_model
+from ml.models.config import AutoIntMLPConfig
 from ml.training import trainer
-from ml.training.backup import Backup, fingerprint
+from ml.training.checkpoint import Checkpoint
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import best_epoch
 from ml.training.reports import BatchReport, EpochReport
@@ -74,8 +74,16 @@ def fit(rows: pd.DataFrame, small_feature_map: FeatureMap) -> Fit:
 
 
 @pytest.fixture(scope="module")
-def trained(fit: Fit) -> Run:
-    return fit()
+def batches() -> list[BatchReport]:
+    """What ``trained`` reports of every batch."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(fit: Fit, batches: list[BatchReport]) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SECONDS_BETWEEN_BATCH_REPORTS", 0)
+        return fit(on_batch=batches.append)
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +226,10 @@ class TestResuming:
         expected = train(whole, rows, self.SETTINGS)
         broken_off = network()
         with pytest.raises(KeyboardInterrupt):
-            train(broken_off, rows, self.SETTINGS, stop_after_first, backup=Backup(tmp_path))
+            train(broken_off, rows, self.SETTINGS, stop_after_first, checkpoint=Checkpoint(tmp_path))
 
         resumed, received = network(), []
-        reports = train(resumed, rows, self.SETTINGS, received.append, backup=Backup(tmp_path))
+        reports = train(resumed, rows, self.SETTINGS, received.append, checkpoint=Checkpoint(tmp_path))
         for weight, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, other)
         assert [(r.epoch, r.train_loss, r.val_loss) for r in reports] == [
@@ -234,97 +242,55 @@ class TestResuming:
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
         first, again = network(), network()
-        reports = train(first, rows, SETTINGS, backup=Backup(tmp_path))
-        assert train(again, rows, SETTINGS, backup=Backup(tmp_path)) == reports
+        reports = train(first, rows, SETTINGS, checkpoint=Checkpoint(tmp_path))
+        assert train(again, rows, SETTINGS, checkpoint=Checkpoint(tmp_path)) == reports
         for weight, other in zip(again.get_weights(), first.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, other)
 
     @pytest.mark.slow
-    def test_a_removed_backup_starts_afresh(
+    def test_a_removed_checkpoint_starts_over(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
-        backup = Backup(tmp_path / "own")
-        train(network(), rows, SETTINGS, backup=backup)
-        backup.remove()
+        checkpoint = Checkpoint(tmp_path / "own")
+        train(network(), rows, SETTINGS, checkpoint=checkpoint)
+        checkpoint.remove()
         assert not (tmp_path / "own").exists()
-        assert backup.restore(network()) == []
+        assert checkpoint.restore(network()) == ([], [])
 
     @pytest.mark.parametrize("damage", DAMAGES)
-    def test_a_file_that_is_no_state_is_named_and_training_begins_again(
+    def test_a_damaged_checkpoint_is_named_and_training_starts_over(
         self,
         damage: str,
         network: Callable[[], keras.Model],
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        backup, model = Backup(tmp_path / "own"), compiled(network())
-        model.optimizer.build(model.trainable_variables)
-        backup.keep(model, [EpochReport(1, 2, 0.5, 0.5, 1.0, 1.0)], model.get_weights())
+        checkpoint, model = Checkpoint(tmp_path / "own"), compiled(network())
+        checkpoint.save(model, [EpochReport(1, 2, 0.5, 0.5, 1.0, 1.0)], model.get_weights())
         file = tmp_path / "own" / "state.npz"
         DAMAGES[damage](file)
         before = model.get_weights()
-        assert backup.restore(model) == []
-        assert f"{file}: no state of this training (" in caplog.text
-        assert backup.best_weights() == []
+        assert checkpoint.restore(model) == ([], [])
+        assert f"{file}: not a checkpoint of this training (" in caplog.text
         assert not file.exists()
         assert not (tmp_path / "owned").exists()
         for weight, other in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(weight, other)
 
-    def test_anything_else_has_another_fingerprint(
-        self, network: Callable[[], keras.Model], rows: pd.DataFrame, small_feature_map: FeatureMap
-    ) -> None:
-        other_rows = rows.copy()
-        other_rows.iloc[0, other_rows.columns.get_loc("label")] ^= 1
-        wider = build_model(
-            "autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**{**TINY, "embed_dim": 5}), 1
-        )
-        other_seed = build_model("autoint_mlp", Inputs(small_feature_map.field_dims), AutoIntMLPConfig(**TINY), 2)
-        prints = {
-            fingerprint(network(), rows, SETTINGS),
-            fingerprint(network(), other_rows, SETTINGS),
-            fingerprint(network(), rows.iloc[::-1], SETTINGS),
-            fingerprint(wider, rows, SETTINGS),
-            fingerprint(other_seed, rows, SETTINGS),
-            fingerprint(network(), rows, self.SETTINGS),
-            fingerprint(network(), rows, SETTINGS, np.zeros((len(rows), 1))),
-            fingerprint(network(), rows, SETTINGS, np.ones((len(rows), 1))),
-        }
-        assert len(prints) == 8
-        assert fingerprint(network(), rows.copy(), SETTINGS) in prints
-
-    def test_other_first_weights_have_another_fingerprint(
-        self, network: Callable[[], keras.Model], rows: pd.DataFrame
-    ) -> None:
-        warm = network()
-        warm.get_layer("logit" if warm.name == "autoint" else "attention_logit").kernel.assign_add([[1e-6]])
-        assert fingerprint(warm, rows, SETTINGS) != fingerprint(network(), rows, SETTINGS)
-
-    def test_another_membership_has_another_fingerprint(
-        self, rows: pd.DataFrame, small_feature_map: FeatureMap
-    ) -> None:
-        genders = np.eye(small_feature_map.field_dims[10], dtype=np.float32)
-        first, second = (
-            build_model("autoint", Inputs(small_feature_map.field_dims, multivalued=(field,)), AutoIntConfig(), seed=1)
-            for field in (Multivalued("gender", 10, genders), Multivalued("gender", 10, genders[::-1]))
-        )
-        assert fingerprint(first, rows, SETTINGS) != fingerprint(second, rows, SETTINGS)
-
     def test_without_patience_no_best_weights_are_kept(
         self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
     ) -> None:
-        backup = Backup(tmp_path)
-        train(network(), rows, SETTINGS.model_copy(update={"epochs": 1}), backup=backup)
-        assert backup.best_weights() == []
+        checkpoint = Checkpoint(tmp_path)
+        train(network(), rows, SETTINGS.model_copy(update={"epochs": 1}), checkpoint=checkpoint)
+        reports, best_weights = checkpoint.restore(compiled(network()))
+        assert (len(reports), best_weights) == (1, [])
 
-    def test_only_the_last_training_is_kept(
-        self, network: Callable[[], keras.Model], rows: pd.DataFrame, tmp_path: Path
-    ) -> None:
-        train(network(), rows, SETTINGS, backup=Backup.of(tmp_path, network(), rows, SETTINGS))
-        [kept] = tmp_path.iterdir()
-        assert Backup.of(tmp_path, network(), rows, SETTINGS).restore(compiled(network()))
-        assert Backup.of(tmp_path, network(), rows, self.SETTINGS).restore(compiled(network())) == []
-        assert not kept.exists()
+    def test_only_the_last_training_is_kept(self, network: Callable[[], keras.Model], tmp_path: Path) -> None:
+        model = compiled(network())
+        Checkpoint.only(tmp_path, "first").save(model, [EpochReport(1, 2, 0.5, 0.5, 1.0, 1.0)])
+        assert len(Checkpoint.only(tmp_path, "first").restore(model)[0]) == 1
+        assert Checkpoint.only(tmp_path, "second").restore(model) == ([], [])
+        assert not (tmp_path / "first").exists()
 
 
 class TestEarlyStopping:
@@ -373,10 +339,10 @@ class TestEarlyStopping:
                 raise RuntimeError("enough")
 
         with pytest.raises(RuntimeError, match="enough"):
-            train(network(), rows_with_other_tail, PATIENT, interrupt, backup=Backup(tmp_path))
+            train(network(), rows_with_other_tail, PATIENT, interrupt, checkpoint=Checkpoint(tmp_path))
         for _ in range(2):  # the second time, training had stopped
             resumed = network()
-            reports = train(resumed, rows_with_other_tail, PATIENT, backup=Backup(tmp_path))
+            reports = train(resumed, rows_with_other_tail, PATIENT, checkpoint=Checkpoint(tmp_path))
             assert [(r.epoch, r.train_loss, r.val_loss) for r in reports] == [
                 (r.epoch, r.train_loss, r.val_loss) for r in stopped_early.reports
             ]
@@ -390,20 +356,18 @@ def assert_equal_weights(model: keras.Model, other: keras.Model) -> None:
 
 def compiled(model: keras.Model) -> keras.Model:
     model.compile(optimizer="adam", loss="binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
-def test_reports_batches(fit: Fit, monkeypatch: pytest.MonkeyPatch, rows: pd.DataFrame) -> None:
-    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_BATCH_REPORTS", 0)
-    received: list[BatchReport] = []
-    run = fit(on_batch=received.append)
-    assert [(r.epoch, r.batch, r.batches, r.epochs) for r in received] == [
+def test_reports_batches(trained: Run, batches: list[BatchReport]) -> None:
+    assert [(r.epoch, r.batch, r.batches, r.epochs) for r in batches] == [
         (epoch, batch, 45, 2) for epoch in (1, 2) for batch in range(1, 46)
     ]
-    assert received[44].loss == pytest.approx(run.train_losses[0], rel=1e-5)
-    assert all(r.rows_per_second > 0 for r in received)
-    assert received[-1].seconds_left == 0
-    assert received[44].seconds_left * received[44].rows_per_second == pytest.approx(10_800)
+    assert batches[44].loss == pytest.approx(trained.train_losses[0], rel=1e-5)
+    assert all(r.rows_per_second > 0 for r in batches)
+    assert batches[-1].seconds_left == 0
+    assert batches[44].seconds_left * batches[44].rows_per_second == pytest.approx(10_800)
 
 
 class TestConfig:

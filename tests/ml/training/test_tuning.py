@@ -13,12 +13,11 @@ from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.training import tuning
-from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.recipes import Recipe, with_values
 from ml.training.reports import EpochReport
 from ml.training.search import suggest
-from ml.training.tuning import TrialObserver, TrialResult, finished_trials, open_study, study_name, tune
+from ml.training.tuning import TrialObserver, TrialResult, finished_trials, open_study, tune
 
 RATE = "training.learning_rate"
 Curve = Callable[[Recipe], list[float]]
@@ -261,26 +260,6 @@ def test_a_space_without_the_recipe_s_own_values_is_refused(study: optuna.Study)
 @pytest.fixture(scope="module")
 def rows(small_interactions: pd.DataFrame, small_feature_map: FeatureMap) -> pd.DataFrame:
     return split_interactions(encode_interactions(small_interactions, small_feature_map))[0].head(4000)
-
-
-def test_a_study_is_of_its_rows_and_recipe(
-    rows: pd.DataFrame, small_feature_map: FeatureMap, small_movies: pd.DataFrame
-) -> None:
-    def name(recipe: Recipe = SEARCHED, rows: pd.DataFrame = rows, movies: pd.DataFrame = small_movies) -> str:
-        return study_name("mine", recipe, rows, small_feature_map, movies)
-
-    assert name() == name()
-    assert name().startswith("mine-")
-    for change in ({"description": "Other words."}, {"warm_start": WarmStartConfig()}):
-        assert name(SEARCHED.model_copy(update=change)) == name()
-    others = [
-        name(with_values(SEARCHED, {"training.epochs": 4})),
-        name(recipe_of({RATE: SEARCHED.search[RATE]})),
-        name(rows=rows.head(3999)),
-        name(rows=rows.assign(label=1 - rows["label"])),
-        name(movies=small_movies.head(9)),
-    ]
-    assert len({name(), *others}) == 6
 
 
 @pytest.mark.slow

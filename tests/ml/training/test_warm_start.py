@@ -297,7 +297,7 @@ def test_a_bundle_whose_tables_are_of_other_values_is_refused(
     with pytest.raises(NoWarmStartError, match=r"embedding's table is \(\d+, 4\) for \d+ values, in the earlier"):
         continue_from(replace(earlier, feature_map=shorter), network, recipe, then.feature_map, small_movies)
     renamed = FeatureMap((replace(first, name="viewer"), *others))
-    with pytest.raises(NoWarmStartError, match=r"fields are user_id, .* in the earlier model viewer, "):
+    with pytest.raises(NoWarmStartError, match=r"features are user_id, .* in the earlier model viewer, "):
         continue_from(replace(earlier, feature_map=renamed), network, recipe, then.feature_map, small_movies)
     assert all((weight == before[name]).all() for name, weight in weights(network).items())
 
@@ -365,7 +365,7 @@ class TestRows:
             choose_rows(rows, plain, WarmStartConfig(), since=3)
 
     def test_one_row_is_too_few(self, rows: pd.DataFrame, plain: Recipe) -> None:
-        with pytest.raises(NoWarmStartError, match="1 rows are too few to fit and to validate on"):
+        with pytest.raises(NoWarmStartError, match="1 rows are too few to train and to validate on"):
             choose_rows(rows[rows["ingestion_batch"] != 3], plain, WarmStartConfig(replay=0), since=1)
 
     def test_the_last_delivery_is_the_highest(self, rows: pd.DataFrame) -> None:
@@ -373,7 +373,7 @@ class TestRows:
 
     def test_rows_without_deliveries_are_named(self, rows: pd.DataFrame, plain: Recipe) -> None:
         without = rows.drop(columns="ingestion_batch")
-        with pytest.raises(DataError, match=r"train_interactions has no column batch.*materialize ratings"):
+        with pytest.raises(DataError, match=r"train_interactions has no column ingestion_batch.*rebuild ratings"):
             choose_rows(without, plain, WarmStartConfig(), since=0)
 
 

@@ -12,13 +12,13 @@ import pytest
 from ml.errors import DataError
 from orchestration.automation import staleness
 from orchestration.automation.staleness import Plan, Planner
-from orchestration.config.recipes_in_force import MODELS
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, TableIOManager
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.recipes import MODELS
 
 ALL = dg.AssetSelection.all()
 
@@ -76,8 +76,8 @@ def plan(manifest: dg.DagsterInstance, raw_data: RawData, definitions: dg.Defini
 def test_nothing_is_fresh_at_first(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
     found = plan(manifest, raw_data)
     assert list(found.reasons) == ["numbers", "doubled", "halved"]
-    assert set(found.reasons.values()) == {"never made"}
-    assert found.fresh == ()
+    assert set(found.reasons.values()) == {"never built"}
+    assert found.up_to_date == ()
     assert [key.to_user_string() for key in found.selection] == ["run_plan", "numbers", "doubled", "halved"]
 
 
@@ -85,10 +85,10 @@ def test_nothing_is_made_again_without_a_change(manifest: dg.DagsterInstance, ra
     make(manifest, small_definitions(raw_data))
     found = plan(manifest, raw_data)
     assert found.reasons == {}
-    assert found.fresh == ("numbers", "doubled", "halved")
+    assert found.up_to_date == ("numbers", "doubled", "halved")
     assert [key.to_user_string() for key in found.selection] == ["run_plan"]
     assert found.ops == {
-        "run_plan": {"config": {"reasons": {}, "fresh": ["numbers", "doubled", "halved"], "checks": {}}}
+        "run_plan": {"config": {"reasons": {}, "up_to_date": ["numbers", "doubled", "halved"], "checks": {}}}
     }
 
 
@@ -96,7 +96,7 @@ def test_a_forced_asset_takes_those_after_it_along(manifest: dg.DagsterInstance,
     definitions = small_definitions(raw_data)
     make(manifest, definitions)
     found = Planner(manifest, definitions.resolve_asset_graph(), raw_data).plan(ALL, forced=["doubled"])
-    assert found.reasons == {"doubled": "asked for", "halved": "doubled is made anew"}
+    assert found.reasons == {"doubled": "requested", "halved": "doubled is rebuilt"}
 
 
 def test_changed_raw_data_reaches_everything(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
@@ -105,24 +105,24 @@ def test_changed_raw_data_reaches_everything(manifest: dg.DagsterInstance, raw_d
         ratings.write("1::1::5::978300760\n")
     assert plan(manifest, raw_data).reasons == {
         "numbers": "ratings.dat has changed",
-        "doubled": "numbers is made anew",
-        "halved": "doubled is made anew",
+        "doubled": "numbers is rebuilt",
+        "halved": "doubled is rebuilt",
     }
     # A run that died after the first step: the next one goes on behind it.
     make(manifest, small_definitions(raw_data), "numbers")
-    assert plan(manifest, raw_data).reasons == {"doubled": "numbers has changed", "halved": "doubled is made anew"}
+    assert plan(manifest, raw_data).reasons == {"doubled": "numbers has changed", "halved": "doubled is rebuilt"}
 
 
 def test_changed_code_reaches_what_comes_after(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
     make(manifest, small_definitions(raw_data))
     found = plan(manifest, raw_data, small_definitions(raw_data, double_version="2"))
-    assert found.reasons == {"doubled": "its code or configuration has changed", "halved": "doubled is made anew"}
-    assert found.fresh == ("numbers",)
+    assert found.reasons == {"doubled": "its code or configuration has changed", "halved": "doubled is rebuilt"}
+    assert found.up_to_date == ("numbers",)
 
 
 def test_a_launch_with_other_settings_is_not_kept(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
     make(manifest, small_definitions(raw_data), share=0.25)
-    assert plan(manifest, raw_data).reasons == {"halved": "last made with other settings"}
+    assert plan(manifest, raw_data).reasons == {"halved": "last built with other settings"}
 
 
 @pytest.mark.parametrize(("data", "reason"), [(None, "is missing"), (b"PAR1", "is not as it was written")])
@@ -141,7 +141,7 @@ def test_another_data_set_in_between_is_noticed(
     make(manifest, small_definitions(raw_data))
     shutil.copytree(raw_data.source, tmp_path / "shows")
     make(manifest, small_definitions(RawData(source=str(tmp_path / "shows"))))
-    assert plan(manifest, raw_data).reasons["numbers"] == "last made for data set shows"
+    assert plan(manifest, raw_data).reasons["numbers"] == "last built for data set shows"
 
 
 @pytest.mark.parametrize("made", [False, True])
@@ -167,11 +167,11 @@ def test_the_pipelines_own_assets(
     def planned() -> Plan:
         return Planner(manifest, graph, RawData(source=DATASET)).plan(to_models)
 
-    assert planned().reasons == dict.fromkeys(MODELS, "last made with other settings")
+    assert planned().reasons == dict.fromkeys(MODELS, "last built with other settings")
     with env.context() as patch:
         patch.setattr(staleness, "SETTINGS", "none")
         assert planned().reasons == {}
-        assert sorted(planned().fresh) == names
+        assert sorted(planned().up_to_date) == names
         tracking = Tracking(raw_data=RawData(source=DATASET))
         tracking.client.delete_experiment(tracking.experiment_id())
         assert planned().reasons == {}  # it is restored as soon as something is logged

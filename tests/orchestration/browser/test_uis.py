@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from orchestration.config.recipes_in_force import MODELS
 from tests.browser import keep
 from tests.orchestration.browser.conftest import Uis
+from tests.orchestration.recipes import MODELS
 from tests.small_home import DATASET
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ import yaml
 from ml.errors import DataError
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.cli import execute, ui
-from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.config.settings import PROJECT_ROOT
 from orchestration.runtime.instance import use_instance
 
 
@@ -62,9 +62,9 @@ def test_everything_calls_the_code_location_the_same() -> None:
 
 def test_a_second_ui_of_an_instance_names_the_first(env: pytest.MonkeyPatch) -> None:
     env.setenv("DAGSTER_PORT", "3111")
-    with ui._alone(Settings()):
+    with ui._alone():
         env.setenv("DAGSTER_PORT", "3222")
-        with pytest.raises(DataError, match=r"running already.*http://127\.0\.0\.1:3111"), ui._alone(Settings()):
+        with pytest.raises(DataError, match=r"running already.*http://127\.0\.0\.1:3111"), ui._alone():
             raise AssertionError("two at once")
-    with ui._alone(Settings()):
+    with ui._alone():
         pass

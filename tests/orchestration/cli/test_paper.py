@@ -9,12 +9,12 @@ from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 from orchestration.automation.jobs import PAPER_PROTOCOL
 from orchestration.cli import paper
-from orchestration.config.recipes_in_force import PAPER_MODELS, RECIPES
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import ARCHITECTURE, DATASET, environment
+from tests.orchestration.recipes import PAPER_MODELS, RECIPES
 
 NAME = f"{DATASET}-paper"
 SETTINGS = {"model": ARCHITECTURE, "training": {"batch_size": 256, "epochs": 2}}

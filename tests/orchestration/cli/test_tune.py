@@ -20,7 +20,7 @@ from orchestration.cli import tune
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
-from tests.orchestration.conftest import DATASET, environment
+from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"
 EPOCHS = 2
@@ -37,7 +37,7 @@ RECIPES = {"searched": SEARCHED, "plain": PLAIN, "papers": {**SEARCHED, "protoco
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> Path:
-    """A home with what a tuning reads of a materialization, of few rows, and with MLflow's database, slow to make."""
+    """A home with what a tuning reads of a materialization, of few rows."""
     home = tmp_path_factory.mktemp("template")
     tables = home / "tables"
     tables.mkdir()
@@ -48,8 +48,6 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
     train.to_parquet(tables / "train_interactions.parquet", index=False)
     movies.to_parquet(tables / "movies.parquet", index=False)
     (tables / "feature_map.json").write_text(json.dumps(feature_map.to_dict()), encoding="utf-8")
-    with environment({"PIPELINE_HOME": home}):
-        Tracking(raw_data=RawData(source=DATASET)).client.search_experiments()
     return home
 
 
@@ -69,7 +67,6 @@ def home_of(env: pytest.MonkeyPatch, template: Path, tmp_path: Path) -> Callable
     def home_of(name: str, dataset: str = DATASET) -> Path:
         home = tmp_path / name
         shutil.copytree(template / "tables", home / "tables" / dataset)
-        shutil.copy(template / "mlflow.db", home)
         env.setenv("PIPELINE_HOME", str(home))
         return home
 
@@ -145,7 +142,7 @@ def test_a_tuning_that_is_interrupted_goes_on(
     assert states(trials) == [("FINISHED", "COMPLETE"), ("KILLED", "FAIL")]
 
     assert tune.main("searched", "3") == 0
-    assert "1 of 3 trials are done" in capsys.readouterr().out
+    assert "1 of 3 trials are finished" in capsys.readouterr().out
     parent, trials = runs_of()
     assert parent.info.run_id == stopped.info.run_id
     assert parent.info.status == "FINISHED"
@@ -211,7 +208,7 @@ def test_enough_trials_are_only_shown_and_more_are_added(
         assert tune.main("searched", "2") == 0
     text = capsys.readouterr().out
     assert printed_recipe(text) == first
-    assert "2 of 2 trials are done" in text
+    assert "2 of 2 trials are finished" in text
     assert "\ntrial " not in text
     assert tune.main("searched", "3") == 0
     assert "trial 3 of 3: " in capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[st
         assert "make run RETRAIN=1" in capsys.readouterr().out
         planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=str(data)))
         up_to_tables = dg.AssetSelection.assets("interactions").upstream().required_multi_asset_neighbors()
-        assert planner.plan(up_to_tables).reasons[BATCHES] == "files were taken in or withdrawn since"
+        assert planner.plan(up_to_tables).reasons[BATCHES] == "files were ingested or withdrawn since"
         night(instance, data)
         for name, expected in before.items():
             pd.testing.assert_frame_equal(table(data, name), expected)
@@ -84,4 +84,4 @@ def test_wrong_numbers_and_a_run_at_work_are_told(data: Path, capsys: pytest.Cap
         assert f"BATCH={number!r}; expected a number" in capsys.readouterr().err
     with locks.step():
         assert main(["withdraw", "1"]) == 1
-    assert "a run is at work" in capsys.readouterr().err
+    assert "a run is in progress" in capsys.readouterr().err

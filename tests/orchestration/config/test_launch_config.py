@@ -5,9 +5,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from orchestration.assets.models import launch_settings
-from orchestration.config.recipes_in_force import RECIPES
+from orchestration.config.launch_config import launch_settings
 from orchestration.definitions import build_definitions
+from tests.orchestration.recipes import RECIPES
 
 SPLIT, TABLES, MODEL = "split_interactions", "top10_recommendations", "autoint"
 

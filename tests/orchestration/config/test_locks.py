@@ -12,8 +12,8 @@ from orchestration.config import locks
 from orchestration.config.settings import PROJECT_ROOT, Settings
 from orchestration.resources.raw_data import RawData
 from orchestration.runtime.cleanup import (
-    fail_dead_runs,
-    free_places,
+    fail_crashed_runs,
+    free_pool_slots,
     remove_checkpoints,
     remove_locks,
     remove_temporary_files,
@@ -96,11 +96,11 @@ def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[s
 
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(nothing, run_id=OTHER, status=dg.DagsterRunStatus.STARTED)
-        assert list(fail_dead_runs(instance)) == []
+        assert list(fail_crashed_runs(instance)) == []
         holder.kill()
         holder.wait()
-        assert list(fail_dead_runs(instance, own_run_id=OTHER)) == []
-        assert list(fail_dead_runs(instance)) == [f"Run {run.run_id} is marked as failed: its process is gone"]
+        assert list(fail_crashed_runs(instance, own_run_id=OTHER)) == []
+        assert list(fail_crashed_runs(instance)) == [f"Run {run.run_id} is marked as failed: its process is gone"]
         found = instance.get_run_by_id(OTHER)
         assert found
         assert found.status is dg.DagsterRunStatus.FAILURE
@@ -124,14 +124,14 @@ def test_places_in_pools_are_freed_however_their_run_ended(
             pool.claim_concurrency_slot("training", run.run_id, step)
         before = pool.get_concurrency_info("training")
         assert {slot.run_id for slot in before.claimed_slots} == {ended.run_id, working.run_id}
-        assert list(free_places(instance, "own")) == [
-            f"Run {ended.run_id} has ended: its places in pools are free again"
+        assert list(free_pool_slots(instance, "own")) == [
+            f"Run {ended.run_id} has ended: its slots in pools are free again"
         ]
         after = pool.get_concurrency_info("training")
         assert {slot.run_id for slot in after.claimed_slots} == {working.run_id}
         assert {step.run_id for step in after.pending_steps} == {working.run_id}
         assert pool.claim_concurrency_slot("training", working.run_id, "autoint_mlp").is_claimed
-        assert list(free_places(instance, "own")) == []
+        assert list(free_pool_slots(instance, "own")) == []
 
 
 def test_lock_files_of_runs_that_died_are_removed_and_no_others() -> None:
@@ -154,7 +154,7 @@ def test_states_of_trainings_that_no_recipe_asks_for_are_removed() -> None:
     folder = Settings().local_home / "training" / "films"
     for name in ("autoint", "renamed"):
         (folder / name / "0123456789abcdef").mkdir(parents=True)
-    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no recipe of this name is enabled"]
+    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no enabled recipe has this name"]
     assert [path.name for path in folder.iterdir()] == ["autoint"]
 
 
@@ -164,6 +164,6 @@ def test_unfinished_files_are_removed_and_no_others() -> None:
     names = [".users.parquet." + "0" * 32, "users.parquet", ".hidden", "users.parquet." + "0" * 32]
     for name in names:
         (tables / name).write_bytes(b"")
-    assert list(remove_temporary_files()) == [f"{tables / names[0]} is removed: it was never finished"]
+    assert list(remove_temporary_files()) == [f"{tables / names[0]} is removed: it is incomplete"]
     assert sorted(path.name for path in tables.iterdir()) == sorted(names[1:])
     assert Path(tables).is_dir()

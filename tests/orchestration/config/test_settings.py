@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -188,3 +191,17 @@ def test_dagsters_own_commands_use_the_projects_home(tmp_path: Path, env: pytest
     with dg.DagsterInstance.get() as made:
         assert made.get_run_by_id(run.run_id) is not None
     assert not list(PROJECT_ROOT.glob(".tmp_dagster_home_*"))
+
+
+def test_importing_reads_neither_environment_nor_yaml() -> None:
+    """A file that cannot be read is told when it is needed, by the command that needs it."""
+    code = (
+        "import importlib, pkgutil, sys, orchestration\n"
+        "for module in pkgutil.walk_packages(orchestration.__path__, 'orchestration.'):\n"
+        # Some modules of tracking import MLflow.
+        "    if not module.name.startswith(('orchestration.__main__', 'orchestration.tracking.')):\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    missing = {f"{name}_YAML": "nowhere.yaml" for name in ("RECIPES", "MLFLOW", "MONITORING", "SERVING")}
+    variables = {**os.environ, **missing, "DAGSTER_PORT": "no port"}
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env=variables, check=True)

@@ -7,9 +7,9 @@ import yaml
 from upath import UPath
 
 from ml.errors import DataError
-from orchestration.config.recipes_in_force import MODELS, RECIPES
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.config.tracking_config import load_tracking_config
+from tests.orchestration.recipes import MODELS, RECIPES
 
 PATH = PROJECT_ROOT / "mlflow.yaml"
 Change = Callable[[dict[str, Any]], Any]

@@ -65,10 +65,10 @@ def test_findings_become_check_results() -> None:
 def test_findings_on_several_things_become_one() -> None:
     rows = {"2001-01": 3, "2001-02": 1, "2001-03": 0}
     findings = {month: Finding("enough", count > 1, {"rows": np.int64(count)}) for month, count in rows.items()}
-    facts = {"looked_at": "2001-01, 2001-02, 2001-03", "2001-02": {"rows": 1}, "2001-03": {"rows": 0}}
+    facts = {"checked": "2001-01, 2001-02, 2001-03", "2001-02": {"rows": 1}, "2001-03": {"rows": 0}}
     assert together("enough_a_month", findings) == Finding("enough_a_month", False, facts)
     whole = together("enough_a_month", {"2001-01": findings["2001-01"]})
-    assert whole == Finding("enough_a_month", True, {"looked_at": "2001-01"})
+    assert whole == Finding("enough_a_month", True, {"checked": "2001-01"})
     (result,) = require("numbers", whole)
     assert result.passed
 

@@ -1,7 +1,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +12,14 @@ from dagster._utils.interrupts import capture_interrupts
 from orchestration.config import locks
 from orchestration.runtime import executor
 from orchestration.runtime.executor import OneRunAtATime
+from tests.waiting import until
 
+WAITING = "second: Waiting for another run to end: runs write the same tables"
 RUNS = {"first": "8d5f0b3e-1f3a-4c35-9c3b-2f1d8a7e6b54", "second": "f2c1b6a8-0f0e-4c55-8a39-6a0a7a5f7c11"}
 
 
 class Steps(dg.Executor):
-    """Records when steps are executed, which takes a moment."""
+    """Records when steps are executed; the first run's last until the second run waits."""
 
     def __init__(self, events: list[str]) -> None:
         self._events = events
@@ -31,7 +32,8 @@ class Steps(dg.Executor):
         name = next(name for name, run_id in RUNS.items() if run_id == plan_context.run_id)
         self._events.append(f"{name} begins")
         assert locks.is_living(plan_context.run_id)
-        time.sleep(0.3)
+        if name == "first":
+            until(lambda: WAITING in self._events)
         self._events.append(f"{name} ends")
         yield f"{name} is done"
 
@@ -52,8 +54,7 @@ def test_a_second_run_waits_and_says_so(env: pytest.MonkeyPatch) -> None:
 
     first = threading.Thread(target=run, args=["first"])
     first.start()
-    while "first begins" not in events:
-        time.sleep(0.01)
+    until(lambda: "first begins" in events)
     run("second")
     first.join()
     assert [event for event in events if "begins" in event or "ends" in event] == [
@@ -62,7 +63,7 @@ def test_a_second_run_waits_and_says_so(env: pytest.MonkeyPatch) -> None:
         "second begins",
         "second ends",
     ]
-    assert events.count("second: Waiting for another run to end: runs write the same tables") == 1
+    assert events.count(WAITING) == 1
     assert {locks.is_living(run_id) for run_id in RUNS.values()} == {None}
     assert one_at_a_time.retries == "as configured"
 

@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 
 from ml.training.config import WarmStartConfig
-from orchestration.assets.models import model_asset
-from orchestration.config.recipes_in_force import RECIPES
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import (
@@ -24,6 +22,7 @@ from tests.orchestration.conftest import (
     retraining,
     run_job,
 )
+from tests.orchestration.recipes import RECIPES
 
 NAME = f"{DATASET}-autoint"
 SETTINGS = WarmStartConfig(epochs=2, replay=3, learning_rate=1e-3, max_generations=2)
@@ -59,9 +58,8 @@ class Nights:
         """Train, if there is something to train, by a recipe with a warm start."""
         recipe = RECIPES["autoint"].model_copy(update={"warm_start": SETTINGS.model_copy(update=settings)})
         others = {name: own for name, own in RECIPES.items() if name != "autoint"}
-        assets = [model_asset(name, own) for name, own in {"autoint": recipe, **others}.items()]
         with self.patch.context() as patch:
-            patch.setattr("orchestration.assets.models.models", assets)
+            patch.setattr("orchestration.definitions.recipes_in_force", lambda: {"autoint": recipe, **others})
             return run_job(self.instance, config, "autoint", raise_on_error=raise_on_error)
 
     def publish(self, number: str) -> None:
@@ -132,6 +130,15 @@ def test_night_after_night(nights: Nights) -> None:
     assert (again["reused"], said(again), again["model_version"]) == (True, expected, 3)
     assert len(nights.begun_with) == 2
 
+
+@pytest.mark.slow
+def test_warm_starts_in_a_row_are_counted(nights: Nights) -> None:
+    nights.arrive(0)
+    nights.night()
+    nights.publish("2")
+    nights.arrive(4)
+    nights.night()
+
     nights.arrive(5)  # version 3 was not promoted: its rows count as new once more
     assert metadata(nights.night())["warm_start.parent"] == "2"
     nights.publish("4")
@@ -180,11 +187,12 @@ def test_rows_without_deliveries_are_an_error(nights: Nights) -> None:
     path = nights.home / "tables" / DATASET / "train_interactions.parquet"
     pd.read_parquet(path).drop(columns="ingestion_batch").to_parquet(path, index=False)
     result = nights.night(raise_on_error=False)
-    assert "train_interactions has no column batch" in failure_text(result, "autoint")
+    assert "train_interactions has no column ingestion_batch" in failure_text(result, "autoint")
     assert nights.begun_with == []
     assert list(nights.tracking.versions("autoint")) == ["1"]
 
 
+@pytest.mark.slow
 def test_a_recipe_without_a_warm_start_says_what_it_has_learned(nights: Nights) -> None:
     nights.arrive(2)
     result = run_job(nights.instance, RUN_CONFIG, "autoint")

@@ -88,7 +88,7 @@ def test_a_version_is_published_whole(publication: Publication, registry: Regist
         assert read(tmp_path) == (f"table {number}", f"bundle {number}")
         assert exported(tmp_path) == f"table {number}"
         assert (publication.champion(), registry.aliases) == (number, {"champion": number})
-    assert publication.champions() == publication.archived() == ["1", "2"]
+    assert publication.archive.champions() == publication.archive.versions() == ["1", "2"]
     assert publication.sync() == temporary_files(tmp_path) == []
 
 
@@ -97,7 +97,7 @@ def test_a_champions_new_table_replaces_the_old_one(publication: Publication, tm
     publication.publish(VERSIONS["1"], b"tomorrow's table", b"bundle 1")
     assert read(tmp_path) == ("tomorrow's table", "bundle 1")
     assert exported(tmp_path) == "tomorrow's table"
-    assert publication.champions() == ["1"]
+    assert publication.archive.champions() == ["1"]
 
 
 def test_rollback_publishes_the_earlier_champions_table(
@@ -108,7 +108,7 @@ def test_rollback_publishes_the_earlier_champions_table(
     publication.go_back("1")
     assert read(tmp_path) == ("table 1", "bundle 1")
     assert (exported(tmp_path), registry.aliases) == ("table 1", {"champion": "1"})
-    assert publication.champions() == ["2", "3", "1"]
+    assert publication.archive.champions() == ["2", "3", "1"]
 
 
 def test_no_rollback_to_a_version_that_is_not_kept(publication: Publication, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_no_rollback_to_a_version_that_is_not_kept(publication: Publication, tmp
     with pytest.raises(NotFoundError, match="no table of version 1 of films-autoint is kept; kept are 2"):
         publication.go_back("1")
     assert read(tmp_path) == ("table 2", "bundle 2")
-    assert publication.champions() == ["2"]
+    assert publication.archive.champions() == ["2"]
     with pytest.raises(ValueError, match="version 2 of films-autoint is published"):
         publication.forget("2")
 
@@ -131,7 +131,7 @@ def test_a_registry_that_does_not_answer_changes_nothing(
     with pytest.raises(ConnectionError):
         publish(publication, "2")
     assert (read(tmp_path), exported(tmp_path)) == (("table 1", "bundle 1"), "table 1")
-    assert publication.archived() == ["1"]
+    assert publication.archive.versions() == ["1"]
     registry.answers = True
     assert publication.sync() == []
 
@@ -204,7 +204,7 @@ def test_readers_find_a_whole_publication_after_a_crash_and_the_next_run_repairs
     assert publication.sync() == []
     publish(publication, "2")  # the asset's retry
     assert (read(tmp_path), exported(tmp_path)) == (("table 2", "bundle 2"), "table 2")
-    assert publication.champions() == ["1", "2"]
+    assert publication.archive.champions() == ["1", "2"]
 
 
 def test_mirrors_that_a_person_changed_are_repaired(

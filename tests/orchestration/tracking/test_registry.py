@@ -24,26 +24,16 @@ from orchestration.tracking.fingerprint import Fingerprint
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.retention import prune
-from tests.orchestration.conftest import LENIENT, environment
+from tests.orchestration.conftest import LENIENT
 
 FINGERPRINT = Fingerprint("data", "code", "recipe")
 MODEL = "autoint"
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, since that takes seconds; to be copied."""
-    home = tmp_path_factory.mktemp("empty")
-    with environment({"PIPELINE_HOME": home}):
-        registry.client_of(registry.configuration("films"))
-    return home / "mlflow.db"
-
-
 @pytest.fixture
-def home(empty_database: Path, tmp_path: Path) -> Path:
+def home(tmp_path: Path) -> Path:
     """The home in the environment, with nothing but a database."""
-    (tmp_path / "home").mkdir()
-    shutil.copy(empty_database, tmp_path / "home")
+    registry._make_database(tmp_path / "home" / "mlflow.db")
     return tmp_path / "home"
 
 
@@ -339,7 +329,7 @@ def test_pruning_keeps_the_files_of_a_champion_that_somebody_deleted_from_the_re
     assert prune(films, MODEL).versions == ()  # the alias is gone, but the pointer is not
     films.client.delete_model_version(champion.registered_model, champion.version)
     prune(films, MODEL)
-    assert (publication.champion(), publication.archived()) == ("1", ["1"])
+    assert (publication.champion(), publication.archive.versions()) == ("1", ["1"])
 
 
 def test_the_next_run_repairs_the_mirrors_and_removes_what_earlier_releases_kept(films: Tracking, home: Path) -> None:

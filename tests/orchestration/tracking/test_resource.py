@@ -23,8 +23,7 @@ from mlflow.entities import Run
 from ml.files import digest
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
-from orchestration.assets.models import with_settings
-from orchestration.config.recipes_in_force import MODELS, RECIPES
+from orchestration.config.launch_config import with_settings
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -40,6 +39,7 @@ from tests.orchestration.conftest import (
     Pipeline,
     environment,
 )
+from tests.orchestration.recipes import MODELS, RECIPES
 from tests.waiting import free_port, until
 
 NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}
@@ -60,14 +60,7 @@ found = {}
 for name in names:
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     pairs, rows = (pandas.read_parquet(Path(folder, f"{form}.parquet")) for form in ("pairs", "rows"))
-    scores = {form: model.predict(frame)["score"].tolist() for form, frame in (("pairs", pairs), ("rows", rows))}
-    refusals = {}
-    for column in pairs:
-        try:
-            model.predict(pairs.drop(columns=column))
-        except Exception as error:
-            refusals[column] = str(error)
-    found[name] = {"scores": scores, "refusals": refusals}
+    found[name] = {form: model.predict(frame)["score"].tolist() for form, frame in (("pairs", pairs), ("rows", rows))}
 import ml
 found["package"] = ml.__file__
 Path(folder, "found.json").write_text(json.dumps(found))
@@ -246,19 +239,45 @@ def answers(port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def served(
-    materialized: Pipeline,
+@pytest.fixture
+def registered(
+    pipeline: Pipeline, tracking: Tracking, env: pytest.MonkeyPatch, model: str
+) -> Iterator[mlflow.pyfunc.PyFuncModel]:
+    """A champion as MLflow loads it."""
+    env.setattr(sys, "path", [*sys.path])  # MLflow adds the model's own code
+    with tracking.session():
+        yield mlflow.pyfunc.load_model(f"models:/{NAMES[model]}@champion")
+
+
+def test_registered_model_scores_as_the_published_one(
+    pipeline: Pipeline,
+    registered: mlflow.pyfunc.PyFuncModel,
     pairs_and_rows: tuple[pd.DataFrame, pd.DataFrame],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Any]:
-    """What the registered models say in a fresh process that knows nothing but the tracking server's address."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+    model: str,
+) -> None:
+    pairs, rows = pairs_and_rows
+    scorer = Scorer(pipeline.bundle(model))
+    scores = {form: registered.predict(frame)["score"] for form, frame in (("pairs", pairs), ("rows", rows))}
+    np.testing.assert_allclose(scores["pairs"], scorer.score_pairs(pairs), atol=1e-6)
+    np.testing.assert_allclose(scores["rows"], scorer.score_rows(rows), atol=1e-6)
+    np.testing.assert_allclose(scores["rows"], scores["pairs"], atol=1e-6)  # two ways to say the same
+    assert np.std(scores["pairs"]) > 0.01
+    for column in pairs:
+        with pytest.raises(Exception, match=column):
+            registered.predict(pairs.drop(columns=column))
+
+
+@pytest.mark.slow
+def test_registered_models_bring_their_own_code(
+    pipeline: Pipeline, pairs_and_rows: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    """In a fresh process that knows nothing but the tracking server's address."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
     for form, frame in zip(("pairs", "rows"), pairs_and_rows, strict=True):
         frame.to_parquet(folder / f"{form}.parquet")
     port = free_port()
-    with environment({"PIPELINE_HOME": materialized.home}):
-        serve = server_command("--host", "127.0.0.1", "--port", str(port))
+    serve = server_command("--host", "127.0.0.1", "--port", str(port))
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIPELINE_HOME")}
     command = [sys.executable, "-I", "-c", SCORE, str(PROJECT_ROOT), f"http://127.0.0.1:{port}", str(folder)]
     with (folder / "server.log").open("wb") as log:
@@ -274,41 +293,24 @@ def served(
         server.wait()
     assert finished.returncode == 0, finished.stderr
     found: dict[str, Any] = json.loads((folder / "found.json").read_text("utf-8"))
-    return found
-
-
-def test_registered_model_brings_its_own_code(pipeline: Pipeline, served: dict[str, Any]) -> None:
-    package = Path(served["package"])
+    package = Path(found["package"])
     assert package.name == "__init__.py"
     assert pipeline.home not in package.parents  # it came from the server
     assert PROJECT_ROOT not in package.parents
-
-
-def test_registered_model_scores_as_the_published_one(
-    pipeline: Pipeline, served: dict[str, Any], pairs_and_rows: tuple[pd.DataFrame, pd.DataFrame], model: str
-) -> None:
     pairs, rows = pairs_and_rows
-    scorer = Scorer(pipeline.bundle(model))
-    scores = served[NAMES[model]]["scores"]
-    np.testing.assert_allclose(scores["pairs"], scorer.score_pairs(pairs), atol=1e-6)
-    np.testing.assert_allclose(scores["rows"], scorer.score_rows(rows), atol=1e-6)
-    np.testing.assert_allclose(scores["rows"], scores["pairs"], atol=1e-6)  # two ways to say the same
-    assert np.std(scores["pairs"]) > 0.01
+    for model, name in NAMES.items():
+        scorer, scores = Scorer(pipeline.bundle(model)), found[name]
+        np.testing.assert_allclose(scores["pairs"], scorer.score_pairs(pairs), atol=1e-6)
+        np.testing.assert_allclose(scores["rows"], scorer.score_rows(rows), atol=1e-6)
 
 
+@pytest.mark.parametrize("model", MODELS)
 def test_the_published_bundle_is_the_logged_file(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
     version = RegisteredVersion(**pipeline.document(model))
     [logged] = (pipeline.home / "mlflow-artifacts" / DATASET / "models" / version.model_id).rglob("bundle.zip")
     [copy] = (pipeline.home / "bundles" / DATASET / model).iterdir()
     assert pipeline.bundle_path(model).read_bytes() == logged.read_bytes() == copy.read_bytes()
     assert copy.stem == version.model_id
-
-
-def test_registered_model_refuses_missing_columns(served: dict[str, Any], model: str) -> None:
-    refusals = served[NAMES[model]]["refusals"]
-    assert set(refusals) == {"user_id", "movie_id", "year", "month"}
-    for column, message in refusals.items():
-        assert column in message
 
 
 @pytest.mark.parametrize("before", [None, "http://tracking.example"])

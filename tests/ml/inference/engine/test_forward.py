@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from ml.features.collaborative import PairSignals
+from ml.features.collaborative import CollaborativeTables
 from ml.inference.engine import forward as forward_module
 from ml.inference.engine.forward import AutoIntForward, KerasForward, forward_of
-from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_signals
+from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_collaborative
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
@@ -45,7 +45,7 @@ def randomized(name: str) -> keras.Model:
     if name != "signals":
         return network
     users, movies = (rng.normal(size=(size, 6)).astype(np.float32) for size in FIELD_DIMS[:2])
-    return with_signals(network, PairSignals(("a", "b", "c"), (3, 1, 2), users, movies), (0, 1))
+    return with_collaborative(network, CollaborativeTables(("a", "b", "c"), (3, 1, 2), users, movies), (0, 1))
 
 
 def random_codes(rows: int) -> np.ndarray:

@@ -45,13 +45,12 @@ def silent(done: int) -> None:
 
 
 def by_sorting(logits: np.ndarray, seen: csr_array) -> list[list[int]]:
-    """Every list by sorting the whole row in plain Python, equal scores by position."""
-    probabilities = 1 / (1 + np.exp(-logits.astype(np.float32)))
-    lists = []
-    for row, hidden in zip(probabilities, seen.toarray(), strict=True):
-        ranked = sorted((-score, movie) for movie, score in enumerate(row) if not hidden[movie])[:LENGTH]
-        lists.append([movie for _, movie in ranked] + [MISSING] * (LENGTH - len(ranked)))
-    return lists
+    """Every list by sorting the whole row, equal scores by position."""
+    hidden = seen.toarray().astype(bool)
+    probabilities = np.where(hidden, -1, 1 / (1 + np.exp(-logits.astype(np.float32))))
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :LENGTH]
+    lists = np.where(np.take_along_axis(hidden, ranked, axis=1), MISSING, ranked)
+    return np.pad(lists, ((0, 0), (0, LENGTH - lists.shape[1])), constant_values=MISSING).tolist()
 
 
 def run(logits: np.ndarray, seed: int = 0) -> tuple[TopLists, SearchReport, Table]:

@@ -1,3 +1,0 @@
-from tests.ml.inference.conftest import bundle, network
-
-__all__ = ["bundle", "network"]

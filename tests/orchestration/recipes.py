@@ -1,0 +1,9 @@
+"""The project's own recipes."""
+
+from ml.training.recipes import PAPER, REFERENCE, load_recipes
+from orchestration.config.recipes_in_force import models_of
+from orchestration.config.settings import PROJECT_ROOT
+
+RECIPES = load_recipes(PROJECT_ROOT / "recipes.yaml")
+MODELS = models_of(RECIPES, REFERENCE)
+PAPER_MODELS = models_of(RECIPES, PAPER)
