@@ -27,12 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             of_pipeline = PIPELINE in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.nodeid.split("::")[0]))
+            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.path.stem))
     items.sort(key=lambda item: PIPELINE not in getattr(item, "fixturenames", ()))
 
 
-def pytest_collection_finish() -> None:
-    """Tell the garbage collector that what was imported stays: else it goes through TensorFlow again and again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse an xdist that ignores groups, and tell the garbage collector that what was imported stays.
+
+    Else it would go through TensorFlow's objects again and again.
+    """
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist ignores groups with this pytest; install the versions of constraints.txt")
     gc.collect()
     gc.freeze()
 

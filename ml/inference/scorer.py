@@ -69,7 +69,9 @@ class Scorer:
             pairs: columns user_id, movie_id.
             dtype: of the matrix.
         """
-        users, movies = (self.bundle.feature_map[key].index.get_indexer(pd.Index(pairs[key])) for key in ("user_id", "movie_id"))
+        users, movies = (
+            self.bundle.feature_map[key].index.get_indexer(pd.Index(pairs[key])) for key in ("user_id", "movie_id")
+        )
         known = (users >= 0) & (movies >= 0)
         return self.matrix(users[known], movies[known], dtype)
 

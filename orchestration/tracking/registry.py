@@ -152,7 +152,7 @@ def _make_database(path: Path) -> None:
 
 
 def lock() -> FileLock:
-    """Two processes that create something in MLflow's database at once break each other."""
+    """A lock for creating things in MLflow's database: two processes that do it at the same time fail."""
     settings().local_home.mkdir(parents=True, exist_ok=True)
     return FileLock(settings().local_home / "mlflow.lock", timeout=LOCK_SECONDS)
 
@@ -183,7 +183,7 @@ def mlflow_page(config: TrackingConfig, page: str) -> str:
     """Address of a page of the MLflow UI."""
     uri = config.tracking_uri
     base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{settings().mlflow_port}"
-    # Without this the UI begins among pages on language models.
+    # Without this the UI opens its pages for language models.
     return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
 
 

@@ -10,8 +10,8 @@ from packaging.utils import canonicalize_name
 from ml.features.negatives import NegativesConfig
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
-from orchestration.config.recipes_in_force import RECIPES
 from orchestration.tracking.tracked_run import recipe_parameters, requirements
+from tests.orchestration.recipes import RECIPES
 
 
 def test_requirements_are_what_the_stored_code_imports() -> None:
