@@ -68,7 +68,7 @@ def test_cardinalities(sizes: tuple[int, ...], expected: tuple[int, ...] | None,
     ("ages", "zips", "outside"),
     [([0, 6], [0, 2], 0), ([0, 7], [0, 2], 1), ([0, 6], [3, 2], 1), ([-1, 6], [0, 2], 1), ([-1, 7], [-5, 99], 4)],
 )
-def test_codes_in_range(ages: list[int], zips: list[int], outside: int) -> None:
+def test_indices_in_range(ages: list[int], zips: list[int], outside: int) -> None:
     encoded = pd.DataFrame({"age": ages, "timestamp": [10**9, -1], "zip": zips})
     finding = checks.indices_in_range(encoded, ("age", "zip"), (7, 3))
     assert (finding.name, finding.passed) == ("indices_in_range", outside == 0)

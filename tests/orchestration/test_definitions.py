@@ -121,8 +121,8 @@ def test_every_asset_has_owner_and_description(definitions: dg.Definitions) -> N
 def test_every_check_says_what_holds(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     said = {key.name: graph.get_check_spec(key).description or "" for key in graph.asset_check_keys}
-    assert said["unique_keys"] == "No two rows share a key."
-    assert said["top_lists_autoint"].startswith("autoint: Every user has one whole list")
+    assert said["unique_keys"] == "Check that no two rows have the same key."
+    assert said["top_lists_autoint"].startswith("autoint: Check that every user has one complete list")
     assert [name for name, text in said.items() if not text.endswith(".")] == []
 
 
