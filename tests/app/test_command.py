@@ -52,4 +52,4 @@ def test_option_overrides_the_configured_home(
 def test_invalid_id_is_refused_with_the_valid_range(user: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["recommend", f"--user={user}", "--year=2001", "--month=5"])
-    assert "expected a whole number from 0 to 2147483647" in capsys.readouterr().err
+    assert "expected an integer from 0 to 2147483647" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_nights_that_are_alike_pass_with_figures_to_plot() -> None:
         (
             "population_stability",
             {"movie_id": 3},
-            "Population stability index of ingestion 2 against ingestion 1: movie_id",
+            "Population stability index of ingestion 2 compared with ingestion 1: movie_id",
         ),
         ("unknown_codes", {"genre1": ["Western"] * 100 + ["Drama"] * (ROWS - 100)}, "genre1 0.1 (limit 0.05)"),
     ],
@@ -134,7 +134,7 @@ def test_a_night_that_differs_is_told_of(check: str, change: dict[str, Any], tol
 def test_a_night_of_few_ratings_is_told_of_and_not_judged_further() -> None:
     _, checks = drift_of(rows_of(1), rows_of(2, label=1).head(40))
     assert failed(checks) == {"counts"}
-    assert str(checks["counts"].description).startswith("Ingestion 2 brought 40 ratings by 40 users of 40 movies")
+    assert str(checks["counts"].description).startswith("Ingestion 2 has 40 ratings by 40 users of 40 movies")
     assert str(checks["positive_share"].description).startswith("Not judged: 40 ratings of ingestion 2")
 
 

@@ -240,8 +240,8 @@ def test_another_number_of_codes_than_the_feature_maps(
         network.save(tmp_path / "network.keras")
         data = zipped({**members, "network.keras": (tmp_path / "network.keras").read_bytes()})
         messages.append(refusal(data, tmp_path))
-    assert "layer 'embedding' has other numbers of codes than the feature map's fields" in messages[0]
-    assert "takes and gives arrays of shapes" in messages[1]
+    assert "layer 'embedding' has other sizes than the feature map's features" in messages[0]
+    assert "inputs and outputs have the shapes" in messages[1]
 
 
 def linked(file: h5py.File) -> None:

@@ -20,6 +20,7 @@ from orchestration.cli import tune
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
+from tests.environment import forget_settings
 from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"
@@ -136,7 +137,7 @@ def test_a_tuning_that_is_interrupted_goes_on(
     with env.context() as patch:
         patch.setattr(TrialRun, "log_epoch", interrupt)
         assert tune.main("searched", "3") == 130
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command resumes" in capsys.readouterr().out
     stopped, trials = runs_of()
     assert stopped.info.status == "KILLED"
     assert states(trials) == [("FINISHED", "COMPLETE"), ("KILLED", "FAIL")]
@@ -217,11 +218,12 @@ def test_enough_trials_are_only_shown_and_more_are_added(
     assert len(list((home / "tuning" / DATASET).glob("*.db"))) == 1
 
 
-def test_another_recipe_begins_anew(home_of: Callable[..., Path], cheap: None, recipes_file: Path) -> None:
+def test_another_recipe_starts_another_study(home_of: Callable[..., Path], cheap: None, recipes_file: Path) -> None:
     home = home_of("home")
     assert tune.main("searched", "1") == 0
     changed = {**RECIPES, "searched": {**SEARCHED, "fields": ["gender"]}}
     recipes_file.write_text(yaml.safe_dump({"recipes": changed}), encoding="utf-8")
+    forget_settings()  # a process of its own reads the file again
     assert tune.main("searched", "1") == 0
     assert len(list((home / "tuning" / DATASET).glob("searched-*.db"))) == 2
 
