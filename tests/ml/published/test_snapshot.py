@@ -121,7 +121,7 @@ def test_new_champion_is_taken_over_and_the_other_model_kept(
     assert published.current.model("autoint").version == "4"
     assert published.current.model("autoint").lists.moment == (2002, 6)
     assert published.current.model("autoint_mlp") is before.model("autoint_mlp")
-    assert before.model("autoint").version == "3"  # whoever holds the old one goes on with it
+    assert before.model("autoint").version == "3"  # readers that hold the old snapshot keep it
 
 
 def test_new_ratings_are_seen(home: Path, ratings: pd.DataFrame) -> None:

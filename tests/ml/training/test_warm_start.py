@@ -135,7 +135,7 @@ def data(
 
 
 def weights(network: keras.Model) -> dict[str, np.ndarray]:
-    """By layer, place and name; a layer's own sublayers are named anew in every process."""
+    """By layer, place and name; a layer's own sublayers get new names in every process."""
     return {
         f"{layer.name}/{place}/{weight.name}": np.asarray(weight).copy()
         for layer in network.layers
@@ -172,7 +172,7 @@ def test_before_any_training_known_values_get_the_earlier_scores(
         for each, own in zip((inner(earlier.network), network), inputs, strict=True)
     ]
     assert scores[0].std() > 0.01
-    rounding = 2e-5 if recipe.numbers or recipe.signals else 1e-6  # numbers are standardised anew
+    rounding = 2e-5 if recipe.numbers or recipe.signals else 1e-6  # numeric features are standardized again
     np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=rounding)
 
 
@@ -188,7 +188,7 @@ def test_rows_of_new_values_and_nothing_else_stay_as_they_were(
     tables = {f"{layer}/0/table" for layer in ("embedding", *(f"{name}_embedding" for name in recipe.multivalued))}
     for name in after.keys() - tables:
         if name.startswith("numbers/"):
-            continue  # standardised anew: the scores above are the check
+            continue  # standardized again: the scores above are the check
         expected = before if name.endswith("/membership") else learned
         assert after[name].tolist() == expected[name].tolist(), name
     start = old_start = new_values = 0

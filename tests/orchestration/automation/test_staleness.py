@@ -1,4 +1,4 @@
-"""What a run makes anew, on a graph of three assets and on the pipeline's own."""
+"""What a run rebuilds, on a graph of three assets and on the pipeline's own."""
 
 import shutil
 from collections.abc import Iterator
@@ -108,7 +108,7 @@ def test_changed_raw_data_reaches_everything(manifest: dg.DagsterInstance, raw_d
         "doubled": "numbers is rebuilt",
         "halved": "doubled is rebuilt",
     }
-    # A run that died after the first step: the next one goes on behind it.
+    # A run that crashed after the first step: the next one continues after it.
     make(manifest, small_definitions(raw_data), "numbers")
     assert plan(manifest, raw_data).reasons == {"doubled": "numbers has changed", "halved": "doubled is rebuilt"}
 

@@ -53,7 +53,7 @@ def random_codes(rows: int) -> np.ndarray:
     return np.stack([rng.integers(0, size, rows) for size in FIELD_DIMS], axis=1).astype(np.int32)
 
 
-# Each shape is compiled anew, which takes seconds.
+# Each shape is compiled separately, which takes seconds.
 _LONG = ("heads of six", "scaled, no residual, three heads", "some fields")
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name for name in CONFIGS]
 
