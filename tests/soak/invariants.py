@@ -1,7 +1,8 @@
 """Check the invariants after every night. Each function yields the violations."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,18 @@ from tests.soak.arrivals import Truth
 from tests.soak.home import DATASET, Home
 
 LENGTH = 10
+_READERS: Mapping[str, Callable[[Path], Any]] = {
+    ".parquet": pd.read_parquet,
+    ".json": lambda path: json.loads(path.read_bytes()),
+    ".html": Path.read_text,
+}
 
 
 def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[str]:
     """Check that every file is readable, and that published tables are complete and of one version."""
     for path in home.tables.glob("*"):
         try:
-            pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_bytes())
+            _READERS[path.suffix](path)
         except Exception as error:
             yield f"{path.name} cannot be read: {error}"
     for model in home.models:
