@@ -66,7 +66,10 @@ class Bench:
     def visitor(self, user: int, *given: str) -> Visitor:
         """Return a player as a visitor who gives ``likes`` or ``demographics`` or both."""
         profile = self._people.profile(user)
-        own = Visitor(profile.gender, profile.age, profile.occupation) if "demographics" in given else Visitor()
+        told: dict[str, str | int] = {
+            name: profile[name] for name in ("gender", "age", "occupation") if name in profile
+        }
+        own = Visitor(told) if "demographics" in given else Visitor()
         return replace(own, liked=self._given[user]) if "likes" in given else own
 
     def measure(self, lists_of: Callable[[int], np.ndarray]) -> dict[str, float]:

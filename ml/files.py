@@ -5,11 +5,12 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import pyarrow.parquet as pq
 from upath import UPath
 
 from ml.errors import DataError
@@ -77,10 +78,21 @@ def file_stamp(path: UPath) -> tuple[float, int]:
     return stat.st_mtime, stat.st_size
 
 
-def read_parquet(path: UPath, columns: Sequence[str]) -> pd.DataFrame:
-    """Read these columns of a Parquet file. Raises DataError if the file is not a Parquet table that has them."""
+def read_parquet(path: UPath, columns: Sequence[str], optional: Collection[str] = ()) -> pd.DataFrame:
+    """Read columns of a Parquet file.
+
+    Args:
+        path: the file.
+        columns: the columns.
+        optional: further columns, where the file has them.
+
+    Raises:
+        DataError: the file is not a Parquet table with the columns.
+    """
     try:
-        return pd.read_parquet(io.BytesIO(path.read_bytes()), columns=list(columns))
+        data = io.BytesIO(path.read_bytes())
+        own = pq.read_schema(data).names if optional else []
+        return pd.read_parquet(data, columns=[*columns, *(name for name in optional if name in own)])
     except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
         raise DataError(
             f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); rebuild it (make run)"

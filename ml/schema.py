@@ -1,5 +1,6 @@
 """Facts about columns: what the raw files contain, and which features the models use."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,13 @@ FIELDS: tuple[Field, ...] = (
     Field("occupation", "user"),
     Field("zip", "user"),
 )
+
+
+def present_fields(columns: Collection[str]) -> tuple[Field, ...]:
+    """Return the categorical features of a data set, in their order, by the columns of its interactions."""
+    return tuple(field for field in FIELDS if field.name in columns)
+
+
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 MULTIVALUED: tuple[str, ...] = ("genres",)  # multi-valued features: columns of movies, values separated by |
 NUMBERS: tuple[str, ...] = ("timestamp",)  # numeric features: columns of the encoded interactions
@@ -46,15 +54,7 @@ ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter: batch 
 LARGEST_ID = 2**31 - 1  # ids are integers from 0 to this, since tables store them as int32
 LIKED_RATING = 4  # a rating of at least this has label 1
 
-# Raw MovieLens-1M files: columns in file order (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
-RAW_USERS: tuple[str, ...] = ("user_id", "gender", "age", "occupation", "zip")
-RAW_MOVIES: tuple[str, ...] = ("movie_id", "title", "genres")
-RAW_RATINGS: tuple[str, ...] = ("user_id", "movie_id", "rating", "timestamp")
-RAW_FILES: dict[str, tuple[str, ...]] = {
-    "users.dat": RAW_USERS,
-    "movies.dat": RAW_MOVIES,
-    "ratings.dat": RAW_RATINGS,
-}
+# Values in the files of MovieLens (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
 GENDERS: tuple[str, ...] = ("F", "M")
 AGE_GROUPS: dict[int, str] = {
     1: "under 18",
@@ -89,12 +89,14 @@ OCCUPATIONS: tuple[str, ...] = (
     "writer",
 )
 GENRE_SLOTS = 3
-NO_GENRE = "no"
+NO_GENRE = "no"  # in a genre slot
+NO_GENRES = "(no genres listed)"  # instead of a movie's genres
+NO_YEAR = 0  # of a movie whose title names none
 
 
 def decade_of(year: int) -> str:
-    """Return the decade's name, e.g. ``"1990s"`` for 1995."""
-    return f"{year // 10 * 10}s"
+    """Return the decade's name, e.g. ``"1990s"`` for 1995; ``"unknown"`` for ``NO_YEAR``."""
+    return "unknown" if year == NO_YEAR else f"{year // 10 * 10}s"
 
 
 def parse_id(text: str) -> int:

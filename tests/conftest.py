@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ml.data.movielens import RawTables, read_movielens
+from ml.data.movielens import MOVIELENS_1M, RawTables
 from ml.data.synthetic import SMALL, write_synthetic
 from tests.environment import Environment
 
@@ -66,4 +66,4 @@ def small_raw_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_raw(small_raw_directory: Path) -> RawTables:
     """The small synthetic data set as raw frames, to be read only."""
-    return read_movielens(small_raw_directory)
+    return MOVIELENS_1M.read(small_raw_directory)

@@ -24,7 +24,13 @@ def item_json(rows: pd.DataFrame) -> list[bytes]:
     columns = (rows[name].tolist() for name in ("rank", "movie_id", "title", "genres", "score"))
     return [
         orjson.dumps(
-            {"rank": rank, "movie_id": movie, "title": title, "genres": genres.split("|"), "score": round(score, 6)}
+            {
+                "rank": rank,
+                "movie_id": movie,
+                "title": title,
+                "genres": genres.split("|") if genres else [],
+                "score": round(score, 6),
+            }
         )
         for rank, movie, title, genres, score in zip(*columns, strict=True)
     ]

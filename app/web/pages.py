@@ -1,7 +1,7 @@
 """Render the pages: landing, user, visitor, invalid URL, and nothing published."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
 
 import streamlit as st
 
@@ -13,9 +13,11 @@ from app.web.texts import Texts
 from ml import schema
 from ml.errors import DataError, NotFoundError
 from ml.inference.visitors import COMPANIONS, Visitor
+from ml.published.people import People
 from ml.published.snapshot import PublishedModel, Snapshot
 
-Value = TypeVar("Value", int, str)
+Value = str | int
+_TOLD = ("age", "gender", "occupation")  # what a visitor can tell
 _MOST_LIKED = 20
 _POLL_SECONDS = 2.0
 
@@ -81,10 +83,7 @@ def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     st.title(texts("profile", user_id=user_id))
     widgets.facts(
         {
-            texts("gender"): texts.name("gender", profile.gender),
-            texts("age"): texts.name("age", profile.age),
-            texts("occupation"): texts.name("occupation", profile.occupation),
-            texts("zip"): profile.zip,
+            **{texts(kind): _named(texts, people, kind, value) for kind, value in profile.items()},
             texts("liked_count"): texts("liked_of", liked=f"{len(liked):,}", count=f"{len(history):,}"),
         }
     )
@@ -115,13 +114,7 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     people = snapshot.people
     st.title(texts("visitor_title"))
     st.write(texts("visitor_rule", count=COMPANIONS))
-    left, middle, right = st.columns(3)
-    with left:
-        age = _optional(texts, "age", list(schema.AGE_GROUPS))
-    with middle:
-        gender = _optional(texts, "gender", list(schema.GENDERS))
-    with right:
-        occupation = _optional(texts, "occupation", list(range(len(schema.OCCUPATIONS))))
+    told = _demographics(texts, people)
     titles = people.titles_of_rated
     liked = st.multiselect(
         texts("visitor_liked"),
@@ -131,7 +124,7 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
         max_selections=_MOST_LIKED,
         select_all=False,  # with it, Enter would select all matches of the typed text
     )
-    who = Visitor(gender, age, occupation, tuple(map(int, liked)))
+    who = Visitor(told, tuple(map(int, liked)))
     if not who.liked and not who.demographics:
         st.info(texts("visitor_nothing"))
         return
@@ -147,16 +140,28 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     )
 
 
-def _optional(texts: Texts, kind: str, values: Sequence[Value]) -> Value | None:
-    """Let the visitor choose a value or none."""
-    chosen: Value | None = st.selectbox(
-        texts(kind),
-        values,
-        index=None,
-        format_func=lambda value: texts.name(kind, value),
-        placeholder=texts("not_specified"),
-    )
-    return chosen
+def _demographics(texts: Texts, people: People) -> dict[str, Value]:
+    """Let the visitor choose a value, or none, of what the data set tells of its users."""
+    told = {}
+    kinds = [kind for kind in _TOLD if people.choices(kind)]
+    for kind, column in zip(kinds, st.columns(max(len(kinds), 1)), strict=False):
+        with column:
+            chosen = st.selectbox(
+                texts(kind),
+                people.choices(kind),
+                index=None,
+                format_func=partial(_named, texts, people, kind),
+                placeholder=texts("not_specified"),
+            )
+        if chosen is not None:
+            told[kind] = chosen
+    return told
+
+
+def _named(texts: Texts, people: People, kind: str, value: Value) -> str:
+    """A readable name of a user's value; the codes of MovieLens-1M have names of their own."""
+    has_name = kind == "gender" or (kind in ("age", "occupation") and people.has_codes)
+    return texts.name(kind, value) if has_name else str(value)
 
 
 def _lists(

@@ -126,7 +126,7 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
 
 def _filtered(texts: Texts, snapshot: Snapshot) -> list[int] | None:
     people = snapshot.people
-    first, last = int(people.movies["movie_year"].min()), int(people.movies["movie_year"].max())
+    first, last = people.released
     with st.expander(texts("filters")):
         genres = st.multiselect(
             texts("genres"),

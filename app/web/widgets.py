@@ -11,7 +11,8 @@ import streamlit as st
 
 from app.web.answers import Answer
 from app.web.texts import Texts
-from ml.published.people import People
+from ml import schema
+from ml.published.people import People, full_titles
 
 _STYLE = Path(__file__).with_name("style.css")
 
@@ -41,20 +42,25 @@ def movie_list(texts: Texts, answer: Answer, shared: set[int], explanations: Map
 
 
 def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations: Mapping[int, str]) -> str:
-    genres = ", ".join(texts.name("genre", genre) for genre in row.genres.split("|"))
+    genres = _genres(texts, row.genres)
     mark = f' <b class="rec-mark">✓ {escape(texts("in_both"))}</b>' if is_shared else ""
     chance = ""
     if answer.model.scores_are_chances:
         label = f"{row.score:.0%}"
         bar = f'<div class="rec-bar" aria-hidden="true"><i style="width:{row.score:.0%}"></i></div>'
         chance = f'<div class="rec-chance">{label}{bar}</div>'
+    year = "" if row.movie_year == schema.NO_YEAR else f"<span>({row.movie_year})</span>"
     sentence = explanations.get(row.movie_id)
     explanation = f'<div class="rec-why">{escape(sentence)}</div>' if sentence else ""
     return (
         f'<li><div class="rec-rank">{row.rank}</div>'
-        f'<div class="rec-title">{escape(row.title)} <span>({row.movie_year})</span></div>{chance}'
+        f'<div class="rec-title">{escape(row.title)} {year}</div>{chance}'
         f'<div class="rec-about">{escape(genres)} · {row.movie_id}{mark}</div>{explanation}</li>'
     )
+
+
+def _genres(texts: Texts, genres: str) -> str:
+    return ", ".join(texts.name("genre", genre) for genre in genres.split("|"))
 
 
 def explanation_texts(texts: Texts, key: str, people: People, explanations: Mapping[int, int]) -> dict[int, str]:
@@ -65,8 +71,8 @@ def explanation_texts(texts: Texts, key: str, people: People, explanations: Mapp
 def history(texts: Texts, rows: pd.DataFrame) -> None:
     """Show rated movies, latest first."""
     shown = rows.assign(
-        genres=[", ".join(texts.name("genre", genre) for genre in own.split("|")) for own in rows["genres"]],
-        title=[f"{title} ({year})" for title, year in zip(rows["title"], rows["movie_year"], strict=True)],
+        genres=[_genres(texts, genres) for genres in rows["genres"]],
+        title=full_titles(rows),
     )[["title", "rating", "when", "genres"]]
     st.dataframe(
         shown,
@@ -75,7 +81,7 @@ def history(texts: Texts, rows: pd.DataFrame) -> None:
         height=min(38 + 35 * len(shown), 420),
         column_config={
             "title": st.column_config.TextColumn(texts("movie"), width="large"),
-            "rating": st.column_config.NumberColumn(texts("rating"), format="%d ★", width="small"),
+            "rating": st.column_config.NumberColumn(texts("rating"), format="%g ★", width="small"),
             "when": st.column_config.DateColumn(texts("when"), format=texts("date_form"), width="small"),
             "genres": st.column_config.TextColumn(texts("genre"), width="medium"),
         },

@@ -8,7 +8,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from ml import schema
+from ml.data.movielens import MOVIELENS_1M
 from ml.errors import DataError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -39,10 +39,10 @@ def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
         OfflineError: the server cannot be reached.
         DataError: the server refused, or the archive is not the official one and was removed.
     """
-    if all((directory / name).is_file() for name in schema.RAW_FILES):
+    if all((directory / name).is_file() for name in MOVIELENS_1M.names):
         return directory
     if directory.exists():
-        raise DataError(f"{directory}: incomplete; expected {', '.join(schema.RAW_FILES)}; complete or remove it")
+        raise DataError(f"{directory}: incomplete; expected {', '.join(MOVIELENS_1M.names)}; complete or remove it")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as folder:
         archive = _download(url, md5, Path(folder))
@@ -73,7 +73,7 @@ def _extract(archive: Path, directory: Path) -> None:
     """Copy the three members by name; nothing else in the archive is ever written."""
     try:
         with zipfile.ZipFile(archive) as members:
-            for name in schema.RAW_FILES:
+            for name in MOVIELENS_1M.names:
                 _copy(members, f"ml-1m/{name}", directory / name)
     except KeyError as error:
         raise DataError(f"{archive.name}: {error.args[0]}; not the MovieLens-1M archive") from error

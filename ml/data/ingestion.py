@@ -11,24 +11,24 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ml.data import movielens
-from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, kind_and_date
+from ml.data import lines, movielens
+from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, parsed_name
+from ml.data.movielens import MOVIELENS_1M, Format
 from ml.errors import DataError
 from ml.files import sync, write_atomically
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
 _MEANT = re.compile(rf"({'|'.join(KINDS)})-", re.IGNORECASE)  # start of names that are meant to be batches
-_EXPECTED = "a regular file with a name such as ratings-2003-03-01.dat"
-_READERS = {USERS: movielens.read_users, MOVIES: movielens.read_movies, RATINGS: movielens.read_rerated}
 _IDS = {USERS: "user_id", MOVIES: "movie_id"}
+_PENDING_NAME = re.compile(r"(.*?)(\.[0-9a-f]{8})?")  # a name on arrival, and what tells it from an earlier one
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,33 @@ class Ingestion:
     Args:
         incoming: directory where files arrive.
         received: directory of ingested files, with the manifest.
+        form: format of the base files, which batches have too.
         today: returns the current date, UTC.
     """
 
-    def __init__(self, incoming: Path, received: Path, today: Callable[[], dt.date] = movielens.today) -> None:
-        self.incoming, self.received, self._today = incoming, received, today
+    def __init__(
+        self,
+        incoming: Path,
+        received: Path,
+        form: Format = MOVIELENS_1M,
+        today: Callable[[], dt.date] = movielens.today,
+    ) -> None:
+        self.incoming, self.received, self._form, self._today = incoming, received, form, today
 
     @property
     def manifest(self) -> Manifest:
-        """Return the manifest of ingested files. Raises DataError."""
-        return Manifest.load(self.received)
+        """Return the manifest of ingested files.
+
+        Raises:
+            DataError: it is damaged, or its files have another format than the base files.
+        """
+        manifest = Manifest.load(self.received)
+        if manifest.entries and manifest.form != self._form.name:
+            raise DataError(
+                f"{self.received}: the ingested files are {manifest.form} files, the base files {self._form.name} "
+                "files; name the directory of the base files differently"
+            )
+        return manifest
 
     def others(self) -> list[str]:
         """Return the names in the incoming directory that are not batches; they are ignored."""
@@ -122,7 +139,7 @@ class Ingestion:
 
     def stray(self) -> list[Stray]:
         """Return entries of the incoming directory that are named like batches and cannot be ingested."""
-        found = ((path, _obstacle(path, path.name)) for path in _visible(self.incoming) if _MEANT.match(path.name))
+        found = ((path, self._obstacle(path, path.name)) for path in _visible(self.incoming) if _MEANT.match(path.name))
         return [Stray(_shown(path), obstacle) for path, obstacle in found if obstacle]
 
     def arrived(self) -> str:
@@ -134,7 +151,7 @@ class Ingestion:
     def claim(self) -> None:
         """Move arrived files to ``pending``, where nobody else writes. Raises OSError."""
         pending = self.incoming / PENDING
-        for path in _batches(self.incoming):
+        for path in self._batches(self.incoming):
             pending.mkdir(exist_ok=True)
             target = pending / path.name
             path.rename(pending / f"{path.name}.{uuid.uuid4().hex[:8]}" if target.exists() else target)
@@ -159,14 +176,14 @@ class Ingestion:
                 sorting.repeated.append(arrival)
                 continue
             try:
-                table = _read(arrival, self._today())
+                table = self._read(arrival)
             except DataError as error:
                 sorting.bad.append(_refused(arrival, error))
                 continue
             if arrival.kind in ids:
                 ids[arrival.kind] |= set(table[_IDS[arrival.kind]])
             try:
-                _require_known(arrival, table, ids)
+                self._require_known(arrival, table, ids)
             except DataError as error:
                 sorting.waiting.append(_refused(arrival, error))
                 continue
@@ -184,7 +201,10 @@ class Ingestion:
             self._quarantine(arrival)
         manifest = self.manifest
         if sorting.good:
-            manifest = manifest.with_ingestion((each.kind, each.date, each.digest, each.rows) for each in sorting.good)
+            manifest = manifest.with_ingestion(
+                ((each.kind, each.date, each.digest, each.rows, Path(each.name).suffix) for each in sorting.good),
+                self._form.name,
+            )
             for entry, arrival in zip(manifest.of_last_ingestion(), sorting.good, strict=True):
                 write_atomically(self.received / entry.file, arrival.path.read_bytes())
             manifest.save(self.received)
@@ -195,14 +215,29 @@ class Ingestion:
     def read(self, kind: str) -> pd.DataFrame:
         """Return all ingested rows: the base file's columns, ingestion_batch (int32, the number) and date (str).
 
+        Without files of users, the rows of users are those who have rated, by batch.
+
         Raises:
             DataError: a received file is missing or was changed.
         """
+        if kind not in self._form.files:
+            return self.read(RATINGS)[[*self.nothing(kind)]].drop_duplicates(ignore_index=True)
         tables = [
-            _READERS[kind](self._checked(entry)).assign(ingestion_batch=np.int32(entry.sequence), date=entry.date)
+            self._read_file(kind, self._checked(entry)).assign(
+                ingestion_batch=np.int32(entry.sequence), date=entry.date
+            )
             for entry in self.manifest.of(kind)
         ]
-        return pd.concat(tables, ignore_index=True) if tables else nothing_ingested(kind)
+        return pd.concat(tables, ignore_index=True) if tables else self.nothing(kind)
+
+    def nothing(self, kind: str) -> pd.DataFrame:
+        """Return an empty table with the columns that ``read`` returns for this kind."""
+        types = {**self._form.dtypes(kind), "ingestion_batch": "int32", "date": "str"}
+        return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
+
+    def version(self, manifest: Manifest, kind: str) -> str:
+        """Return a digest of the batches that a kind's rows come from."""
+        return manifest.version(kind if kind in self._form.files else RATINGS)
 
     def withdraw(self, sequence: int, known: Known) -> Manifest:
         """Undo a batch: its rows no longer count, and its content may be ingested again. Its file stays in place.
@@ -222,7 +257,7 @@ class Ingestion:
             rows = self.read(kind)
             own |= set(rows.loc[rows["ingestion_batch"] != sequence, _IDS[kind]])
         ratings = self.read(RATINGS)
-        for kind, column in _IDS.items():
+        for kind, column in ((kind, _IDS[kind]) for kind in _IDS if kind in self._form.files):
             lost = ratings[(ratings["ingestion_batch"] != sequence) & ~ratings[column].isin(ids[kind])]
             if len(lost):
                 number, value = lost[["ingestion_batch", column]].iloc[0]
@@ -234,15 +269,71 @@ class Ingestion:
         return manifest
 
     def _arrivals(self, claimed_only: bool) -> list[Arrival]:
-        paths = _batches(self.incoming / PENDING, _name)
+        paths = self._batches(self.incoming / PENDING, _name)
         if not claimed_only:
-            paths += _batches(self.incoming)
+            paths += self._batches(self.incoming)
         found = []
         for path in paths:
             name = _name(path)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found.append(Arrival(path, name, *(kind_and_date(name) or ("", "")), digest))
+            kind, date, _ = parsed_name(name) or ("", "", "")
+            found.append(Arrival(path, name, kind, date, digest))
         return sorted(found, key=lambda arrival: (KINDS.index(arrival.kind), arrival.date, arrival.digest))
+
+    def _batches(self, folder: Path, name_of: Callable[[Path], str] = lambda path: path.name) -> list[Path]:
+        """Return regular files that are named like batches; ``name_of`` returns a file's name on arrival."""
+        return [path for path in _visible(folder) if not self._obstacle(path, name_of(path))]
+
+    def _obstacle(self, path: Path, name: str) -> str:
+        """Return why a file cannot be ingested, and what was expected; empty if it can."""
+        if path.is_symlink():
+            problem = "it is a link"
+        elif path.is_dir():
+            problem = "it is a directory"
+        elif not path.is_file():
+            problem = "it is not a regular file"
+        elif not self._is_named_like_a_batch(name):
+            problem = "its name has a different form, or a date that does not exist"
+        elif not os.access(path, os.R_OK):
+            problem = "it is not readable"
+        else:
+            return ""
+        names = " or ".join(f"{kind}-2003-03-01{file.suffix}" for kind, file in self._form.files.items())
+        return (
+            f"{problem}; expected a regular file with a name such as {names} "
+            "(or one that starts with a dot, while it is being written)"
+        )
+
+    def _is_named_like_a_batch(self, name: str) -> bool:
+        found = parsed_name(name)
+        return found is not None and found[0] in self._form.files and found[2] == self._form.files[found[0]].suffix
+
+    def _read(self, arrival: Arrival) -> pd.DataFrame:
+        """Read and validate a file. Raises DataError."""
+        date, tomorrow = dt.date.fromisoformat(arrival.date), self._today() + _DAY
+        if date > tomorrow:
+            raise DataError(f"{arrival.path}: found a future date in its name, expected {tomorrow} or earlier")
+        table = self._read_file(arrival.kind, arrival.path)
+        if arrival.kind == RATINGS:
+            last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
+            movielens.require_until(arrival.path, table, last, which, self._first_line)
+        return table
+
+    def _read_file(self, kind: str, path: Path) -> pd.DataFrame:
+        return self._form.read_file(kind, path, may_repeat=kind == RATINGS)
+
+    @property
+    def _first_line(self) -> int:
+        return self._form.files[RATINGS].layout.first_line
+
+    def _require_known(self, arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[int]]) -> None:
+        if arrival.kind != RATINGS:
+            return
+        for kind in (kind for kind in ids if kind in self._form.files):
+            column, file = _IDS[kind], self._form.files[kind].name
+            known = table[column].isin(ids[kind])
+            expected = f"a {column} of {file} or a {kind} batch"
+            lines.require(arrival.path, known, table[column], expected, self._first_line)
 
     def _quarantine(self, arrival: Arrival) -> None:
         folder = self.incoming / QUARANTINE
@@ -261,37 +352,9 @@ class Ingestion:
         return path
 
 
-def nothing_ingested(kind: str) -> pd.DataFrame:
-    """Return an empty table with the columns that ``Ingestion.read`` returns for this kind."""
-    types = {**movielens.DTYPES[kind], "ingestion_batch": "int32", "date": "str"}
-    return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
-
-
 def _visible(folder: Path) -> list[Path]:
     """Return a directory's entries, except names that start with a dot: those files are still being written."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
-def _batches(folder: Path, name_of: Callable[[Path], str] = lambda path: path.name) -> list[Path]:
-    """Return regular files that are named like batches; ``name_of`` returns a file's name on arrival."""
-    return [path for path in _visible(folder) if not _obstacle(path, name_of(path))]
-
-
-def _obstacle(path: Path, name: str) -> str:
-    """Return why a file cannot be ingested, and what was expected; empty if it can."""
-    if path.is_symlink():
-        problem = "it is a link"
-    elif path.is_dir():
-        problem = "it is a directory"
-    elif not path.is_file():
-        problem = "it is not a regular file"
-    elif not kind_and_date(name):
-        problem = "its name has a different form, or a date that does not exist"
-    elif not os.access(path, os.R_OK):
-        problem = "it is not readable"
-    else:
-        return ""
-    return f"{problem}; expected {_EXPECTED} (or one that starts with a dot, while it is being written)"
 
 
 def _shown(path: Path) -> str:
@@ -301,29 +364,7 @@ def _shown(path: Path) -> str:
 
 def _name(path: Path) -> str:
     """Return a pending file's name on arrival."""
-    return path.name.partition(".dat")[0] + ".dat"
-
-
-def _read(arrival: Arrival, today: dt.date) -> pd.DataFrame:
-    """Read and validate a file. Raises DataError."""
-    date, tomorrow = dt.date.fromisoformat(arrival.date), today + _DAY
-    if date > tomorrow:
-        raise DataError(f"{arrival.path}: found a future date in its name, expected {tomorrow} or earlier")
-    table = _READERS[arrival.kind](arrival.path)
-    if arrival.kind == RATINGS:
-        last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
-        movielens.require_until(arrival.path, table, last, which)
-    return table
-
-
-def _require_known(arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[int]]) -> None:
-    if arrival.kind != RATINGS:
-        return
-    for kind, column in _IDS.items():
-        known: Collection[int] = ids[kind]
-        movielens.require(
-            arrival.path, table[column].isin(known), table[column], f"a {column} of {kind}.dat or a {kind} batch"
-        )
+    return str(_PENDING_NAME.fullmatch(path.name)[1])  # type: ignore[index]  # it matches every name
 
 
 def _refused(arrival: Arrival, error: DataError) -> Arrival:

@@ -15,9 +15,10 @@ from ml.files import write_atomically
 USERS, MOVIES, RATINGS = "users", "movies", "ratings"
 KINDS = (USERS, MOVIES, RATINGS)  # ingestion order, since ratings refer to the others
 _FILE = "manifest.json"
-_VERSION = 2
-# Homes of earlier releases: the file's name, its version, and a key that was renamed since.
-_EARLIER_FILE, _EARLIER_VERSION, _EARLIER_KEYS = "ledger.json", 1, {"intake": "ingestion"}
+_VERSION = 3
+_FIRST_FORM = "MovieLens-1M"  # of all manifests that do not name theirs
+# Homes of earlier releases: the file's name, versions, and a key that was renamed since.
+_EARLIER_FILE, _EARLIER_VERSIONS, _EARLIER_KEYS = "ledger.json", (1, 2), {"intake": "ingestion"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Entry:
         kind: users, movies or ratings.
         date: date in its name, YYYY-MM-DD.
         digest: SHA-256 of its bytes.
-        rows: number of lines.
+        rows: number of rows.
         withdrawn: whether it no longer counts; its number is not reused.
+        suffix: the end of its name, by its format.
     """
 
     sequence: int
@@ -41,25 +43,32 @@ class Entry:
     digest: str
     rows: int
     withdrawn: bool = False
+    suffix: str = ".dat"
 
     def __post_init__(self) -> None:
         """Validate. Raises ValueError for anything that ingestion never writes, such as a kind with a path in it."""
         numbers = all(type(number) is int and number >= 0 for number in (self.sequence, self.ingestion, self.rows))
-        name = kind_and_date(f"{self.kind}-{self.date}.dat") == (self.kind, self.date)
+        name = parsed_name(f"{self.kind}-{self.date}{self.suffix}") == (self.kind, self.date, self.suffix)
         if not (numbers and name and re.fullmatch("[0-9a-f]{64}", self.digest) and type(self.withdrawn) is bool):
             raise ValueError(f"{self!r} is not a valid entry")
 
     @property
     def file(self) -> str:
         """Return the name of the received file."""
-        return f"{self.sequence:06d}-{self.kind}-{self.date}.dat"
+        return f"{self.sequence:06d}-{self.kind}-{self.date}{self.suffix}"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All ingested files in order. Entries are only appended, or marked as withdrawn."""
+    """All ingested files in order. Entries are only appended, or marked as withdrawn.
+
+    Attributes:
+        entries: the files.
+        form: name of their format.
+    """
 
     entries: tuple[Entry, ...] = ()
+    form: str = _FIRST_FORM
 
     @property
     def digests(self) -> set[str]:
@@ -85,11 +94,14 @@ class Manifest:
         text = " ".join(f"{entry.sequence}:{entry.digest}" for entry in counting)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def with_ingestion(self, files: Iterable[tuple[str, str, str, int]]) -> "Manifest":
-        """Return a manifest with one more ingestion; each file is (kind, date, digest, rows)."""
+    def with_ingestion(self, files: Iterable[tuple[str, str, str, int, str]], form: str = _FIRST_FORM) -> "Manifest":
+        """Return a manifest with one more ingestion, of a format; each file is (kind, date, digest, rows, suffix)."""
         ingestion, last = self.ingestions + 1, len(self.entries)
-        new = (Entry(sequence, ingestion, *file) for sequence, file in enumerate(files, last + 1))
-        return Manifest((*self.entries, *new))
+        new = (
+            Entry(sequence, ingestion, kind, date, digest, rows, suffix=suffix)
+            for sequence, (kind, date, digest, rows, suffix) in enumerate(files, last + 1)
+        )
+        return Manifest((*self.entries, *new), form)
 
     def without(self, sequence: int) -> "Manifest":
         """Return a manifest with one entry marked as withdrawn.
@@ -104,11 +116,15 @@ class Manifest:
         if entry.withdrawn:
             raise DataError(f"batch {sequence} ({entry.file}) is already withdrawn")
         withdrawn = replace(entry, withdrawn=True)
-        return Manifest((*self.entries[: sequence - 1], withdrawn, *self.entries[sequence:]))
+        return replace(self, entries=(*self.entries[: sequence - 1], withdrawn, *self.entries[sequence:]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serializable document."""
-        return {"version": _VERSION, "files": [{**asdict(entry), "file": entry.file} for entry in self.entries]}
+        return {
+            "version": _VERSION,
+            "format": self.form,
+            "files": [{**asdict(entry), "file": entry.file} for entry in self.entries],
+        }
 
     def save(self, folder: Path) -> None:
         """Write manifest.json."""
@@ -129,10 +145,10 @@ class Manifest:
             entries = [_entry(file) for file in document["files"]]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path}: not a valid manifest ({error!r}); restore it from a backup") from error
-        known = document.get("version") in (_VERSION, _EARLIER_VERSION)
+        known = document.get("version") in (_VERSION, *_EARLIER_VERSIONS)
         if not known or [entry.sequence for entry in entries] != [*range(1, len(entries) + 1)]:
             raise DataError(f"{path}: expected version {_VERSION} and files numbered from 1; restore it from a backup")
-        return cls(tuple(entries))
+        return cls(tuple(entries), str(document.get("format", _FIRST_FORM)))
 
 
 def _entry(file: dict[str, Any]) -> Entry:
@@ -140,13 +156,13 @@ def _entry(file: dict[str, Any]) -> Entry:
     return Entry(**{name: value for name, value in values.items() if name != "file"})
 
 
-def kind_and_date(name: str) -> tuple[str, str] | None:
-    """Parse kind and date from a name such as ``ratings-2003-03-01.dat``; None for any other name."""
-    found = re.fullmatch(rf"({'|'.join(KINDS)})-([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})\.dat", name)
+def parsed_name(name: str) -> tuple[str, str, str] | None:
+    """Parse kind, date and suffix of a name such as ``ratings-2003-03-01.dat``; None for any other name."""
+    found = re.fullmatch(rf"({'|'.join(KINDS)})-([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(\.[a-z]+)", name)
     if not found:
         return None
     try:
         dt.date.fromisoformat(found[2])
     except ValueError:
         return None
-    return found[1], found[2]
+    return found[1], found[2], found[3]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from ml import schema
 from ml.data.download import fetch_movielens
+from ml.data.movielens import MOVIELENS_1M, Format, recognized
 from ml.data.synthetic import SIZES, write_synthetic
 from ml.errors import DataError
 
 OFFICIAL = "ml-1m"
 SYNTHETIC_SEED = 42
+_NAMES = ", ".join((OFFICIAL, *SIZES))
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Source:
 
     Attributes:
         spec: ``ml-1m`` for the official archive, ``synthetic`` or ``synthetic-small`` for generated data; anything else
-            is the path of a directory with the three raw files.
+            is the path of a directory with the files of a MovieLens.
     """
 
     spec: str
@@ -54,7 +56,7 @@ class Source:
         """Return the directory of the raw files; download or generate them under ``cache`` if needed.
 
         Raises:
-            DataError: the directory is missing or incomplete, or the download failed (``OfflineError``: offline).
+            DataError: the download failed (``OfflineError``: offline).
         """
         if self.spec in SIZES:
             directory = cache / self.spec
@@ -63,14 +65,21 @@ class Source:
             return directory
         if self.spec == OFFICIAL:
             return fetch_movielens(cache / OFFICIAL)
-        directory = Path(self.spec)
-        if not directory.is_dir():
-            names = ", ".join((OFFICIAL, *SIZES))
-            raise DataError(
-                f"{directory}: no such directory; set MOVIELENS_DIR to one with {', '.join(schema.RAW_FILES)}, "
-                f"or to one of {names}"
-            )
-        return directory
+        return Path(self.spec)
+
+    @property
+    def format(self) -> Format:
+        """Return the format of the raw files; that of a directory is recognized by its files.
+
+        Raises:
+            DataError: the directory is missing, or has the files of no format.
+        """
+        if self.dataset == OFFICIAL or self.spec in SIZES:
+            return MOVIELENS_1M
+        try:
+            return recognized(Path(self.spec))
+        except DataError as error:
+            raise DataError(f"{error}; set MOVIELENS_DIR to such a directory, or to one of {_NAMES}") from error
 
     @property
     def _is_name(self) -> bool:

@@ -208,7 +208,7 @@ def _no_fields() -> pd.DataFrame:
 def _fields(nights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     users = {name: rows.drop_duplicates("user_id") for name, rows in nights.items()}
     found = []
-    for field in schema.FIELDS:
+    for field in schema.present_fields(nights["tonight"].columns):
         units = users if field.side == "user" else nights
         before, tonight = units["before"][field.name], units["tonight"][field.name]
         bins = Bins.of(units["known"][field.name])

@@ -74,7 +74,7 @@ def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
         "rated movies": f"{totals.rated_movies:,}",
         "ratings": f"{totals.ratings:,}",
         "mean rating": f"{totals.mean_rating:.3f}",
-        "share of likes (4 or 5)": f"{totals.like_share:.1%}",
+        f"share of likes ({schema.LIKED_RATING} or more)": f"{totals.like_share:.1%}",
         "user-movie pairs that are rated": f"{totals.density:.1%}",
         "median ratings per user": f"{totals.median_of_user:,.0f}",
         "median ratings per movie": f"{totals.median_of_movie:,.0f}",
@@ -93,7 +93,7 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "ratings",
             "Ratings",
-            f"The most common rating is {most_common}: {distribution.max() / len(ratings):.0%} of all ratings. "
+            f"The most common rating is {most_common:g}: {distribution.max() / len(ratings):.0%} of all ratings. "
             f"A like is a rating of {schema.LIKED_RATING} or more.",
             _png(charts.bars(distribution, "ratings")),
         ),
@@ -166,6 +166,8 @@ def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         ("age", "Users by age group"),
         ("occupation", "Users by occupation"),
     ):
+        if field not in users:
+            continue
         counts = statistics.users_by(users, field)
         largest = counts.idxmax()
         text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."

@@ -1,6 +1,7 @@
 """Compute the data report's statistics: small tables, ready to draw."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,8 +67,9 @@ def movies_by_genre(movies: pd.DataFrame) -> pd.Series:
 
 
 def movies_by_year(movies: pd.DataFrame) -> pd.Series:
-    """Count the movies by release year."""
-    return movies["movie_year"].value_counts().sort_index()
+    """Count the movies by release year, those that have one."""
+    years = movies["movie_year"]
+    return years[years != schema.NO_YEAR].value_counts().sort_index()
 
 
 def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +106,11 @@ def share_in_one_month(ratings: pd.DataFrame) -> float:
 
 def users_by(users: pd.DataFrame, field: str) -> pd.Series:
     """Count the users by gender, age or occupation, with readable names."""
-    names = {"age": schema.AGE_GROUPS, "occupation": dict(enumerate(schema.OCCUPATIONS)), "gender": {}}[field]
+    names: dict[str, dict[Any, str]] = {"age": schema.AGE_GROUPS, "occupation": dict(enumerate(schema.OCCUPATIONS))}
+    has_codes = pd.api.types.is_integer_dtype(users["occupation"])  # of MovieLens-1M, not years and words
+    own = names.get(field, {}) if has_codes else {}
     counts = users[field].value_counts().sort_index()
-    return counts.set_axis([str(names.get(value, value)) for value in counts.index])
+    return counts.set_axis([str(own.get(value, value)) for value in counts.index])
 
 
 def long_tail(ratings: pd.DataFrame, column: str) -> np.ndarray:
@@ -134,5 +138,5 @@ def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
 
 def _genres(movies: pd.DataFrame) -> pd.DataFrame:
     """Return movie_id and genre, one row for each genre of a movie."""
-    split = movies["genres"].str.split("|")
+    split = movies["genres"].replace("", schema.NO_GENRES).str.split("|")
     return movies[["movie_id"]].assign(genre=split).explode("genre", ignore_index=True)

@@ -57,10 +57,10 @@ class FeatureMap:
     fields: tuple[FieldVocabulary, ...]
 
     @classmethod
-    def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> "FeatureMap":
-        """Fit each feature's vocabulary, sorted, on the column of the same name."""
+    def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] | None = None) -> "FeatureMap":
+        """Fit each feature's vocabulary, sorted, on the column of the same name; default: all that there are."""
         vocabularies = []
-        for field in fields:
+        for field in fields or schema.present_fields(interactions.columns):
             values = np.sort(interactions[field.name].unique())
             vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
         return cls(tuple(vocabularies))
@@ -72,7 +72,7 @@ class FeatureMap:
         movies: pd.DataFrame,
         ratings: pd.DataFrame,
         *,
-        fields: Sequence[schema.Field] = schema.FIELDS,
+        fields: Sequence[schema.Field] | None = None,
     ) -> "FeatureMap":
         """Fit the vocabularies on all rows ever ingested: values in the order of their first batch, then sorted.
 
@@ -83,12 +83,12 @@ class FeatureMap:
             users: preprocessed rows of ``ml.data.history.history``.
             movies: of the same.
             ratings: of the same.
-            fields: the categorical features.
+            fields: the categorical features; default: all that the tables have.
         """
         tables = {"user": users, "movie": movies}
         rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
         vocabularies = []
-        for field in fields:
+        for field in fields or schema.present_fields({*users, *movies, *ratings}):
             rows, came = ratings, ratings["ingestion_batch"]
             if field.side != "context":
                 first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])
@@ -201,7 +201,7 @@ def _read_field(field: Any) -> FieldVocabulary:
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
-    """Return the encoded interactions: int32 indices of all features, then label, rating (int8), timestamp (int64).
+    """Return the encoded interactions: int32 indices of all features, then label, rating, timestamp (int64).
 
     The columns that say which batch a row came with are kept if there are any.
     """

@@ -8,7 +8,7 @@ from ml.data.movielens import split_title
 
 
 def preprocess_users(raw_users: pd.DataFrame) -> pd.DataFrame:
-    """Return the users unchanged; zip stays a string, since it can start with zeros."""
+    """Return the users unchanged; a zip code stays a string, since it can start with zeros."""
     return raw_users.copy()
 
 
@@ -16,12 +16,15 @@ def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
     """Add columns for a movie's year, decade and up to three genres; further columns stay.
 
     Returns:
-        movie_id int32; title (without the year), genres str; movie_year int16; movie_decade, genre1, genre2,
-        genre3 str ("no" if a movie has fewer genres).
+        movie_id int32; title (without the year), genres str (empty if none are listed); movie_year int16 (``NO_YEAR``
+        if the title has none); movie_decade, genre1, genre2, genre3 str ("no" if a movie has fewer genres).
     """
     title, year = split_title(raw_movies["title"])
-    movies = raw_movies.assign(title=title, movie_year=year, movie_decade=year.map(schema.decade_of))
-    genres = raw_movies["genres"].str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
+    listed = raw_movies["genres"].where(raw_movies["genres"] != schema.NO_GENRES, "")
+    movies = raw_movies.assign(
+        title=title, genres=listed, movie_year=year, movie_decade=year.map(schema.decade_of).astype("str")
+    )
+    genres = listed.replace("", schema.NO_GENRE).str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
     for slot in range(schema.GENRE_SLOTS):
         movies[f"genre{slot + 1}"] = genres[slot].astype("str").fillna(schema.NO_GENRE)
     return movies
@@ -45,6 +48,12 @@ def join_interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.Dat
     joined = ratings.merge(movies, on="movie_id", how="left", validate="many_to_one")
     joined = joined.merge(users, on="user_id", how="left", validate="many_to_one")
     return joined.assign(label=(joined["rating"] >= schema.LIKED_RATING).astype(np.int8))
+
+
+def months_of(ratings: pd.DataFrame) -> list[str]:
+    """Return all months from the first to the last rating, such as "2000-04", from rating_year and rating_month."""
+    months = ratings["rating_year"].astype(int) * 12 + ratings["rating_month"] - 1
+    return [f"{month // 12}-{month % 12 + 1:02d}" for month in range(months.min(), months.max() + 1)]
 
 
 def latest_month(ratings: pd.DataFrame) -> tuple[int, int]:

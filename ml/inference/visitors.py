@@ -3,16 +3,16 @@
 A network has no embedding for an id that it was not trained on. So known users who like at least one movie are ranked
 by
 
-    cosine of the sets of liked movies + DEMOGRAPHIC_WEIGHT * share of the given gender, age group and occupation
-    that they have too,
+    cosine of the sets of liked movies + DEMOGRAPHIC_WEIGHT * share of the given demographics, such as gender and age
+    group, that they have too,
 
 and a movie's score for the visitor is its mean probability of a like over the first ``COMPANIONS`` of them. This is the
 neighborhood of user-based collaborative filtering (Herlocker et al., SIGIR 1999) with a model's scores instead of
 ratings.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,32 +34,12 @@ class Visitor:
     """What a person without a history tells about themselves.
 
     Attributes:
-        gender: one of ``schema.GENDERS``; None: not given.
-        age: a key of ``schema.AGE_GROUPS``; None: not given.
-        occupation: index in ``schema.OCCUPATIONS``; None: not given.
+        demographics: values by column of the users table, such as ``{"gender": "F", "age": 25}``.
         liked: ids of liked movies.
     """
 
-    gender: str | None = None
-    age: int | None = None
-    occupation: int | None = None
+    demographics: Mapping[str, str | int] = field(default_factory=dict)
     liked: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        allowed: dict[str, Collection] = {
-            "gender": schema.GENDERS,
-            "age": schema.AGE_GROUPS,
-            "occupation": range(len(schema.OCCUPATIONS)),
-        }
-        for name, values in allowed.items():
-            if (value := getattr(self, name)) is not None and value not in values:
-                raise DataError(f"{name} {value!r}; expected one of {', '.join(map(str, values))}")
-
-    @property
-    def demographics(self) -> dict[str, str | int]:
-        """The given ones of gender, age and occupation."""
-        values = {name: getattr(self, name) for name in ("gender", "age", "occupation")}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class VisitorRecommender:
@@ -83,6 +63,7 @@ class VisitorRecommender:
 
         Raises:
             NotFoundError: the visitor likes a movie that the model does not know.
+            DataError: no known user has a given value.
         """
         similarity = np.where(self._lengths > 0, 0.0, -np.inf)
         if visitor.liked:
@@ -90,10 +71,17 @@ class VisitorRecommender:
             shared = self._likes[:, movies].sum(axis=1)
             similarity += shared / (np.maximum(self._lengths, 1) * np.sqrt(len(movies)))
         if given := visitor.demographics:
-            users = self._recommender.scorer.bundle.users
-            same = sum((users[name] == value).to_numpy(np.float64) for name, value in given.items())
+            same = sum(self._have(name, value).astype(np.float64) for name, value in given.items())
             similarity += DEMOGRAPHIC_WEIGHT * same / len(given)
         return np.argsort(-similarity, kind="stable")[: min(count, np.isfinite(similarity).sum())]
+
+    def _have(self, name: str, value: str | int) -> np.ndarray:
+        """Which known users have a value, bool [users]. Raises DataError if none has it."""
+        users = self._recommender.scorer.bundle.users
+        if name not in users or not (have := (users[name] == value).to_numpy()).any():
+            known = ", ".join(map(str, sorted(users[name].unique()))) if name in users else "the columns of users"
+            raise DataError(f"{name} {value!r}; expected one of {known}")
+        return have
 
     def recommend(
         self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None

@@ -1,7 +1,6 @@
 """Users and their ratings, for pages about a user."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
@@ -9,24 +8,7 @@ import pandas as pd
 from ml import schema
 from ml.errors import NotFoundError
 
-
-@dataclass(frozen=True)
-class Profile:
-    """A user's own statements.
-
-    Attributes:
-        user_id: the user.
-        gender: one of ``schema.GENDERS``.
-        age: first year of the age group, a key of ``schema.AGE_GROUPS``.
-        occupation: position in ``schema.OCCUPATIONS``.
-        zip: ZIP code with its leading zeros.
-    """
-
-    user_id: int
-    gender: str
-    age: int
-    occupation: int
-    zip: str
+PROFILE = ("gender", "age", "occupation", "zip")  # columns of users that pages show, where a data set has them
 
 
 class People:
@@ -40,7 +22,7 @@ class People:
         months: months (1-12) with a rating, in ascending order.
 
     Args:
-        users: user_id, gender, age, occupation, zip.
+        users: user_id, and those of ``PROFILE`` that the data set has.
         movies: movie_id, title, movie_year, genres.
         ratings: user_id, movie_id, rating, timestamp (seconds since 1970, UTC).
     """
@@ -71,12 +53,21 @@ class People:
     def titles_of_rated(self) -> pd.Series:
         """Titles with years of the rated movies, indexed by movie_id and sorted by title."""
         rated = self.movies[self.movies.index.isin(self.ratings["movie_id"])]
-        return (rated["title"] + " (" + rated["movie_year"].astype(str) + ")").sort_values()
+        return full_titles(rated).sort_values()
 
-    def profile(self, user_id: int) -> Profile:
-        """A user's profile. Raises NotFoundError."""
-        row = self.users.iloc[self._position(user_id)]
-        return Profile(int(user_id), str(row["gender"]), int(row["age"]), int(row["occupation"]), str(row["zip"]))
+    def profile(self, user_id: int) -> dict[str, str | int]:
+        """What the data set tells of a user, by column. Raises NotFoundError."""
+        row = self.users.iloc[[self._position(user_id)]]
+        return {name: row[name].tolist()[0] for name in PROFILE if name in row}
+
+    def choices(self, name: str) -> list[str | int]:
+        """All values of a column of users, sorted; none where the data set lacks it."""
+        return sorted(self.users[name].unique().tolist()) if name in self.users else []
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether ages and occupations are the codes of MovieLens-1M, not years and words."""
+        return "occupation" in self.users and pd.api.types.is_integer_dtype(self.users["occupation"])
 
     def history(self, user_id: int) -> pd.DataFrame:
         """A user's ratings, the latest first.
@@ -98,19 +89,26 @@ class People:
     @cached_property
     def genres(self) -> list[str]:
         """All genres, sorted."""
-        return sorted(set(self.movies["genres"].str.split("|").explode()))
+        return sorted(set(self.movies["genres"].str.split("|").explode()) - {""})
+
+    @property
+    def released(self) -> tuple[int, int]:
+        """The first and the last year in which a movie was released; ``NO_YEAR`` twice if none is known."""
+        years = self.movies["movie_year"]
+        known = years[years != schema.NO_YEAR]
+        return (int(known.min()), int(known.max())) if len(known) else (schema.NO_YEAR, schema.NO_YEAR)
 
     def matching(self, genres: Collection[str], released: tuple[int, int]) -> list[int]:
         """Find movies by genre and release year.
 
         Args:
             genres: a movie matches with at least one of them; empty: every movie matches.
-            released: first and last year.
+            released: first and last year; a movie without a year only matches all years.
 
         Returns:
             Ids of the movies.
         """
-        fits = self.movies["movie_year"].between(*released)
+        fits = self.movies["movie_year"].between(*released) | (released == self.released)
         if genres:
             fits &= self.movies["genres"].str.split("|").map(lambda own: not set(own).isdisjoint(genres))
         return [int(movie) for movie in self.movies.index[fits]]
@@ -121,3 +119,9 @@ class People:
         if position == len(ids) or ids[position] != user_id:
             raise NotFoundError(f"unknown user_id {user_id}; there are {len(ids):,} users from {ids[0]} to {ids[-1]}")
         return position
+
+
+def full_titles(movies: pd.DataFrame) -> pd.Series:
+    """Titles with their years, such as "Heat (1995)", of rows with title and movie_year."""
+    years = movies["movie_year"]
+    return movies["title"] + (" (" + years.astype(str) + ")").where(years != schema.NO_YEAR, "")

@@ -48,13 +48,14 @@ class TrainingData:
         """Make the training data of a recipe.
 
         Args:
-            recipe: features, negatives and settings.
+            recipe: features, negatives and settings; features that the feature map lacks are left out.
             train_interactions: encoded rows in shuffled order.
             feature_map: that encoded them.
             movies: the movies table.
             chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Collaborative
                 features, and which movies a user has rated, are taken from all training rows in any case.
         """
+        recipe = recipe.within(feature_map.names)
         known_movies = feature_map.known("movie_id", movies)
         rows, sources = train_interactions, None
         if recipe.negatives:
@@ -74,7 +75,7 @@ class TrainingData:
             Multivalued(name, PAIR[1], membership_of(known_movies[name])[1]) for name in recipe.multivalued
         )
         centres, scales = _standardization(numbers, fitted_rows(len(rows), recipe.training))
-        inputs = Inputs(feature_map.field_dims, recipe.positions, centres, scales, multivalued)
+        inputs = Inputs(feature_map.field_dims, recipe.positions(feature_map.names), centres, scales, multivalued)
         return cls(rows, numbers, pairs, inputs)
 
 

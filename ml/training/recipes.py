@@ -1,7 +1,7 @@
 """Recipes: features, architecture and settings of each model, as data, from one validated file."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,10 +99,30 @@ class Recipe(BaseModel):
             settings = ARCHITECTURES[architecture](**settings)
         return {**document, "model": settings}
 
-    @property
-    def positions(self) -> Sequence[int] | None:
-        """Positions of the categorical features among all; None for all features in their order."""
-        return None if self.fields == schema.FIELD_NAMES else [schema.FIELD_NAMES.index(name) for name in self.fields]
+    def within(self, names: Collection[str]) -> "Recipe":
+        """Return the recipe without the features that a data set lacks.
+
+        Args:
+            names: categorical features of the data set.
+
+        Raises:
+            DataError: it has none of the recipe's.
+        """
+        fields, signals = tuple(name for name in self.fields if name in names), self.signals
+        if not fields:
+            raise DataError(f"none of the recipe's fields is there: {', '.join(self.fields)}; expected at least one")
+        if signals:
+            affinity = tuple(name for name in signals.affinity_fields if name in names)
+            signals = signals.model_copy(update={"affinity_fields": affinity})
+        return self.model_copy(update={"fields": fields, "signals": signals})
+
+    def left_out(self, names: Collection[str]) -> list[str]:
+        """Return the categorical features that ``within`` leaves out."""
+        return [name for name in self.fields if name not in names]
+
+    def positions(self, names: Sequence[str]) -> Sequence[int] | None:
+        """Positions of the recipe's features among a feature map's ``names``; None for all of them in their order."""
+        return None if self.fields == tuple(names) else [names.index(name) for name in self.fields]
 
     def fingerprint(self, *without: str) -> str:
         """Return a digest of the settings that can change a result, without those named."""

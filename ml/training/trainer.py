@@ -48,7 +48,8 @@ def train(
         One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
     """
     keras.utils.set_random_seed(config.seed)
-    inputs = [train_interactions[list(schema.FIELD_NAMES)].to_numpy("int32")]  # [rows, features]
+    names = [field.name for field in schema.present_fields(train_interactions.columns)]
+    inputs = [train_interactions[names].to_numpy("int32")]  # [rows, features]
     if numbers is not None:
         inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]

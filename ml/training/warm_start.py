@@ -138,7 +138,10 @@ def _vocabularies(
 ) -> dict[str, _Vocabularies]:
     """Return the values of each embedding table's rows, then and now, by the layer's name."""
     found: dict[str, _Vocabularies] = {
-        "embedding": [(earlier.feature_map[name].index, feature_map[name].index) for name in recipe.fields]
+        "embedding": [
+            (earlier.feature_map[name].index, feature_map[name].index)
+            for name in recipe.within(feature_map.names).fields
+        ]
     }
     present = feature_map.known("movie_id", movies)
     for name in recipe.multivalued:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ml.data.ingestion import Ingestion, Known, Sorting, nothing_ingested
+from ml.data.ingestion import Ingestion, Known, Sorting
 from ml.data.manifest import KINDS, Manifest
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
@@ -61,7 +61,7 @@ def ingest_batches(
             tables = {kind: ingestion.read(kind) for kind in KINDS}
         else:
             yield _check(sorting)
-            manifest, tables = Manifest(), {kind: nothing_ingested(kind) for kind in KINDS}
+            manifest, tables = Manifest(), {kind: ingestion.nothing(kind) for kind in KINDS}
     context.log.info(
         f"{len(sorting.good)} files ingested, {len(sorting.bad)} quarantined, {len(sorting.waiting)} wait, "
         f"{len(sorting.stray)} cannot be ingested"
@@ -76,7 +76,7 @@ def ingest_batches(
         yield dg.MaterializeResult(
             asset_key=f"ingested_{kind}",
             value=table,
-            data_version=dg.DataVersion(manifest.version(kind)),
+            data_version=dg.DataVersion(ingestion.version(manifest, kind)),
             metadata={"files": len(manifest.of(kind))},
         )
 

@@ -77,6 +77,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
                 "training_rows": len(train_interactions),
                 "model_version": int(version.version),
                 "reused": reused is not None,
+                "features_left_out": ", ".join(followed.left_out(tables.encoders.names)) or "none",
                 **links_of(tracking, version),
                 SETTINGS: settings,
                 **fingerprint.tags,

@@ -5,6 +5,7 @@ assets does not include them, and does not ask for months.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ml.checks import Finding
 from ml.evaluation.stability import slots_changed
+from ml.features.tables import months_of
 from ml.files import write_atomically
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.recipes_in_force import reference_models
@@ -30,8 +32,7 @@ MONTHLY_RECOMMENDATIONS = "monthly_recommendations"  # the job
 RANK_MONTHS = "rank_months"  # its op
 _FOLDER = "monthly"  # among the tables
 _FORMAT = "%Y-%m"
-# The ratings of MovieLens-1M are from April 2000 to February 2003; the end date is exclusive.
-MONTHS = dg.MonthlyPartitionsDefinition(start_date="2000-04", end_date="2003-03", fmt=_FORMAT)
+MONTHS = dg.DynamicPartitionsDefinition(name="months")  # those of the ratings, added by the job
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,9 @@ class MonthsConfig(SearchConfig):
 
     @field_validator("first", "last")
     @classmethod
-    def _is_in_the_data(cls, month: str) -> str:
-        months = MONTHS.get_partition_keys()
-        if month not in months:
-            raise ValueError(f"expected a month from {months[0]} to {months[-1]}")
+    def _is_a_month(cls, month: str) -> str:
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+            raise ValueError("expected a month such as 2000-04")
         return month
 
     @field_validator("last")
@@ -82,10 +82,22 @@ class MonthsConfig(SearchConfig):
             raise ValueError(f"expected a month not before {info.data['first']}, the first one")
         return last
 
-    @property
-    def months(self) -> list[str]:
-        """All months from the first to the last."""
-        return [month for month in MONTHS.get_partition_keys() if self.first <= month <= self.last]
+    def chosen(self, months: Sequence[str]) -> list[str]:
+        """Those of the months that were chosen.
+
+        Args:
+            months: all months of the data.
+
+        Raises:
+            dagster.Failure: the first or the last one is not among them. The step is not retried.
+        """
+        for month in (self.first, self.last):
+            if month not in months:
+                raise dg.Failure(
+                    f"{month} is no month of the ratings; expected a month from {months[0]} to {months[-1]}",
+                    allow_retries=False,
+                )
+        return [month for month in months if self.first <= month <= self.last]
 
     @property
     def search(self) -> dict[str, Any]:
@@ -96,9 +108,11 @@ class MonthsConfig(SearchConfig):
 @dg.op(name=RANK_MONTHS, retry_policy=TRANSIENT)
 def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, tracking: Tracking) -> None:
     """Rank with each model's champion for all months, and write the tables once all have passed their audit."""
-    months = config.months
-    champions = _champions(tracking)
-    ranking = config.ranking(storage.read_table("ratings"), *map(_moment, months))
+    champions, ratings = _champions(tracking), storage.read_table("ratings")
+    in_data = months_of(ratings)
+    months = config.chosen(in_data)
+    context.instance.add_dynamic_partitions(str(MONTHS.name), in_data)
+    ranking = config.ranking(ratings, *map(_moment, months))
     shared: dict[str, Any] = {SETTINGS: config.search, "months_of_run": f"{months[0]} to {months[-1]}"}
     tables: list[Sequence[_Table]] = []  # of each model, one a month
     for model, champion in champions.items():

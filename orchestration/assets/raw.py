@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml import checks
 from ml.data.download import OfflineError
-from ml.data.movielens import read_movielens
+from ml.data.manifest import MOVIES, RATINGS, USERS
 from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.code_versions import code_version
@@ -16,11 +16,11 @@ from orchestration.reporting.metadata import SOURCE_FILE, counts_metadata
 from orchestration.resources.raw_data import RawData
 
 _CODE_VERSION = code_version(__name__)
-_FILES = {"raw_users": "users.dat", "raw_movies": "movies.dat", "raw_ratings": "ratings.dat"}
+_KINDS = {"raw_users": USERS, "raw_movies": MOVIES, "raw_ratings": RATINGS}
 _NAMES = {
-    "raw_users": "Users as in users.dat, every line validated: gender, age group, occupation, zip code.",
-    "raw_movies": "Movies as in movies.dat, every line validated: title with its year, genres joined by |.",
-    "raw_ratings": "Ratings as in ratings.dat, in file order, every line validated: known user and movie, 1 to 5.",
+    "raw_users": "Users as in their file, every line validated; without such a file, the users who have rated.",
+    "raw_movies": "Movies as in their file, every line validated: title with its year, genres joined by |.",
+    "raw_ratings": "Ratings as in their file, in its order, every line validated: known user and movie, stars.",
 }
 
 
@@ -33,7 +33,7 @@ _NAMES = {
             kinds={"parquet"},
             owners=OWNERS,
             code_version=_CODE_VERSION,
-            metadata={SOURCE_FILE: _FILES[name]},
+            metadata={SOURCE_FILE: _KINDS[name]},
         )
         for name, text in _NAMES.items()
     },
@@ -41,26 +41,31 @@ _NAMES = {
     retry_policy=TRANSIENT,
 )
 def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Iterator[Any]:
-    """Read the three files together, since ratings must refer to known users and movies."""
+    """Read the files together, since ratings must refer to known users and movies."""
     try:
-        directory = raw_data.prepare()
-        digests = raw_data.digests(directory)
-        raw = read_movielens(directory)
+        directory, form = raw_data.checked(), raw_data.format
+        digests, raw = raw_data.digests(directory), form.read(directory)
     except DataError as error:
         raise dg.Failure(str(error), allow_retries=isinstance(error, OfflineError)) from error
-    context.log.info(f"{len(raw.ratings):,} ratings of data set {raw_data.dataset} read from {directory}")
+    context.log.info(
+        f"{len(raw.ratings):,} ratings of data set {raw_data.dataset} read from {directory} ({form.name} files)"
+    )
     size = raw_data.known_size
     expected = (size.users, size.movies, size.ratings) if size else (None, None, None)
     keys = (["user_id"], ["movie_id"], ["user_id", "movie_id"])
     tables = dict(zip(_NAMES, (raw.users, raw.movies, raw.ratings), strict=True))
     for (name, table), rows, key in zip(tables.items(), expected, keys, strict=True):
         yield from require(name, checks.row_count(len(table), rows), checks.unique_keys(table, key))
-    source: dict[str, Any] = {"data_set": raw_data.dataset, "directory": dg.MetadataValue.path(str(directory))}
+    source: dict[str, Any] = {
+        "data_set": raw_data.dataset,
+        "format": form.name,
+        "directory": dg.MetadataValue.path(str(directory)),
+    }
     distributions = {"raw_ratings": {"ratings": counts_metadata(raw.ratings["rating"])}}
     for name, table in tables.items():
         yield dg.MaterializeResult(
             asset_key=name,
             value=table,
-            data_version=dg.DataVersion(f"{_CODE_VERSION}-{digests[_FILES[name]]}"),
-            metadata={**source, SOURCE_FILE: digests[_FILES[name]], **distributions.get(name, {})},
+            data_version=dg.DataVersion(f"{_CODE_VERSION}-{digests[_KINDS[name]]}"),
+            metadata={**source, SOURCE_FILE: digests[_KINDS[name]], **distributions.get(name, {})},
         )

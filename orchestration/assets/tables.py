@@ -24,14 +24,15 @@ _COMMON: dict[str, Any] = {
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
 def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
-    """Users with gender, age group, occupation and zip code; ingested rows replace earlier ones.
+    """Users with what the data set tells of them; ingested rows replace earlier ones.
 
-    The zip code is a string, since it can begin with zeros.
+    A zip code is a string, since it can begin with zeros.
     """
     rows = present(history(raw_users, ingested_users), ["user_id"])
-    table = tables.preprocess_users(rows[list(schema.RAW_USERS)])
+    table = tables.preprocess_users(rows[[*raw_users]])
     yield from require("users", checks.complete(table))
-    distributions = {"genders": counts_metadata(table["gender"]), "age_groups": counts_metadata(table["age"])}
+    shown = {"genders": "gender", "age_groups": "age"}
+    distributions = {name: counts_metadata(table[column]) for name, column in shown.items() if column in table}
     yield dg.MaterializeResult(value=table, metadata=distributions)
 
 
@@ -39,10 +40,10 @@ def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any
 def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
     """Movies with their year, decade and up to three genres; ingested rows replace earlier ones.
 
-    The year is in the last parentheses of the title. Missing genres are "no".
+    The year is in the last parentheses of the title; 0 and "unknown" where there is none. Missing genres are "no".
     """
     rows = present(history(raw_movies, ingested_movies), ["movie_id"])
-    table = tables.preprocess_movies(rows[list(schema.RAW_MOVIES)])
+    table = tables.preprocess_movies(rows[[*raw_movies]])
     yield from require("movies", checks.complete(table))
     distributions = {
         "first_genres": counts_metadata(table["genre1"]),

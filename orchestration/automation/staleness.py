@@ -153,9 +153,9 @@ class Planner:
         yield from self._registry_reasons(name)
         yield from self._arrival_reasons(key)
 
-    def _source_reasons(self, file: str, record: AssetMaterialization) -> Iterator[str]:
-        if self._raw_digests[file] != record.metadata[SOURCE_FILE].value:
-            yield f"{file} has changed"
+    def _source_reasons(self, kind: str, record: AssetMaterialization) -> Iterator[str]:
+        if self._raw_digests[kind] != record.metadata[SOURCE_FILE].value:
+            yield f"{self._raw_data.format.file_of(kind).name} has changed"
 
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:

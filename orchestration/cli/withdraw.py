@@ -7,18 +7,19 @@ import sys
 
 from ml.data.ingestion import Ingestion, Known
 from ml.data.manifest import Manifest
+from ml.data.movielens import format_named
 from ml.errors import DataError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 from orchestration.config import locks
 from orchestration.config.settings import settings
-from orchestration.resources.raw_data import RECEIVED
+from orchestration.resources.raw_data import RECEIVED, ingestion_of
 
 
 def main(number: str = "", dataset: str = "") -> int:
     """Withdraw, or list; gives the exit status. Raises DataError and NotFoundError."""
     dataset = _chosen(dataset)
-    ingestion = Ingestion(settings().incoming / dataset, settings().local_home / RECEIVED / dataset)
+    ingestion = _ingestion(dataset)
     if not number:
         sys.stdout.write(listing(ingestion.manifest))
         return 0
@@ -52,6 +53,12 @@ def _chosen(dataset: str) -> str:
     if dataset not in datasets:
         raise DataError(f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none: nothing was ingested'}")
     return dataset
+
+
+def _ingestion(dataset: str) -> Ingestion:
+    """Where the data set's batches are, in the format that its manifest names. Raises DataError."""
+    manifest = Manifest.load(settings().local_home / RECEIVED / dataset)
+    return ingestion_of(dataset, format_named(manifest.form))
 
 
 def _known(dataset: str) -> Known:

@@ -12,7 +12,7 @@ import pandas as pd
 from orchestration.reporting.columns import meaning
 
 SETTINGS = "settings"  # of an asset: its default launch settings; of a materialization: those it was built with
-SOURCE_FILE = "source_file"  # of an asset: the raw file it is read from
+SOURCE_FILE = "source_file"  # of an asset: the kind of raw file it is read from; of a materialization: its digest
 _PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
 _RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
 _SAFE_IN_ADDRESS = " ='/:;,.()-"

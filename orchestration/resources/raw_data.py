@@ -10,12 +10,14 @@ import dagster as dg
 from pydantic import Field
 
 from ml.data.ingestion import Ingestion
+from ml.data.manifest import KINDS
+from ml.data.movielens import Format
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
 from ml.features.splits import PAPER, RANDOM, Split
 from ml.files import digest, write_atomically
-from ml.schema import RAW_FILES, DatasetSize
+from ml.schema import DatasetSize
 from orchestration.config import locks
 from orchestration.config.settings import PROJECT_ROOT, settings
 
@@ -47,11 +49,11 @@ def last_source() -> LastSource | None:
 
 
 class RawData(dg.ConfigurableResource):
-    """The raw MovieLens files, and how their ratings are split."""
+    """The raw files of a MovieLens, and how their ratings are split."""
 
     source: str = Field(
         default="",
-        description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), synthetic, "
+        description="Directory with the files of a MovieLens, or ml-1m (the official archive), synthetic, "
         "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else that of the last run in this home, else "
         "ml-1m.",
     )
@@ -84,9 +86,13 @@ class RawData(dg.ConfigurableResource):
 
     @property
     def ingestion(self) -> Ingestion:
-        """Where batches arrive; the same for all splits of a data set."""
-        name = self.name_of(RANDOM)
-        return Ingestion(settings().incoming / name, settings().local_home / RECEIVED / name)
+        """Where batches arrive; the same for all splits of a data set. Raises DataError."""
+        return ingestion_of(self.name_of(RANDOM), self.format)
+
+    @property
+    def format(self) -> Format:
+        """The format of the raw files. Raises DataError."""
+        return self._resolved.format
 
     @property
     def known_size(self) -> DatasetSize | None:
@@ -100,8 +106,7 @@ class RawData(dg.ConfigurableResource):
     def checked(self) -> Path:
         """``prepare``, and check that no raw file is missing. Raises DataError."""
         directory = self.prepare()
-        if missing := [name for name in RAW_FILES if not (directory / name).is_file()]:
-            raise DataError(f"{directory}: lacks {', '.join(missing)}; expected {', '.join(RAW_FILES)}")
+        self.format.require_files(directory)
         return directory
 
     def remember(self, is_stand_in: bool = False) -> None:
@@ -110,13 +115,18 @@ class RawData(dg.ConfigurableResource):
         write_atomically(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
 
     def digests(self, directory: Path) -> dict[str, str]:
-        """Digests of the raw files in a directory, by name. Raises OSError."""
-        return {name: digest((directory / name).read_bytes()) for name in RAW_FILES}
+        """Digests of the raw files in a directory, by kind of table. Raises OSError."""
+        return {kind: digest((directory / self.format.file_of(kind).name).read_bytes()) for kind in KINDS}
 
     @property
     def _resolved(self) -> Source:
         spec = self.source or _default_source()
         return Source(spec if spec == OFFICIAL or spec in SIZES else str(PROJECT_ROOT / Path(spec).expanduser()))
+
+
+def ingestion_of(dataset: str, form: Format) -> Ingestion:
+    """Where batches of a data set arrive."""
+    return Ingestion(settings().incoming / dataset, settings().local_home / RECEIVED / dataset, form)
 
 
 def _default_source() -> str:

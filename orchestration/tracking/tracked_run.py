@@ -37,10 +37,9 @@ DAGSTER_URL = "dagster.url"  # tag of a run and a version: the page of the Dagst
 _NOTE = "mlflow.note.content"
 _COLOR = "mlflow.runColor"
 _USAGE = (
-    "Takes user_id, movie_id, year and month, or a full row of the 14 fields; gives a score, the higher the better. "
+    "Takes user_id, movie_id, year and month, or a full row of all features; gives a score, the higher the better. "
     "The alias champion marks the published version, challenger the version of the last run."
 )
-_TEXT_FIELDS = ("movie_decade", "rating_decade", "genre1", "genre2", "genre3", "gender", "zip")
 _MODEL = "orchestration.tracking.pyfunc"
 _MODEL_FILE = Path(__file__).with_name("pyfunc.py")
 _OWN_PACKAGES = ("ml", "orchestration")  # their code is stored with the model
@@ -169,7 +168,8 @@ def _signature(bundle: ModelBundle) -> ModelSignature:
         for name in ("year", "month", *bundle.feature_map.names, *bundle.numbers)
         if name not in ("user_id", "movie_id")
     ]
-    optional = [ColSpec("string" if name in _TEXT_FIELDS else "long", name, required=False) for name in others]
+    texts = {field.name for field in bundle.feature_map.fields if isinstance(field.values[0], str)}
+    optional = [ColSpec("string" if name in texts else "long", name, required=False) for name in others]
     return ModelSignature(inputs=Schema(ids + optional), outputs=Schema([ColSpec("float", "score")]))
 
 

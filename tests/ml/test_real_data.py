@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import RawTables, read_movielens
+from ml.data.movielens import MOVIELENS_1M, RawTables
 from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.exploration import statistics
@@ -27,7 +27,7 @@ def raw() -> RawTables:
     directory = os.environ.get("MOVIELENS_DIR", "")
     if not directory or not Path(directory).is_dir():
         pytest.skip("MOVIELENS_DIR does not name a directory that holds MovieLens-1M")
-    return read_movielens(Path(directory))
+    return MOVIELENS_1M.read(Path(directory))
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,10 @@ def backfilled(
         yield Pipeline(home, materialized.cache, make_months(instance, RANGE[0], RANGE[-1], seed=7))
 
 
-def test_every_month_is_a_partition() -> None:
+def test_every_month_of_the_data_is_a_partition(backfilled: Pipeline, instance: dg.DagsterInstance) -> None:
     months = [f"{year}-{month:02d}" for year in range(2000, 2004) for month in range(1, 13)]
-    assert MONTHS.get_partition_keys() == months[months.index("2000-04") : months.index("2003-02") + 1]
-    assert len(MONTHS.get_partition_keys()) == 35
+    found = instance.get_dynamic_partitions(str(MONTHS.name))
+    assert found == months[months.index("2000-04") : months.index("2003-02") + 1]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -230,8 +230,8 @@ def test_a_file_that_was_never_finished_is_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("months", "reason"),
     [
-        (("2000-03", "2000-05"), "first = '2000-03': Value error, expected a month from 2000-04 to 2003-02"),
-        (("2000-04", "2003-03"), "last = '2003-03'"),
+        (("2000-13", "2001-05"), "first = '2000-13': Value error, expected a month such as 2000-04"),
+        (("2000-04", "April"), "last = 'April'"),
         (("2001-02", "2001-01"), "last = '2001-01': Value error, expected a month not before 2001-02, the first one"),
         (("2000-4", "2000-05"), "first = '2000-4'"),
     ],

@@ -239,7 +239,7 @@ def test_visitors_list_is_by_the_stated_rule(
     assert not app.exception
     recommender = Recommender(Scorer(bundles["autoint"]), tables["ratings"])
     visitors = VisitorRecommender(recommender, tables["ratings"])
-    expected = visitors.recommend(Visitor(gender="F", liked=tuple(likes)), *MOMENT)
+    expected = visitors.recommend(Visitor({"gender": "F"}, tuple(likes)), *MOMENT)
     assert movies_of(app) == [expected["movie_id"].tolist()]
 
 

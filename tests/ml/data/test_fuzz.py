@@ -12,7 +12,7 @@ import pytest
 
 from ml.data.ingestion import Ingestion, Known
 from ml.data.manifest import KINDS
-from ml.data.movielens import RawTables, read_movielens, read_movies, read_users
+from ml.data.movielens import MOVIELENS_1M, RawTables
 from ml.data.synthetic import SMALL, write_synthetic
 from ml.errors import DataError
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
@@ -98,7 +98,7 @@ def damage(rng: np.random.Generator, good: dict[str, bytes], name: str, times: i
 def read(folder: Path) -> tuple[RawTables | None, str]:
     """Return the tables, or the error message; any other exception is a bug."""
     try:
-        return read_movielens(folder, DAY), ""
+        return MOVIELENS_1M.read(folder, DAY), ""
     except DataError as error:
         return None, str(error)
 
@@ -106,7 +106,7 @@ def read(folder: Path) -> tuple[RawTables | None, str]:
 def read_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) -> None:
     for other in FILES:
         (folder / other).write_bytes(good[other])
-    assert_sane(read_movielens(folder, DAY))
+    assert_sane(MOVIELENS_1M.read(folder, DAY))
     for data in damage(np.random.default_rng(len(name)), good, name, times):
         (folder / name).write_bytes(data)
         tables, told = read(folder)
@@ -123,10 +123,10 @@ def ingest_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) 
     rng, kind = np.random.default_rng(len(name)), name.removesuffix(".dat")
     for other in ("users.dat", "movies.dat"):
         (folder / other).write_bytes(good[other])
-    known = Known(read_users(folder / "users.dat")["user_id"], read_movies(folder / "movies.dat")["movie_id"])
+    known = Known(MOVIELENS_1M.read_file("users", folder / "users.dat")["user_id"], MOVIELENS_1M.read_file("movies", folder / "movies.dat")["movie_id"])
     for number, data in enumerate(damage(rng, good, name, times)):
         home = folder / str(number // 20)  # each ingestion reads all received files again
-        ingestion = Ingestion(home / "incoming", home / "received", lambda: DAY)
+        ingestion = Ingestion(home / "incoming", home / "received", today=lambda: DAY)
         ingestion.incoming.mkdir(parents=True, exist_ok=True)
         odd = mutated(rng, f"{kind}-2003-03-01.dat".encode())[:200].replace(b"/", b"").replace(b"\0", b"").strip(b".")
         for file, content in ((odd or b"odd", good[name]), (f"{kind}-2003-03-01.dat".encode(), data)):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml.data.ingestion import PENDING, QUARANTINE, Ingestion, Known, Sorting, nothing_ingested
-from ml.data.manifest import KINDS, Manifest, kind_and_date
+from ml.data.ingestion import PENDING, QUARANTINE, Ingestion, Known, Sorting
+from ml.data.manifest import KINDS, Manifest, parsed_name
+from ml.data.movielens import MOVIELENS_1M, MOVIELENS_CSV
 from ml.errors import DataError, NotFoundError
 
 KNOWN = Known(pd.Series([1, 2]), pd.Series([10, 20]))
@@ -18,7 +19,7 @@ MARCH_1, MARCH_2 = 1_046_476_800, 1_046_563_200  # midnight UTC in 2003
 
 @pytest.fixture
 def ingestion(tmp_path: Path) -> Ingestion:
-    return Ingestion(tmp_path / "incoming", tmp_path / "received", lambda: dt.date(2003, 4, 30))
+    return Ingestion(tmp_path / "incoming", tmp_path / "received", MOVIELENS_1M, lambda: dt.date(2003, 4, 30))
 
 
 def send(ingestion: Ingestion, name: str, *lines: str) -> Path:
@@ -314,7 +315,7 @@ def test_a_changed_received_file_is_named(ingestion: Ingestion, damage: object) 
         "{",
         "{}",
         '{"version": 2, "files": [{"sequence": 2}]}',
-        '{"version": 3, "files": []}',
+        '{"version": 4, "files": []}',
         json.dumps({"version": 2, "files": [{**ENTRY, "kind": "../../ratings"}]}),
         json.dumps({"version": 2, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
         json.dumps({"version": 2, "files": [{**ENTRY, "digest": None}]}),
@@ -358,11 +359,60 @@ def test_empty_table_has_the_same_columns_and_types(ingestion: Ingestion) -> Non
     send(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
     take(ingestion)
     for kind in KINDS:
-        assert nothing_ingested(kind).dtypes.to_dict() == ingestion.read(kind).dtypes.to_dict()
-        assert len(nothing_ingested(kind)) == 0
+        assert ingestion.nothing(kind).dtypes.to_dict() == ingestion.read(kind).dtypes.to_dict()
+        assert len(ingestion.nothing(kind)) == 0
 
 
 def test_names_of_batches() -> None:
-    assert kind_and_date("movies-2003-02-28.dat") == ("movies", "2003-02-28")
+    assert parsed_name("movies-2003-02-28.dat") == ("movies", "2003-02-28", ".dat")
+    assert parsed_name("ratings-2003-02-28.csv") == ("ratings", "2003-02-28", ".csv")
     for name in ("movies-2003-02-30.dat", "Movies-2003-02-28.dat", "tags-2003-02-28.dat", "movies-2003-02-28.dat.1"):
-        assert kind_and_date(name) is None
+        assert parsed_name(name) is None
+
+
+@pytest.fixture
+def csv_ingestion(tmp_path: Path) -> Ingestion:
+    return Ingestion(tmp_path / "incoming", tmp_path / "received", MOVIELENS_CSV, lambda: dt.date(2003, 4, 30))
+
+
+RATED = "userId,movieId,rating,timestamp"
+
+
+def test_batches_have_the_format_of_the_base_files(csv_ingestion: Ingestion) -> None:
+    send(csv_ingestion, "movies-2003-03-01.csv", "movieId,title,genres", '30,"Harbour, The (2003)",Drama')
+    send(csv_ingestion, "ratings-2003-03-01.csv", RATED, f"7,30,3.5,{MARCH_1}", f"1,10,4.0,{MARCH_1}")
+    send(csv_ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    sorting = take(csv_ingestion)
+    assert [arrival.name for arrival in sorting.good] == ["movies-2003-03-01.csv", "ratings-2003-03-01.csv"]
+    assert [arrival.rows for arrival in sorting.good] == [1, 2]
+    assert [stray.name for stray in sorting.stray] == ["ratings-2003-03-01.dat"]
+    assert "movies-2003-03-01.csv or ratings-2003-03-01.csv" in sorting.stray[0].reason
+    assert rows(csv_ingestion.read("ratings")) == [
+        (7, 30, 3.5, MARCH_1, 2, "2003-03-01"), (1, 10, 4.0, MARCH_1, 2, "2003-03-01"),
+    ]  # fmt: skip
+
+
+def test_without_a_file_of_users_they_come_with_their_ratings(csv_ingestion: Ingestion) -> None:
+    send(csv_ingestion, "ratings-2003-03-01.csv", RATED, f"7,10,3.5,{MARCH_1}", f"7,20,0.5,{MARCH_1}")
+    take(csv_ingestion)
+    send(csv_ingestion, "ratings-2003-03-02.csv", RATED, f"7,10,3.0,{MARCH_2}", f"8,10,1,{MARCH_2}")
+    manifest = csv_ingestion.settle(csv_ingestion.sort(KNOWN))
+    assert rows(csv_ingestion.read("users")) == [(7, 1, "2003-03-01"), (7, 2, "2003-03-02"), (8, 2, "2003-03-02")]
+    assert csv_ingestion.version(manifest, "users") == csv_ingestion.version(manifest, "ratings")
+    assert csv_ingestion.nothing("users").dtypes.to_dict() == csv_ingestion.read("users").dtypes.to_dict()
+
+
+def test_a_wrong_value_in_a_csv_batch_is_named_with_its_line(csv_ingestion: Ingestion) -> None:
+    send(csv_ingestion, "ratings-2003-03-01.csv", RATED, f"1,10,4.0,{MARCH_1}", f"1,20,4.2,{MARCH_1}")
+    send(csv_ingestion, "ratings-2003-03-02.csv", RATED, f"1,10,4.0,{MARCH_2}", f"1,99,4.0,{MARCH_2}")
+    sorting = take(csv_ingestion)
+    assert "line 3: found '4.2', expected a rating from 0.5 to 5" in sorting.bad[0].reason
+    assert "line 3: found '99', expected a movie_id of movies.csv or a movies batch" in sorting.waiting[0].reason
+
+
+def test_batches_of_another_format_than_the_base_files_are_refused(ingestion: Ingestion, tmp_path: Path) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    take(ingestion)
+    other = Ingestion(ingestion.incoming, ingestion.received, MOVIELENS_CSV)
+    with pytest.raises(DataError, match="MovieLens-1M files, the base files MovieLens CSV files"):
+        other.read("ratings")

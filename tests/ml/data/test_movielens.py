@@ -1,5 +1,6 @@
 import datetime as dt
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import read_movielens, read_movies, read_ratings, read_users, split_title
+from ml.data.manifest import MOVIES as MOVIE_ROWS
+from ml.data.manifest import RATINGS as RATING_ROWS
+from ml.data.manifest import USERS as USER_ROWS
+from ml.data.movielens import MOVIELENS_1M, split_title
 from ml.errors import DataError
 
 USERS = [b"1::F::1::0::01234", b"2::M::56::20::98765-4321"]
@@ -18,6 +22,10 @@ MOVIES = [
 ]
 FOREST = "4::Forêt (1931)::War".encode()
 RATINGS = [b"1::3::5::978300760", b"1::1::1::978302109", b"2::3::4::0"]
+read_movielens = MOVIELENS_1M.read
+read_users, read_movies, read_ratings = (
+    partial(MOVIELENS_1M.read_file, kind) for kind in (USER_ROWS, MOVIE_ROWS, RATING_ROWS)
+)
 LINES = {"users.dat": USERS, "movies.dat": MOVIES, "ratings.dat": RATINGS}
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "users.dat": read_users,
@@ -230,5 +238,4 @@ def test_empty_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
 def test_missing_file_is_named_with_the_expected_files(tmp_path: Path, name: str) -> None:
     (write(tmp_path) / name).unlink()
     message = refused(read_movielens, tmp_path)
-    assert message.startswith(f"{tmp_path / name}: missing; expected")
-    assert "users.dat, movies.dat, ratings.dat" in message
+    assert message == f"{tmp_path}: lacks {name}; expected users.dat, movies.dat, ratings.dat"

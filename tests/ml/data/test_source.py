@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ml import schema
-from ml.data.movielens import read_movielens
+from ml.data.movielens import MOVIELENS_1M
 from ml.data.source import Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
@@ -55,9 +54,9 @@ def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
     source = Source("synthetic-small")
     directory = source.prepare(tmp_path)
     assert directory == tmp_path / "synthetic-small"
-    assert sorted(path.name for path in directory.iterdir()) == sorted(schema.RAW_FILES)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(MOVIELENS_1M.names)
 
-    raw, size = read_movielens(directory), source.known_size
+    raw, size = MOVIELENS_1M.read(directory), source.known_size
     assert size is not None
     assert (len(raw.users), len(raw.movies), len(raw.ratings)) == (size.users, size.movies, size.ratings)
     tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
@@ -66,7 +65,7 @@ def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
 
 def test_preparing_synthetic_data_again_returns_the_same_bytes(tmp_path: Path) -> None:
     directories = [Source("synthetic-small").prepare(tmp_path / name) for name in ("one", "two")]
-    first, second = ([(d / name).read_bytes() for name in schema.RAW_FILES] for d in directories)
+    first, second = ([(d / name).read_bytes() for name in MOVIELENS_1M.names] for d in directories)
     assert first == second
 
 
@@ -89,11 +88,14 @@ def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
     if make:
         path.write_text("not a directory")
     with pytest.raises(DataError) as caught:
-        Source(str(path)).prepare(tmp_path / "cache")
+        assert Source(str(path)).format
     message = str(caught.value)
     assert message.startswith(f"{path}: no such directory; set MOVIELENS_DIR")
-    assert "users.dat, movies.dat, ratings.dat" in message
     assert "ml-1m, synthetic, synthetic-small" in message
+
+
+def test_format_of_named_data_needs_no_files() -> None:
+    assert all(Source(name).format is MOVIELENS_1M for name in ("ml-1m", "synthetic", "/data/ml-1m"))
 
 
 @pytest.mark.parametrize("spec", ["..", "../..", "a/../b", "x/../..", "..hidden", "a b/c\nd", "é/ü-1", "-x."])

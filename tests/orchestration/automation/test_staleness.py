@@ -30,9 +30,9 @@ class _Config(dg.Config):
 def small_definitions(raw_data: RawData, double_version: str = "1") -> dg.Definitions:
     """numbers, which are ratings.dat, then doubled, then halved by a setting."""
 
-    @dg.asset(code_version="1", metadata={SOURCE_FILE: "ratings.dat"})
+    @dg.asset(code_version="1", metadata={SOURCE_FILE: "ratings"})
     def numbers() -> dg.MaterializeResult[Any]:
-        digest = raw_data.digests(raw_data.prepare())["ratings.dat"]
+        digest = raw_data.digests(raw_data.prepare())["ratings"]
         return dg.MaterializeResult(
             value=pd.DataFrame({"a": [1.0, 2.0]}), data_version=dg.DataVersion(digest), metadata={SOURCE_FILE: digest}
         )
