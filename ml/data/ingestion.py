@@ -298,7 +298,8 @@ class Ingestion:
             problem = "it is not readable"
         else:
             return ""
-        names = " or ".join(f"{kind}-2003-03-01{file.suffix}" for kind, file in self._form.files.items())
+        files = reversed(self._form.files.items())
+        names = ", ".join(f"{kind}-2003-03-01{file.suffix}" for kind, file in files)
         return (
             f"{problem}; expected a regular file with a name such as {names} "
             "(or one that starts with a dot, while it is being written)"

@@ -30,7 +30,7 @@ def test_the_project_s_reference_recipes_are_the_reference() -> None:
         assert type(recipes[name].model) is type(model)
         assert recipes[name].training == TrainingConfig()
         assert recipes[name].fields == schema.FIELD_NAMES
-        assert recipes[name].positions is None
+        assert recipes[name].positions(schema.FIELD_NAMES) is None
         assert recipes[name].signals is None
         assert recipes[name].negatives is None
         assert (recipes[name].multivalued, recipes[name].numbers) == ((), ())
@@ -58,7 +58,7 @@ def test_a_recipe_is_data(tmp_path: Path) -> None:
     assert recipes["second"].model == AutoIntMLPConfig(hidden_units=[8])
     assert recipes["second"].signals is not None
     assert recipes["second"].signals.factorizations["rating_3"].factors == 3
-    assert recipes["first"].positions == [3, 10]
+    assert recipes["first"].positions(schema.FIELD_NAMES) == [3, 10]
     assert recipes["first"].training.epochs == 2
     assert recipes["first"].model_dump()["model"] == AutoIntConfig().model_dump()
 
@@ -166,3 +166,19 @@ def test_a_warm_start_is_asked_for(tmp_path: Path) -> None:
 def test_bad_settings_of_a_warm_start_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
     with pytest.raises(DataError, match=f"first.warm_start.{next(iter(settings))}"):
         load_recipes(written(tmp_path, {"first": {**PLAIN, "warm_start": settings}}))
+
+
+def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
+    names = ("user_id", "movie_id", "movie_year", "genre1")
+    recipe = Recipe(
+        **{**PLAIN, "fields": ["movie_year", "gender", "genre1", "zip"], "signals": {"affinity_fields": ["genre2", "genre1"]}}
+    )
+    restricted = recipe.within(names)
+    assert restricted.fields == ("movie_year", "genre1")
+    assert restricted.signals is not None
+    assert restricted.signals.affinity_fields == ("genre1",)
+    assert recipe.left_out(names) == ["gender", "zip"]
+    assert restricted.positions(names) == [2, 3]
+    assert Recipe(**PLAIN).within(names).positions(names) is None  # all that there are
+    with pytest.raises(DataError, match="none of the recipe's fields is there: gender, zip"):
+        Recipe(**{**PLAIN, "fields": ["gender", "zip"]}).within(names)

@@ -213,7 +213,7 @@ def test_multivalued_rows_are_found_by_their_names(
     known = sorted(set("|".join(earlier.movies["genres"]).split("|")))
     rated = now.known("movie_id", small_movies)["genres"]
     names, membership = membership_of(rated)
-    inputs = Inputs(now.field_dims, recipe.positions, [0.0], [1.0], (Multivalued("genres", PAIR[1], membership),))
+    inputs = Inputs(now.field_dims, recipe.positions(now.names), [0.0], [1.0], (Multivalued("genres", PAIR[1], membership),))
     network = build_model(recipe.architecture, inputs, recipe.model, seed=1)
     before = np.asarray(network.get_layer("genres_embedding").table).copy()
     continue_from(earlier, network, recipe, now, small_movies)
