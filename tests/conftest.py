@@ -21,13 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name the group of each test: a group's tests share a process (``--dist loadgroup``), and so what fixtures made.
 
-    All tests of the materialized pipeline are one group, which starts first since it takes longest; the others of a
-    file are one, unless marked otherwise.
+    All tests of the materialized pipeline are one group, which starts first since it takes longest. The other tests of
+    a file are one group, unless marked otherwise.
     """
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             of_pipeline = PIPELINE in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.path.stem))
+            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: PIPELINE not in getattr(item, "fixturenames", ()))
 
 
