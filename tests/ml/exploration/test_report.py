@@ -85,12 +85,13 @@ def test_names_are_escaped() -> None:
     assert "&lt;b&gt;" in found
 
 
-@pytest.mark.parametrize("genres", ["Drama", "$x$|$\\frac$", "|".join(f"Genre {number}" for number in range(60))])
-def test_any_genres_are_drawn(tables: Tables, genres: str) -> None:
+def test_any_genres_are_drawn(tables: Tables, parts: list[Section]) -> None:
     users, movies, ratings = tables
-    found = {part.key: part for part in sections(users, movies.assign(genres=genres), ratings)}
+    genres = ["$x$", "$\\frac$", *(f"Genre {number}" for number in range(58))]
+    found = {part.key: part for part in sections(users, movies.assign(genres="|".join(genres)), ratings)}
     assert found["genres"].picture.startswith(b"\x89PNG")
-    assert ("the 40 largest of 60" in found["genres"].text) is (genres.count("|") == 59)
+    assert "the 40 largest of 60" in found["genres"].text
+    assert not any("largest of" in part.text for part in parts if part.key == "genres")
 
 
 def test_a_single_rating_is_drawn(tables: Tables) -> None:
