@@ -68,7 +68,7 @@ def counted(directory: Path) -> dict[str, int]:
     return {field: len(values) for field, values in seen.items()}
 
 
-def check_numbers(directory: Path, size: SyntheticSize) -> None:
+def assert_declared_numbers(directory: Path, size: SyntheticSize) -> None:
     users, movies = parse(directory, "users.dat", USER), parse(directory, "movies.dat", MOVIE)
     ratings = parse(directory, "ratings.dat", RATING)
     assert [int(row[0]) for row in users] == list(range(1, size.users + 1))
@@ -158,7 +158,7 @@ def test_global_random_state_is_neither_used_nor_changed(small: Path, tmp_path: 
 @pytest.mark.parametrize("size", CORNERS.values(), ids=CORNERS.keys())
 def test_every_declared_number_is_exact(size: SyntheticSize, tmp_path: Path) -> None:
     write_synthetic(tmp_path, size, seed=0)
-    check_numbers(tmp_path, size)
+    assert_declared_numbers(tmp_path, size)
 
 
 def test_named_sizes() -> None:
@@ -274,7 +274,7 @@ def test_as_many_zips_as_users(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, SEED])
 def test_full_size(tmp_path: Path, seed: int) -> None:
     write_synthetic(tmp_path, FULL, seed)
-    check_numbers(tmp_path, FULL)
+    assert_declared_numbers(tmp_path, FULL)
     users, movies, stars = as_arrays(tmp_path)
     popularity = np.bincount(movies)
     assert popularity.max() > 2_500

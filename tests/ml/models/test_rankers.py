@@ -129,7 +129,8 @@ def test_threads_do_not_change_implicit_als(train: pd.DataFrame, likes: np.ndarr
 def test_fitting_warns_of_nothing(train: pd.DataFrame) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ImplicitAls.fit(train, USERS, MOVIES, factors=4, iterations=1)
+        fitted = ImplicitAls.fit(train, USERS, MOVIES, factors=4, iterations=1)
+    assert fitted.users.shape == (USERS, 4)
 
 
 @pytest.mark.parametrize("name", ["implicit_als", "ease"])
