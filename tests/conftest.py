@@ -32,14 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse an xdist that ignores groups, and tell the garbage collector that what was imported stays.
-
-    Else it would go through TensorFlow's objects again and again.
-    """
+    """Refuse an xdist that ignores groups, and tell the garbage collector that what was imported stays."""
     if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist ignores groups with this pytest; install the versions of constraints.txt")
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)  # tests make many objects and keep few
+    gc.enable()
 
 
 @pytest.fixture
