@@ -127,12 +127,6 @@ def test_meanings_are_those_of_the_asset(asset: str, column: str, text: str | No
     assert meaning(asset, column) == text
 
 
-def test_every_stored_column_has_a_meaning(pipeline: Pipeline) -> None:
-    for (asset, name), value in pipeline.shown.items():
-        if name == "dagster/column_schema":
-            assert [column.name for column in value.value.columns if not column.description] == [], asset
-
-
 def test_a_stored_table_is_read_by_its_columns(remote_home: UPath, storage: Storage) -> None:
     assert storage.find_table("numbers", ["a"]) is None
     path = storage.write_table("numbers", pd.DataFrame({"a": [1, 2], "b": [3, 4]}))
