@@ -123,7 +123,7 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     genres, by_genre = statistics.movies_by_genre(movies), statistics.ratings_by_genre(movies, ratings)
     years, decades = statistics.movies_by_year(movies), statistics.likes_by_decade(movies, ratings)
     best, worst = by_genre["mean_rating"].idxmax(), by_genre["mean_rating"].idxmin()
-    liked = decades["like_share"].idxmax()
+    liked, median = decades["like_share"].idxmax(), movies["movie_year"].quantile(interpolation="higher")
     return [
         Section(
             "genres",
@@ -141,7 +141,7 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "years",
             "Movies by release year",
-            f"Half of the movies were released in {_median_year(years)} or later.",
+            f"Half of the movies were released in {median} or later.",
             _png(charts.columns(years, "release year", "movies")),
         ),
         Section(
@@ -171,12 +171,6 @@ def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."
         found.append(Section(field, title, text, _png(charts.bars(counts, "users"))))
     return found
-
-
-def _median_year(years: pd.Series) -> int:
-    """Return the latest year such that at least half of the movies were released in it or later."""
-    from_latest = years.to_numpy()[::-1].cumsum()
-    return int(years.index.to_numpy()[::-1][np.argmax(from_latest >= years.sum() / 2)])
 
 
 def _png(figure: Figure) -> bytes:
