@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.titles import MOST_TITLES, invented_titles
+from ml.data.titles import invented_titles
 from ml.files import write_atomically
-from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS, OCCUPATIONS
+from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -62,9 +62,6 @@ class SyntheticSize:
         ages: number of age groups, youngest first.
         occupations: number of occupation ids, from 0.
         zips: number of postal codes.
-
-    Raises:
-        ValueError: these numbers contradict each other.
     """
 
     users: int
@@ -81,30 +78,6 @@ class SyntheticSize:
     ages: int
     occupations: int
     zips: int
-
-    def __post_init__(self) -> None:
-        # The first rated movies cover each year, others each genre in each position, so there must be enough of them.
-        least = max(MIN_PER_USER, self.movie_years, self.genre1 + self.genre2 + self.genre3 - 2)
-        bounds = {
-            "movie_decades": (2, 100),
-            "movie_years": (self.movie_decades, 10 * (self.movie_decades - 1) + 1),
-            "genre1": (3, len(GENRE_WEIGHTS)),
-            "genre2": (2, self.genre1),
-            "genre3": (2, self.genre1 - 1),
-            "ages": (1, len(AGE_GROUPS)),
-            "occupations": (1, len(OCCUPATIONS)),
-            "users": (max(len(GENDERS), self.ages, self.occupations), 10_000_000),
-            "zips": (1, min(self.users, ZIP_HIGH - ZIP_LOW)),
-            "movies": (least, MOST_TITLES),
-            "max_movie_id": (self.movies, 100 * self.movies),
-            "rated_movies": (least, self.movies),
-            "max_per_user": (max(MIN_PER_USER, -(-self.rated_movies // max(1, self.users))), self.rated_movies),
-            "ratings": (max(MIN_PER_USER * self.users, self.rated_movies), self.users * self.max_per_user),
-        }
-        for name, (low, high) in bounds.items():
-            value: int = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be {low:,} to {high:,} given the other numbers, got {value:,}")
 
     @property
     def field_dims(self) -> dict[str, int]:
