@@ -56,10 +56,6 @@ class FieldEmbedding(ConfiguredLayer):
         super().__init__(**kwargs)
         if not field_dims or min(field_dims) < 1:
             raise ValueError(f"field_dims must hold at least one positive size, got {field_dims!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
-        if l2 < 0:
-            raise ValueError(f"l2 must not be negative, got {l2!r}")
         self.field_dims = tuple(int(size) for size in field_dims)
         self.embed_dim = embed_dim
         self.l2 = l2
@@ -122,10 +118,6 @@ class InteractingLayer(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_heads < 1 or head_dim < 1:
-            raise ValueError(f"num_heads and head_dim must be positive, got {num_heads!r} and {head_dim!r}")
-        if not 0 <= attention_dropout < 1:
-            raise ValueError(f"attention_dropout must be at least 0 and less than 1, got {attention_dropout!r}")
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.use_residual = use_residual

@@ -40,8 +40,6 @@ class MultivaluedEmbedding(ConfiguredLayer):
             raise ValueError(f"position must not be negative, got {position!r}")
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"shape must be two positive sizes, got {shape!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
         self.position = int(position)
         self.shape = tuple(map(int, shape))
         self.embed_dim = embed_dim

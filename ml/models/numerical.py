@@ -44,8 +44,6 @@ class NumericalEmbedding(ConfiguredLayer):
             raise ValueError(f"expected as many scales as centres and at least one, got {centres!r} and {scales!r}")
         if min(scales) <= 0:
             raise ValueError(f"scales must be positive, got {scales!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
         self.centres = tuple(map(float, centres))
         self.scales = tuple(map(float, scales))
         self.embed_dim = embed_dim
