@@ -51,7 +51,9 @@ def read_network(data: bytes, where: str) -> keras.Model:
         DataError: it is not a .keras file, or has parts that the builders do not use; the message names the part.
     """
     members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
-    config = _without_compilation(read_json(members[_CONFIG], f"{where}, {_CONFIG}"))
+    config = read_json(members[_CONFIG], f"{where}, {_CONFIG}")
+    for each in _objects(config):
+        each.pop("compile_config", None)  # optimizer and loss, which scoring does not need
     _require_known_classes(config, f"{where}, {_CONFIG}")
     _require_plain_weights(members[_WEIGHTS], f"{where}, {_WEIGHTS}")
     _require_stored_sizes(config, len(members[_WEIGHTS]), where)
@@ -122,13 +124,6 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
             yield value
         if isinstance(value, dict | list):
             waiting += value.values() if isinstance(value, dict) else value
-
-
-def _without_compilation(config: Any) -> Any:
-    """Remove optimizers and losses, which scoring does not need."""
-    for each in _objects(config):
-        each.pop("compile_config", None)
-    return config
 
 
 def _name(config: dict[str, Any]) -> _Name:
