@@ -57,15 +57,6 @@ class FeatureMap:
     fields: tuple[FieldVocabulary, ...]
 
     @classmethod
-    def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> "FeatureMap":
-        """Fit each feature's vocabulary, sorted, on the column of the same name."""
-        vocabularies = []
-        for field in fields:
-            values = np.sort(interactions[field.name].unique())
-            vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
-        return cls(tuple(vocabularies))
-
-    @classmethod
     def grow(
         cls,
         users: pd.DataFrame,
@@ -77,7 +68,7 @@ class FeatureMap:
         """Fit the vocabularies on all rows ever ingested: values in the order of their first batch, then sorted.
 
         A user's or movie's value counts from the first batch in which the user or movie has a rating too. Values that a
-        later batch has replaced keep their indices. On base rows alone, this equals ``fit`` on their interactions.
+        later batch has replaced keep their indices.
 
         Args:
             users: preprocessed rows of ``ml.data.history.history``.

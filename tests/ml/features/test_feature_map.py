@@ -11,6 +11,7 @@ from ml.data.movielens import RawTables
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
 from ml.features.tables import preprocess_ratings
+from tests import feature_maps
 
 FIELDS = (
     schema.Field("zip", "user"),
@@ -35,7 +36,7 @@ def table() -> pd.DataFrame:
 
 
 def fitted() -> FeatureMap:
-    return FeatureMap.fit(table(), FIELDS)
+    return feature_maps.fitted(table(), FIELDS)
 
 
 def assert_refused(values: object, field: str, message: str) -> None:
@@ -90,7 +91,9 @@ def test_grown_on_base_rows_it_is_fitted(
     small_raw: RawTables, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
 ) -> None:
     tables = (small_users, small_movies, preprocess_ratings(small_raw.ratings))
-    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == FeatureMap.fit(small_interactions)
+    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == feature_maps.fitted(
+        small_interactions
+    )
 
 
 def test_no_code_ever_changes() -> None:
@@ -137,7 +140,7 @@ def test_codes_do_not_depend_on_the_rows_that_are_transformed() -> None:
 
 
 def test_codes_are_positions_in_the_vocabulary_for_all_fields(small_interactions: pd.DataFrame) -> None:
-    feature_map = FeatureMap.fit(small_interactions)
+    feature_map = feature_maps.fitted(small_interactions)
     codes = feature_map.transform(small_interactions)
     assert feature_map.names == schema.FIELD_NAMES
     for field in feature_map.fields:
@@ -211,7 +214,7 @@ def test_document_by_hand() -> None:
 
 
 def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
-    feature_map = FeatureMap.fit(small_interactions)
+    feature_map = feature_maps.fitted(small_interactions)
     data = feature_map.to_json()
     loaded = FeatureMap.from_json(data, "features.json")
     assert loaded == feature_map
