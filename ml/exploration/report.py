@@ -56,12 +56,8 @@ def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
         "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
         "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
         "ratings_by_month": line_chart(months[["ratings"]]),
-        "long_tail": line_chart(_in_percent(shares).to_frame("% of ratings, top % of movies")),
+        "long_tail": line_chart(shares.to_frame("% of ratings, top % of movies")),
     }
-
-
-def _in_percent(shares: pd.Series) -> pd.Series:
-    return pd.Series(100 * shares.to_numpy(), index=100 * shares.index.to_numpy())
 
 
 def page(dataset: str, totals: Totals, parts: list[Section]) -> str:

@@ -121,9 +121,9 @@ def top_shares(counts: np.ndarray) -> dict[float, float]:
 
 
 def shares_of_the_top(counts: np.ndarray) -> pd.Series:
-    """Return the cumulative share of ratings, indexed by the top share of movies or users; ``counts`` is sorted."""
+    """Return the cumulative % of the ratings, indexed by the top % of movies or users; ``counts`` is sorted."""
     found = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
-    return pd.Series(found, index=np.linspace(0, 1, len(found)))
+    return pd.Series(100 * found, index=100 * np.linspace(0, 1, len(found)))
 
 
 def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:

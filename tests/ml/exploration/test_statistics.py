@@ -85,5 +85,5 @@ def test_long_tail() -> None:
 
 def test_shares_of_the_top() -> None:
     found = statistics.shares_of_the_top(np.array([6, 3, 1, 0]))
-    assert found.index.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert found.tolist() == pytest.approx([0, 0.6, 0.9, 1, 1])
+    assert found.index.tolist() == [0, 25, 50, 75, 100]
+    assert found.tolist() == pytest.approx([0, 60, 90, 100, 100])
