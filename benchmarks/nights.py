@@ -42,11 +42,11 @@ class Home:
         self._folder, self._data = folder, folder / "films"
         size = replace(FULL, users=factor * _USERS, ratings=factor * _RATINGS, zips=_ZIPS)
         write_synthetic(self._data, size, seed=1)
-        recipes = yaml.safe_load(settings().recipes_file.read_text("utf-8"))["recipes"]
+        recipes = yaml.safe_load(settings().recipes_yaml.read_text("utf-8"))["recipes"]
         # With the recipe's own learning rate, it is barely better than chance on so few rows, which stops the run.
         recipe = {_MODEL: {**recipes[_MODEL], "training": {"learning_rate": 1e-3}, "warm_start": {}}}
         (folder / "recipes.yaml").write_text(yaml.safe_dump({"recipes": recipe}), "utf-8")
-        gates = yaml.safe_load(settings().tracking_file.read_text("utf-8"))
+        gates = yaml.safe_load(settings().mlflow_yaml.read_text("utf-8"))
         # Quality on synthetic data means nothing, and every night must start from the previous one.
         gates["promotion"] = {_MODEL: {"metric": "ndcg_at_10", "below_champion": 1, "below_movie_mean": 1}}
         (folder / "mlflow.yaml").write_text(yaml.safe_dump(gates), "utf-8")

@@ -48,4 +48,4 @@ class ServingConfig(BaseModel, frozen=True, extra="forbid"):
 
 def load_serving_config(path: Path | None = None) -> ServingConfig:
     """Read and validate serving.yaml. Raises DataError that names file and field."""
-    return read_settings(path or settings().serving_file, ServingConfig)
+    return read_settings(path or settings().serving_yaml, ServingConfig)

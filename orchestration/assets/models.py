@@ -17,7 +17,7 @@ from orchestration.config.launch_config import RETRAIN, launch_settings, with_se
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
-from orchestration.steps.starting_point import TrainingTables
+from orchestration.steps.starting_point import TrainingTables, TrainingTask
 from orchestration.steps.training import checkpoints, train_and_register
 from orchestration.tracking.fingerprint import Fingerprint, training_fingerprint
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -66,11 +66,8 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         if reused:
             yield from _reuse(context, tracking, reused, fingerprint)
         tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
-        version = reused or (
-            yield from train_and_register(
-                context, tracking, name, followed, tables, fingerprint, from_scratch=launched.retrain
-            )
-        )
+        task = TrainingTask(name, followed, tables, fingerprint, from_scratch=launched.retrain)
+        version = reused or (yield from train_and_register(context, tracking, task))
         yield dg.MaterializeResult(
             value=version.to_dict(),
             # A forced retraining gives other weights for the same fingerprint.

@@ -149,7 +149,7 @@ class Planner:
         for file, digest in written["files"].items():
             found = self._storage.digest(file)
             if found != digest:
-                yield f"{file} is missing" if found is None else f"{file} is not as it was written"
+                yield f"{file} is missing" if found is None else f"{file} has been changed since it was written"
         yield from self._registry_reasons(name)
         yield from self._arrival_reasons(key)
 

@@ -84,7 +84,7 @@ def choose_source() -> tuple[LastSource, str]:
     if last and not last.is_stand_in:
         return last, ", as in the last run"
     try:
-        Source(OFFICIAL).prepare(settings().cache)
+        Source(OFFICIAL).prepare(settings().movielens_cache)
     except OfflineError as error:
         return (
             LastSource(_OFFLINE_STAND_IN, is_stand_in=True),

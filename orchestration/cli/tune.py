@@ -44,7 +44,7 @@ def main(name: str = "", trials: str = "20") -> int:
 
 
 def _recipe(name: str) -> Recipe:
-    file, recipes = settings().recipes_file, recipes_in_force()
+    file, recipes = settings().recipes_yaml, recipes_in_force()
     if name not in recipes:
         asked = f"recipe {name!r} is unknown" if name else "RECIPE is missing: make tune RECIPE=<name>"
         raise DataError(f"{asked}; expected one of {', '.join(recipes)}")

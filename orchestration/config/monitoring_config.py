@@ -76,7 +76,7 @@ class MonitoringConfig(BaseModel):
 
 def load_monitoring_config(path: Path | None = None) -> MonitoringConfig:
     """Read and validate monitoring.yaml. Raises DataError naming file and field."""
-    return read_settings(path or settings().monitoring_file, MonitoringConfig)
+    return read_settings(path or settings().monitoring_yaml, MonitoringConfig)
 
 
 @cache

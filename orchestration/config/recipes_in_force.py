@@ -11,7 +11,7 @@ from orchestration.config.settings import settings
 @cache
 def recipes_in_force() -> Mapping[str, Recipe]:
     """The enabled recipes by name, in the file's order; read once per process. Raises DataError."""
-    return load_recipes(settings().recipes_file)
+    return load_recipes(settings().recipes_yaml)
 
 
 def reference_models() -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def _timezone(value: str) -> str:
 
 
 _Home = Annotated[str, BeforeValidator(_expanded), AfterValidator(_plain_home)]
-_Path = Annotated[Path, BeforeValidator(_expanded)]
+# A relative path counts from the project's root.
+_Path = Annotated[Path, BeforeValidator(_expanded), AfterValidator(lambda path: PROJECT_ROOT / path)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -47,7 +48,9 @@ class Settings(BaseSettings):
         DataError: a value is invalid; names the variable, the value and what was expected.
     """
 
-    model_config = SettingsConfigDict(env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True, validate_default=True
+    )
 
     movielens_dir: str = Field(
         default="ml-1m",
@@ -110,38 +113,13 @@ class Settings(BaseSettings):
 
     @property
     def incoming(self) -> Path:
-        """``incoming_dir`` or its default, absolute."""
-        return PROJECT_ROOT / (self.incoming_dir or self.local_home / "incoming")
-
-    @property
-    def tracking_file(self) -> Path:
-        """``mlflow_yaml`` as an absolute path; a relative one counts from the project's root."""
-        return PROJECT_ROOT / self.mlflow_yaml
-
-    @property
-    def recipes_file(self) -> Path:
-        """``recipes_yaml`` as an absolute path."""
-        return PROJECT_ROOT / self.recipes_yaml
-
-    @property
-    def monitoring_file(self) -> Path:
-        """``monitoring_yaml`` as an absolute path."""
-        return PROJECT_ROOT / self.monitoring_yaml
-
-    @property
-    def serving_file(self) -> Path:
-        """``serving_yaml`` as an absolute path."""
-        return PROJECT_ROOT / self.serving_yaml
-
-    @property
-    def cache(self) -> Path:
-        """``movielens_cache`` as an absolute path."""
-        return PROJECT_ROOT / self.movielens_cache
+        """``incoming_dir`` or its default."""
+        return self.incoming_dir or self.local_home / "incoming"
 
     @property
     def instance_home(self) -> Path:
-        """``dagster_home`` or its default, absolute."""
-        return PROJECT_ROOT / (self.dagster_home or self.local_home / "dagster")
+        """``dagster_home`` or its default."""
+        return self.dagster_home or self.local_home / "dagster"
 
 
 def _told(error: dict[str, Any]) -> str:

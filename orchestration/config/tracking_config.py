@@ -165,7 +165,7 @@ def _located(location: str, home: UPath) -> str:
 def load_tracking_config(path: Path | None = None, tracking_uri: str | None = None) -> TrackingConfig:
     """Read and validate mlflow.yaml; ``tracking_uri`` overrides the file's. Raises DataError naming file and field."""
     return read_settings(
-        path or settings().tracking_file, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
+        path or settings().mlflow_yaml, TrackingConfig, **({"tracking_uri": tracking_uri} if tracking_uri else {})
     )
 
 

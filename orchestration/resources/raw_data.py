@@ -95,7 +95,7 @@ class RawData(dg.ConfigurableResource):
 
     def prepare(self) -> Path:
         """Download or generate the raw files if needed; gives their directory. Raises DataError."""
-        return self._resolved.prepare(settings().cache)
+        return self._resolved.prepare(settings().movielens_cache)
 
     def checked(self) -> Path:
         """``prepare``, and check that no raw file is missing. Raises DataError."""

@@ -43,6 +43,25 @@ class TrainingTables:
 
 
 @dataclass(frozen=True)
+class TrainingTask:
+    """What to train.
+
+    Attributes:
+        name: of the model.
+        recipe: what to train from, with the launch's settings.
+        tables: what to train on; the training rows have the column ``ingestion_batch``.
+        fingerprint: of the training.
+        from_scratch: whether a warm start is ruled out.
+    """
+
+    name: str
+    recipe: Recipe
+    tables: TrainingTables
+    fingerprint: Fingerprint
+    from_scratch: bool = False
+
+
+@dataclass(frozen=True)
 class Beginning:
     """A training that is ready to run.
 
@@ -68,43 +87,27 @@ class Beginning:
         return "; ".join([self.tags[WARM_START], *counts])
 
 
-def begin(
-    tracking: Tracking,
-    name: str,
-    recipe: Recipe,
-    tables: TrainingTables,
-    fingerprint: Fingerprint,
-    from_scratch: bool = False,
-) -> Beginning:
+def begin(tracking: Tracking, task: TrainingTask) -> Beginning:
     """Prepare a training.
 
     It continues from the champion where the champion was trained with the same code and recipe, has fewer than the
     recipe's ``max_generations`` warm starts behind it, and newer rows have arrived.
-
-    Args:
-        tracking: of the data set.
-        name: of the model.
-        recipe: what to train from.
-        tables: with the column ``ingestion_batch`` in the training rows.
-        fingerprint: of the training.
-        from_scratch: whether to ignore the champion.
 
     Raises:
         dagster.Failure: the rows have no ingestion batches. The step is not retried.
     """
     from ml.training.warm_start import NoWarmStartError
 
-    settings = recipe.warm_start
-    tags = _learned(tables)
-    if settings is None:
-        return _cold(recipe, tables, tags)
+    tags = _learned(task.tables)
+    if task.recipe.warm_start is None:
+        return _cold(task, tags)
     try:
-        if from_scratch:
+        if task.from_scratch:
             raise NoWarmStartError("retrain was requested")
-        parent, parent_tags = _parent(tracking, name, settings, fingerprint)
-        return _warm(tracking, recipe, settings, tables, parent, parent_tags, tags)
+        parent, parent_tags = _parent(tracking, task, task.recipe.warm_start)
+        return _warm(tracking, task, task.recipe.warm_start, parent, parent_tags, tags)
     except NoWarmStartError as reason:
-        return _cold(recipe, tables, {**tags, WARM_START: f"from scratch: {reason}", GENERATION: "0"})
+        return _cold(task, {**tags, WARM_START: f"from scratch: {reason}", GENERATION: "0"})
 
 
 def _learned(tables: TrainingTables) -> dict[str, str]:
@@ -117,18 +120,18 @@ def _learned(tables: TrainingTables) -> dict[str, str]:
 
 
 def _parent(
-    tracking: Tracking, name: str, settings: WarmStartConfig, fingerprint: Fingerprint
+    tracking: Tracking, task: TrainingTask, settings: WarmStartConfig
 ) -> tuple[RegisteredVersion, Mapping[str, str]]:
     """The champion and its tags. Raises NoWarmStartError where no training may continue from it."""
     from ml.training.warm_start import NoWarmStartError
 
-    champion = tracking.champion(name)
+    champion = tracking.champion(task.name)
     if champion is None:
         raise NoWarmStartError("no version is published")
     tags = tracking.tags_of(champion)
     for part in ("code", "recipe"):
         tag = f"{FINGERPRINT}.{part}"
-        if tags.get(tag) != fingerprint.tags[tag]:
+        if tags.get(tag) != task.fingerprint.tags[tag]:
             raise NoWarmStartError(f"version {champion.version}, the champion, was trained with another {part}")
     if int(tags[GENERATION]) >= settings.max_generations:
         raise NoWarmStartError(
@@ -139,9 +142,8 @@ def _parent(
 
 def _warm(
     tracking: Tracking,
-    recipe: Recipe,
+    task: TrainingTask,
     settings: WarmStartConfig,
-    tables: TrainingTables,
     parent: RegisteredVersion,
     parent_tags: Mapping[str, str],
     tags: Mapping[str, str],
@@ -150,9 +152,9 @@ def _warm(
     from ml.training.fitting import Fitting
     from ml.training.warm_start import choose_rows, continue_from, warm_recipe
 
-    since = int(parent_tags[LAST_BATCH])
-    chosen = choose_rows(tables.interactions, recipe, settings, since)
-    followed = warm_recipe(recipe, settings)
+    tables, since = task.tables, int(parent_tags[LAST_BATCH])
+    chosen = choose_rows(tables.interactions, task.recipe, settings, since)
+    followed = warm_recipe(task.recipe, settings)
     data = TrainingData.of(followed, tables.interactions, tables.encoders, tables.movies, chosen.positions)
     fitting = Fitting(followed, data)
     continue_from(tracking.load_bundle(parent), fitting.network, followed, tables.encoders, tables.movies)
@@ -166,9 +168,9 @@ def _warm(
     return Beginning(fitting, followed, {**tags, **own})
 
 
-def _cold(recipe: Recipe, tables: TrainingTables, tags: Mapping[str, str]) -> Beginning:
+def _cold(task: TrainingTask, tags: Mapping[str, str]) -> Beginning:
     from ml.training.data import TrainingData
     from ml.training.fitting import Fitting
 
-    data = TrainingData.of(recipe, tables.interactions, tables.encoders, tables.movies)
-    return Beginning(Fitting(recipe, data), recipe, tags)
+    data = TrainingData.of(task.recipe, task.tables.interactions, task.tables.encoders, task.tables.movies)
+    return Beginning(Fitting(task.recipe, data), task.recipe, tags)

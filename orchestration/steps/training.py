@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ml import checks
-from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from orchestration.config.instance_config import trainings_at_once
 from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
-from orchestration.steps.starting_point import TrainingTables, begin
-from orchestration.tracking.fingerprint import Fingerprint
+from orchestration.steps.starting_point import TrainingTask, begin
 from orchestration.tracking.registered_version import WARM_START, RegisteredVersion
 from orchestration.tracking.resource import Tracking
 
@@ -27,26 +25,11 @@ def checkpoints() -> Path:
 
 
 def train_and_register(
-    context: dg.AssetExecutionContext,
-    tracking: Tracking,
-    name: str,
-    recipe: Recipe,
-    tables: TrainingTables,
-    fingerprint: Fingerprint,
-    from_scratch: bool = False,
+    context: dg.AssetExecutionContext, tracking: Tracking, task: TrainingTask
 ) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
     """Yield the check of the losses, and return the new RegisteredVersion.
 
     An interrupted training with the same rows, code, settings and first weights is resumed.
-
-    Args:
-        context: of the asset.
-        tracking: of the data set.
-        name: of the model.
-        recipe: what to train from.
-        tables: what to train on.
-        fingerprint: of the training.
-        from_scratch: whether a warm start is ruled out.
     """
     from ml.evaluation import plots
     from ml.models.bundle import ModelBundle
@@ -54,12 +37,13 @@ def train_and_register(
     from ml.training.threads import share_processors
 
     share_processors(trainings_at_once())
-    beginning = begin(tracking, name, recipe, tables, fingerprint, from_scratch)
+    name, recipe, tables = task.name, task.recipe, task.tables
+    beginning = begin(tracking, task)
     if WARM_START in beginning.tags:
         context.log.info(f"{name}: {beginning.text}")
     fitting = beginning.fitting
-    checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, fingerprint.whole)
-    with tracking.run(context, name, {**fingerprint.tags, **beginning.tags}) as run:
+    checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, task.fingerprint.whole)
+    with tracking.run(context, name, {**task.fingerprint.tags, **beginning.tags}) as run:
         run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
         reporter = _Reporter(context, name, run)
         reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)

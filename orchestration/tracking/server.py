@@ -182,6 +182,6 @@ def _require_usable(location: str, tracking_uri: str) -> None:
         get_artifact_repository(location, tracking_uri)
     except (MlflowException, ImportError, ValueError) as error:
         raise dg.Failure(
-            f"{settings().tracking_file}, artifact_location: {location}: MLflow cannot store artifacts there ({error})",
+            f"{settings().mlflow_yaml}, artifact_location: {location}: MLflow cannot store artifacts there ({error})",
             allow_retries=False,
         ) from error

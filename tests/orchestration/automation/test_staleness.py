@@ -125,7 +125,7 @@ def test_a_launch_with_other_settings_is_not_kept(manifest: dg.DagsterInstance, 
     assert plan(manifest, raw_data).reasons == {"halved": "last built with other settings"}
 
 
-@pytest.mark.parametrize(("data", "reason"), [(None, "is missing"), (b"PAR1", "is not as it was written")])
+@pytest.mark.parametrize(("data", "reason"), [(None, "is missing"), (b"PAR1", "has been changed since it was written")])
 def test_files_that_are_gone_or_altered_are_made_again(
     manifest: dg.DagsterInstance, raw_data: RawData, data: bytes | None, reason: str
 ) -> None:

@@ -22,7 +22,7 @@ def test_defaults() -> None:
     with environment({}):
         settings = Settings()
     assert settings.movielens_dir == OFFICIAL
-    assert settings.cache == PROJECT_ROOT / "data"
+    assert settings.movielens_cache == PROJECT_ROOT / "data"
     assert settings.home == UPath(PROJECT_ROOT / "var")
     assert settings.local_home == PROJECT_ROOT / "var"
     assert settings.instance_home == PROJECT_ROOT / "var" / "dagster"
@@ -37,7 +37,7 @@ def test_relative_paths_count_from_the_project(tmp_path: Path, monkeypatch: pyte
         settings = Settings()
     assert settings.home == UPath(PROJECT_ROOT / "elsewhere")
     assert settings.local_home == PROJECT_ROOT / "elsewhere"
-    assert settings.cache == PROJECT_ROOT / "cache"
+    assert settings.movielens_cache == PROJECT_ROOT / "cache"
     assert settings.instance_home == PROJECT_ROOT / "instance"
 
 
@@ -46,7 +46,7 @@ def test_absolute_paths_are_kept(tmp_path: Path) -> None:
     with environment(paths):
         settings = Settings()
     assert Path(str(settings.home)) == settings.local_home == paths["PIPELINE_HOME"]
-    assert settings.cache == paths["MOVIELENS_CACHE"]
+    assert settings.movielens_cache == paths["MOVIELENS_CACHE"]
     assert settings.instance_home == paths["DAGSTER_HOME"]
 
 
@@ -125,8 +125,8 @@ def test_the_users_directory_is_expanded_where_no_shell_does(
         "PIPELINE_HOME": Path(str(settings.home)),
         "INCOMING_DIR": settings.incoming,
         "DAGSTER_HOME": settings.instance_home,
-        "MOVIELENS_CACHE": settings.cache,
-        "RECIPES_YAML": settings.recipes_file,
+        "MOVIELENS_CACHE": settings.movielens_cache,
+        "RECIPES_YAML": settings.recipes_yaml,
     }[name]
     assert found == tmp_path / "films"
 
