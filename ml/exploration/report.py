@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ml import schema
 from ml.exploration import charts, statistics
-from ml.exploration.statistics import FEW_RATINGS, Totals
+from ml.exploration.statistics import FEW_RATINGS
 from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
@@ -60,21 +61,21 @@ def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
+def page(dataset: str, totals: Mapping[str, float], parts: list[Section]) -> str:
     """Return the page as HTML. The same tables produce the same page."""
     text = files("ml.exploration").joinpath("report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     facts = {
-        "users": f"{totals.users:,}",
-        "movies": f"{totals.movies:,}",
-        "rated movies": f"{totals.rated_movies:,}",
-        "ratings": f"{totals.ratings:,}",
-        "mean rating": f"{totals.mean_rating:.3f}",
-        "share of likes (4 or 5)": f"{totals.like_share:.1%}",
-        "user-movie pairs that are rated": f"{totals.density:.1%}",
-        "median ratings per user": f"{totals.median_of_user:,.0f}",
-        "median ratings per movie": f"{totals.median_of_movie:,.0f}",
-        f"movies with fewer than {FEW_RATINGS} ratings": f"{totals.rarely_rated:,}",
+        "users": f"{totals['users']:,}",
+        "movies": f"{totals['movies']:,}",
+        "rated movies": f"{totals['rated_movies']:,}",
+        "ratings": f"{totals['ratings']:,}",
+        "mean rating": f"{totals['mean_rating']:.3f}",
+        "share of likes (4 or 5)": f"{totals['like_share']:.1%}",
+        "user-movie pairs that are rated": f"{totals['density']:.1%}",
+        "median ratings per user": f"{totals['median_of_user']:,.0f}",
+        "median ratings per movie": f"{totals['median_of_movie']:,.0f}",
+        f"movies with fewer than {FEW_RATINGS} ratings": f"{totals['rarely_rated']:,}",
     }
     return template.render(dataset=dataset, facts=facts, sections=parts)
 
