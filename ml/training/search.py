@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, Discriminator, Field, FiniteFloat, Tag, ValidationError, model_validator
 
 from ml.errors import DataError
+from ml.settings_file import first_problem
 
 if TYPE_CHECKING:  # Optuna is slow to import, and recipes are read without it
     from optuna.trial import BaseTrial
@@ -107,9 +108,8 @@ def _text(value: Any) -> str:
 
 
 def _kind(document: Any) -> str:
-    if isinstance(document, dict):
-        return "choices" if "choices" in document else "range"
-    return "choices" if isinstance(document, Choices) else "range"
+    is_choices = "choices" in document if isinstance(document, dict) else isinstance(document, Choices)
+    return "choices" if is_choices else "range"
 
 
 SearchRange = Annotated[Annotated[NumberRange, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
@@ -157,6 +157,4 @@ def changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseM
     try:
         return type(settings)(**{**settings.model_dump(), **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, (part, *first["loc"])))
-        raise DataError(f"{field}: {first['msg']}, found {first['input']!r}") from error
+        raise DataError(first_problem(error, part)) from error
