@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.web import widgets
 from app.web.address import NAMES, Rejected
@@ -116,12 +117,9 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     st.title(texts("visitor_title"))
     st.write(texts("visitor_rule", count=COMPANIONS))
     left, middle, right = st.columns(3)
-    with left:
-        age = _optional(texts, "age", list(schema.AGE_GROUPS))
-    with middle:
-        gender = _optional(texts, "gender", list(schema.GENDERS))
-    with right:
-        occupation = _optional(texts, "occupation", list(range(len(schema.OCCUPATIONS))))
+    age = _optional(left, texts, "age", list(schema.AGE_GROUPS))
+    gender = _optional(middle, texts, "gender", list(schema.GENDERS))
+    occupation = _optional(right, texts, "occupation", list(range(len(schema.OCCUPATIONS))))
     titles = people.titles_of_rated
     liked = st.multiselect(
         texts("visitor_liked"),
@@ -147,9 +145,9 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     )
 
 
-def _optional(texts: Texts, kind: str, values: Sequence[Value]) -> Value | None:
+def _optional(place: DeltaGenerator, texts: Texts, kind: str, values: Sequence[Value]) -> Value | None:
     """Let the visitor choose a value or none."""
-    chosen: Value | None = st.selectbox(
+    chosen: Value | None = place.selectbox(
         texts(kind),
         values,
         index=None,

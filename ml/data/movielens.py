@@ -5,7 +5,6 @@ Every value is validated; the first invalid one raises DataError with file, line
 
 import datetime as dt
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -87,19 +86,10 @@ def read_movielens(directory: Path, day: dt.date | None = None) -> RawTables:
 
 def read_users(path: Path) -> pd.DataFrame:
     """Read users.dat; see ``RawTables.users``. Raises DataError."""
-    table = _read_strings(path, schema.RAW_USERS)
-    frame = pd.DataFrame(
-        {
-            "user_id": _integers(path, table, "user_id", np.int32),
-            "gender": table["gender"].to_pandas(),
-            "age": _integers(path, table, "age", np.int32),
-            "occupation": _integers(path, table, "occupation", np.int32),
-            "zip": table["zip"].to_pandas(),
-        }
-    )
-    require(path, frame["gender"].isin(schema.GENDERS), frame["gender"], f"gender one of {_listed(schema.GENDERS)}")
+    frame = _read_typed(path, "users")
+    require(path, frame["gender"].isin(schema.GENDERS), frame["gender"], f"gender one of {', '.join(schema.GENDERS)}")
     ages = tuple(schema.AGE_GROUPS)
-    require(path, frame["age"].isin(ages), frame["age"], f"age one of {_listed(ages)}")
+    require(path, frame["age"].isin(ages), frame["age"], f"age one of {', '.join(map(str, ages))}")
     last = len(schema.OCCUPATIONS) - 1
     require(path, frame["occupation"].between(0, last), frame["occupation"], f"occupation from 0 to {last}")
     require(path, frame["zip"] != "", frame["zip"], "a zip code")
@@ -109,9 +99,7 @@ def read_users(path: Path) -> pd.DataFrame:
 
 def read_movies(path: Path) -> pd.DataFrame:
     """Read movies.dat; see ``RawTables.movies``. Raises DataError."""
-    table = _read_strings(path, schema.RAW_MOVIES)
-    frame = table.to_pandas()
-    frame["movie_id"] = _integers(path, table, "movie_id", np.int32)
+    frame = _read_typed(path, "movies")
     with_year = frame["title"].str.contains(_TITLE_AND_YEAR, regex=True)
     require(path, with_year, frame["title"], "a title that ends in its year in parentheses, such as 'Heat (1995)'")
     named = frame["genres"].str.fullmatch(r"[^|]+(\|[^|]+)*")
@@ -129,15 +117,7 @@ def read_ratings(path: Path) -> pd.DataFrame:
 
 def read_rerated(path: Path) -> pd.DataFrame:
     """Read a file like ratings.dat that may have several ratings per user and movie. Raises DataError."""
-    table = _read_strings(path, schema.RAW_RATINGS)
-    frame = pd.DataFrame(
-        {
-            "user_id": _integers(path, table, "user_id", np.int32),
-            "movie_id": _integers(path, table, "movie_id", np.int32),
-            "rating": _integers(path, table, "rating", np.int8),
-            "timestamp": _integers(path, table, "timestamp", np.int64),
-        }
-    )
+    frame = _read_typed(path, "ratings")
     latest = frame["timestamp"] < _YEAR_3000
     require(path, latest, frame["timestamp"], "a timestamp in seconds since 1970, before the year 3000")
     require(path, frame["rating"].between(1, 5), frame["rating"], "a rating from 1 to 5")
@@ -174,7 +154,17 @@ def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
     return titles.str[:-6].str.rstrip(), years
 
 
-def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
+def _read_typed(path: Path, kind: str) -> pd.DataFrame:
+    """Read a file of one of the kinds in ``DTYPES``; integers are validated."""
+    table = _read_strings(path, list(DTYPES[kind]))
+    columns = {
+        name: table[name].to_pandas() if dtype == "str" else _integers(path, table[name], name, dtype)
+        for name, dtype in DTYPES[kind].items()
+    }
+    return pd.DataFrame(columns)
+
+
+def _read_strings(path: Path, columns: list[str]) -> pa.Table:
     """Read all fields of a file as strings, one row per line: row i is line i + 1."""
     data, encoding = _read_bytes(path)
     wrong: list[pa.csv.InvalidRow] = []
@@ -187,7 +177,7 @@ def _read_strings(path: Path, columns: Sequence[str]) -> pa.Table:
         return pa.csv.read_csv(
             pa.BufferReader(data.replace(_SEPARATOR, _DELIMITER.encode())),
             # pyarrow knows a row's number only with one thread.
-            read_options=pa.csv.ReadOptions(column_names=list(columns), encoding=encoding, use_threads=False),
+            read_options=pa.csv.ReadOptions(column_names=columns, encoding=encoding, use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=_DELIMITER,
                 quote_char=False,
@@ -255,8 +245,7 @@ def _fail_at(path: Path, data: bytes, position: int, expected: str) -> NoReturn:
     _fail(path, data.count(b"\n", 0, position) + 1, f"byte 0x{data[position]:02x}", expected)
 
 
-def _integers(path: Path, table: pa.Table, column: str, dtype: type[np.integer]) -> np.ndarray:
-    texts = table[column]
+def _integers(path: Path, texts: pa.ChunkedArray, column: str, dtype: str) -> np.ndarray:
     largest = min(int(np.iinfo(dtype).max), 10**_INT64_DIGITS - 1)
     if column.endswith("_id"):
         largest = schema.LARGEST_ID
@@ -278,7 +267,3 @@ def _fail(path: Path, line: int, value: str, expected: str) -> NoReturn:
     if len(value) > _SHOWN:
         value = f"{value[:_SHOWN]}…"
     raise DataError(f"{path}, line {line}: found {value!r}, expected {expected}; fix or replace the file")
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values))

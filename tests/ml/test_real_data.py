@@ -18,6 +18,7 @@ from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.models.baselines import movie_mean_scores, random_scores
+from tests.feature_maps import fitted
 
 pytestmark = pytest.mark.real_data
 
@@ -39,7 +40,7 @@ def interactions(raw: RawTables) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def feature_map(interactions: pd.DataFrame) -> FeatureMap:
-    return FeatureMap.fit(interactions)
+    return fitted(interactions)
 
 
 @pytest.fixture(scope="module")

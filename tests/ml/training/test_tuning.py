@@ -1,7 +1,7 @@
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def test_the_data_is_made_once_and_only_if_a_trial_is_missing(
         return DATA
 
     for trials, expected in ((3, 3), (3, 3), (2, 3), (4, 4)):
-        best = tune(SEARCHED, data_of, study, trials)
+        best = tune(SEARCHED, data_of, study, trials, lambda *_: nullcontext(TrialObserver()), lambda result: None)
         assert finished_trials(study) == expected
         assert best.val_loss == study.best_value
     assert len(made) == 2

@@ -27,6 +27,7 @@ from ml.training.warm_start import (
     warm_recipe,
 )
 from orchestration.config.settings import PROJECT_ROOT
+from tests.feature_maps import fitted
 
 SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "model.num_layers": 2, "training.epochs": 1,
          "training.batch_size": 256, "training.learning_rate": 3e-3}  # fmt: skip
@@ -65,13 +66,13 @@ def then(small_interactions: pd.DataFrame, small_movies: pd.DataFrame) -> Then:
     movies = small_movies[~new_movies]
     known = small_interactions["movie_id"].isin(movies["movie_id"]) & (small_interactions["user_id"] % 10 != 3)
     interactions = small_interactions[known]
-    return Then(interactions, FeatureMap.fit(interactions), movies)
+    return Then(interactions, fitted(interactions), movies)
 
 
 def grown(then: FeatureMap, interactions: pd.DataFrame) -> FeatureMap:
     """Every old value with its old code, every new one behind them."""
     fields = []
-    for old, new in zip(then.fields, FeatureMap.fit(interactions).fields, strict=True):
+    for old, new in zip(then.fields, fitted(interactions).fields, strict=True):
         values: Any = (*old.values, *(value for value in new.values if value not in set(old.values)))
         fields.append(replace(old, values=values))
     return FeatureMap(tuple(fields))
@@ -82,7 +83,7 @@ def now(request: pytest.FixtureRequest, then: Then, small_interactions: pd.DataF
     """The present feature map."""
     if request.param == "grown":
         return grown(then.feature_map, small_interactions)
-    return FeatureMap.fit(small_interactions)
+    return fitted(small_interactions)
 
 
 def encoded(interactions: pd.DataFrame, feature_map: FeatureMap, batch: Any = 0) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from filelock import FileLock
 from mlflow.entities import Run
 
 from ml.data.movielens import RawTables
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.training.recipes import Recipe, load_recipes, with_values
@@ -21,6 +21,7 @@ from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
 from tests.environment import forget_settings
+from tests.feature_maps import fitted
 from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"
@@ -44,7 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
     tables.mkdir()
     movies = preprocess_movies(small_raw.movies)
     joined = join_interactions(preprocess_users(small_raw.users), movies, preprocess_ratings(small_raw.ratings))
-    feature_map = FeatureMap.fit(joined)
+    feature_map = fitted(joined)
     train = split_interactions(encode_interactions(joined, feature_map))[0].head(3000)
     train.to_parquet(tables / "train_interactions.parquet", index=False)
     movies.to_parquet(tables / "movies.parquet", index=False)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ml.features.collaborative import CollaborativeTables
-from ml.inference.engine import forward as forward_module
-from ml.inference.engine.forward import AutoIntForward, KerasForward, forward_of
+from ml.inference.engine import autoint_forward
+from ml.inference.engine.autoint_forward import AutoIntForward
+from ml.inference.engine.forward import forward_of
+from ml.inference.engine.keras_forward import KerasForward
 from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_collaborative
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer
@@ -198,8 +200,8 @@ def test_a_grid_that_differs_from_its_rows_is_given_up_and_named(
 ) -> None:
     network = shared("autoint")
     row_codes, column_codes, pairs = grid_codes(3, 20)
-    side = forward_module._side
-    monkeypatch.setattr(forward_module, "_side", lambda projected: side(projected * np.float32(1.001)))
+    side = autoint_forward._side
+    monkeypatch.setattr(autoint_forward, "_side", lambda projected: side(projected * np.float32(1.001)))
     logits = forward_of(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes)
     assert "autoint: log-odds on a grid differ by up to" in caplog.text
     expected = probabilities(network, pairs)
