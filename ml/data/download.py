@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pooch
@@ -13,6 +14,8 @@ from ml.errors import DataError
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
 _TIMEOUT = 30  # seconds without a response
+_LARGEST = 256 * 2**20  # bytes per file; ten times the size of ratings.dat
+_BLOCK = 2**20
 
 
 class OfflineError(DataError):
@@ -45,9 +48,7 @@ def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
         archive = _download(url, md5, Path(folder))
         files = Path(folder) / "files"
         files.mkdir()
-        with zipfile.ZipFile(archive) as members:  # its digest is right, so nothing about it can be wrong
-            for name in schema.RAW_FILES:
-                (files / name).write_bytes(members.read(f"ml-1m/{name}"))
+        _extract(archive, files)
         files.rename(directory)
     return directory
 
@@ -66,3 +67,25 @@ def _download(url: str, md5: str, folder: Path) -> Path:
         raise DataError(f"{url}: the server refused ({error}); retry later or set MOVIELENS_DIR") from error
     except ValueError as error:  # pooch raises this if the digest does not match; it has removed the file
         raise DataError(f"{url}: the archive is not the official one, expected md5 {md5}; it was removed") from error
+
+
+def _extract(archive: Path, directory: Path) -> None:
+    """Copy the three members by name; nothing else in the archive is ever written."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for name in schema.RAW_FILES:
+                _copy(members, f"ml-1m/{name}", directory / name)
+    except KeyError as error:
+        raise DataError(f"{archive.name}: {error.args[0]}; not the MovieLens-1M archive") from error
+    # Raised by zipfile for damage, encrypted members and unsupported compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"{archive.name}: cannot be unpacked ({error}); not the MovieLens-1M archive") from error
+
+
+def _copy(members: zipfile.ZipFile, name: str, target: Path) -> None:
+    """Write a member up to a size limit, whatever size it declares. Raises DataError and zipfile's errors."""
+    with members.open(name) as source, target.open("wb") as file:
+        while block := source.read(_BLOCK):
+            if file.tell() + len(block) > _LARGEST:
+                raise DataError(f"{name}: unpacks to more than {_LARGEST:,} bytes; not the MovieLens-1M archive")
+            file.write(block)

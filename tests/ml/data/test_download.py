@@ -3,12 +3,13 @@ import io
 import socket
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from ml.data import download
 from ml.data.download import OfflineError, fetch_movielens
 from ml.errors import DataError
 
@@ -165,6 +166,53 @@ def test_other_members_are_never_written(server: Server, target: Path, tmp_path:
     assert sorted(files) == sorted(CONTENT)
     assert contents(target) == CONTENT
     assert list(tmp_path.iterdir()) == [target.parent]
+
+
+@pytest.mark.parametrize("lacking", CONTENT)
+def test_archive_that_lacks_a_file_is_refused(server: Server, target: Path, lacking: str) -> None:
+    server.body = zipped({name: content for name, content in MEMBERS.items() if name != f"ml-1m/{lacking}"})
+    with pytest.raises(DataError, match=f"no item named 'ml-1m/{lacking}'"):
+        fetch_movielens(target, server.url, server.md5)
+    assert_nothing_left(target)
+
+
+def test_archive_that_unpacks_to_too_much_is_refused(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_LARGEST", 2**22)
+    server.body = zipped({**MEMBERS, "ml-1m/ratings.dat": bytes(2**22 + 1)})
+    assert len(server.body) < 2**15
+    with pytest.raises(DataError, match=r"ml-1m/ratings\.dat: unpacks to more than 4,194,304 bytes"):
+        fetch_movielens(target, server.url, server.md5)
+    assert_nothing_left(target)
+
+
+def damaged(body: bytes) -> bytes:
+    """Return an archive whose first member cannot be unpacked."""
+    start = body.index(b"users.dat") + len("users.dat")
+    return body[:start] + bytes(255 - byte for byte in body[start : start + 12]) + body[start + 12 :]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: b"no archive",
+        lambda body: body[: len(body) // 2],
+        damaged,
+        lambda body: body.replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x01\x00\x08\x00"),  # encrypted
+        lambda body: body.replace(
+            b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x63\x00"
+        ),  # a different compression method
+    ],
+    ids=["no archive", "half", "damaged", "encrypted", "another method"],
+)
+def test_archive_that_cannot_be_unpacked_is_refused(
+    server: Server, target: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    server.body = spoil(zipped(MEMBERS))
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        fetch_movielens(target, server.url, server.md5)
+    assert_nothing_left(target)
 
 
 def test_incomplete_directory_is_refused_and_kept(server: Server, target: Path) -> None:
