@@ -21,7 +21,8 @@ from scipy.special import expit
 
 from benchmarks.common import published_dataset, read_document, read_table, say, write_json
 from ml.features.tables import latest_month
-from ml.inference.engine.forward import AutoIntForward, KerasForward
+from ml.inference.engine.autoint_forward import AutoIntForward
+from ml.inference.engine.keras_forward import KerasForward
 from ml.inference.engine.shortlist import SearchReport, search
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer

@@ -31,6 +31,11 @@ def read_settings(path: Path, kind: type[Settings], **overrides: Any) -> Setting
     try:
         return kind(**{**document, **overrides})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}, {field}: {first['msg']}, found {first['input']!r}") from error
+        raise DataError(f"{path}, {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError, *within: str) -> str:
+    """Return field, problem and value of the first error; ``within`` are the names before the field's."""
+    first = error.errors()[0]
+    field = ".".join(map(str, (*within, *first["loc"])))
+    return f"{field}: {first['msg']}, found {first['input']!r}"

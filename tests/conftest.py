@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ml.data.movielens import MOVIELENS_1M, RawTables
+from ml.data.formats import RawTables
+from ml.data.movielens import MOVIELENS_1M
 from ml.data.synthetic import SMALL, write_synthetic
 from tests.environment import Environment
 
@@ -21,25 +22,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name the group of each test: a group's tests share a process (``--dist loadgroup``), and so what fixtures made.
 
-    All tests of the materialized pipeline are one group, which starts first since it takes longest; the others of a
-    file are one, unless marked otherwise.
+    All tests of the materialized pipeline are one group, which starts first since it takes longest. The other tests of
+    a file are one group, unless marked otherwise.
     """
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             of_pipeline = PIPELINE in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.path.stem))
+            item.add_marker(pytest.mark.xdist_group("pipeline" if of_pipeline else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: PIPELINE not in getattr(item, "fixturenames", ()))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse an xdist that ignores groups, and tell the garbage collector that what was imported stays.
-
-    Else it would go through TensorFlow's objects again and again.
-    """
+    """Refuse an xdist that ignores groups, and tell the garbage collector that what was imported stays."""
     if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist ignores groups with this pytest; install the versions of constraints.txt")
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)  # tests make many objects and keep few
+    gc.enable()
 
 
 @pytest.fixture

@@ -3,25 +3,21 @@
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from ml.settings_file import read_settings
 from orchestration.config.settings import settings
 
 
-class Arm(BaseModel):
+class Arm(BaseModel, frozen=True, extra="forbid"):
     """One model of an experiment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, description="Name of a recipe.")
     share: float = Field(gt=0, le=1, description="Share of the users.")
 
 
-class Experiment(BaseModel):
+class Experiment(BaseModel, frozen=True, extra="forbid"):
     """An A/B test: which model answers a user if the request names none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9-]+$", description="A new name assigns the users to arms again.")
     arms: tuple[Arm, ...] = Field(min_length=1, description="The models; a single one means no test.")
@@ -36,10 +32,8 @@ class Experiment(BaseModel):
         return arms
 
 
-class ServingConfig(BaseModel):
+class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     """The settings of serving.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     refresh_seconds: float = Field(gt=0, le=60, description="Seconds between polls for a new champion.")
     max_k: int = Field(ge=1, description="Length of the longest list.")

@@ -4,7 +4,6 @@ import json
 import sys
 from typing import Any
 
-import orjson
 import structlog
 
 
@@ -24,10 +23,5 @@ def make_logger() -> Any:
 
 def _serialized(event: Any, **_: Any) -> bytes:
     """Serialize in ASCII: input may contain terminal control sequences or Unicode line ends."""
-    try:
-        line = orjson.dumps(event, default=str)
-    except TypeError:  # a lone surrogate, which is not valid Unicode
-        line = b""
-    if not line or not line.isascii():
-        line = json.dumps(event, default=str).encode("ascii")
+    line = json.dumps(event, default=str, separators=(",", ":")).encode("ascii")
     return line.replace(b"\x7f", rb"\u007f")

@@ -12,10 +12,8 @@ Month = Annotated[int, Field(ge=1, le=12)]
 ModelName = Annotated[str, Field(max_length=100)]
 
 
-class ListQuery(BaseModel):
+class ListQuery(BaseModel, extra="forbid"):
     """Parameters of a list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: ModelName | None = Field(
         default=None,
@@ -92,10 +90,8 @@ class Recommendations(BaseModel):
     items: list[Item]
 
 
-class Pair(BaseModel):
+class Pair(BaseModel, extra="forbid"):
     """A pair to score."""
-
-    model_config = ConfigDict(extra="forbid")
 
     user_id: Ids
     movie_id: Ids

@@ -144,15 +144,14 @@ def _demographics(texts: Texts, people: People) -> dict[str, Value]:
     """Let the visitor choose a value, or none, of what the data set tells of its users."""
     told = {}
     kinds = [kind for kind in _TOLD if people.choices(kind)]
-    for kind, column in zip(kinds, st.columns(max(len(kinds), 1)), strict=False):
-        with column:
-            chosen = st.selectbox(
-                texts(kind),
-                people.choices(kind),
-                index=None,
-                format_func=partial(_named, texts, people, kind),
-                placeholder=texts("not_specified"),
-            )
+    for kind, place in zip(kinds, st.columns(max(len(kinds), 1)), strict=False):
+        chosen = place.selectbox(
+            texts(kind),
+            people.choices(kind),
+            index=None,
+            format_func=partial(_named, texts, people, kind),
+            placeholder=texts("not_specified"),
+        )
         if chosen is not None:
             told[kind] = chosen
     return told

@@ -37,8 +37,7 @@ def choose_language(address: Address) -> Texts:
     """Let the user choose the language; the URL sets the first one."""
     codes = list(LANGUAGES)
     _initialize("lang", address.take("lang", codes), codes)
-    with st.sidebar:
-        st.segmented_control("Language · 언어", codes, format_func=LANGUAGES.__getitem__, key="lang", required=True)
+    st.sidebar.segmented_control("Language · 언어", codes, format_func=LANGUAGES.__getitem__, key="lang", required=True)
     return texts_in(st.session_state.lang)
 
 
@@ -117,10 +116,8 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
     _initialize("year", address.take("year", years) or tables[0], years)
     _initialize("month", address.take("month", months) or tables[1], months)
     left, right = st.columns(2)
-    with left:
-        year = st.selectbox(texts("year"), years, key="year")
-    with right:
-        month = st.selectbox(texts("month"), months, format_func=texts.month_name, key="month")
+    year = left.selectbox(texts("year"), years, key="year")
+    month = right.selectbox(texts("month"), months, format_func=texts.month_name, key="month")
     return year, month
 
 

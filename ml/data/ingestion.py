@@ -8,8 +8,6 @@ for the users or movies that it refers to.
 import datetime as dt
 import hashlib
 import json
-import os
-import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,17 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml.data import lines, movielens
+from ml.data import lines
+from ml.data.formats import Format, require_until, today
+from ml.data.history import BASE
+from ml.data.incoming import MEANT, batches, name_on_arrival, obstacle, shown, visible
 from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, parsed_name
-from ml.data.movielens import MOVIELENS_1M, Format
+from ml.data.movielens import MOVIELENS_1M
 from ml.errors import DataError
 from ml.files import sync, write_atomically
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
-_MEANT = re.compile(rf"({'|'.join(KINDS)})-", re.IGNORECASE)  # start of names that are meant to be batches
 _IDS = {USERS: "user_id", MOVIES: "movie_id"}
-_PENDING_NAME = re.compile(r"(.*?)(\.[0-9a-f]{8})?")  # a name on arrival, and what tells it from an earlier one
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Ingestion:
         incoming: Path,
         received: Path,
         form: Format = MOVIELENS_1M,
-        today: Callable[[], dt.date] = movielens.today,
+        today: Callable[[], dt.date] = today,
     ) -> None:
         self.incoming, self.received, self._form, self._today = incoming, received, form, today
 
@@ -135,23 +134,25 @@ class Ingestion:
 
     def others(self) -> list[str]:
         """Return the names in the incoming directory that are not batches; they are ignored."""
-        return [_shown(path) for path in _visible(self.incoming) if path.is_file() and not _MEANT.match(path.name)]
+        return [shown(path) for path in visible(self.incoming) if path.is_file() and not MEANT.match(path.name)]
 
     def stray(self) -> list[Stray]:
         """Return entries of the incoming directory that are named like batches and cannot be ingested."""
-        found = ((path, self._obstacle(path, path.name)) for path in _visible(self.incoming) if _MEANT.match(path.name))
-        return [Stray(_shown(path), obstacle) for path, obstacle in found if obstacle]
+        found = (
+            (path, obstacle(path, path.name, self._form)) for path in visible(self.incoming) if MEANT.match(path.name)
+        )
+        return [Stray(shown(path), problem) for path, problem in found if problem]
 
     def arrived(self) -> str:
         """Return names, sizes and times of files not claimed yet, as text; empty if there are none."""
-        meant = (path for path in _visible(self.incoming) if _MEANT.match(path.name))
-        stats = [(_shown(path), path.lstat()) for path in meant]
+        meant = (path for path in visible(self.incoming) if MEANT.match(path.name))
+        stats = [(shown(path), path.lstat()) for path in meant]
         return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
     def claim(self) -> None:
         """Move arrived files to ``pending``, where nobody else writes. Raises OSError."""
         pending = self.incoming / PENDING
-        for path in self._batches(self.incoming):
+        for path in batches(self.incoming, self._form):
             pending.mkdir(exist_ok=True)
             target = pending / path.name
             path.rename(pending / f"{path.name}.{uuid.uuid4().hex[:8]}" if target.exists() else target)
@@ -168,9 +169,7 @@ class Ingestion:
         """
         manifest, sorting = self.manifest, Sorting(stray=self.stray())
         seen = manifest.digests
-        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
-        for kind in ids:
-            ids[kind] |= set(self.read(kind)[_IDS[kind]])
+        ids = self._ids(known)
         for arrival in self._arrivals(claimed_only):
             if arrival.digest in seen:
                 sorting.repeated.append(arrival)
@@ -252,10 +251,7 @@ class Ingestion:
                 batch has; or as for ``read``.
         """
         manifest = self.manifest.without(sequence)
-        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
-        for kind, own in ids.items():
-            rows = self.read(kind)
-            own |= set(rows.loc[rows["ingestion_batch"] != sequence, _IDS[kind]])
+        ids = self._ids(known, without=sequence)
         ratings = self.read(RATINGS)
         for kind, column in ((kind, _IDS[kind]) for kind in _IDS if kind in self._form.files):
             lost = ratings[(ratings["ingestion_batch"] != sequence) & ~ratings[column].isin(ids[kind])]
@@ -268,46 +264,25 @@ class Ingestion:
         manifest.save(self.received)
         return manifest
 
+    def _ids(self, known: Known, without: int = BASE) -> dict[str, set[int]]:
+        """Return the ids of users and movies in the base files and in all batches but one. Raises DataError."""
+        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
+        for kind, own in ids.items():
+            rows = self.read(kind)
+            own |= set(rows.loc[rows["ingestion_batch"] != without, _IDS[kind]])
+        return ids
+
     def _arrivals(self, claimed_only: bool) -> list[Arrival]:
-        paths = self._batches(self.incoming / PENDING, _name)
+        paths = batches(self.incoming / PENDING, self._form, name_on_arrival)
         if not claimed_only:
-            paths += self._batches(self.incoming)
+            paths += batches(self.incoming, self._form)
         found = []
         for path in paths:
-            name = _name(path)
+            name = name_on_arrival(path)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             kind, date, _ = parsed_name(name) or ("", "", "")
             found.append(Arrival(path, name, kind, date, digest))
         return sorted(found, key=lambda arrival: (KINDS.index(arrival.kind), arrival.date, arrival.digest))
-
-    def _batches(self, folder: Path, name_of: Callable[[Path], str] = lambda path: path.name) -> list[Path]:
-        """Return regular files that are named like batches; ``name_of`` returns a file's name on arrival."""
-        return [path for path in _visible(folder) if not self._obstacle(path, name_of(path))]
-
-    def _obstacle(self, path: Path, name: str) -> str:
-        """Return why a file cannot be ingested, and what was expected; empty if it can."""
-        if path.is_symlink():
-            problem = "it is a link"
-        elif path.is_dir():
-            problem = "it is a directory"
-        elif not path.is_file():
-            problem = "it is not a regular file"
-        elif not self._is_named_like_a_batch(name):
-            problem = "its name has a different form, or a date that does not exist"
-        elif not os.access(path, os.R_OK):
-            problem = "it is not readable"
-        else:
-            return ""
-        files = reversed(self._form.files.items())
-        names = ", ".join(f"{kind}-2003-03-01{file.suffix}" for kind, file in files)
-        return (
-            f"{problem}; expected a regular file with a name such as {names} "
-            "(or one that starts with a dot, while it is being written)"
-        )
-
-    def _is_named_like_a_batch(self, name: str) -> bool:
-        found = parsed_name(name)
-        return found is not None and found[0] in self._form.files and found[2] == self._form.files[found[0]].suffix
 
     def _read(self, arrival: Arrival) -> pd.DataFrame:
         """Read and validate a file. Raises DataError."""
@@ -317,7 +292,7 @@ class Ingestion:
         table = self._read_file(arrival.kind, arrival.path)
         if arrival.kind == RATINGS:
             last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
-            movielens.require_until(arrival.path, table, last, which, self._first_line)
+            require_until(arrival.path, table, last, which, self._first_line)
         return table
 
     def _read_file(self, kind: str, path: Path) -> pd.DataFrame:
@@ -351,21 +326,6 @@ class Ingestion:
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
             raise DataError(f"{path}: missing or changed since it was ingested; restore it from a backup")
         return path
-
-
-def _visible(folder: Path) -> list[Path]:
-    """Return a directory's entries, except names that start with a dot: those files are still being written."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
-def _shown(path: Path) -> str:
-    """Return a file's name as printable text on one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path.name)
-
-
-def _name(path: Path) -> str:
-    """Return a pending file's name on arrival."""
-    return str(_PENDING_NAME.fullmatch(path.name)[1])  # type: ignore[index]  # it matches every name
 
 
 def _refused(arrival: Arrival, error: DataError) -> Arrival:

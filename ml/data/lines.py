@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ml import schema
 from ml.errors import DataError
 
 # pyarrow supports only one-byte separators. Control characters are refused in the input, so this one is free.
@@ -71,14 +72,20 @@ class Lines:
         """Check the rows. Raises DataError with line and value of the first invalid one."""
         require(self.path, valid, values, expected, self.layout.first_line)
 
-    def strings(self, column: str) -> pd.Series:
-        """Return a column as it is."""
-        return self.table[column].to_pandas()
+    def typed(self, dtypes: Mapping[str, str]) -> pd.DataFrame:
+        """Return columns of these types, ``str`` or integers; ids go up to ``schema.LARGEST_ID``. Raises DataError."""
+        columns = {
+            name: self.table[name].to_pandas() if dtype == "str" else self._integers(name, dtype)
+            for name, dtype in dtypes.items()
+        }
+        return pd.DataFrame(columns)
 
-    def integers(self, column: str, dtype: type[np.integer], largest: int | None = None) -> np.ndarray:
-        """Parse a column of whole numbers from 0 to ``largest``, by default what the dtype holds. Raises DataError."""
+    def _integers(self, column: str, dtype: str) -> np.ndarray:
+        """Parse a column of whole numbers from 0. Raises DataError."""
         texts = self.table[column]
-        largest = min(int(np.iinfo(dtype).max), 10**_INT64_DIGITS - 1) if largest is None else largest
+        largest = min(int(np.iinfo(dtype).max), 10**_INT64_DIGITS - 1)
+        if column.endswith("_id"):
+            largest = schema.LARGEST_ID
         expected = f"{column} as a whole number from 0 to {largest}"
         readable = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.utf8_length(texts), _INT64_DIGITS))
         self.require(readable.to_pandas(), texts.to_pandas(), expected)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ml import schema
 from ml.data.download import fetch_movielens
-from ml.data.movielens import MOVIELENS_1M, Format, recognized
+from ml.data.formats import Format
+from ml.data.movielens import MOVIELENS_1M, recognized
 from ml.data.synthetic import SIZES, write_synthetic
 from ml.errors import DataError
 

@@ -9,22 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ml.data.titles import MOST_TITLES, invented_titles
+from ml.data.synthetic_ratings import Ints, activity, choose_and_score, make_tastes, timestamps
+from ml.data.titles import invented_titles
 from ml.files import write_atomically
-from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS, OCCUPATIONS
+from ml.schema import AGE_GROUPS, FIELD_NAMES, GENDERS
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
-
-MIN_PER_USER = 20  # MovieLens-1M has no users with fewer ratings
-START, END = 956_703_932, 1_046_454_590  # first and last rating: 2000-04-25 and 2003-02-28, Unix seconds, UTC
-MONTHS: Ints = np.arange("2000-04", "2003-04", dtype="datetime64[M]").astype("datetime64[s]").astype(np.int64)
 LAST_MOVIE_YEAR = 2000
 ZIP_LOW, ZIP_HIGH = 501, 99_950
 
-SIGN_UP_WEIGHTS = (2.5, 7.5, 6, 10, 20, 5.5, 4, 31, 10)  # by month, April to December 2000
 RATING_SHARES = (0.056, 0.108, 0.261, 0.349, 0.226)  # of 1 to 5 stars
 AGE_WEIGHTS = (4, 18, 35, 20, 9, 8, 6)
 OCCUPATION_WEIGHTS = (12, 9, 4, 3, 12, 2, 4, 11, 1, 2, 3, 2, 6, 2, 5, 2, 4, 8, 1, 1, 5)
@@ -34,10 +27,6 @@ GENRE_WEIGHTS = {
     "Sci-Fi": 28, "Thriller": 49, "War": 14, "Western": 7,
 }  # fmt: skip
 GENRE_COUNT_SHARES = (0.52, 0.34, 0.11, 0.03)  # of movies with 1 to 4 genres
-
-# Standard deviations in units of the unobserved score; together they limit how well any model can do.
-FACTOR_SPREADS = np.geomspace(0.24, 0.07, 10)
-DEMOGRAPHIC_SPREAD, USER_SPREAD, MOVIE_SPREAD, FAME_EFFECT, NOISE = 0.12, 0.43, 0.58, 0.28, 0.8
 
 
 @dataclass(frozen=True)
@@ -62,9 +51,6 @@ class SyntheticSize:
         ages: number of age groups, youngest first.
         occupations: number of occupation ids, from 0.
         zips: number of postal codes.
-
-    Raises:
-        ValueError: these numbers contradict each other.
     """
 
     users: int
@@ -81,30 +67,6 @@ class SyntheticSize:
     ages: int
     occupations: int
     zips: int
-
-    def __post_init__(self) -> None:
-        # The first rated movies cover each year, others each genre in each position, so there must be enough of them.
-        least = max(MIN_PER_USER, self.movie_years, self.genre1 + self.genre2 + self.genre3 - 2)
-        bounds = {
-            "movie_decades": (2, 100),
-            "movie_years": (self.movie_decades, 10 * (self.movie_decades - 1) + 1),
-            "genre1": (3, len(GENRE_WEIGHTS)),
-            "genre2": (2, self.genre1),
-            "genre3": (2, self.genre1 - 1),
-            "ages": (1, len(AGE_GROUPS)),
-            "occupations": (1, len(OCCUPATIONS)),
-            "users": (max(len(GENDERS), self.ages, self.occupations), 10_000_000),
-            "zips": (1, min(self.users, ZIP_HIGH - ZIP_LOW)),
-            "movies": (least, MOST_TITLES),
-            "max_movie_id": (self.movies, 100 * self.movies),
-            "rated_movies": (least, self.movies),
-            "max_per_user": (max(MIN_PER_USER, -(-self.rated_movies // max(1, self.users))), self.rated_movies),
-            "ratings": (max(MIN_PER_USER * self.users, self.rated_movies), self.users * self.max_per_user),
-        }
-        for name, (low, high) in bounds.items():
-            value: int = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be {low:,} to {high:,} given the other numbers, got {value:,}")
 
     @property
     def field_dims(self) -> dict[str, int]:
@@ -145,21 +107,6 @@ class _Movies:
     rated: Ints
 
 
-@dataclass(frozen=True)
-class _Tastes:
-    """Parameters of the ratings: score = ``user @ movie.T + user_bias + movie_bias + noise``.
-
-    Shapes: ``user`` [users, d], ``movie`` [rated_movies, d], biases [users] and [rated_movies], and ``fame``, the
-    relative probability of being rated, [rated_movies].
-    """
-
-    user: Floats
-    movie: Floats
-    user_bias: Floats
-    movie_bias: Floats
-    fame: Floats
-
-
 def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
     """Write users.dat, movies.dat and ratings.dat in MovieLens-1M's format: Latin-1, ``::``, no header.
 
@@ -174,11 +121,12 @@ def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
     for_users, for_movies, for_tastes, for_ratings, for_times = np.random.default_rng(seed).spawn(5)
     users = _make_users(for_users, size)
     movies = _make_movies(for_movies, size)
-    tastes = _make_tastes(for_tastes, users, movies)
-    counts = _activity(for_ratings, size)
-    chosen, scores = _choose_and_score(for_ratings, tastes, counts)
+    genres = [movies.genres[position] for position in movies.rated]
+    tastes = make_tastes(for_tastes, users.gender, users.age, genres, list(GENRE_WEIGHTS))
+    counts = activity(for_ratings, size.users, size.ratings, size.max_per_user)
+    chosen, scores = choose_and_score(for_ratings, tastes, counts)
     rater = np.repeat(np.arange(size.users), counts)
-    times = _timestamps(for_times, rater, counts)
+    times = timestamps(for_times, rater, counts)
     stars = 1 + np.searchsorted(np.quantile(scores, np.cumsum(RATING_SHARES)[:-1]), scores)
 
     ages = list(AGE_GROUPS)
@@ -187,7 +135,7 @@ def write_synthetic(directory: Path, size: SyntheticSize, seed: int) -> None:
     people = (f"{i}::{GENDERS[g]}::{ages[a]}::{o}::{z}\n" for i, (g, a, o, z) in enumerate(profiles, 1))
     _write_lines(directory / "users.dat", people)
     titled = zip(movies.movie_id.tolist(), movies.title, movies.genres, strict=True)
-    _write_lines(directory / "movies.dat", (f"{i}::{title}::{'|'.join(genres)}\n" for i, title, genres in titled))
+    _write_lines(directory / "movies.dat", (f"{i}::{title}::{'|'.join(own)}\n" for i, title, own in titled))
     rows = (rater + 1, movies.movie_id[movies.rated][chosen], stars, times)
     _write_lines(
         directory / "ratings.dat", map("%d::%d::%d::%d\n".__mod__, zip(*(c.tolist() for c in rows), strict=True))
@@ -264,119 +212,3 @@ def _genre_lists(rng: np.random.Generator, size: SyntheticSize) -> list[tuple[st
         end = next((i for i, genre in enumerate(genres) if genre not in allowed[i]), length)
         lists.append(tuple(genres[:end]))
     return lists
-
-
-def _make_tastes(rng: np.random.Generator, users: _Users, movies: _Movies) -> _Tastes:
-    """Sample latent factors and biases, and add the genre tastes of gender and age groups."""
-    n_users, n_movies, n_genres = len(users.gender), len(movies.rated), len(GENRE_WEIGHTS)
-    column = {genre: i for i, genre in enumerate(GENRE_WEIGHTS)}
-    shares = np.zeros((n_movies, n_genres))
-    for row, position in enumerate(movies.rated):
-        genres = movies.genres[position]
-        shares[row, [column[genre] for genre in genres]] = len(genres) ** -0.5
-    by_gender = rng.normal(0, DEMOGRAPHIC_SPREAD, (len(GENDERS), n_genres))
-    by_age = rng.normal(0, DEMOGRAPHIC_SPREAD, (len(AGE_GROUPS), n_genres))
-    own = rng.normal(0, 1, (n_users, len(FACTOR_SPREADS)))
-    traits = rng.normal(0, FACTOR_SPREADS, (n_movies, len(FACTOR_SPREADS)))
-    root = rng.normal(0, 1, n_movies)
-    return _Tastes(
-        user=np.hstack([own, by_gender[users.gender] + by_age[users.age]]).astype(np.float32),
-        movie=np.hstack([traits, shares]).astype(np.float32),
-        user_bias=rng.normal(0, USER_SPREAD, n_users).astype(np.float32),
-        movie_bias=(FAME_EFFECT * np.abs(root) + rng.normal(0, MOVIE_SPREAD, n_movies)).astype(np.float32),
-        # Rating counts resemble a chi-squared distribution with one degree of freedom: a few hits, a long tail.
-        # The second factor compensates for saturation of the hits, since no user rates a movie twice.
-        fame=(root**2 * (1 + root**2 / 5) + 1e-3).astype(np.float32),
-    )
-
-
-def _activity(rng: np.random.Generator, size: SyntheticSize) -> Ints:
-    """Sample ratings per user: skewed, from 20 to ``max_per_user``, with the exact total. Returns [users]."""
-    appetite = rng.gamma(0.57, size=size.users) + 0.004
-    spare = size.max_per_user - MIN_PER_USER
-
-    def at(scale: float) -> Ints:
-        return MIN_PER_USER + np.minimum(appetite * scale, spare).astype(np.int64)
-
-    low, high = 0.0, (spare + 1) / appetite.min()
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(middle).sum() <= size.ratings else (low, middle)
-    counts = at(low)
-    while missing := size.ratings - counts.sum():
-        counts[rng.permutation(np.flatnonzero(counts < size.max_per_user))[:missing]] += 1
-    return counts
-
-
-def _choose_and_score(rng: np.random.Generator, tastes: _Tastes, counts: Ints, block: int = 256) -> tuple[Ints, Floats]:
-    """Sample the movies that each user rates, without replacement, and the unobserved scores.
-
-    Args:
-        rng: random generator.
-        tastes: factors, biases and fame.
-        counts: ratings per user, [users].
-        block: users per block; limits memory to a few arrays of [block, rated_movies].
-
-    Returns:
-        Positions among the rated movies and scores, grouped by user; each [ratings].
-    """
-    n_movies = len(tastes.fame)
-    # Each movie gets one guaranteed rater, sampled so that no user exceeds their number of ratings.
-    slots = rng.choice(counts.sum(), n_movies, replace=False)
-    certain = np.searchsorted(np.cumsum(counts), slots, side="right")
-    chosen, scores = [], []
-    for start in range(0, len(counts), block):
-        users = slice(start, start + block)
-        taste = tastes.user[users] @ tastes.movie.T  # [block, rated_movies]
-        # The first k arrivals of exponential clocks are a weighted sample without replacement; taste adds weight.
-        arrival = rng.standard_exponential(taste.shape, dtype=np.float32) / (tastes.fame * np.exp(taste))
-        inside = np.flatnonzero((certain >= start) & (certain < start + block))
-        arrival[certain[inside] - start, inside] = -1
-        for row, (count, bias) in enumerate(zip(counts[users], tastes.user_bias[users], strict=True)):
-            movies = rng.permutation(np.argpartition(arrival[row], count - 1)[:count])
-            chosen.append(movies)
-            scores.append(taste[row, movies] + tastes.movie_bias[movies] + bias)
-    noise = rng.normal(0, NOISE, counts.sum()).astype(np.float32)
-    return np.concatenate(chosen), np.concatenate(scores) + noise
-
-
-def _timestamps(rng: np.random.Generator, rater: Ints, counts: Ints) -> Ints:
-    """Sample Unix seconds of each rating, in sessions: one at sign-up in 2000, for some users up to three later ones.
-
-    Args:
-        rng: random generator.
-        rater: position of the user of each rating, [ratings].
-        counts: ratings per user, [users].
-    """
-    n_users = len(counts)
-    shares = np.array(SIGN_UP_WEIGHTS) / sum(SIGN_UP_WEIGHTS)
-    month = rng.choice(len(shares), n_users, p=shares)
-    month[:2] = 0  # two users sign up in the first month, so every later month can get a rating
-    opening = np.maximum(MONTHS[month], START)
-    # As in MovieLens, the newest users have the lowest ids.
-    sign_up = np.sort(opening + (rng.random(n_users) * (MONTHS[month + 1] - opening)).astype(np.int64))[::-1]
-
-    visits = np.column_stack([np.zeros(n_users), rng.beta(0.5, 1.5, (n_users, 3))])  # as shares of the time left
-    devotion = rng.beta(1, 1.2, n_users) * (rng.random(n_users) < 0.35)  # share of ratings in later sessions
-    later = (rng.random(len(rater)) < devotion[rater]) * rng.integers(1, 4, len(rater))
-    pages = (rng.random(len(rater)) * (counts[rater] // 4 + 1)).astype(
-        np.int64
-    )  # the ratings of a page are sent together
-    seconds_per_page = rng.integers(25, 120, n_users)
-    times: Ints = sign_up[rater] + (visits[rater, later] * (END - sign_up[rater])).astype(np.int64)
-    times = np.minimum(times + pages * seconds_per_page[rater], END)
-    _fill_months(rng, times, sign_up[rater])
-    times[times.argmin()], times[times.argmax()] = START, END
-    return times
-
-
-def _fill_months(rng: np.random.Generator, times: Ints, sign_up: Ints) -> None:
-    """Move ratings, in place, from months with several to months with none. Both arrays are [ratings]."""
-    edges = np.clip(MONTHS, START, END)
-    months = np.searchsorted(edges[1:-1], times, side="right")
-    sizes = np.bincount(months, minlength=len(edges) - 1)
-    for month in np.flatnonzero(sizes == 0):
-        row = rng.choice(np.flatnonzero((sign_up < edges[month + 1]) & (sizes[months] > 1)))
-        times[row] = rng.integers(max(edges[month], sign_up[row]), edges[month + 1])
-        sizes[[months[row], month]] += (-1, 1)
-        months[row] = month

@@ -25,7 +25,6 @@ _FRENCH_NOUNS = "Lanterne Forêt Rivière Étoile Fenêtre Échelle Girouette Î
 _FRENCH_ADJECTIVES = "oubliée égarée dorée fêlée secrète enchantée"
 ADJECTIVES, NOUNS, PLACES = ("", *_ADJECTIVES.split()), tuple(_NOUNS.split()), tuple(_PLACES.split())
 FRENCH_NOUNS, FRENCH_ADJECTIVES = tuple(_FRENCH_NOUNS.split()), tuple(_FRENCH_ADJECTIVES.split())
-MOST_TITLES = len(ADJECTIVES) * len(NOUNS)
 
 
 def invented_titles(rng: np.random.Generator, years: NDArray[np.int64]) -> list[str]:

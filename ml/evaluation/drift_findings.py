@@ -5,7 +5,7 @@ The facts of each finding include ``summary``, one sentence for people.
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ml.checks import Finding
 from ml.evaluation.drift import BASE, Comparison
@@ -15,19 +15,15 @@ _COUNTS = ("ratings", "users", "movies")
 _NOTHING = "Nothing has been ingested yet: there are only the base files, so there is nothing to compare."
 
 
-class CountRatio(BaseModel):
+class CountRatio(BaseModel, frozen=True, extra="forbid"):
     """Accepted range of tonight's numbers of ratings, users and movies divided by the previous night's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float = Field(gt=0, le=1, description="Smallest ratio.")
     high: float = Field(ge=1, description="Largest ratio.")
 
 
-class DriftThresholds(BaseModel):
+class DriftThresholds(BaseModel, frozen=True, extra="forbid"):
     """How far tonight's new ratings may be from the previous night's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_rows: int = Field(ge=1, description="Number of ratings below which a night is not judged.")
     count_ratio: CountRatio

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ml.inference.engine.top_k import best_columns
+
 
 def top_lists(
     scores: Callable[[np.ndarray], np.ndarray],
@@ -43,20 +45,6 @@ def top_lists(
             raise ValueError(f"scores of shape {values.shape}; expected {(len(own), movies)}")
         if np.isnan(values).any():
             raise ValueError(f"NaN among the scores of users {own[0]} to {own[-1]}")
-        row, rank, movie = _best(values, seen[own].toarray(), length)
-        parts.append(pd.DataFrame({"user_id": own[row], "rank": rank, "movie_id": movie}))
+        row, rank, movie = best_columns(values, seen[own].toarray(), length)
+        parts.append(pd.DataFrame({"user_id": own[row], "rank": rank + 1, "movie_id": movie}))
     return pd.concat(parts, ignore_index=True).astype({"user_id": "int32", "rank": "int16", "movie_id": "int32"})
-
-
-def _best(scores: np.ndarray, seen: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row, rank and column (int) of each listed cell of scores and seen, [n, items], by row and rank."""
-    masked = np.where(seen, -np.inf, scores)
-    last = max(masked.shape[1] - length, 0)
-    threshold = np.partition(masked, last, axis=1)[:, last]
-    row, column = np.nonzero((masked >= threshold[:, None]) & ~seen)
-    order = np.lexsort((column, -masked[row, column], row))
-    rank = (
-        np.arange(len(row)) - np.searchsorted(row, row) + 1
-    )  # rows are already sorted, so the sort keeps them in place
-    kept = rank <= length
-    return row[kept], rank[kept], column[order][kept]

@@ -1,7 +1,7 @@
 """Check the gates that a newly trained model must pass to replace the published one."""
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ml.checks import Finding
 from ml.evaluation.catalogue import CATALOGUE_USER_METRICS
@@ -10,10 +10,8 @@ from ml.evaluation.ranking import RANKING_METRICS
 _CALIBRATION = "expected_calibration_error"
 
 
-class Gates(BaseModel):
+class Gates(BaseModel, frozen=True, extra="forbid"):
     """The gates that a challenger must pass to become champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str = Field(
         pattern=f"^({'|'.join((*RANKING_METRICS, *CATALOGUE_USER_METRICS))})$",

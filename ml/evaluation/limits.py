@@ -3,15 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, field_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, field_validator
 
 from ml import schema
 
 
-class Limits(BaseModel):
+class Limits(BaseModel, frozen=True, extra="forbid"):
     """The largest accepted value by name; a name whose override is null has no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     names: ClassVar[Collection[str]] = ()
 
     default: NonNegativeFloat = Field(description="Limit of names without an override.")

@@ -115,7 +115,7 @@ def baseline_lists(train_interactions: pd.DataFrame, users: int, movies: int, se
     """
     baselines = catalogue_baselines(train_interactions, users, movies, seed)
     parts = [
-        top_lists(baseline.scores, train_interactions, users, movies).assign(model=name)
+        top_lists(baseline, train_interactions, users, movies).assign(model=name)
         for name, baseline in baselines.items()
     ]
     return pd.concat(parts, ignore_index=True)[["model", "user_id", "rank", "movie_id"]]

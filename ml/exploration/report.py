@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ml import schema
 from ml.exploration import charts, statistics
-from ml.exploration.statistics import FEW_RATINGS, Totals
+from ml.exploration.statistics import FEW_RATINGS
 from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
@@ -56,29 +57,25 @@ def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
         "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
         "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
         "ratings_by_month": line_chart(months[["ratings"]]),
-        "long_tail": line_chart(_in_percent(shares).to_frame("% of ratings, top % of movies")),
+        "long_tail": line_chart(shares.to_frame("% of ratings, top % of movies")),
     }
 
 
-def _in_percent(shares: pd.Series) -> pd.Series:
-    return pd.Series(100 * shares.to_numpy(), index=100 * shares.index.to_numpy())
-
-
-def page(dataset: str, totals: Totals, parts: list[Section]) -> str:
+def page(dataset: str, totals: Mapping[str, float], parts: list[Section]) -> str:
     """Return the page as HTML. The same tables produce the same page."""
     text = files("ml.exploration").joinpath("report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     facts = {
-        "users": f"{totals.users:,}",
-        "movies": f"{totals.movies:,}",
-        "rated movies": f"{totals.rated_movies:,}",
-        "ratings": f"{totals.ratings:,}",
-        "mean rating": f"{totals.mean_rating:.3f}",
-        f"share of likes ({schema.LIKED_RATING} or more)": f"{totals.like_share:.1%}",
-        "user-movie pairs that are rated": f"{totals.density:.1%}",
-        "median ratings per user": f"{totals.median_of_user:,.0f}",
-        "median ratings per movie": f"{totals.median_of_movie:,.0f}",
-        f"movies with fewer than {FEW_RATINGS} ratings": f"{totals.rarely_rated:,}",
+        "users": f"{totals['users']:,}",
+        "movies": f"{totals['movies']:,}",
+        "rated movies": f"{totals['rated_movies']:,}",
+        "ratings": f"{totals['ratings']:,}",
+        "mean rating": f"{totals['mean_rating']:.3f}",
+        f"share of likes ({schema.LIKED_RATING} or more)": f"{totals['like_share']:.1%}",
+        "user-movie pairs that are rated": f"{totals['density']:.1%}",
+        "median ratings per user": f"{totals['median_of_user']:,.0f}",
+        "median ratings per movie": f"{totals['median_of_movie']:,.0f}",
+        f"movies with fewer than {FEW_RATINGS} ratings": f"{totals['rarely_rated']:,}",
     }
     return template.render(dataset=dataset, facts=facts, sections=parts)
 
@@ -123,7 +120,7 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
     genres, by_genre = statistics.movies_by_genre(movies), statistics.ratings_by_genre(movies, ratings)
     years, decades = statistics.movies_by_year(movies), statistics.likes_by_decade(movies, ratings)
     best, worst = by_genre["mean_rating"].idxmax(), by_genre["mean_rating"].idxmin()
-    liked = decades["like_share"].idxmax()
+    liked, median = decades["like_share"].idxmax(), movies["movie_year"].quantile(interpolation="higher")
     return [
         Section(
             "genres",
@@ -141,7 +138,7 @@ def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         Section(
             "years",
             "Movies by release year",
-            f"Half of the movies were released in {_median_year(years)} or later.",
+            f"Half of the movies were released in {median} or later.",
             _png(charts.columns(years, "release year", "movies")),
         ),
         Section(
@@ -173,12 +170,6 @@ def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
         text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."
         found.append(Section(field, title, text, _png(charts.bars(counts, "users"))))
     return found
-
-
-def _median_year(years: pd.Series) -> int:
-    """Return the latest year such that at least half of the movies were released in it or later."""
-    from_latest = years.to_numpy()[::-1].cumsum()
-    return int(years.index.to_numpy()[::-1][np.argmax(from_latest >= years.sum() / 2)])
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,6 +1,5 @@
 """Compute the data report's statistics: small tables, ready to draw."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,48 +11,28 @@ FEW_RATINGS = 10
 _TOP_SHARES = (0.01, 0.1, 0.2)
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Totals of the whole data set.
+def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, float]:
+    """Compute totals of the preprocessed tables; there must be at least one rating.
 
-    Attributes:
-        users, movies, ratings: number of rows of each table.
-        rated_movies: number of movies with a rating.
-        mean_rating: mean of all ratings.
-        like_share: share of ratings that are likes.
-        density: number of ratings divided by (users times rated movies).
-        median_of_user: median number of ratings per user with a rating.
-        median_of_movie: median number of ratings per rated movie.
-        rarely_rated: number of rated movies with fewer than ``FEW_RATINGS`` ratings.
+    Returns:
+        By name: users, movies, ratings: number of rows of each table. rated_movies: number of movies with a rating.
+        mean_rating: mean of all ratings. like_share: share of ratings that are likes. density: number of ratings
+        divided by (users times rated movies). median_of_user, median_of_movie: median number of ratings per user with a
+        rating, and per rated movie. rarely_rated: number of rated movies with fewer than ``FEW_RATINGS`` ratings.
     """
-
-    users: int
-    movies: int
-    ratings: int
-    rated_movies: int
-    mean_rating: float
-    like_share: float
-    density: float
-    median_of_user: float
-    median_of_movie: float
-    rarely_rated: int
-
-
-def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Totals:
-    """Compute the totals of the preprocessed tables; there must be at least one rating."""
     of_movie, of_user = (ratings[name].value_counts() for name in ("movie_id", "user_id"))
-    return Totals(
-        users=len(users),
-        movies=len(movies),
-        ratings=len(ratings),
-        rated_movies=len(of_movie),
-        mean_rating=float(ratings["rating"].mean()),
-        like_share=float((ratings["rating"] >= schema.LIKED_RATING).mean()),
-        density=len(ratings) / (len(users) * len(of_movie)),
-        median_of_user=float(of_user.median()),
-        median_of_movie=float(of_movie.median()),
-        rarely_rated=int((of_movie < FEW_RATINGS).sum()),
-    )
+    return {
+        "users": len(users),
+        "movies": len(movies),
+        "ratings": len(ratings),
+        "rated_movies": len(of_movie),
+        "mean_rating": float(ratings["rating"].mean()),
+        "like_share": float((ratings["rating"] >= schema.LIKED_RATING).mean()),
+        "density": len(ratings) / (len(users) * len(of_movie)),
+        "median_of_user": float(of_user.median()),
+        "median_of_movie": float(of_movie.median()),
+        "rarely_rated": int((of_movie < FEW_RATINGS).sum()),
+    }
 
 
 def rating_distribution(ratings: pd.DataFrame) -> pd.Series:
@@ -125,9 +104,9 @@ def top_shares(counts: np.ndarray) -> dict[float, float]:
 
 
 def shares_of_the_top(counts: np.ndarray) -> pd.Series:
-    """Return the cumulative share of ratings, indexed by the top share of movies or users; ``counts`` is sorted."""
+    """Return the cumulative % of the ratings, indexed by the top % of movies or users; ``counts`` is sorted."""
     found = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
-    return pd.Series(found, index=np.linspace(0, 1, len(found)))
+    return pd.Series(100 * found, index=100 * np.linspace(0, 1, len(found)))
 
 
 def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
@@ -23,10 +23,8 @@ from ml.features.factorization import FactorizationConfig, factorize
 _SIDES = ("user_id", "movie_id")
 
 
-class CollaborativeConfig(BaseModel):
+class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
     """Which collaborative features a network has. Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     factorizations: dict[str, FactorizationConfig] = Field(
         default={}, description="Matrix factorizations, each by the name of the feature that is its prediction."

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from scipy import sparse
 
 from ml import schema
@@ -12,10 +12,8 @@ from ml import schema
 _OVERSAMPLING, _POWER_ITERATIONS = 10, 4
 
 
-class EaseConfig(BaseModel):
+class EaseConfig(BaseModel, frozen=True, extra="forbid"):
     """Settings of a low-rank approximation of EASE's scores. Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     of: str = Field(
         default="likes", pattern="^(likes|ratings)$", description="Interactions that count: likes or ratings."

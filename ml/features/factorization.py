@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from scipy import sparse
 
 
-class FactorizationConfig(BaseModel):
+class FactorizationConfig(BaseModel, frozen=True, extra="forbid"):
     """Settings of a matrix factorization with biases. Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str = Field(default="rating", pattern="^(rating|label)$", description="What it predicts: rating or label.")
     factors: int = Field(default=15, ge=1, description="Width of a user's and a movie's vector.")

@@ -57,38 +57,21 @@ class FeatureMap:
     fields: tuple[FieldVocabulary, ...]
 
     @classmethod
-    def fit(cls, interactions: pd.DataFrame, fields: Sequence[schema.Field] | None = None) -> "FeatureMap":
-        """Fit each feature's vocabulary, sorted, on the column of the same name; default: all that there are."""
-        vocabularies = []
-        for field in fields or schema.present_fields(interactions.columns):
-            values = np.sort(interactions[field.name].unique())
-            vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
-        return cls(tuple(vocabularies))
-
-    @classmethod
-    def grow(
-        cls,
-        users: pd.DataFrame,
-        movies: pd.DataFrame,
-        ratings: pd.DataFrame,
-        *,
-        fields: Sequence[schema.Field] | None = None,
-    ) -> "FeatureMap":
+    def grow(cls, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> "FeatureMap":
         """Fit the vocabularies on all rows ever ingested: values in the order of their first batch, then sorted.
 
         A user's or movie's value counts from the first batch in which the user or movie has a rating too. Values that a
-        later batch has replaced keep their indices. On base rows alone, this equals ``fit`` on their interactions.
+        later batch has replaced keep their indices.
 
         Args:
             users: preprocessed rows of ``ml.data.history.history``.
             movies: of the same.
             ratings: of the same.
-            fields: the categorical features; default: all that the tables have.
         """
         tables = {"user": users, "movie": movies}
         rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
         vocabularies = []
-        for field in fields or schema.present_fields({*users, *movies, *ratings}):
+        for field in schema.present_fields({*users, *movies, *ratings}):
             rows, came = ratings, ratings["ingestion_batch"]
             if field.side != "context":
                 first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])

@@ -2,17 +2,15 @@
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ml import schema
 
 SOURCE = "source"  # column: position, among the training rows, of the like that a row was made from
 
 
-class NegativesConfig(BaseModel):
+class NegativesConfig(BaseModel, frozen=True, extra="forbid"):
     """How unrated movies are sampled. Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_positive: int = Field(ge=1, description="Unrated movies sampled for each like.")
     popularity_power: float = Field(

@@ -36,9 +36,7 @@ def latest_known_month(encoders: FeatureMap, ratings: pd.DataFrame) -> tuple[int
     return latest_month(ratings[known[0] & known[1]])
 
 
-def held_out_lists_of(
-    scorer: Scorer, train_interactions: pd.DataFrame, encoders: FeatureMap, seed: int = 42
-) -> pd.DataFrame:
+def held_out_lists_of(scorer: Scorer, train_interactions: pd.DataFrame, encoders: FeatureMap) -> pd.DataFrame:
     """Make ``ml.inference.held_out.held_out_lists`` of an earlier model, in the indices of present encoders.
 
     Args:
@@ -46,7 +44,6 @@ def held_out_lists_of(
         train_interactions: raw values of all features of the present training rows. Rows with a value that the model
             does not know are left out.
         encoders: the present ones.
-        seed: of the users that the search samples and audits.
 
     Returns:
         user_id (int32), rank (int16), movie_id (int32); the ids are indices. Users and movies that the present
@@ -55,7 +52,7 @@ def held_out_lists_of(
     own = scorer.bundle.feature_map
     known = train_interactions[own.knows(train_interactions)]
     users, movies = (own[name].encode(known[name]) for name in _KEYS)
-    lists, _ = unseen_lists(scorer, users, movies, latest_month(known), seed)
+    lists, _ = unseen_lists(scorer, users, movies, latest_month(known))
     # Of each index of the earlier model the present one, -1 where there is none.
     present = {name: encoders[name].index.get_indexer(own[name].index).astype(np.int32) for name in _KEYS}
     translated = lists.assign(**{name: present[name][lists[name]] for name in _KEYS})

@@ -17,7 +17,6 @@ _MONTH = ["rating_year", "rating_month"]
 def held_out_lists(
     scorer: Scorer,
     train_interactions: pd.DataFrame,
-    seed: int = 42,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[pd.DataFrame, SearchReport]:
     """List for every user the best ten movies without a training row, at the latest month of the training rows.
@@ -25,7 +24,6 @@ def held_out_lists(
     Args:
         scorer: of the model.
         train_interactions: encoded rows that the model was trained on.
-        seed: of the users that the search samples and audits.
         on_progress: called after each block of users.
 
     Returns:
@@ -36,7 +34,7 @@ def held_out_lists(
     months = train_interactions[_MONTH].drop_duplicates()
     values = pd.DataFrame({name: np.array(vocabularies[name].values)[months[name]] for name in _MONTH})
     users, movies = (train_interactions[name].to_numpy() for name in ("user_id", "movie_id"))
-    return unseen_lists(scorer, users, movies, latest_month(values), seed, on_progress)
+    return unseen_lists(scorer, users, movies, latest_month(values), on_progress)
 
 
 def unseen_lists(
@@ -44,7 +42,6 @@ def unseen_lists(
     users: np.ndarray,
     movies: np.ndarray,
     moment: tuple[int, int],
-    seed: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[pd.DataFrame, SearchReport]:
     """List the best ten movies of every user at a moment, except for the given pairs; returns as ``held_out_lists``.
@@ -54,11 +51,10 @@ def unseen_lists(
         users: user indices of the pairs, int [n].
         movies: movie indices of the pairs, int [n].
         moment: year and month (1-12).
-        seed: of the users that the search samples and audits.
         on_progress: called after each block of users.
     """
     seen = scorer.matrix(users, movies, bool)
-    [(lists, report)] = search_lists(scorer, seen, [moment], _LENGTH, seed=seed, on_progress=on_progress)
+    [(lists, report)] = search_lists(scorer, seen, [moment], _LENGTH, on_progress=on_progress)
     user, place, movie = lists.entries()
     columns = {"user_id": user.astype(np.int32), "rank": (place + 1).astype(np.int16), "movie_id": movie}
     return pd.DataFrame(columns), report

@@ -11,7 +11,8 @@ from scipy.special import expit
 
 from ml import schema
 from ml.errors import DataError, NotFoundError
-from ml.inference.engine.forward import Forward, Grid, forward_of
+from ml.inference.engine.forward import forward_of
+from ml.inference.engine.keras_forward import Forward, Grid
 from ml.models.bundle import ModelBundle
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")

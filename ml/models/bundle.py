@@ -101,17 +101,16 @@ class ModelBundle:
 def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
     """Read a table with one row for each value of its key. Raises DataError for any other."""
     try:
-        rows = pq.read_metadata(io.BytesIO(data)).num_rows
-        expected = len(feature_map[key].values)
-        if rows != expected:  # a small file can declare any number of identical rows
-            raise DataError(f"{where}: {rows:,} rows; expected {expected:,}, one for each known {key}")
-        table = pd.read_parquet(io.BytesIO(data))
-        if table[key].tolist() != list(feature_map[key].values):
-            raise DataError(f"{where}: {key} differs from the feature map's; expected its values in index order")
-    except DataError:
-        raise
+        rows, expected = pq.read_metadata(io.BytesIO(data)).num_rows, list(feature_map[key].values)
+        # A small file can declare any number of identical rows, so it is read only with the expected number.
+        table = pd.read_parquet(io.BytesIO(data)) if rows == len(expected) else None
+        values = None if table is None else table[key].tolist()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
         raise DataError(f"{where}: not a table ({error}); rebuild the model") from error
+    if table is None:
+        raise DataError(f"{where}: {rows:,} rows; expected {len(expected):,}, one for each known {key}")
+    if values != expected:
+        raise DataError(f"{where}: {key} differs from the feature map's; expected its values in index order")
     return table
 
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 
-class AutoIntConfig(BaseModel):
+class AutoIntConfig(BaseModel, frozen=True, extra="forbid"):
     """AutoInt; the defaults are the reference's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     embed_dim: int = Field(default=16, ge=1, description="Width of a feature's embedding.")
     num_layers: int = Field(default=3, ge=1, description="Number of interacting layers.")

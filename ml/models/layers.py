@@ -1,5 +1,6 @@
 """Layers of the AutoInt family, on any Keras backend."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,16 @@ def derive_seeds(seed: int | None, count: int) -> list[int] | list[None]:
     return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
 
 
+class ConfiguredLayer(keras.layers.Layer):
+    """A layer that keeps each argument of its constructor in an attribute of the same name, and is saved with these."""
+
+    def get_config(self) -> dict[str, Any]:
+        _, *names, _ = inspect.signature(type(self).__init__).parameters  # without self and kwargs
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class FieldEmbedding(keras.layers.Layer):
+class FieldEmbedding(ConfiguredLayer):
     """Embed all categorical features from one table.
 
     ``output[b, f] = table[indices[b, f] + offset[f]]``, where a feature's offset is the sum of the sizes before it.
@@ -47,10 +56,6 @@ class FieldEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         if not field_dims or min(field_dims) < 1:
             raise ValueError(f"field_dims must hold at least one positive size, got {field_dims!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
-        if l2 < 0:
-            raise ValueError(f"l2 must not be negative, got {l2!r}")
         self.field_dims = tuple(int(size) for size in field_dims)
         self.embed_dim = embed_dim
         self.l2 = l2
@@ -70,13 +75,9 @@ class FieldEmbedding(keras.layers.Layer):
     def call(self, indices: Any) -> Any:
         return ops.take(self.table, ops.cast(indices, "int32") + self.offsets, axis=0)  # [batch, features, embed_dim]
 
-    def get_config(self) -> dict[str, Any]:
-        config = {"field_dims": self.field_dims, "embed_dim": self.embed_dim, "l2": self.l2, "seed": self.seed}
-        return {**super().get_config(), **config}
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class InteractingLayer(keras.layers.Layer):
+class InteractingLayer(ConfiguredLayer):
     """Multi-head self-attention over a row's features.
 
     Per head: ``softmax(Q K^T) V`` with ``Q, K, V = X W_query, X W_key, X W_value``; heads concatenated;
@@ -117,10 +118,6 @@ class InteractingLayer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_heads < 1 or head_dim < 1:
-            raise ValueError(f"num_heads and head_dim must be positive, got {num_heads!r} and {head_dim!r}")
-        if not 0 <= attention_dropout < 1:
-            raise ValueError(f"attention_dropout must be at least 0 and less than 1, got {attention_dropout!r}")
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.use_residual = use_residual
@@ -175,16 +172,3 @@ class InteractingLayer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.num_heads * self.head_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "use_residual": self.use_residual,
-            "scaled": self.scaled,
-            "seed": self.seed,
-            "projection_relu": self.projection_relu,
-            "attention_dropout": self.attention_dropout,
-            "layer_norm": self.layer_norm,
-        }
-        return {**super().get_config(), **config}

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from ml.models.layers import PACKAGE
+from ml.models.layers import PACKAGE, ConfiguredLayer
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class MultivaluedEmbedding(keras.layers.Layer):
+class MultivaluedEmbedding(ConfiguredLayer):
     """Embed one multi-valued feature, such as a movie's genres, as the mean of its values' embeddings.
 
     ``output[b, 0] = membership[indices[b, position]] @ table``, where an item's membership row has ``1 / q`` for each
@@ -40,8 +40,6 @@ class MultivaluedEmbedding(keras.layers.Layer):
             raise ValueError(f"position must not be negative, got {position!r}")
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"shape must be two positive sizes, got {shape!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
         self.position = int(position)
         self.shape = tuple(map(int, shape))
         self.embed_dim = embed_dim
@@ -64,7 +62,3 @@ class MultivaluedEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (input_shape[0], 1, self.embed_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {"position": self.position, "shape": self.shape, "embed_dim": self.embed_dim, "seed": self.seed}
-        return {**super().get_config(), **config}

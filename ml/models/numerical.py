@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from ml.models.layers import PACKAGE, derive_seeds
+from ml.models.layers import PACKAGE, ConfiguredLayer, derive_seeds
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class NumericalEmbedding(keras.layers.Layer):
+class NumericalEmbedding(ConfiguredLayer):
     """Embed numeric features: ``output[b, s] = v[s] * (input[b, s] - centre[s]) / scale[s] + w[s]``.
 
     Section 4.3 of Song et al., "AutoInt", CIKM 2019 (``v_m x_m``), with standardized features and an offset,
@@ -44,8 +44,6 @@ class NumericalEmbedding(keras.layers.Layer):
             raise ValueError(f"expected as many scales as centres and at least one, got {centres!r} and {scales!r}")
         if min(scales) <= 0:
             raise ValueError(f"scales must be positive, got {scales!r}")
-        if embed_dim < 1:
-            raise ValueError(f"embed_dim must be positive, got {embed_dim!r}")
         self.centres = tuple(map(float, centres))
         self.scales = tuple(map(float, scales))
         self.embed_dim = embed_dim
@@ -66,13 +64,9 @@ class NumericalEmbedding(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (*input_shape, self.embed_dim)
 
-    def get_config(self) -> dict[str, Any]:
-        config = {"centres": self.centres, "scales": self.scales, "embed_dim": self.embed_dim, "seed": self.seed}
-        return {**super().get_config(), **config}
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class SelectFields(keras.layers.Layer):
+class SelectFields(ConfiguredLayer):
     """Select some of a row's features: ``output[b, i] = input[b, positions[i]]``.
 
     Args:
@@ -88,12 +82,9 @@ class SelectFields(keras.layers.Layer):
     def call(self, indices: Any) -> Any:
         return ops.take(indices, np.array(self.positions, np.int32), axis=1)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "positions": self.positions}
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class PairProducts(keras.layers.Layer):
+class PairProducts(ConfiguredLayer):
     """Inner products of two indices' table rows, one for each group of columns; the tables are not trained.
 
     ``output[b, s] = sum over the columns of group s of left[indices[b, l]] * right[indices[b, r]]``
@@ -134,7 +125,3 @@ class PairProducts(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (input_shape[0], len(self.widths))
-
-    def get_config(self) -> dict[str, Any]:
-        config = {"positions": self.positions, "sizes": self.sizes, "widths": self.widths}
-        return {**super().get_config(), **config}

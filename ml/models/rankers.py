@@ -4,8 +4,7 @@ Each is fitted once and then scores blocks of users, so that no users x movies m
 the indices user_id and movie_id, one row per pair, and label; a like is a row with label 1.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, Self
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -14,188 +13,84 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from ml.features.ease import ease_weights, seen_matrix
-from ml.features.factorization import Factorization, FactorizationConfig, factorize
+from ml.features.factorization import FactorizationConfig, factorize
 from ml.models.baselines import movie_mean_scores
 
+# A fitted baseline returns scores, float64 [n, movies], for user indices int [n]; higher is better.
+CatalogueBaseline = Callable[[np.ndarray], np.ndarray]
+# Of implicit ALS. A like has the weight alpha, any other pair 1; the ridge penalty on every vector is multiplied by the
+# root of users times movies, since the errors grow with both.
+_FACTORS, _ALPHA, _PENALTY, _ITERATIONS = 64, 6.0, 0.017, 15
+_EASE_PENALTY = 500.0
 
-class CatalogueBaseline(Protocol):
-    """Scores every movie for any user."""
 
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return scores, float64 [n, movies], for user indices int [n]; higher is better."""
+def popularity(train: pd.DataFrame, users: int, movies: int) -> CatalogueBaseline:
+    """Score a movie by its number of likes, the same for every user."""
+    return _same_for_all(seen_matrix(train, users, movies).sum(axis=0))
 
 
-@dataclass(frozen=True)
-class Popularity:
-    """A movie's number of likes, the same for every user.
+def movie_mean(train: pd.DataFrame, users: int, movies: int) -> CatalogueBaseline:
+    """Score a movie by the probability that it is liked, the same for every user; see ``movie_mean_scores``.
 
-    Attributes:
-        likes: float64 [movies].
+    A movie without training rows gets the mean of all labels.
     """
-
-    likes: np.ndarray
-
-    @classmethod
-    def fit(cls, train: pd.DataFrame, users: int, movies: int) -> Self:
-        """Count the likes of each movie."""
-        return cls(seen_matrix(train, users, movies).sum(axis=0))
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return numbers of likes, float64 [n, movies]."""
-        return np.tile(self.likes, (len(users), 1))
+    return _same_for_all(movie_mean_scores(train, pd.DataFrame({"movie_id": np.arange(movies)})))
 
 
-@dataclass(frozen=True)
-class MovieMean:
-    """The probability that a movie is liked (see ``movie_mean_scores``), the same for every user.
+def matrix_factorization(train: pd.DataFrame, users: int, movies: int, seed: int = 42) -> CatalogueBaseline:
+    """Predict ratings with 15 factors, as ``factorization_scores`` does; ``train`` needs rating too."""
+    fitted = factorize(train, users, movies, FactorizationConfig(seed=seed))
 
-    Attributes:
-        means: float64 [movies].
+    def scores(chosen: np.ndarray) -> np.ndarray:
+        user, movie = fitted.users[chosen], fitted.movies
+        return fitted.mean + user[:, :1] + movie[:, 0] + user[:, 1:] @ movie[:, 1:].T
+
+    return scores
+
+
+def implicit_als(train: pd.DataFrame, users: int, movies: int, seed: int = 42) -> CatalogueBaseline:
+    """Score by inner products of the factors of likes; zeros for a user or a movie without likes."""
+    user_factors, movie_factors = implicit_factors(train, users, movies, seed)
+    return lambda chosen: user_factors[chosen] @ movie_factors.T
+
+
+def implicit_factors(train: pd.DataFrame, users: int, movies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factorize likes, with all other pairs as weak negatives (Hu, Koren and Volinsky, ICDM 2008).
+
+    The ``implicit`` package computes in float32 and on all cores; their number does not change the result.
+
+    Args:
+        train: the training rows.
+        users: number of users.
+        movies: number of movies.
+        seed: of the uniform initial values.
+
+    Returns:
+        float64 [users, factors] and [movies, factors].
     """
-
-    means: np.ndarray
-
-    @classmethod
-    def fit(cls, train: pd.DataFrame, users: int, movies: int) -> Self:
-        """Score each movie; one without training rows gets the mean of all labels."""
-        return cls(movie_mean_scores(train, pd.DataFrame({"movie_id": np.arange(movies)})))
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return probabilities, float64 [n, movies]."""
-        return np.tile(self.means, (len(users), 1))
-
-
-@dataclass(frozen=True)
-class MatrixFactorization:
-    """Ratings predicted by a matrix factorization.
-
-    Attributes:
-        fitted: the model of ``ml.features.factorization``.
-    """
-
-    fitted: Factorization
-
-    @classmethod
-    def fit(cls, train: pd.DataFrame, users: int, movies: int, seed: int = 42) -> Self:
-        """Fit with 15 factors, as ``factorization_scores`` does; ``train`` needs rating too."""
-        return cls(factorize(train, users, movies, FactorizationConfig(seed=seed)))
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return predicted ratings, float64 [n, movies], equal to ``Factorization.predict``."""
-        user, movie = self.fitted.users[users], self.fitted.movies
-        return self.fitted.mean + user[:, :1] + movie[:, 0] + user[:, 1:] @ movie[:, 1:].T
+    likes = sparse.csr_matrix(seen_matrix(train, users, movies), dtype=np.float32)  # implicit warns about csr_array
+    with threadpool_limits(1, "blas"):  # BLAS threads within implicit's threads slow it down
+        model = AlternatingLeastSquares(
+            factors=_FACTORS,
+            alpha=_ALPHA,
+            regularization=_PENALTY * (users * movies) ** 0.5,
+            iterations=_ITERATIONS,
+            use_gpu=False,
+            random_state=seed,
+        )
+        model.fit(likes, show_progress=False)
+    return model.user_factors.astype(np.float64), model.item_factors.astype(np.float64)
 
 
-@dataclass(frozen=True)
-class ImplicitAls:
-    """Matrix factorization of likes, with all other pairs as weak negatives (Hu, Koren and Volinsky, ICDM 2008).
-
-    Attributes:
-        users: float64 [users, factors]; zeros without likes.
-        movies: float64 [movies, factors]; zeros without likes.
-    """
-
-    users: np.ndarray
-    movies: np.ndarray
-
-    @classmethod
-    def fit(
-        cls,
-        train: pd.DataFrame,
-        users: int,
-        movies: int,
-        factors: int = 64,
-        alpha: float = 6.0,
-        penalty: float = 0.017,
-        iterations: int = 15,
-        seed: int = 42,
-    ) -> Self:
-        """Fit with the ``implicit`` package, in float32 and on all cores; their number does not change the result.
-
-        Args:
-            train: the training rows.
-            users: number of users.
-            movies: number of movies.
-            factors: width of a user's and a movie's vector.
-            alpha: weight of a like; that of any other pair is 1.
-            penalty: ridge penalty on every vector, times the root of users times movies: the errors grow with both.
-            iterations: alternations.
-            seed: of the uniform initial values.
-        """
-        likes = sparse.csr_matrix(seen_matrix(train, users, movies), dtype=np.float32)  # implicit warns about csr_array
-        with threadpool_limits(1, "blas"):  # BLAS threads within implicit's threads slow it down
-            model = AlternatingLeastSquares(
-                factors=factors,
-                alpha=alpha,
-                regularization=penalty * (users * movies) ** 0.5,
-                iterations=iterations,
-                use_gpu=False,
-                random_state=seed,
-            )
-            model.fit(likes, show_progress=False)
-        return cls(model.user_factors.astype(np.float64), model.item_factors.astype(np.float64))
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return inner products, float64 [n, movies]; zeros for a user without likes."""
-        return self.users[users] @ self.movies.T
-
-
-@dataclass(frozen=True)
-class Ease:
-    """Linear item-to-item model of likes X with weights B, see ``ml.features.ease``.
-
-    Attributes:
-        likes: X, sparse float64 [users, movies].
-        weights: B, float64 [movies, movies].
-    """
-
-    likes: sparse.csr_array
-    weights: np.ndarray
-
-    @classmethod
-    def fit(cls, train: pd.DataFrame, users: int, movies: int, penalty: float = 500.0) -> Self:
-        """Invert the movies' Gram matrix, dense [movies, movies].
-
-        Args:
-            train: the training rows.
-            users: number of users.
-            movies: number of movies.
-            penalty: ridge penalty, above 0.
-
-        Raises:
-            ValueError: the penalty is 0 or less, so that the Gram matrix is singular if a movie has no likes.
-        """
-        if penalty <= 0:
-            raise ValueError(f"penalty must be above 0, got {penalty}")
-        likes = seen_matrix(train, users, movies)
-        return cls(likes, ease_weights(likes, penalty))
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return ``X B``, float64 [n, movies]; zeros for a user without likes."""
-        return self.likes[users] @ self.weights
-
-
-@dataclass(frozen=True)
-class ElsePopularity:
-    """A personal baseline for users with likes, and popularity for all others.
-
-    Attributes:
-        personal: the baseline.
-        popularity: for users without likes.
-        has_likes: bool [users].
-    """
-
-    personal: CatalogueBaseline
-    popularity: Popularity
-    has_likes: np.ndarray
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Return scores, float64 [n, movies], which are comparable within a user's row only."""
-        return np.where(self.has_likes[users, None], self.personal.scores(users), self.popularity.scores(users))
+def ease(train: pd.DataFrame, users: int, movies: int) -> CatalogueBaseline:
+    """Score by the linear item-to-item model of ``ml.features.ease``; zeros for a user without likes."""
+    likes = seen_matrix(train, users, movies)
+    weights = ease_weights(likes, _EASE_PENALTY)
+    return lambda chosen: likes[chosen] @ weights
 
 
 def catalogue_baselines(train: pd.DataFrame, users: int, movies: int, seed: int) -> dict[str, CatalogueBaseline]:
-    """Fit every baseline.
+    """Fit every baseline; users without likes get the popularity from those that need likes.
 
     Args:
         train: encoded training rows: user_id, movie_id, label, rating.
@@ -203,13 +98,20 @@ def catalogue_baselines(train: pd.DataFrame, users: int, movies: int, seed: int)
         movies: number of movies.
         seed: of the two factorizations.
     """
-    popularity = Popularity.fit(train, users, movies)
+    popular = popularity(train, users, movies)
     has_likes = seen_matrix(train, users, movies).sum(axis=1) > 0
-    als, ease = ImplicitAls.fit(train, users, movies, seed=seed), Ease.fit(train, users, movies)
+
+    def else_popular(personal: CatalogueBaseline) -> CatalogueBaseline:
+        return lambda chosen: np.where(has_likes[chosen, None], personal(chosen), popular(chosen))
+
     return {
-        "popularity": popularity,
-        "movie_mean": MovieMean.fit(train, users, movies),
-        "matrix_factorization": MatrixFactorization.fit(train, users, movies, seed=seed),
-        "implicit_als": ElsePopularity(als, popularity, has_likes),
-        "ease": ElsePopularity(ease, popularity, has_likes),
+        "popularity": popular,
+        "movie_mean": movie_mean(train, users, movies),
+        "matrix_factorization": matrix_factorization(train, users, movies, seed),
+        "implicit_als": else_popular(implicit_als(train, users, movies, seed)),
+        "ease": else_popular(ease(train, users, movies)),
     }
+
+
+def _same_for_all(scores: np.ndarray) -> CatalogueBaseline:
+    return lambda chosen: np.tile(scores, (len(chosen), 1))

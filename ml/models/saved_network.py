@@ -26,14 +26,7 @@ _LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON; parsed, it takes many times as 
 _FLOAT_BYTES = 4
 _DEEPEST = 16  # nested groups; ours have at most 6
 
-_OWN = (
-    "FieldEmbedding",
-    "InteractingLayer",
-    "MultivaluedEmbedding",
-    "NumericalEmbedding",
-    "PairProducts",
-    "SelectFields",
-)
+_OWN = {name for name in keras.saving.get_custom_objects() if name.startswith(f"{PACKAGE}>")}  # registered names
 _PLAIN = ("Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "Dropout", "Flatten", "InputLayer", "ReLU")
 # How Keras names a class in a configuration: module, class_name, registered_name.
 _Name = tuple[Any, Any, Any]
@@ -58,7 +51,9 @@ def read_network(data: bytes, where: str) -> keras.Model:
         DataError: it is not a .keras file, or has parts that the builders do not use; the message names the part.
     """
     members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
-    config = _without_compilation(read_json(members[_CONFIG], f"{where}, {_CONFIG}"))
+    config = read_json(members[_CONFIG], f"{where}, {_CONFIG}")
+    for each in _objects(config):
+        each.pop("compile_config", None)  # optimizer and loss, which scoring does not need
     _require_known_classes(config, f"{where}, {_CONFIG}")
     _require_plain_weights(members[_WEIGHTS], f"{where}, {_WEIGHTS}")
     _require_stored_sizes(config, len(members[_WEIGHTS]), where)
@@ -84,27 +79,30 @@ def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, b
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _require_members(archive.infolist(), names, where)
-            return {name: archive.read(name) for name in names}
-    except DataError:
-        raise
+            problem = _problem_of_members(archive.infolist(), names)
+            members = {} if problem else {name: archive.read(name) for name in names}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
         raise DataError(f"{where}: not a model bundle ({error}); rebuild the model") from error
+    if problem:
+        raise DataError(f"{where}: not a model bundle, {problem}")
+    return members
 
 
-def _require_members(found: list[zipfile.ZipInfo], names: tuple[str, ...], where: str) -> None:
+def _problem_of_members(found: list[zipfile.ZipInfo], names: tuple[str, ...]) -> str | None:
+    """Return what is wrong with the members of an archive; None if they are those expected."""
     given = [info.filename for info in found]
     if missing := set(names) - set(given):
-        raise DataError(f"{where}: not a model bundle, {', '.join(sorted(missing))} missing")
+        return f"{', '.join(sorted(missing))} missing"
     expected = ", ".join(sorted(names))
     if strange := sorted({name for name in given if name not in names or given.count(name) > 1}):
-        raise DataError(f"{where}: not a model bundle, unexpected member {strange[0]!r}; expected once each {expected}")
+        return f"unexpected member {strange[0]!r}; expected once each {expected}"
     for info in found:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise DataError(
-                f"{where}: not a model bundle, member {info.filename!r} is compressed or encrypted ({info.file_size:,} "
-                f"bytes declared, {info.compress_size:,} stored); expected stored, unencrypted members"
+            return (
+                f"member {info.filename!r} is compressed or encrypted ({info.file_size:,} bytes declared, "
+                f"{info.compress_size:,} stored); expected stored, unencrypted members"
             )
+    return None
 
 
 def read_json(data: bytes, where: str) -> Any:
@@ -128,20 +126,14 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def _without_compilation(config: Any) -> Any:
-    """Remove optimizers and losses, which scoring does not need."""
-    for each in _objects(config):
-        each.pop("compile_config", None)
-    return config
-
-
 def _name(config: dict[str, Any]) -> _Name:
     return config.get("module"), config.get("class_name"), config.get("registered_name")
 
 
 def _own_layer(name: _Name) -> str | None:
     """Return which of our layers a name means. Only the registered name decides, since modules may be moved."""
-    return next((own for own in _OWN if name[1:] == (own, f"{PACKAGE}>{own}")), None)
+    _, own, registered = name
+    return own if registered == f"{PACKAGE}>{own}" and registered in _OWN else None
 
 
 def _require_known_classes(config: Any, where: str) -> None:
@@ -234,33 +226,38 @@ def _positive(size: Any) -> int:
 
 
 def _require_plain_weights(data: bytes, where: str) -> None:
-    """Raise DataError if an HDF5 file has anything but plain arrays of numbers.
+    """Raise DataError if an HDF5 file has anything but plain arrays of numbers."""
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            problem = _problem_of_weights(file)
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: not a file of weights ({error})") from error
+    if problem:
+        raise DataError(f"{where}: {problem}")
+
+
+def _problem_of_weights(file: h5py.File) -> str | None:
+    """Return the first part of a file that is no plain array or group of arrays, and what is wrong with it.
 
     Links can lead to other files, and datasets that are virtual, filtered or not allocated can have any size.
     """
-    try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            for path, dataset in _datasets(file, where):
-                plain = dataset.dtype.kind in "fiub" and dataset.chunks is None and not dataset.is_virtual
-                if not plain or dataset.external or dataset.id.get_storage_size() != dataset.nbytes:
-                    raise DataError(f"{where}: {path} is not a plain array of numbers stored in the file")
-    except DataError:
-        raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: not a file of weights ({error})") from error
-
-
-def _datasets(file: h5py.File, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
     waiting: list[tuple[str, h5py.Group]] = [("", file)]
     while waiting:
         path, group = waiting.pop()
         if path.count("/") > _DEEPEST:
-            raise DataError(f"{where}: {path} is too deep; expected groups of layers")
+            return f"{path} is too deep; expected groups of layers"
         for name in group:
+            place = f"{path}/{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"{where}: {path}/{name} is a link; expected arrays")
+                return f"{place} is a link; expected arrays"
             found = group[name]
             if isinstance(found, h5py.Group):
-                waiting.append((f"{path}/{name}", found))
-            else:
-                yield f"{path}/{name}", found
+                waiting.append((place, found))
+            elif not _is_plain(found):
+                return f"{place} is not a plain array of numbers stored in the file"
+    return None
+
+
+def _is_plain(dataset: h5py.Dataset) -> bool:
+    stored = not dataset.external and dataset.id.get_storage_size() == dataset.nbytes
+    return stored and dataset.dtype.kind in "fiub" and dataset.chunks is None and not dataset.is_virtual

@@ -78,11 +78,6 @@ class LiveModel:
             return self._explanations
 
     @property
-    def is_warm(self) -> bool:
-        """Whether lists can be computed without loading first."""
-        return self._visitors is not None
-
-    @property
     def has_explanations(self) -> bool:
         """Whether explanations can be given without computing similarities first."""
         return self._explanations is not None

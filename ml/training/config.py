@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
     """How a network is trained; the defaults are the reference's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(default=2048, ge=1, description="Rows per step.")
@@ -36,10 +34,8 @@ class TrainingConfig(BaseModel):
     seed: int = Field(default=5, ge=0, description="Of the first weights, dropout and the order of the rows.")
 
 
-class WarmStartConfig(BaseModel):
+class WarmStartConfig(BaseModel, frozen=True, extra="forbid"):
     """How a model continues from its champion's weights, so that a nightly run costs what its new rows cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=1, ge=1, description="Passes over the new and the replayed rows.")
     replay: float = Field(

@@ -9,7 +9,6 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationInfo,
@@ -36,10 +35,8 @@ _COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "nu
 NOT_LEARNED = ("description", "enabled")  # settings that change no result
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """All settings that decide what a model learns from a data set. Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One sentence for the asset graph.")
     enabled: bool = Field(default=True, description="Whether it is trained, evaluated and published.")
@@ -135,10 +132,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-class RecipeBook(BaseModel):
+class RecipeBook(BaseModel, frozen=True, extra="forbid"):
     """Content of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipes: dict[Annotated[str, AfterValidator(_checked_name)], Recipe] = Field(min_length=1)
 

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, FiniteFloat, Tag, ValidationError, model_validator
 
 from ml.errors import DataError
+from ml.settings_file import first_problem
+
+if TYPE_CHECKING:  # Optuna is slow to import, and recipes are read without it
+    from optuna.trial import BaseTrial
 
 PARTS = ("model", "training")
 # If these changed, validation losses could not be compared.
@@ -20,25 +24,8 @@ _TOLERANCE = 1e-8  # in steps
 _Number = int | FiniteFloat
 
 
-class Suggester(Protocol):
-    """What suggests values: an Optuna trial, running or finished."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Suggest an integer."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Suggest a number."""
-
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        """Suggest one of the choices."""
-
-
-class NumberRange(BaseModel):
+class NumberRange(BaseModel, frozen=True, extra="forbid"):
     """Numbers from low to high, both included; integers if low, high and step are integers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: _Number = Field(description="The lowest.")
     high: _Number = Field(description="The highest.")
@@ -67,7 +54,7 @@ class NumberRange(BaseModel):
         """Values that must be valid for all others to be valid."""
         return self.low, self.high
 
-    def suggest(self, name: str, trial: Suggester) -> int | float:
+    def suggest(self, name: str, trial: "BaseTrial") -> int | float:
         """Return the trial's number."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
@@ -86,10 +73,8 @@ class NumberRange(BaseModel):
         return abs(steps - round(steps)) < _TOLERANCE
 
 
-class Choices(BaseModel):
+class Choices(BaseModel, frozen=True, extra="forbid"):
     """One of several values. Parameters are their JSON texts: Optuna confuses 1 with true and has no lists."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     choices: tuple[Any, ...] = Field(min_length=1, description="The values.")
 
@@ -104,7 +89,7 @@ class Choices(BaseModel):
         """Values that must be valid for all others to be valid."""
         return self.choices
 
-    def suggest(self, name: str, trial: Suggester) -> Any:
+    def suggest(self, name: str, trial: "BaseTrial") -> Any:
         """Return the trial's value."""
         return self.choices[self._texts.index(trial.suggest_categorical(name, self._texts))]
 
@@ -123,9 +108,8 @@ def _text(value: Any) -> str:
 
 
 def _kind(document: Any) -> str:
-    if isinstance(document, dict):
-        return "choices" if "choices" in document else "range"
-    return "choices" if isinstance(document, Choices) else "range"
+    is_choices = "choices" in document if isinstance(document, dict) else isinstance(document, Choices)
+    return "choices" if is_choices else "range"
 
 
 SearchRange = Annotated[Annotated[NumberRange, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
@@ -163,7 +147,7 @@ def checked_space(space: Space, parts: Mapping[str, BaseModel]) -> dict[str, Num
     return checked
 
 
-def suggest(space: Space, trial: Suggester) -> dict[str, Any]:
+def suggest(space: Space, trial: "BaseTrial") -> dict[str, Any]:
     """Return the trial's value of every setting in the space."""
     return {name: values.suggest(name, trial) for name, values in space.items()}
 
@@ -173,6 +157,4 @@ def changed(settings: BaseModel, part: str, changes: Mapping[str, Any]) -> BaseM
     try:
         return type(settings)(**{**settings.model_dump(), **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, (part, *first["loc"])))
-        raise DataError(f"{field}: {first['msg']}, found {first['input']!r}") from error
+        raise DataError(first_problem(error, part)) from error

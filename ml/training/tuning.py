@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,6 @@ class TrialObserver:
 Observe = Callable[[int, Mapping[str, Any]], AbstractContextManager[TrialObserver]]
 
 
-def unobserved(number: int, values: Mapping[str, Any]) -> AbstractContextManager[TrialObserver]:
-    """Observe nothing."""
-    return nullcontext(TrialObserver())
-
-
 def open_study(path: Path) -> optuna.Study:
     """Open the study in this SQLite file, or create it. For one process at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -100,8 +95,8 @@ def tune(
     data_of: Callable[[], TrainingData],
     study: optuna.Study,
     trials: int,
-    observe: Observe = unobserved,
-    on_trial: Callable[[TrialResult], None] = lambda result: None,
+    observe: Observe,
+    on_trial: Callable[[TrialResult], None],
 ) -> Tuned:
     """Try values until there are enough trials; the first trial has the recipe's own. Test rows are not used.
 

@@ -1,6 +1,5 @@
 """A report about the data, as an HTML page."""
 
-from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -30,7 +29,7 @@ def data_report(
         metadata={
             "path": dg.MetadataValue.path(str(path)),
             **{name: drawing(name.replace("_", " "), svg) for name, svg in key_pictures(movies, ratings).items()},
-            **figures(asdict(counts)),
+            **figures(counts),
             **storage.stored(_FILE),
         }
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster_shared.check import CheckError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.evaluation.stability import MetricLimits
@@ -14,10 +14,8 @@ from ml.settings_file import read_settings
 from orchestration.config.settings import settings
 
 
-class NightlyDeadline(BaseModel):
+class NightlyDeadline(BaseModel, frozen=True, extra="forbid"):
     """When the nightly run must have started."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     deadline: str = Field(description="Cron expression in the schedule's time zone.")
     hours_before: float = Field(gt=0, description="How long before the deadline a run of the same night may start.")
@@ -35,10 +33,8 @@ class NightlyDeadline(BaseModel):
         return dg.FreshnessPolicy.cron(self.deadline, timedelta(hours=self.hours_before), timezone)
 
 
-class TablesWindow(BaseModel):
+class TablesWindow(BaseModel, frozen=True, extra="forbid"):
     """How long the tables may stay as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     warn_days: int = Field(ge=1, description="Days after which Dagster warns.")
     fail_days: int = Field(ge=1, description="Days after which they count as overdue; more than warn_days.")
@@ -54,19 +50,15 @@ class TablesWindow(BaseModel):
         return dg.FreshnessPolicy.time_window(timedelta(days=self.fail_days), timedelta(days=self.warn_days))
 
 
-class Freshness(BaseModel):
+class Freshness(BaseModel, frozen=True, extra="forbid"):
     """When assets count as overdue."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     nightly: NightlyDeadline
     tables: TablesWindow
 
 
-class MonitoringConfig(BaseModel):
+class MonitoringConfig(BaseModel, frozen=True, extra="forbid"):
     """The settings of monitoring.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     drift: DriftThresholds
     metric_drop: MetricLimits

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from upath import UPath
 
 from ml.errors import DataError
@@ -22,29 +22,23 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NO_NAME = re.compile(r"[/\\:@\x00-\x1f]")  # would break addresses such as models:/<name>@<alias>
 
 
-class Aliases(BaseModel):
+class Aliases(BaseModel, frozen=True, extra="forbid"):
     """Names of the registry's aliases."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trained: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version of the last run.")
     published: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the version whose top-10 table is published.")
 
 
-class Retention(BaseModel):
+class Retention(BaseModel, frozen=True, extra="forbid"):
     """What is kept of each model besides champion and challenger."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     versions: int = Field(ge=1, description="The newest versions, with their runs.")
     champions: int = Field(ge=0, description="The latest earlier champions.")
     runs: int = Field(ge=0, description="The newest runs that made no version.")
 
 
-class TrackingConfig(BaseModel):
+class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
     """The settings of mlflow.yaml, placeholders filled in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tracking_uri: str = Field(description="MLflow's server or database; may hold {home}.")
     artifact_location: str = Field(

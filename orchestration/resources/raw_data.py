@@ -9,9 +9,9 @@ from typing import NamedTuple
 import dagster as dg
 from pydantic import Field
 
+from ml.data.formats import Format
 from ml.data.ingestion import Ingestion
 from ml.data.manifest import KINDS
-from ml.data.movielens import Format
 from ml.data.source import OFFICIAL, Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def _log(name: str, bundle: ModelBundle, path: Path, step: int) -> Any:
         code_paths=[str(PROJECT_ROOT / "ml")],
         signature=_signature(bundle),
         input_example=_example(bundle),
-        pip_requirements=requirements(),
+        pip_requirements=list(requirements()),
         step=step,
     )
 
@@ -179,7 +180,8 @@ def _example(bundle: ModelBundle) -> pd.DataFrame:
     return pd.DataFrame([tuple(map(int, pair))], columns=list(PAIR_COLUMNS))
 
 
-def requirements() -> list[str]:
+@cache
+def requirements() -> tuple[str, ...]:
     """Pin the packages that loading and scoring import, in the versions that are installed here.
 
     The imports are read from the code that is stored with the model. MLflow adds itself.
@@ -188,4 +190,4 @@ def requirements() -> list[str]:
     distributions = packages_distributions()
     needed = (imports | {keras.config.backend()}) - {*_OWN_PACKAGES, "mlflow"}
     names = {distributions[name][0] for name in needed if name in distributions}  # the others are Python's own
-    return sorted(f"{name}=={version(name)}" for name in names)
+    return tuple(sorted(f"{name}=={version(name)}" for name in names))

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.data.movielens import RawTables
-from ml.features.feature_map import FeatureMap
+from ml.data.formats import RawTables
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
 from orchestration.config.settings import Settings
+from tests.feature_maps import fitted
 from tests.published_home import publish, write_tables
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
@@ -33,7 +33,7 @@ def tables(small_raw: RawTables) -> dict[str, pd.DataFrame]:
 @pytest.fixture(scope="session")
 def bundles(tables: dict[str, pd.DataFrame]) -> dict[str, ModelBundle]:
     """Return two networks with random weights that rank differently."""
-    feature_map = FeatureMap.fit(join_interactions(**tables))
+    feature_map = fitted(join_interactions(**tables))
     made = {}
     for seed, name in enumerate(MODELS):
         network = build_model(

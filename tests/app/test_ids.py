@@ -7,11 +7,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.__main__ import main
-from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions
 from ml.models.bundle import ModelBundle
 from tests.app.conftest import MODELS
 from tests.app.service.conftest import serving
+from tests.feature_maps import fitted
 from tests.published_home import MOMENT, publish, write_tables
 from tests.waiting import until
 
@@ -21,7 +21,7 @@ def home(tables: dict[str, pd.DataFrame], bundles: dict[str, ModelBundle], tmp_p
     """Copy the published home with all ids minus one."""
     ids = ("user_id", "movie_id")
     moved = {name: table.assign(**{c: table[c] - 1 for c in ids if c in table}) for name, table in tables.items()}
-    feature_map = FeatureMap.fit(join_interactions(**moved))
+    feature_map = fitted(join_interactions(**moved))
     write_tables(tmp_path, moved)
     for name, version in MODELS.items():
         bundle = ModelBundle.of(bundles[name].network, feature_map, moved["users"], moved["movies"])

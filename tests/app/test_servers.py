@@ -9,7 +9,7 @@ import pytest
 
 from app.service import __main__ as service
 from app.web import __main__ as web
-from tests.browser import server
+from tests.browser import answers, server
 from tests.published_home import DATASET
 from tests.waiting import free_port
 
@@ -56,5 +56,6 @@ def test_servers_listen_only_on_this_machine(module: str, setting: str, page: st
 def test_service_answers_on_ipv6(published_home: Path) -> None:
     port = free_port()
     variables = {"PIPELINE_HOME": published_home, "SERVE_HOST": "::1", "SERVE_PORT": port}
-    with server("app.service", f"http://[::1]:{port}/healthz", variables):
-        pass
+    address = f"http://[::1]:{port}/healthz"
+    with server("app.service", address, variables):
+        assert answers(address)

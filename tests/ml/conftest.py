@@ -4,12 +4,13 @@ import keras
 import pandas as pd
 import pytest
 
-from ml.data.movielens import RawTables
+from ml.data.formats import RawTables
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
+from tests.feature_maps import fitted
 from tests.ml.models.reference import randomize
 
 
@@ -30,7 +31,7 @@ def small_interactions(small_raw: RawTables, small_users: pd.DataFrame, small_mo
 
 @pytest.fixture(scope="session")
 def small_feature_map(small_interactions: pd.DataFrame) -> FeatureMap:
-    return FeatureMap.fit(small_interactions)
+    return fitted(small_interactions)
 
 
 @pytest.fixture(scope="session")

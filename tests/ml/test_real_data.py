@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import MOVIELENS_1M, RawTables
+from ml.data.formats import RawTables
+from ml.data.movielens import MOVIELENS_1M
 from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.exploration import statistics
@@ -18,6 +19,7 @@ from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.models.baselines import movie_mean_scores, random_scores
+from tests.feature_maps import fitted
 
 pytestmark = pytest.mark.real_data
 
@@ -39,7 +41,7 @@ def interactions(raw: RawTables) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def feature_map(interactions: pd.DataFrame) -> FeatureMap:
-    return FeatureMap.fit(interactions)
+    return fitted(interactions)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_counts_of_the_rating_values(raw: RawTables) -> None:
 
 
 def test_interactions_keep_the_order_of_the_ratings(raw: RawTables, interactions: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(interactions[list(schema.RAW_RATINGS)], raw.ratings)
+    pd.testing.assert_frame_equal(interactions[[*raw.ratings]], raw.ratings)
     assert int(interactions["label"].sum()) == 348_971 + 226_310
 
 

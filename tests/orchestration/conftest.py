@@ -1,26 +1,30 @@
 """The whole pipeline, materialized once for all tests, and an environment that nothing outside can reach into."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
+import yaml
 from filelock import FileLock
+from matplotlib.figure import Figure
 from upath import UPath
 
+from ml.files import digest
 from ml.models.bundle import ModelBundle
 from ml.published.champions import ModelArchive
 from orchestration.automation.jobs import PIPELINE
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import Storage
 from orchestration.tracking import registry
 from orchestration.tracking.resource import Tracking
 from tests.environment import Environment
@@ -59,11 +63,12 @@ def environment(variables: Mapping[str, str | Path]) -> Iterator[pytest.MonkeyPa
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _databases_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow's migrations take seconds: they run once, and every home gets a copy of the empty database."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # which all processes of a run share
-    ready, make = folder / "mlflow.db", registry._make_database
+def _databases_are_copies(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's migrations take seconds: every home gets a copy of an empty database, which pytest's cache keeps."""
+    made_by = digest(Path(registry.__file__).read_bytes() + version("mlflow").encode())
+    cache = getattr(request.config, "cache", None)  # pytest may run without it
+    folder = cache.mkdir("mlflow") if cache else tmp_path_factory.getbasetemp()
+    ready, make = folder / f"{made_by}.db", registry._make_database
 
     def copy(path: Path) -> None:
         with FileLock(folder / "mlflow.lock"):
@@ -74,6 +79,20 @@ def _databases_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_make_database", copy)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_are_blank() -> Iterator[None]:
+    """To draw the pictures of all assets would take a fifth of a run; what they show is tested where they are made."""
+    draw = Figure.savefig
+
+    def draw_blank(figure: Figure, *arguments: Any, **options: Any) -> None:
+        figure.clear()
+        draw(figure, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", draw_blank)
         yield
 
 
@@ -171,16 +190,35 @@ def retraining(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "ops": ops}
 
 
+def strict(folder: Path) -> Path:
+    """Gates that only a clearly better challenger of autoint passes."""
+    document = yaml.safe_load(LENIENT.read_text("utf-8"))
+    document["promotion"]["autoint"] = {**document["promotion"]["default"], "below_champion": 0}
+    path = folder / "strict.yaml"
+    path.write_text(yaml.safe_dump(document), "utf-8")
+    return path
+
+
 @pytest.fixture(scope="session")
-def materialized_again(
-    materialized: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance
-) -> Pipeline:
-    """autoint trained and published once more, in a copy of the first run's home, so that that stays as it is."""
-    home = copy_of(materialized, tmp_path_factory.mktemp("again"))
-    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache}):
-        made = ("autoint", *(f"autoint_{part}" for part in ("scores", "metrics", "lists", "list_metrics")))
-        published = ("model_comparison", "promotion", "top10_recommendations")
-        return Pipeline(home, materialized.cache, run_job(instance, retraining(RUN_CONFIG), *made, *published))
+def refused(materialized: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Pipeline:
+    """A copy of the first run's home in which a second version of autoint was trained and not promoted."""
+    folder = tmp_path_factory.mktemp("refused")
+    home = copy_of(materialized, folder)
+    # Hardly trained, the challenger is worse; and the tables are made for another month.
+    worse = {"autoint": {"config": {"model": ARCHITECTURE, "training": {**TRAINING, "epochs": 1, "seed": 7}}}}
+    config = {**RUN_CONFIG, "ops": {**worse, "top10_recommendations": {"config": {"year": 2002, "month": 1}}}}
+    made = ("autoint", *(f"autoint_{part}" for part in ("scores", "metrics", "lists", "list_metrics")))
+    published = ("model_comparison", "promotion", "top10_recommendations", "pruned_versions")
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache, "MLFLOW_YAML": strict(folder)}):
+        return Pipeline(home, materialized.cache, run_job(instance, config, *made, *published))
+
+
+@pytest.fixture(scope="session")
+def promoted(refused: Pipeline, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Pipeline:
+    """A copy of that home in which the second version became champion, since the gates are lenient again."""
+    home = copy_of(refused, tmp_path_factory.mktemp("promoted"))
+    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": refused.cache}):
+        return Pipeline(home, refused.cache, run_job(instance, RUN_CONFIG, "promotion", "top10_recommendations"))
 
 
 @pytest.fixture
@@ -204,6 +242,12 @@ def own_home(materialized: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) ->
 def tracking() -> Tracking:
     """Of the home in the environment."""
     return Tracking(raw_data=RawData(source=DATASET))
+
+
+@pytest.fixture
+def storage() -> Storage:
+    """Of the home in the environment."""
+    return Storage(raw_data=RawData(source=DATASET))
 
 
 def assert_same_list(found: pd.DataFrame, expected: pd.DataFrame) -> None:

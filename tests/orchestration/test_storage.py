@@ -14,7 +14,6 @@ from ml.errors import DataError
 from ml.published.recommendations import get_recommendations
 from orchestration.reporting.columns import meaning
 from orchestration.reporting.metadata import figures, plain, table_metadata
-from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, as_parquet
 from orchestration.tracking.publication import Publication
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -47,8 +46,9 @@ def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg
     pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
 
 
-def test_models_can_be_published_on_a_remote_file_system(pipeline: Pipeline, remote_home: UPath) -> None:
-    storage = Storage(raw_data=RawData(source=DATASET))
+def test_models_can_be_published_on_a_remote_file_system(
+    pipeline: Pipeline, remote_home: UPath, storage: Storage
+) -> None:
     top = pipeline.table("top10_autoint")
     registry: Any = Registry()
     publication = Publication(remote_home, DATASET, "autoint", NAME, registry, "champion")
@@ -61,8 +61,8 @@ def test_models_can_be_published_on_a_remote_file_system(pipeline: Pipeline, rem
     assert_same_list(get_recommendations(3, *moment, "autoint", home=str(remote_home)), top[top["user_id"] == 3])
 
 
-def test_index_is_not_written(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
-    path = Storage(raw_data=RawData(source=DATASET)).write_table("odd", pd.DataFrame({"a": [1, 2]}, index=[7, 9]))
+def test_index_is_not_written(tmp_path: Path, storage: Storage) -> None:
+    path = storage.write_table("odd", pd.DataFrame({"a": [1, 2]}, index=[7, 9]))
     assert path == UPath(tmp_path / "home" / "tables" / DATASET / "odd.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(Path(str(path))), pd.DataFrame({"a": [1, 2]}))
 
@@ -127,14 +127,7 @@ def test_meanings_are_those_of_the_asset(asset: str, column: str, text: str | No
     assert meaning(asset, column) == text
 
 
-def test_every_stored_column_has_a_meaning(pipeline: Pipeline) -> None:
-    for (asset, name), value in pipeline.shown.items():
-        if name == "dagster/column_schema":
-            assert [column.name for column in value.value.columns if not column.description] == [], asset
-
-
-def test_a_stored_table_is_read_by_its_columns(remote_home: UPath) -> None:
-    storage = Storage(raw_data=RawData(source=DATASET))
+def test_a_stored_table_is_read_by_its_columns(remote_home: UPath, storage: Storage) -> None:
     assert storage.find_table("numbers", ["a"]) is None
     path = storage.write_table("numbers", pd.DataFrame({"a": [1, 2], "b": [3, 4]}))
     found = storage.find_table("numbers", ["b"])

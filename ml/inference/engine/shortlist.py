@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy.linalg import qr
 from scipy.sparse import csr_array
 
+from ml.inference.engine.prediction import CAUTION, FEWEST_PROBES, LOWEST, Prediction, best_probes, last_listed
 from ml.inference.engine.top_k import MISSING, TopLists, cut
 
 Method = Literal["shortlist", "brute_force"]
@@ -30,12 +30,6 @@ Method = Literal["shortlist", "brute_force"]
 AUDITED = 256  # users scored in full at the first moment, at least
 AUDITED_FURTHER = 128  # at each further moment, at least
 _LARGEST_AUDIT = 0.2  # of all users; beyond it brute force costs little more
-_PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-_RIDGE = 1e-4  # of the mean variance of a movie's logits, so that a singular covariance can be solved
-_FOLDS = 4
-_LEAST_SPREAD = 1e-4  # of all logits' standard deviation; float32 and the ridge leave about as much
-_NEAR_TOP = 50  # movies per user on which errors are measured
-_CAUTION = 2.0  # factor on the measured errors
 _BLOCK = 512  # users whose rows are in memory at a time
 
 
@@ -150,10 +144,10 @@ class _Moment:
             tastes: of an earlier moment; None: probe movies are chosen and scored.
         """
         users, movies = self._catalogue.shape
-        if tastes and (lists := self._attempt(AUDITED_FURTHER, _CAUTION, tastes)):
+        if tastes and (lists := self._attempt(AUDITED_FURTHER, CAUTION, tastes)):
             return lists, self._report(AUDITED_FURTHER, tastes), tastes
-        audited, caution = AUDITED, _CAUTION
-        while audited <= _LARGEST_AUDIT * users and movies >= _PROBES[0]:
+        audited, caution = AUDITED, CAUTION
+        while audited <= _LARGEST_AUDIT * users and movies >= FEWEST_PROBES:
             self._score_rows(audited)
             tastes = self._probe(0), self._probe(1)
             if lists := self._attempt(audited, caution, tastes):
@@ -192,7 +186,7 @@ class _Moment:
         """Logits [users, p] of the best predicting movies; 0 for users of this half that are not scored in full."""
         own = self._rows[half::2]
         seen = self._seen[self._order[half : len(self._rows) : 2]].toarray()
-        probes = _best_probes(own, seen, self._length)
+        probes = best_probes(own, seen, self._length)
         taste = np.zeros((len(self._order), len(probes)), np.float32)
         taste[self._order[: len(self._rows)]] = self._rows[:, probes]
         others = self._order[len(self._rows) :]
@@ -204,7 +198,7 @@ class _Moment:
     def _search_half(self, lists: TopLists, half: int, rows: np.ndarray, caution: float, taste: np.ndarray) -> None:
         """Set the lists of all users of the other half."""
         known = self._order[half : 2 * len(rows) : 2]
-        prediction = _Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
+        prediction = Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
         targets = self._order[1 - half :: 2]
         done = half * (len(self._order) - len(targets))
         for block in _blocks(targets):
@@ -223,28 +217,25 @@ class _Moment:
             caution: assumed largest error of a prediction, in spreads.
         """
         cautions = np.full((len(users), 1), caution, np.float32)
-        bars = _last_listed(predicted, self._length)
+        bars = last_listed(predicted, self._length)
         found = _Found.nothing(len(users), self._length)
         active = np.arange(len(users))  # users whose lists may still change
         while True:
             hopes = predicted if len(active) == len(users) else predicted[active]
             hopes = hopes + cautions[active] * spread
-            worth = np.flatnonzero(hopes >= np.maximum(bars, _LOWEST)[active, None])
+            worth = np.flatnonzero(hopes >= np.maximum(bars, LOWEST)[active, None])
             position, movie = np.divmod(worth, predicted.shape[1])
             if not len(position):
                 return found.lists()
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
             # More movies are scored for a user whose movies are predicted worse than others'.
-            np.maximum.at(cautions[:, 0], row, _CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
+            np.maximum.at(cautions[:, 0], row, CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
             predicted[row, movie] = -np.inf  # its exact logit is known now
             found = found.with_more(row, movie, exact)
             self._spent += len(row)
             active = np.unique(row)
             bars = found.last_listed()
-
-
-_LOWEST = np.finfo(np.float32).min  # above the -inf of movies that must not be listed
 
 
 @dataclass(frozen=True)
@@ -271,7 +262,7 @@ class _Found:
 
     def last_listed(self) -> np.ndarray:
         """The ``length``-th largest logit of each row."""
-        return _last_listed(self._side_by_side()[0], self.length)
+        return last_listed(self._side_by_side()[0], self.length)
 
     def lists(self) -> TopLists:
         """The best movies of each row."""
@@ -288,76 +279,6 @@ class _Found:
         logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
         logits[self.row, position], movies[self.row, position] = self.logit, self.movie
         return logits, movies
-
-
-@dataclass(frozen=True)
-class _Prediction:
-    """Predicts a user's row from the user's taste.
-
-    Attributes:
-        centre: mean taste [p].
-        mean: mean row [movies].
-        weights: of a taste's deviations from the centre [p, movies].
-        spread: root mean square error of each movie's prediction [movies], in cross-validation.
-        error: largest error near the top of the sampled users' rows, in spreads.
-        left: movies per user that the search would have to score.
-    """
-
-    centre: np.ndarray
-    mean: np.ndarray
-    weights: np.ndarray
-    spread: np.ndarray
-    error: float
-    left: float
-
-    @classmethod
-    def fit(cls, tastes: np.ndarray, rows: np.ndarray, seen: np.ndarray, length: int) -> "_Prediction":
-        """Fit on the sampled users, and measure errors by cross-validation; all arrays [sampled, ...]."""
-        predicted = np.empty_like(rows)
-        for fold in range(_FOLDS):
-            held = np.arange(len(rows)) % _FOLDS == fold
-            centre, mean, weights = _conditional_mean(tastes[~held], rows[~held])
-            predicted[held] = mean + (tastes[held] - centre) @ weights
-        errors = np.abs(predicted - rows)
-        spread = np.sqrt(np.mean(errors**2, axis=0))
-        spread = np.maximum(spread, _LEAST_SPREAD * float(rows.std()))
-        predicted[seen] = -np.inf
-        near = np.argpartition(predicted, -min(_NEAR_TOP, predicted.shape[1]), axis=1)[:, -_NEAR_TOP:]
-        error = float((np.take_along_axis(errors, near, axis=1) / spread[near]).max())
-        bar = _last_listed(np.where(seen, -np.inf, rows), length)
-        left = np.count_nonzero(predicted + _CAUTION * error * spread >= np.maximum(bar, _LOWEST)[:, None]) / len(rows)
-        return cls(*_conditional_mean(tastes, rows), spread, error, left)
-
-    def rows(self, tastes: np.ndarray) -> np.ndarray:
-        """Predicted rows [n, movies] of tastes [n, p]."""
-        return self.mean + (tastes - self.centre) @ self.weights
-
-
-def _conditional_mean(tastes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean taste, mean row and the weights of a taste's deviations from its mean."""
-    centre, mean = tastes.mean(axis=0), rows.mean(axis=0)
-    own = tastes - centre
-    ridge = _RIDGE * float(own.var()) * len(own) * np.eye(own.shape[1], dtype=np.float32)
-    return centre, mean, np.linalg.solve(own.T @ own + ridge, own.T @ (rows - mean)).astype(np.float32)
-
-
-def _best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
-    """Choose the number of probe movies with the least pairs to score, probes and the rest together."""
-    # Pivoting takes in turn the movie that the movies before it predict worst.
-    _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
-    cost: dict[int, float] = {}
-    for count in _PROBES:
-        if count > min(len(rows) // 2, rows.shape[1]) or count >= min(cost.values(), default=np.inf):
-            break
-        cost[count] = count + _Prediction.fit(rows[:, pivots[:count]], rows, seen, length).left
-    return pivots[: min(cost, key=lambda count: cost[count])]
-
-
-def _last_listed(logits: np.ndarray, length: int) -> np.ndarray:
-    """The ``length``-th largest logit of each row; ``-inf`` where there are fewer."""
-    last = max(logits.shape[1] - length, 0)
-    bar: np.ndarray = np.partition(logits, last, axis=1)[:, last]
-    return bar
 
 
 def _grid(users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,15 +54,29 @@ def cut(logits: np.ndarray, length: int) -> TopLists:
         length: k.
     """
     lists = TopLists.empty(len(logits), length)
-    # Different logits can have the same probability, so only probabilities decide which scores are equal.
-    probabilities = np.where(logits > -np.inf, expit(logits), np.float32(-1))
-    last = max(logits.shape[1] - length, 0)
-    threshold = np.maximum(np.partition(probabilities, last, axis=1)[:, last], 0)
-    row, column = np.nonzero(probabilities >= threshold[:, None])
-    score = probabilities[row, column]
-    order = np.lexsort((column, -score, row))
+    probabilities = expit(logits)  # different logits can have the same one, so only these decide which scores are equal
+    row, rank, movie = best_columns(probabilities, ~(logits > -np.inf), length)
+    lists.movies[row, rank] = movie
+    lists.scores[row, rank] = probabilities[row, movie]
+    return lists
+
+
+def best_columns(scores: np.ndarray, hidden: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the best columns of each row, in descending order of score; equal ones in ascending order of index.
+
+    Args:
+        scores: float [rows, columns].
+        hidden: bool [rows, columns], true for cells that must not be listed.
+        length: most columns per row.
+
+    Returns:
+        Row, rank from 0 and column of each listed cell, each int [n], by row and rank.
+    """
+    masked = np.where(hidden, -np.inf, scores)
+    last = max(masked.shape[1] - length, 0)
+    threshold = np.partition(masked, last, axis=1)[:, last]
+    row, column = np.nonzero((masked >= threshold[:, None]) & ~hidden)
+    order = np.lexsort((column, -masked[row, column], row))
     rank = np.arange(len(row)) - np.searchsorted(row, row)  # rows are sorted already and keep their places
     kept = rank < length
-    lists.movies[row[kept], rank[kept]] = column[order][kept]
-    lists.scores[row[kept], rank[kept]] = score[order][kept]
-    return lists
+    return row[kept], rank[kept], column[order][kept]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
@@ -53,16 +53,27 @@ REQUESTS = [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
 REQUESTS += [(*operation, GenerationMode.NEGATIVE) for operation in OPERATIONS[:2]]  # the others take no parameters
 
 
+@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("path", "method", "mode"), REQUESTS)
-def test_answers_are_as_described(path: str, method: str, mode: GenerationMode, description: Any) -> None:
-    operation = description[path][method]
+def test_answers_are_as_described(
+    path: str, method: str, mode: GenerationMode, description: Any, examples: int
+) -> None:
+    operation, answers = description[path][method], []
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=20, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],  # a failing example is shown as found, not shrunk
+        suppress_health_check=list(HealthCheck),
+    )
     def check(case: Any) -> None:
-        case.call_and_validate(checks=CHECKS)
+        answers.append(case.call_and_validate(checks=CHECKS).status_code)  # raises where an answer is not as described
 
     check()
+    assert answers
 
 
 def test_every_operation_has_a_summary_and_every_error_is_a_problem(app: FastAPI) -> None:

@@ -215,8 +215,8 @@ def test_too_many_live_requests_must_retry_later(
 
 
 def test_unknown_path_and_method_are_problems(client: TestClient, problem: Problem) -> None:
-    problem(client.get("/nothing"), 404)
-    problem(client.delete("/models"), 405)
+    assert problem(client.get("/nothing"), 404)["instance"] == "/nothing"
+    assert problem(client.delete("/models"), 405)["instance"] == "/models"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,11 @@ FILES: dict[str, tuple[Format, dict[str, list[str]]]] = {
         MOVIELENS_100K,
         {
             "u.user": ["1|24|M|technician|85711", "2|53|F|other|T8H1N"],
-            "u.item": [item(1, "Brass Lantern (1995)", 3, 4, 5), item(267, "unknown", 0), item(268, "Forêt, La (1931)")],
+            "u.item": [
+                item(1, "Brass Lantern (1995)", 3, 4, 5),
+                item(267, "unknown", 0),
+                item(268, "Forêt, La (1931)"),
+            ],
             "u.data": ["2\t1\t3\t881250949", "1\t267\t5\t891717742"],
         },
     ),
@@ -158,13 +162,13 @@ HEADER = "userId,movieId,rating,timestamp"
     [
         ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,4,4.2,1"], "ratings.csv, line 3: found '4.2', expected a rating"),
         ("CSV", "ratings", [HEADER, "1,3,0.0,1"], "line 2: found '0.0', expected a rating from 0.5 to 5"),
-        ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,3,4.0,2"], "line 3: found '1,3', expected user_id and movie_id only"),
+        ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,3,4.0,2"], "line 3: found '1,3', expected user_id and movie_id"),
         ("CSV", "ratings", [HEADER, "1,77,4.0,1"], "line 2: found '77', expected movie_id of a movie of movies.csv"),
         ("CSV", "ratings", [HEADER, "1,3,4.0,99999999999"], "line 2: found '99999999999', expected a timestamp"),
         ("CSV", "ratings", ["1,3,4.0,1"], f"line 1: found '1,3,4.0,1', expected the header '{HEADER}'"),
         ("CSV", "ratings", [HEADER], "ratings.csv: no rows; expected"),
         ("CSV", "movies", ["movieId,title,genres", "1,A,B,Drama"], "line 2: found '1,A,B,Drama', expected 3 fields"),
-        ("CSV", "movies", ["movieId,title,genres", "3,A,Drama", '1,"A,Drama'], "line 3: found '1,\"A,Drama', expected fields"),
+        ("CSV", "movies", ["movieId,title,genres", "3,A,War", '1,"A,War'], "line 3: found '1,\"A,War', expected"),
         ("CSV", "movies", ["movieId,title,genres", '1,A"B",Drama'], "line 2: found '1,A\"B\",Drama', expected fields"),
         ("CSV", "movies", ["movieId,title,genres", "1, ,Drama"], "line 2: found ' ', expected a title"),
         ("CSV", "movies", ["movieId,title,genres", "1,A,"], "line 2: found '', expected genres joined by"),
@@ -185,7 +189,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, release: str, kind: str, lines: l
 
 def test_an_incomplete_directory_names_what_is_missing(tmp_path: Path) -> None:
     (write(tmp_path, "CSV") / "movies.csv").unlink()
-    with pytest.raises(DataError, match="lacks movies.csv; expected movies.csv, ratings.csv, as MovieLens CSV has"):
+    with pytest.raises(DataError, match=r"lacks movies\.csv; expected movies\.csv, ratings\.csv, as MovieLens CSV has"):
         recognized(tmp_path)
 
 

@@ -7,8 +7,8 @@ from ml.data.movielens import MOVIELENS_1M
 from ml.data.source import Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from tests.feature_maps import fitted
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
     assert size is not None
     assert (len(raw.users), len(raw.movies), len(raw.ratings)) == (size.users, size.movies, size.ratings)
     tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
-    assert FeatureMap.fit(join_interactions(*tables)).field_dims == size.field_dims
+    assert fitted(join_interactions(*tables)).field_dims == size.field_dims
 
 
 def test_preparing_synthetic_data_again_returns_the_same_bytes(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ml.evaluation.metric_tables import (
 )
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
 from ml.models.baselines import factorization_scores, movie_mean_scores
-from ml.models.rankers import Popularity, catalogue_baselines
+from ml.models.rankers import CatalogueBaseline, catalogue_baselines, popularity
 
 OF_PROBABILITIES = ["log_loss", "expected_calibration_error"]
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
@@ -190,7 +190,7 @@ def test_lists_of_baselines_are_their_best_unseen_movies(train: pd.DataFrame, li
     baselines = catalogue_baselines(train, USERS, MOVIES, seed=7)
     expected = []
     for name in LIST_BASELINES:
-        scores = baselines[name].scores(np.arange(USERS))
+        scores = baselines[name](np.arange(USERS))
         for user, own in enumerate(seen(train)):
             unseen = sorted(np.flatnonzero(~own), key=lambda movie: (-scores[user, movie], movie))
             expected += [(name, user, rank, movie) for rank, movie in enumerate(unseen[:10], start=1)]
@@ -210,9 +210,9 @@ def test_the_seed_of_the_lists_is_the_baselines(
 ) -> None:
     seeds = []
 
-    def fitted(*data: Any) -> dict[str, Popularity]:
+    def fitted(*data: Any) -> dict[str, CatalogueBaseline]:
         seeds.append(data[-1])
-        return {"one": Popularity.fit(*data[:-1])}
+        return {"one": popularity(*data[:-1])}
 
     monkeypatch.setattr(metric_tables, "catalogue_baselines", fitted)
     lists = baseline_lists(train, USERS, MOVIES, *([] if seed is None else [seed]))

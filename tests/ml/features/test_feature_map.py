@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import RawTables
+from ml.data.formats import RawTables
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
 from ml.features.tables import preprocess_ratings
+from tests import feature_maps
 
 FIELDS = (
     schema.Field("zip", "user"),
@@ -35,7 +36,7 @@ def table() -> pd.DataFrame:
 
 
 def fitted() -> FeatureMap:
-    return FeatureMap.fit(table(), FIELDS)
+    return feature_maps.fitted(table(), FIELDS)
 
 
 def assert_refused(values: object, field: str, message: str) -> None:
@@ -68,7 +69,8 @@ GROWN = (
 )
 
 
-def test_values_that_are_delivered_have_codes_behind_the_others() -> None:
+def test_values_that_are_delivered_have_codes_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "FIELDS", GROWN)
     users = came("user", (5, "m", 0), (3, "x", 0), (9, "a", 0), (4, "b", 1), (5, "c", 2), (1, "a", 2), (7, "q", 3))
     movies = came("movie", (20, "War", 0), (10, "Drama", 0), (30, "Crime", 0), (15, "Action", 2))
     ratings = came(
@@ -76,7 +78,7 @@ def test_values_that_are_delivered_have_codes_behind_the_others() -> None:
         (5, 20, 6, 0), (3, 10, 4, 0),  # user 9 and movie 30 have no rating yet
         (4, 20, 2, 1), (9, 30, 1, 3), (1, 15, 3, 3),  # user 1 and movie 15 came before their first rating
     )  # fmt: skip
-    grown = FeatureMap.grow(users, movies, ratings, fields=GROWN)
+    grown = FeatureMap.grow(users, movies, ratings)
     assert grown.values == {
         "user_id": (3, 5, 4, 1, 9),  # user 7 has no rating
         "zip": ("m", "x", "b", "c", "a"),
@@ -90,10 +92,13 @@ def test_grown_on_base_rows_it_is_fitted(
     small_raw: RawTables, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
 ) -> None:
     tables = (small_users, small_movies, preprocess_ratings(small_raw.ratings))
-    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == FeatureMap.fit(small_interactions)
+    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == feature_maps.fitted(
+        small_interactions
+    )
 
 
-def test_no_code_ever_changes() -> None:
+def test_no_code_ever_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "FIELDS", GROWN)
     rng = np.random.default_rng(3)
     users = came("user", *((int(u), str(u % 7 + d), d) for d in range(6) for u in rng.choice(40, 8, replace=False)))
     movies = came("movie", *((int(m), str(m % 5 + d), d) for d in range(6) for m in rng.choice(40, 8, replace=False)))
@@ -103,7 +108,7 @@ def test_no_code_ever_changes() -> None:
     known = ratings["user_id"].isin(users["user_id"]) & ratings["movie_id"].isin(movies["movie_id"])
     ratings = ratings[known]
     nights = [
-        FeatureMap.grow(*(rows[rows["ingestion_batch"] <= night] for rows in (users, movies, ratings)), fields=GROWN)
+        FeatureMap.grow(*(rows[rows["ingestion_batch"] <= night] for rows in (users, movies, ratings)))
         for night in range(6)
     ]
     for before, after in itertools.pairwise(nights):
@@ -137,7 +142,7 @@ def test_codes_do_not_depend_on_the_rows_that_are_transformed() -> None:
 
 
 def test_codes_are_positions_in_the_vocabulary_for_all_fields(small_interactions: pd.DataFrame) -> None:
-    feature_map = FeatureMap.fit(small_interactions)
+    feature_map = feature_maps.fitted(small_interactions)
     codes = feature_map.transform(small_interactions)
     assert feature_map.names == schema.FIELD_NAMES
     for field in feature_map.fields:
@@ -211,7 +216,7 @@ def test_document_by_hand() -> None:
 
 
 def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
-    feature_map = FeatureMap.fit(small_interactions)
+    feature_map = feature_maps.fitted(small_interactions)
     data = feature_map.to_json()
     loaded = FeatureMap.from_json(data, "features.json")
     assert loaded == feature_map

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.data.movielens import RawTables
+from ml.data.formats import RawTables
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 
 
@@ -119,7 +119,7 @@ def test_moment_of_a_rating_is_utc(moment: str, year: int, month: int, decade: s
 def test_ratings_keep_order_columns_and_types() -> None:
     raw = raw_ratings([(2, 11, 3, 978307199), (1, 10, 5, 978307200), (2, 10, 1, 0)])
     ratings = preprocess_ratings(raw)
-    pd.testing.assert_frame_equal(ratings[list(schema.RAW_RATINGS)], raw)
+    pd.testing.assert_frame_equal(ratings[[*raw]], raw)
     added = {"rating_year": "int16", "rating_month": "int8", "rating_decade": "str"}
     assert types(ratings) == types(raw) | added
     assert ratings["rating_year"].tolist() == [2000, 2001, 1970]
@@ -154,4 +154,4 @@ def test_label_is_a_rating_of_four_or_five() -> None:
 def test_interactions_hold_every_field_and_lose_no_row(small_raw: RawTables, small_interactions: pd.DataFrame) -> None:
     assert set(schema.FIELD_NAMES) < set(small_interactions.columns)
     assert not small_interactions.isna().any().any()
-    pd.testing.assert_frame_equal(small_interactions[list(schema.RAW_RATINGS)], small_raw.ratings)
+    pd.testing.assert_frame_equal(small_interactions[[*small_raw.ratings]], small_raw.ratings)

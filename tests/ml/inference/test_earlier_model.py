@@ -7,6 +7,7 @@ from ml.inference.earlier_model import held_out_lists_of, latest_known_month, sc
 from ml.inference.held_out import held_out_lists
 from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
+from tests.feature_maps import fitted
 
 NEW_USER, GONE_USER = 9999, 1
 
@@ -33,7 +34,7 @@ def test_unknown_rows_are_left_out_and_the_others_scored(scorer: Scorer, present
 
 
 def test_lists_are_the_models_own_in_the_present_codes(scorer: Scorer, present: pd.DataFrame) -> None:
-    encoders, own = FeatureMap.fit(present), scorer.bundle.feature_map
+    encoders, own = fitted(present), scorer.bundle.feature_map
     found = held_out_lists_of(scorer, present, encoders)
     expected, _ = held_out_lists(scorer, own.transform(present[present["user_id"] != NEW_USER]))
 

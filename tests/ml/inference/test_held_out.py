@@ -46,8 +46,7 @@ def unseen_scores(
         at = (small_interactions["rating_year"] == year) & (small_interactions["rating_month"] == month)
         moment = encoded.loc[at, list(bundle.feature_map.side("context").names)].head(1)
         codes = users.merge(movies, how="cross").merge(moment, how="cross")[list(bundle.feature_map.names)]
-        found = bundle.network.predict(codes.to_numpy(np.int32), batch_size=8192, verbose=0)
-        found = found.reshape(len(users), len(movies))
+        found = np.array(bundle.network(codes.to_numpy(np.int32))).reshape(len(users), len(movies))
         found[train["user_id"], train["movie_id"]] = -1
         return found
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from ml.errors import NotFoundError
-from ml.inference.engine.forward import JoinedGrid
+from ml.inference.engine.keras_forward import JoinedGrid
 from ml.inference.recommend import Progress, Recommender
 from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle

@@ -91,10 +91,10 @@ def test_dropout_only_while_training() -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6, 5], dropout=0.5)
     model = build_model("autoint_mlp", Inputs(DIMS), config, seed=1)
     expected = sigmoid(forward(randomize(model), DIMS, config, CODES))
-    predicted = model.predict(CODES, verbose=0)
+    predicted = np.asarray(model(CODES, training=False))
     np.testing.assert_allclose(predicted[:, 0], expected, rtol=1e-4)
     assert np.abs(np.asarray(model(CODES, training=True)) - predicted).max() > 0.01
-    np.testing.assert_array_equal(model.predict(CODES, verbose=0), predicted)
+    np.testing.assert_array_equal(model(CODES), predicted)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -57,7 +57,6 @@ def test_products_by_hand() -> None:
         (NumericalEmbedding, {"centres": [], "scales": []}, "at least one"),
         (NumericalEmbedding, {"centres": [1.0], "scales": [1.0, 2.0]}, "as many scales"),
         (NumericalEmbedding, {"centres": [1.0], "scales": [0.0]}, "positive"),
-        (NumericalEmbedding, {"centres": [1.0], "scales": [1.0], "embed_dim": 0}, "embed_dim"),
         (SelectFields, {"positions": []}, "at least one"),
         (SelectFields, {"positions": [1, 1]}, "distinct"),
         (SelectFields, {"positions": [-1]}, "from 0"),

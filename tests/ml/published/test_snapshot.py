@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,19 +24,24 @@ def ratings(small_interactions: pd.DataFrame) -> pd.DataFrame:
     return small_interactions[["user_id", "movie_id", "rating", "timestamp"]]
 
 
-@pytest.fixture
-def home(
+@pytest.fixture(scope="module")
+def published(
     bundle: ModelBundle,
     ratings: pd.DataFrame,
     small_users: pd.DataFrame,
     small_movies: pd.DataFrame,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    tables = {"users": small_users, "movies": small_movies, "ratings": ratings}
-    write_tables(tmp_path, tables)
+    home = tmp_path_factory.mktemp("published")
+    write_tables(home, {"users": small_users, "movies": small_movies, "ratings": ratings})
     for model, version, error in (("autoint", "3", 0.01), ("autoint_mlp", "1", 0.2)):
-        publish(tmp_path, model, version, bundle, ratings, metrics={"expected_calibration_error": error})
-    return tmp_path
+        publish(home, model, version, bundle, ratings, metrics={"expected_calibration_error": error})
+    return home
+
+
+@pytest.fixture
+def home(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path, dirs_exist_ok=True))
 
 
 def test_what_is_published(home: Path, ratings: pd.DataFrame) -> None:

@@ -303,9 +303,9 @@ def test_numbers_are_standardised_by_the_fitted_rows(
 def test_serving_network_takes_codes_and_numbers(number_fitting: Fitting, number_inputs: list[np.ndarray]) -> None:
     network = number_fitting.serving_network
     assert [tuple(given.shape) for given in network.inputs] == [(None, len(schema.FIELD_NAMES)), (None, 1)]
-    found = network.predict(number_inputs, verbose=0)
+    found = np.asarray(network(number_inputs))
     assert found.shape == (200, 1)
-    assert found.tolist() == number_fitting.network.predict(number_inputs, verbose=0).tolist()
+    assert found.tolist() == np.asarray(number_fitting.network(number_inputs)).tolist()
 
 
 def test_serving_network_embeds_what_the_recipe_names(number_fitting: Fitting, number_inputs: list[np.ndarray]) -> None:

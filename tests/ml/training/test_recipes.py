@@ -10,7 +10,7 @@ from ml.features.ease import EaseConfig
 from ml.features.negatives import NegativesConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig, WarmStartConfig
-from ml.training.recipes import load_recipes, recipes_text
+from ml.training.recipes import Recipe, load_recipes, recipes_text
 from orchestration.config.settings import PROJECT_ROOT
 
 PLAIN: dict[str, Any] = {"description": "A model.", "architecture": "autoint"}
@@ -171,7 +171,11 @@ def test_bad_settings_of_a_warm_start_are_refused(tmp_path: Path, settings: dict
 def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
     names = ("user_id", "movie_id", "movie_year", "genre1")
     recipe = Recipe(
-        **{**PLAIN, "fields": ["movie_year", "gender", "genre1", "zip"], "signals": {"affinity_fields": ["genre2", "genre1"]}}
+        **{
+            **PLAIN,
+            "fields": ["movie_year", "gender", "genre1", "zip"],
+            "signals": {"affinity_fields": ["genre2", "genre1"]},
+        }
     )
     restricted = recipe.within(names)
     assert restricted.fields == ("movie_year", "genre1")

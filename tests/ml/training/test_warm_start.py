@@ -27,14 +27,21 @@ from ml.training.warm_start import (
     warm_recipe,
 )
 from orchestration.config.settings import PROJECT_ROOT
+from tests.feature_maps import fitted
 
-SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "training.epochs": 1, "training.batch_size": 256,
-         "training.learning_rate": 3e-3}  # fmt: skip
+SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "model.num_layers": 2, "training.epochs": 1,
+         "training.batch_size": 256, "training.learning_rate": 3e-3}  # fmt: skip
 
 
 def small(recipe: Recipe) -> Recipe:
-    signals = recipe.signals.model_copy(update={"folds": 2}) if recipe.signals else None
-    return with_values(recipe.model_copy(update={"signals": signals}), SMALL)
+    if own := recipe.signals:
+        factorizations = {
+            name: each.model_copy(update={"factors": 2, "iterations": 2}) for name, each in own.factorizations.items()
+        }
+        ease = {name: each.model_copy(update={"rank": 5}) for name, each in own.ease.items()}
+        few = {"folds": 2, "factorizations": factorizations, "ease": ease, "exposure_factors": 2}
+        recipe = recipe.model_copy(update={"signals": own.model_copy(update=few)})
+    return with_values(recipe, SMALL)
 
 
 RECIPES = {name: small(recipe) for name, recipe in load_recipes(PROJECT_ROOT / "recipes.yaml").items()}
@@ -59,13 +66,13 @@ def then(small_interactions: pd.DataFrame, small_movies: pd.DataFrame) -> Then:
     movies = small_movies[~new_movies]
     known = small_interactions["movie_id"].isin(movies["movie_id"]) & (small_interactions["user_id"] % 10 != 3)
     interactions = small_interactions[known]
-    return Then(interactions, FeatureMap.fit(interactions), movies)
+    return Then(interactions, fitted(interactions), movies)
 
 
 def grown(then: FeatureMap, interactions: pd.DataFrame) -> FeatureMap:
     """Every old value with its old code, every new one behind them."""
     fields = []
-    for old, new in zip(then.fields, FeatureMap.fit(interactions).fields, strict=True):
+    for old, new in zip(then.fields, fitted(interactions).fields, strict=True):
         values: Any = (*old.values, *(value for value in new.values if value not in set(old.values)))
         fields.append(replace(old, values=values))
     return FeatureMap(tuple(fields))
@@ -76,7 +83,7 @@ def now(request: pytest.FixtureRequest, then: Then, small_interactions: pd.DataF
     """The present feature map."""
     if request.param == "grown":
         return grown(then.feature_map, small_interactions)
-    return FeatureMap.fit(small_interactions)
+    return fitted(small_interactions)
 
 
 def encoded(interactions: pd.DataFrame, feature_map: FeatureMap, batch: Any = 0) -> pd.DataFrame:
@@ -148,17 +155,35 @@ def inner(network: keras.Model) -> keras.Model:
     return nested[0] if nested else network
 
 
-def test_before_any_training_known_values_get_the_earlier_scores(
+@dataclass(frozen=True)
+class Continued:
+    """A network that continues from an earlier one, before any training."""
+
+    recipe: Recipe
+    earlier: ModelBundle
+    network: keras.Model
+    before: dict[str, np.ndarray]  # its own first weights
+
+
+@pytest.fixture(scope="module")
+def continued(
     recipe: Recipe,
     data: TrainingData,
     now: FeatureMap,
-    then: Then,
     champion: Callable[[Recipe], ModelBundle],
     small_movies: pd.DataFrame,
-) -> None:
+) -> Continued:
     earlier, network = champion(recipe), Fitting(recipe, data).network
+    before = weights(network)
     continue_from(earlier, network, recipe, now, small_movies)
-    rows = then.interactions.iloc[::7]
+    return Continued(recipe, earlier, network, before)
+
+
+def test_before_any_training_known_values_get_the_earlier_scores(
+    continued: Continued, now: FeatureMap, then: Then
+) -> None:
+    recipe, network = continued.recipe, continued.network
+    rows = then.interactions.iloc[::70]
     codes = [each.transform(rows)[list(schema.FIELD_NAMES)].to_numpy("int32") for each in (then.feature_map, now)]
     inputs: list[list[np.ndarray]] = [[own] for own in codes]
     if recipe.numbers:
@@ -169,7 +194,7 @@ def test_before_any_training_known_values_get_the_earlier_scores(
         inputs = [[own, signals] for own in codes]
     scores = [
         np.asarray(each(own if len(own) > 1 else own[0], training=False))
-        for each, own in zip((inner(earlier.network), network), inputs, strict=True)
+        for each, own in zip((inner(continued.earlier.network), network), inputs, strict=True)
     ]
     assert scores[0].std() > 0.01
     rounding = 2e-5 if recipe.numbers or recipe.signals else 1e-6  # numeric features are standardized again
@@ -177,13 +202,10 @@ def test_before_any_training_known_values_get_the_earlier_scores(
 
 
 def test_rows_of_new_values_and_nothing_else_stay_as_they_were(
-    recipe: Recipe, data: TrainingData, now: FeatureMap, then: Then, champion: Callable[[Recipe], ModelBundle],
-    small_movies: pd.DataFrame,
-) -> None:  # fmt: skip
-    earlier, network = champion(recipe), Fitting(recipe, data).network
-    before, learned = weights(network), weights(inner(earlier.network))
-    continue_from(earlier, network, recipe, now, small_movies)
-    after = weights(network)
+    continued: Continued, now: FeatureMap, then: Then
+) -> None:
+    recipe, before, learned = continued.recipe, continued.before, weights(inner(continued.earlier.network))
+    after = weights(continued.network)
     assert after.keys() == learned.keys()
     tables = {f"{layer}/0/table" for layer in ("embedding", *(f"{name}_embedding" for name in recipe.multivalued))}
     for name in after.keys() - tables:
@@ -213,7 +235,9 @@ def test_multivalued_rows_are_found_by_their_names(
     known = sorted(set("|".join(earlier.movies["genres"]).split("|")))
     rated = now.known("movie_id", small_movies)["genres"]
     names, membership = membership_of(rated)
-    inputs = Inputs(now.field_dims, recipe.positions(now.names), [0.0], [1.0], (Multivalued("genres", PAIR[1], membership),))
+    inputs = Inputs(
+        now.field_dims, recipe.positions(now.names), [0.0], [1.0], (Multivalued("genres", PAIR[1], membership),)
+    )
     network = build_model(recipe.architecture, inputs, recipe.model, seed=1)
     before = np.asarray(network.get_layer("genres_embedding").table).copy()
     continue_from(earlier, network, recipe, now, small_movies)

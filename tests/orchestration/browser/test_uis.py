@@ -91,10 +91,10 @@ def test_two_clicks_compare_the_models_in_mlflow(page: Page, uis: Uis) -> None:
     page.get_by_text("Model training", exact=True).click()  # kept by the browser
     page.get_by_role("link", name=f"movie-recommender-{DATASET}").first.click()
     page.locator("label", has=page.locator("input[value=CHART]")).click()
-    curves_lie_over_each_other(page)
+    expect_curves_over_each_other(page)
 
 
-def curves_lie_over_each_other(page: Page) -> None:
+def expect_curves_over_each_other(page: Page) -> None:
     for model in ("autoint", "autoint_mlp"):
         expect(page.get_by_role("link", name=f"{model} version 1", exact=True)).to_be_visible()
     page.get_by_placeholder("Search metric charts").fill("_loss")

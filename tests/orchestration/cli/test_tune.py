@@ -9,8 +9,8 @@ import yaml
 from filelock import FileLock
 from mlflow.entities import Run
 
-from ml.data.movielens import RawTables
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.data.formats import RawTables
+from ml.features.feature_map import encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
 from ml.training.recipes import Recipe, load_recipes, with_values
@@ -21,6 +21,7 @@ from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
 from tests.environment import forget_settings
+from tests.feature_maps import fitted
 from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"
@@ -44,7 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
     tables.mkdir()
     movies = preprocess_movies(small_raw.movies)
     joined = join_interactions(preprocess_users(small_raw.users), movies, preprocess_ratings(small_raw.ratings))
-    feature_map = FeatureMap.fit(joined)
+    feature_map = fitted(joined)
     train = split_interactions(encode_interactions(joined, feature_map))[0].head(3000)
     train.to_parquet(tables / "train_interactions.parquet", index=False)
     movies.to_parquet(tables / "movies.parquet", index=False)
@@ -159,20 +160,20 @@ def test_a_tuning_that_is_interrupted_goes_on(
     assert best["searched"].model.num_layers == 2
 
 
-def test_the_best_is_given_as_a_recipe_file(
+def test_a_trained_trial_is_given_as_a_recipe_file(
     home_of: Callable[..., Path], capsys: pytest.CaptureFixture[str], recipes_file: Path, tmp_path: Path
 ) -> None:
+    """The only test here that trains."""
     home = home_of("home")
-    assert tune.main("searched", "2") == 0
+    assert tune.main("searched", "1") == 0
     text = capsys.readouterr().out
     path = home / "tuning" / DATASET / "searched.yaml"
     assert f"Recipe file: {path}" in text
-    best = load_recipes(path)
-    parent, trials = runs_of()
-    losses = [run.data.metrics["best_val_loss"] for run in trials]
-    first = trials[losses.index(min(losses))]
+    parent, [trial] = runs_of()
+    assert 0 < trial.data.metrics["best_val_loss"] < 1
+    rate, layers = params(trial)
     own = load_recipes(recipes_file)["searched"]
-    assert best == {"searched": with_values(own, {RATE: params(first)[0], LAYERS: params(first)[1]})}
+    assert load_recipes(path) == {"searched": with_values(own, {RATE: rate, LAYERS: layers})}
     assert printed_recipe(text) == yaml.safe_load(path.read_text("utf-8"))
     tracking = Tracking(raw_data=RawData(source=DATASET))
     assert tracking.run_url(parent.info.run_id) in text
@@ -180,9 +181,12 @@ def test_the_best_is_given_as_a_recipe_file(
     assert Path(artifact).read_bytes() == path.read_bytes()
 
 
-def test_what_is_logged(home_of: Callable[..., Path], cheap: None) -> None:
-    home_of("home")
+def test_trials_are_logged_then_only_shown_and_more_are_added(
+    home_of: Callable[..., Path], cheap: None, env: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = home_of("home")
     assert tune.main("searched", "2") == 0
+    first = printed_recipe(capsys.readouterr().out)
     parent, trials = runs_of()
     assert parent.info.run_name == "tune searched"
     assert (parent.data.tags["dataset"], parent.data.tags["model"]) == (DATASET, "searched")
@@ -197,13 +201,6 @@ def test_what_is_logged(home_of: Callable[..., Path], cheap: None) -> None:
     assert [metric.step for metric in best] == [1, 2]
     assert best[-1].value == min(run.data.metrics["best_val_loss"] for run in trials)
 
-
-def test_enough_trials_are_only_shown_and_more_are_added(
-    home_of: Callable[..., Path], cheap: None, env: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    home = home_of("home")
-    assert tune.main("searched", "2") == 0
-    first = printed_recipe(capsys.readouterr().out)
     with env.context() as patch:
         patch.setattr("ml.training.data.TrainingData.of", lambda *_: pytest.fail("nothing is left to be trained"))
         assert tune.main("searched", "2") == 0
@@ -218,9 +215,15 @@ def test_enough_trials_are_only_shown_and_more_are_added(
     assert len(list((home / "tuning" / DATASET).glob("*.db"))) == 1
 
 
-def test_another_recipe_starts_another_study(home_of: Callable[..., Path], cheap: None, recipes_file: Path) -> None:
+def test_one_process_at_a_time_and_another_recipe_starts_another_study(
+    home_of: Callable[..., Path], cheap: None, recipes_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = home_of("home")
     assert tune.main("searched", "1") == 0
+    (path,) = (home / "tuning" / DATASET).glob("*.db")
+    with FileLock(f"{path}.lock"):
+        assert command(["tune", "searched", "2"]) == 1
+    assert "another process" in capsys.readouterr().err
     changed = {**RECIPES, "searched": {**SEARCHED, "fields": ["gender"]}}
     recipes_file.write_text(yaml.safe_dump({"recipes": changed}), encoding="utf-8")
     forget_settings()  # a process of its own reads the file again
@@ -245,7 +248,9 @@ def test_an_error_ends_the_run_as_failed_and_the_trial_is_repeated(
     assert states(trials) == [("FAILED", "FAIL"), ("FINISHED", "COMPLETE")]
 
 
-def test_runs_of_a_killed_process_are_closed(home_of: Callable[..., Path], cheap: None) -> None:
+def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
+    home_of: Callable[..., Path], cheap: None
+) -> None:
     home_of("home")
     assert tune.main("searched", "1") == 0
     parent, (trial,) = runs_of()
@@ -257,17 +262,11 @@ def test_runs_of_a_killed_process_are_closed(home_of: Callable[..., Path], cheap
     assert parent.info.status == "FINISHED"
     assert states(trials) == [("KILLED", "FAIL")]
 
-
-def test_a_deleted_run_is_replaced(home_of: Callable[..., Path], cheap: None) -> None:
-    home_of("home")
-    assert tune.main("searched", "1") == 0
-    parent, _ = runs_of()
-    tracking = Tracking(raw_data=RawData(source=DATASET))
     tracking.client.delete_run(parent.info.run_id)
     assert tune.main("searched", "1") == 0
-    runs = tracking.client.search_runs([tracking.experiment_id()], "tags.kind = 'tuning'")
-    assert [run.info.status for run in runs] == ["FINISHED"]
-    assert runs[0].info.run_id != parent.info.run_id
+    [run] = tracking.client.search_runs([tracking.experiment_id()], "tags.kind = 'tuning'")
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id != parent.info.run_id
 
 
 def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..., Path], cheap: None) -> None:
@@ -307,13 +306,3 @@ def test_the_example_in_the_message_can_be_used(recipes_file: Path, capsys: pyte
     example = yaml.safe_load(capsys.readouterr().err.split("such as\n")[1])
     recipes_file.write_text(yaml.safe_dump({"recipes": {"plain": {**PLAIN, **example}}}), encoding="utf-8")
     assert set(load_recipes(recipes_file)["plain"].search) == {RATE, LAYERS}
-
-
-def test_one_process_at_a_time(home_of: Callable[..., Path], cheap: None, capsys: pytest.CaptureFixture[str]) -> None:
-    home = home_of("home")
-    assert tune.main("searched", "1") == 0
-    (path,) = (home / "tuning" / DATASET).glob("*.db")
-    with FileLock(f"{path}.lock"):
-        assert command(["tune", "searched", "2"]) == 1
-    assert "another process" in capsys.readouterr().err
-    assert tune.main("searched", "2") == 0

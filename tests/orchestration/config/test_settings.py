@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import dagster as dg
@@ -76,22 +73,27 @@ def test_empty_variables_are_as_if_unset() -> None:
     assert settings.movielens_dir == OFFICIAL
 
 
-def test_env_file_is_read_and_overridden(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("MOVIELENS_DIR=films\nDAGSTER_PORT=3333\nUNRELATED=1\n")
+@pytest.fixture
+def env_file(tmp_path: Path, env: pytest.MonkeyPatch) -> Path:
+    """The file ``.env``, to be written."""
     env.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    return tmp_path / ".env"
+
+
+def test_env_file_is_read_and_overridden(env_file: Path, env: pytest.MonkeyPatch) -> None:
+    env_file.write_text("MOVIELENS_DIR=films\nDAGSTER_PORT=3333\nUNRELATED=1\n")
     env.setenv("DAGSTER_PORT", "4444")
     settings = Settings()
     assert settings.movielens_dir == "films"
     assert settings.dagster_port == 4444
 
 
-def test_remote_home(env: pytest.MonkeyPatch) -> None:
+def test_remote_home(env: pytest.MonkeyPatch, storage: Storage) -> None:
     env.setenv("PIPELINE_HOME", "memory://bucket/pipeline")
     settings = Settings()
     assert settings.home == UPath("memory://bucket/pipeline")
     assert settings.local_home == PROJECT_ROOT / "var"
-    tables = Storage(raw_data=RawData(source="synthetic-small")).tables
-    assert tables == UPath("memory://bucket/pipeline/tables/synthetic-small")
+    assert storage.tables == UPath("memory://bucket/pipeline/tables/synthetic-small")
 
 
 def test_local_home_may_be_a_url(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
@@ -114,10 +116,9 @@ def test_relative_source_counts_from_the_project(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["PIPELINE_HOME", "INCOMING_DIR", "DAGSTER_HOME", "MOVIELENS_CACHE", "RECIPES_YAML"])
 def test_the_users_directory_is_expanded_where_no_shell_does(
-    name: str, tmp_path: Path, env: pytest.MonkeyPatch
+    name: str, env_file: Path, tmp_path: Path, env: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text(f"{name}=~/films\n")
-    env.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    env_file.write_text(f"{name}=~/films\n")
     env.setenv("HOME", str(tmp_path))
     env.delenv(name, raising=False)
     settings = Settings()
@@ -191,17 +192,3 @@ def test_dagsters_own_commands_use_the_projects_home(tmp_path: Path, env: pytest
     with dg.DagsterInstance.get() as made:
         assert made.get_run_by_id(run.run_id) is not None
     assert not list(PROJECT_ROOT.glob(".tmp_dagster_home_*"))
-
-
-def test_importing_reads_neither_environment_nor_yaml() -> None:
-    """A file that cannot be read is told when it is needed, by the command that needs it."""
-    code = (
-        "import importlib, pkgutil, sys, orchestration\n"
-        "for module in pkgutil.walk_packages(orchestration.__path__, 'orchestration.'):\n"
-        # Some modules of tracking import MLflow.
-        "    if not module.name.startswith(('orchestration.__main__', 'orchestration.tracking.')):\n"
-        "        importlib.import_module(module.name)\n"
-    )
-    missing = {f"{name}_YAML": "nowhere.yaml" for name in ("RECIPES", "MLFLOW", "MONITORING", "SERVING")}
-    variables = {**os.environ, **missing, "DAGSTER_PORT": "no port"}
-    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env=variables, check=True)

@@ -1,7 +1,6 @@
 """Who becomes champion, and the way back, on the pipeline's own assets."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -18,80 +17,46 @@ from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.retention import prune
 from tests.orchestration.conftest import (
-    ARCHITECTURE,
     DATASET,
     LENIENT,
     RUN_CONFIG,
-    TRAINING,
     Pipeline,
     copy_of,
     environment,
     run_job,
+    strict,
 )
 
 NAME = f"{DATASET}-autoint"
-OF_AUTOINT = ("autoint", "autoint_scores", "autoint_metrics", "autoint_lists", "autoint_list_metrics")
-PUBLISHED = ("model_comparison", "promotion", "top10_recommendations", "pruned_versions")
-MONTHS_LATER = {"year": 2002, "month": 1}
 
 
-@dataclass(frozen=True)
-class Nights:
-    """A home in which a second version of autoint was trained and not promoted; to be read only."""
-
-    pipeline: Pipeline
-    tracking: Tracking
-
-    def versions(self) -> dict[str, str]:
-        with environment({"PIPELINE_HOME": self.pipeline.home}):
-            aliases = self.tracking.client.get_registered_model(NAME).aliases
-        return {alias: str(number) for alias, number in aliases.items()}
+def aliases(home: Path) -> dict[str, str]:
+    """The version of each alias of autoint."""
+    with environment({"PIPELINE_HOME": home}):
+        found = Tracking(raw_data=RawData(source=DATASET)).client.get_registered_model(NAME).aliases
+    return {alias: str(number) for alias, number in found.items()}
 
 
-def strict(folder: Path) -> Path:
-    """Gates that only a clearly better challenger of autoint passes."""
-    document = yaml.safe_load(LENIENT.read_text("utf-8"))
-    gates = document["promotion"]["default"]
-    document["promotion"]["autoint"] = {**gates, "below_champion": 0}
-    path = folder / "strict.yaml"
-    path.write_text(yaml.safe_dump(document), "utf-8")
-    return path
+def test_a_refused_challenger_stays_challenger(refused: Pipeline) -> None:
+    assert refused.result.success
+    assert aliases(refused.home) == {"challenger": "2", "champion": "1"}
+    assert refused.document("autoint")["version"] == "2"
 
 
-@pytest.fixture(scope="module")
-def refused(
-    materialized: Pipeline, instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Nights]:
-    folder = tmp_path_factory.mktemp("refused")
-    home = copy_of(materialized, folder)
-    # Hardly trained, the challenger is worse; and the tables are made for another month.
-    worse = {"autoint": {"config": {"model": ARCHITECTURE, "training": {**TRAINING, "epochs": 1, "seed": 7}}}}
-    config = {**RUN_CONFIG, "ops": {**worse, "top10_recommendations": {"config": MONTHS_LATER}}}
-    with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache, "MLFLOW_YAML": strict(folder)}):
-        result = run_job(instance, config, *OF_AUTOINT, *PUBLISHED)
-        yield Nights(Pipeline(home, materialized.cache, result), Tracking(raw_data=RawData(source=DATASET)))
-
-
-def test_a_refused_challenger_stays_challenger(refused: Nights) -> None:
-    assert refused.pipeline.result.success
-    assert refused.versions() == {"challenger": "2", "champion": "1"}
-    assert refused.pipeline.document("autoint")["version"] == "2"
-
-
-def test_tables_go_on_being_written_from_the_champion(refused: Nights, materialized: Pipeline) -> None:
-    table = refused.pipeline.table("top10_autoint")
+def test_tables_go_on_being_written_from_the_champion(refused: Pipeline, materialized: Pipeline) -> None:
+    table = refused.table("top10_autoint")
     assert set(table["model_version"]) == {"1"}
     assert set(table["rating_year"]) == {2002}
-    assert refused.pipeline.bundle_path("autoint").read_bytes()
+    assert refused.bundle_path("autoint").read_bytes()
     first = materialized.bundle("autoint").network.get_weights()
-    published = refused.pipeline.bundle("autoint").network.get_weights()
+    published = refused.bundle("autoint").network.get_weights()
     assert all((a == b).all() for a, b in zip(first, published, strict=True))
 
 
 def test_a_champion_that_does_not_know_the_year_recommends_for_its_own_latest_month(
-    refused: Nights, materialized: Pipeline, instance: dg.DagsterInstance, tmp_path: Path
+    refused: Pipeline, materialized: Pipeline, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    home = copy_of(refused.pipeline, tmp_path)
+    home = copy_of(refused, tmp_path)
     path = home / "tables" / DATASET / "ratings.parquet"
     ratings = pd.read_parquet(path)
     ratings.loc[0, "rating_year"] = 2004
@@ -106,8 +71,8 @@ def test_a_champion_that_does_not_know_the_year_recommends_for_its_own_latest_mo
     assert set(table["model_version"]) == {"1"}
 
 
-def test_the_warning_names_the_gate_and_its_figures(refused: Nights) -> None:
-    found = {check.check_name: check for check in refused.pipeline.result.get_asset_check_evaluations()}
+def test_the_warning_names_the_gate_and_its_figures(refused: Pipeline) -> None:
+    found = {check.check_name: check for check in refused.result.get_asset_check_evaluations()}
     check = found["promoted_autoint"]
     assert not check.passed
     assert not check.blocking
@@ -116,7 +81,7 @@ def test_the_warning_names_the_gate_and_its_figures(refused: Nights) -> None:
     assert check.description.startswith(
         "autoint version 2 is not promoted, version 1 stays champion: not_below_champion"
     )
-    gates = refused.pipeline.document("promotion")["autoint"]["findings"]
+    gates = refused.document("promotion")["autoint"]["findings"]
     facts = next(gate["facts"] for gate in gates if gate["name"] == "not_below_champion")
     assert facts["low"] < 0
     assert f"difference {facts['difference']:.5g}, low {facts['low']:.5g}" in check.description
@@ -124,15 +89,15 @@ def test_the_warning_names_the_gate_and_its_figures(refused: Nights) -> None:
     assert found["top_lists_autoint"].passed
 
 
-def test_figures_are_those_of_the_same_test_rows(refused: Nights, materialized: Pipeline) -> None:
-    gates = refused.pipeline.document("promotion")["autoint"]["findings"]
+def test_figures_are_those_of_the_same_test_rows(refused: Pipeline, materialized: Pipeline) -> None:
+    gates = refused.document("promotion")["autoint"]["findings"]
     facts = next(gate["facts"] for gate in gates if gate["name"] == "not_below_champion")
 
     def ndcg(pipeline: Pipeline) -> float:
         metrics = pipeline.table("autoint_metrics").set_index("metric")["value"]
         return float(metrics["ndcg_at_10"])
 
-    assert facts["difference"] == pytest.approx(ndcg(refused.pipeline) - ndcg(materialized), abs=1e-6)
+    assert facts["difference"] == pytest.approx(ndcg(refused) - ndcg(materialized), abs=1e-6)
 
 
 def test_first_versions_are_promoted_without_a_champion(materialized: Pipeline) -> None:
@@ -145,46 +110,47 @@ def test_first_versions_are_promoted_without_a_champion(materialized: Pipeline) 
 
 
 @pytest.fixture
-def two_champions(materialized_again: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) -> Nights:
+def two_champions(promoted: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) -> Pipeline:
     """A home in which a second version of autoint took the first one's place."""
-    again = replace(materialized_again, home=copy_of(materialized_again, tmp_path))
+    again = replace(promoted, home=copy_of(promoted, tmp_path))
     env.setenv("PIPELINE_HOME", str(again.home))
     env.setenv("MOVIELENS_CACHE", str(again.cache))
-    return Nights(again, Tracking(raw_data=RawData(source=DATASET)))
+    return again
 
 
 def test_the_way_back_and_no_way_forth(
-    two_champions: Nights,
+    two_champions: Pipeline,
     materialized: Pipeline,
+    refused: Pipeline,
     instance: dg.DagsterInstance,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    nights = two_champions
-    assert nights.versions() == {"challenger": "2", "champion": "2"}
+    home = two_champions.home
+    assert aliases(home) == {"challenger": "2", "champion": "2"}
 
     def calibration_error() -> float | None:
-        return Published(UPath(nights.pipeline.home)).current.model("autoint").calibration_error
+        return Published(UPath(home)).current.model("autoint").calibration_error
 
     def measured(pipeline: Pipeline) -> float:
         evaluation = pipeline.table("evaluation").set_index(["model", "metric"])["value"]
         return float(evaluation["autoint", "expected_calibration_error"])
 
-    assert calibration_error() == pytest.approx(measured(nights.pipeline))
+    assert calibration_error() == pytest.approx(measured(two_champions))
     assert rollback.main("autoint", "1") == 0
     assert calibration_error() == pytest.approx(measured(materialized))
     assert "version 1 is champion again" in capsys.readouterr().out
-    assert nights.versions() == {"challenger": "2", "champion": "1"}
-    pd.testing.assert_frame_equal(nights.pipeline.table("top10_autoint"), materialized.table("top10_autoint"))
+    assert aliases(home) == {"challenger": "2", "champion": "1"}
+    pd.testing.assert_frame_equal(two_champions.table("top10_autoint"), refused.table("top10_autoint"))
     # The night after: the version that was left does not come back by itself.
     result = run_job(instance, RUN_CONFIG, "promotion", "top10_recommendations")
-    assert nights.versions()["champion"] == "1"
-    assert set(nights.pipeline.table("top10_autoint")["model_version"]) == {"1"}
+    assert aliases(home)["champion"] == "1"
+    assert set(two_champions.table("top10_autoint")["model_version"]) == {"1"}
     check = next(c for c in result.get_asset_check_evaluations() if c.check_name == "promoted_autoint")
     assert check.description
     assert "not_rolled_back" in check.description
     # A person may change their mind.
     assert rollback.main("autoint", "2") == 0
-    assert nights.versions()["champion"] == "2"
+    assert aliases(home)["champion"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -205,9 +171,10 @@ def test_a_way_back_that_there_is_not(
 
 
 def test_old_versions_and_runs_go_and_champions_stay(
-    two_champions: Nights, env: pytest.MonkeyPatch, tmp_path: Path
+    two_champions: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tracking, client = two_champions.tracking, two_champions.tracking.client
+    tracking = Tracking(raw_data=RawData(source=DATASET))
+    client = tracking.client
     source = client.get_model_version(NAME, "1")
     rollback.roll_back("autoint", "1", DATASET)  # the champion is the oldest version
     with tracking.session():
@@ -229,7 +196,7 @@ def test_old_versions_and_runs_go_and_champions_stay(
     model_id = second.source.removeprefix("models:/")
     with pytest.raises(MlflowException, match="not found"):
         client.get_logged_model(model_id)
-    artifacts = two_champions.pipeline.home / "mlflow-artifacts" / DATASET
+    artifacts = two_champions.home / "mlflow-artifacts" / DATASET
     assert (artifacts / source.run_id).exists()
     assert not list((artifacts / second.run_id).rglob("*"))
     assert not list((artifacts / "models" / model_id).rglob("*.zip"))

@@ -1,3 +1,4 @@
+from functools import cache
 from typing import Any
 
 import keras
@@ -5,8 +6,10 @@ import numpy as np
 import pytest
 
 from ml.features.collaborative import CollaborativeTables
-from ml.inference.engine import forward as forward_module
-from ml.inference.engine.forward import AutoIntForward, KerasForward, forward_of
+from ml.inference.engine import autoint_forward
+from ml.inference.engine.autoint_forward import AutoIntForward
+from ml.inference.engine.forward import forward_of
+from ml.inference.engine.keras_forward import KerasForward
 from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_collaborative
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer
@@ -35,7 +38,8 @@ def randomized(name: str) -> keras.Model:
     if name == "some fields":
         inputs = Inputs(FIELD_DIMS, positions=[8, 0, 5])
     if name == "signals":
-        inputs = Inputs(FIELD_DIMS, positions=[3, 1, 10], centres=[0.5, -1.0, 2.0], scales=[2.0, 1.5, 0.5])
+        positions = [3, 1, 10, 0, 13, 4, 7, 2, 9, 8, 11]  # with the three numbers, as many tokens as without both
+        inputs = Inputs(FIELD_DIMS, positions, centres=[0.5, -1.0, 2.0], scales=[2.0, 1.5, 0.5])
     network = build_model(architecture, inputs, config, seed=1)
     rng = np.random.default_rng(2)
     for weight in network.weights:
@@ -46,6 +50,17 @@ def randomized(name: str) -> keras.Model:
         return network
     users, movies = (rng.normal(size=(size, 6)).astype(np.float32) for size in FIELD_DIMS[:2])
     return with_collaborative(network, CollaborativeTables(("a", "b", "c"), (3, 1, 2), users, movies), (0, 1))
+
+
+@cache
+def shared(name: str) -> keras.Model:
+    """The same network for all tests that do not change it."""
+    return randomized(name)
+
+
+def probabilities(network: keras.Model, codes: np.ndarray) -> np.ndarray:
+    """Keras's own, [rows]; without ``predict``, which compiles a function for each network."""
+    return np.asarray(network(codes, training=False))[:, 0]
 
 
 def random_codes(rows: int) -> np.ndarray:
@@ -60,10 +75,10 @@ EACH = [pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name fo
 
 @pytest.mark.parametrize("name", EACH)
 def test_equals_the_network(name: str) -> None:
-    network, codes = randomized(name), random_codes(500)
+    network, codes = shared(name), random_codes(500)
     forward = forward_of(network)
     assert isinstance(forward, AutoIntForward)
-    expected = network.predict(codes, verbose=0)[:, 0]
+    expected = probabilities(network, codes)
     assert expected.std() > 0.01
     np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(codes))), expected, atol=1e-5)
 
@@ -71,7 +86,7 @@ def test_equals_the_network(name: str) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 8193])
 def test_any_number_of_rows(rows: int, threads: int) -> None:
-    forward = AutoIntForward(randomized("autoint"), threads)
+    forward = AutoIntForward(shared("autoint"), threads)
     codes = random_codes(8193)
     logits = forward.logits(codes[:rows])
     assert (logits.shape, logits.dtype) == ((rows,), np.float32)
@@ -81,7 +96,7 @@ def test_any_number_of_rows(rows: int, threads: int) -> None:
 def test_large_scores_do_not_overflow() -> None:
     network, codes = randomized("autoint"), random_codes(100)
     network.get_layer("embedding").table.assign(network.get_layer("embedding").table * 20)
-    expected = network.predict(codes, verbose=0)[:, 0]
+    expected = probabilities(network, codes)
     # Scores of hundreds leave float32 fewer digits for the differences that the softmax sees.
     logits = forward_of(network).logits(codes).astype(np.float64)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
@@ -97,7 +112,7 @@ def test_networks_with_other_parts_are_run_by_keras(option: str) -> None:
     for weight in network.trainable_weights:
         weight.assign(rng.normal(0, 0.25, weight.shape))
     row_codes, column_codes, pairs = grid_codes(3, 20)
-    expected = network.predict(pairs, verbose=0)[:, 0]
+    expected = probabilities(network, pairs)
     assert not AutoIntForward.supports(network)
     forward = forward_of(network)
     logits = forward.grid(COLUMN_FIELDS, column_codes).logits(row_codes)
@@ -146,16 +161,13 @@ CHANGES = ["activation", "added", "heads", "wide", "bias", "after", "relu"]
 def test_a_network_that_only_looks_like_autoint_is_run_by_keras_and_named(
     change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network, codes = rearranged(change), random_codes(100)
+    network = rearranged(change)
     assert AutoIntForward.supports(network)
-    forward = forward_of(network)
-    assert isinstance(forward, KerasForward)
+    assert isinstance(forward_of(network), KerasForward)
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("autoint: ")
     assert record.getMessage().endswith("Keras runs it")
-    expected = network.predict(codes, verbose=0)[:, 0]
-    np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(codes))), expected, atol=1e-5)
 
 
 def test_a_layer_of_a_class_derived_from_ours_is_run_by_keras() -> None:
@@ -186,13 +198,13 @@ def test_rounding_is_no_difference(name: str, scale: float, caplog: pytest.LogCa
 def test_a_grid_that_differs_from_its_rows_is_given_up_and_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = randomized("autoint")
+    network = shared("autoint")
     row_codes, column_codes, pairs = grid_codes(3, 20)
-    side = forward_module._side
-    monkeypatch.setattr(forward_module, "_side", lambda projected: side(projected * np.float32(1.001)))
+    side = autoint_forward._side
+    monkeypatch.setattr(autoint_forward, "_side", lambda projected: side(projected * np.float32(1.001)))
     logits = forward_of(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes)
     assert "autoint: log-odds on a grid differ by up to" in caplog.text
-    expected = network.predict(pairs, verbose=0)[:, 0]
+    expected = probabilities(network, pairs)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits.ravel())), expected, atol=1e-5)
 
 
@@ -203,7 +215,7 @@ def test_other_networks_are_run_by_keras() -> None:
     forward = forward_of(other)
     assert isinstance(forward, KerasForward)
     rows = random_codes(50)
-    expected = other.predict(rows, verbose=0)[:, 0]
+    expected = probabilities(other, rows)
     np.testing.assert_allclose(1 / (1 + np.exp(-forward.logits(rows))), expected, atol=1e-5)
     assert forward.logits(rows[:0]).shape == (0,)
 
@@ -228,9 +240,9 @@ def grid_codes(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def test_a_grid_equals_the_network_on_its_pairs(
     name: str, forward_class: type[AutoIntForward] | type[KerasForward]
 ) -> None:
-    network = randomized(name)
+    network = shared(name)
     row_codes, column_codes, pairs = grid_codes(7, 70)
-    expected = network.predict(pairs, verbose=0).reshape(7, 70)
+    expected = probabilities(network, pairs).reshape(7, 70)
     logits = forward_class(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-5)
 
@@ -238,7 +250,7 @@ def test_a_grid_equals_the_network_on_its_pairs(
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("rows", "columns"), [(0, 40), (1, 1), (1, 100), (3, 31), (3, 32), (3, 33), (40, 5)])
 def test_a_grid_of_any_size(rows: int, columns: int, threads: int) -> None:
-    forward = AutoIntForward(randomized("autoint_mlp"), threads)
+    forward = AutoIntForward(shared("autoint_mlp"), threads)
     row_codes, column_codes, pairs = grid_codes(rows, columns)
     logits = forward.grid(COLUMN_FIELDS, column_codes).logits(row_codes)
     assert (logits.shape, logits.dtype) == ((rows, columns), np.float32)
@@ -249,6 +261,6 @@ def test_large_scores_on_a_grid_do_not_overflow() -> None:
     network = randomized("autoint")
     network.get_layer("embedding").table.assign(network.get_layer("embedding").table * 20)
     row_codes, column_codes, pairs = grid_codes(5, 40)
-    expected = network.predict(pairs, verbose=0).reshape(5, 40)
+    expected = probabilities(network, pairs).reshape(5, 40)
     logits = forward_of(network).grid(COLUMN_FIELDS, column_codes).logits(row_codes).astype(np.float64)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
