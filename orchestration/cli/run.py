@@ -62,7 +62,8 @@ def announce(split: Split) -> tuple[str, str]:
     raw_data = RawData(source=chosen.source, split=split)
     raw_data.checked()
     raw_data.remember(chosen.is_stand_in)
-    line = f"Data set: {raw_data.dataset} (source {chosen.source}{note}, {split} split)"
+    form = raw_data.format.name
+    line = f"Data set: {raw_data.dataset} (source {chosen.source}{note}, {form} files, {split} split)"
     say(sys.stdout, line)
     return chosen.source, line
 

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
 
     movielens_dir: str = Field(
         default="ml-1m",
-        description="Directory with users.dat, movies.dat and ratings.dat, or ml-1m (the official archive), "
+        description="Directory with the files of a MovieLens of any size, or ml-1m (the official archive), "
         "synthetic, synthetic-small.",
     )
     movielens_cache: _Path = Field(

@@ -53,7 +53,7 @@ class RawData(dg.ConfigurableResource):
 
     source: str = Field(
         default="",
-        description="Directory with the files of a MovieLens, or ml-1m (the official archive), synthetic, "
+        description="Directory with the files of a MovieLens of any size, or ml-1m (the official archive), synthetic, "
         "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else that of the last run in this home, else "
         "ml-1m.",
     )
