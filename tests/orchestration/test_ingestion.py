@@ -233,5 +233,5 @@ def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatc
 
 
 def test_first_run_of_all_takes_files_in(pipeline: Pipeline) -> None:
-    assert pipeline.document(BATCHES) == {"version": 2, "files": []}
+    assert pipeline.document(BATCHES) == {"version": 3, "format": "MovieLens-1M", "files": []}
     assert len(pipeline.table("ingested_ratings")) == 0
