@@ -115,7 +115,7 @@ def test_whole_figures_are_exact() -> None:
         ("ingested_ratings", "date", "Day in the name of the ingested file."),
         ("train_interactions", "user_id", "User: its index in the feature map, from 0."),
         ("encoded_interactions", "rating_year", "Year of the rating: its index in the feature map, from 0."),
-        ("encoded_interactions", "rating", "1 to 5 stars."),
+        ("encoded_interactions", "rating", "Stars, at most 5."),
         ("autoint_lists", "movie_id", "Listed movie: its index in the feature map, from 0."),
         ("baseline_lists", "model", "Baseline."),
         ("baseline_scores", "movie_mean", "Score of the movie mean: mean label of the movie's training rows."),
