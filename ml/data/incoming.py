@@ -30,8 +30,12 @@ def obstacle(path: Path, name: str, form: Format) -> str:
         problem = "it is a directory"
     elif not path.is_file():
         problem = "it is not a regular file"
-    elif not _is_batch(name, form):
+    elif not (found := parsed_name(name)):
         problem = "its name has a different form, or a date that does not exist"
+    elif found[0] not in form.files:
+        problem = f"{form.name} has no files of {found[0]}"
+    elif found[2] != form.files[found[0]].suffix:
+        problem = f"it has another suffix than {form.files[found[0]].suffix}"
     elif not os.access(path, os.R_OK):
         problem = "it is not readable"
     else:
@@ -41,11 +45,6 @@ def obstacle(path: Path, name: str, form: Format) -> str:
         f"{problem}; expected a regular file with a name such as {names} "
         "(or one that starts with a dot, while it is being written)"
     )
-
-
-def _is_batch(name: str, form: Format) -> bool:
-    found = parsed_name(name)
-    return found is not None and found[0] in form.files and found[2] == form.files[found[0]].suffix
 
 
 def shown(path: Path) -> str:

@@ -128,7 +128,7 @@ class Ingestion:
         if manifest.entries and manifest.form != self._form.name:
             raise DataError(
                 f"{self.received}: the ingested files are {manifest.form} files, the base files {self._form.name} "
-                "files; name the directory of the base files differently"
+                "files; rename the directory of the base files"
             )
         return manifest
 

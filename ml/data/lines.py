@@ -87,6 +87,8 @@ class Lines:
         if column.endswith("_id"):
             largest = schema.LARGEST_ID
         expected = f"{column} as a whole number from 0 to {largest}"
+        if column == "timestamp":
+            expected = "a timestamp in seconds since 1970, a whole number"
         readable = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.utf8_length(texts), _INT64_DIGITS))
         self.require(readable.to_pandas(), texts.to_pandas(), expected)
         numbers = texts.cast(pa.int64())
@@ -114,9 +116,11 @@ def require(path: Path, valid: pd.Series | np.ndarray, values: pd.Series, expect
 
 def require_unique(path: Path, frame: pd.DataFrame, key: list[str], layout: Layout) -> None:
     """Check that no two rows have the same key. Raises DataError."""
-    repeated = frame.duplicated(key)
-    values = frame[key].astype(str).agg(layout.separator.join, axis=1) if repeated.any() else frame[key[0]]
-    require(path, ~repeated, values, f"{' and '.join(key)} only once in the file", layout.first_line)
+    repeated = np.flatnonzero(frame.duplicated(key))
+    if repeated.size:
+        row = int(repeated[0])
+        value = layout.separator.join(map(str, frame[key].iloc[row].tolist()))
+        fail(path, row + layout.first_line, value, f"{' and '.join(key)} only once in the file")
 
 
 def fail(path: Path, line: int, value: str, expected: str) -> NoReturn:
@@ -135,11 +139,11 @@ def read_lines(path: Path, layout: Layout) -> Lines:
     data, encoding = _read_bytes(path, layout)
     if layout.has_header:
         data = _without_header(path, data, encoding, layout)
+    if layout.separator != "\t" and b"\t" in data:
+        _fail_at(path, data, data.index(b"\t"), "Latin-1 or UTF-8 text without control characters", layout)
     if layout.separator == ",":
         _require_quotes(path, data, encoding, layout)
     else:
-        if layout.separator != "\t" and b"\t" in data:
-            _fail_at(path, data, data.index(b"\t"), "Latin-1 or UTF-8 text without control characters", layout)
         data = data.replace(layout.separator.encode(), _DELIMITER.encode())
     return Lines(path, layout, _parsed(path, data, encoding, layout))
 

@@ -19,7 +19,7 @@ from ml.errors import DataError
 _YEAR_3000 = 32_503_680_000
 _TITLE_AND_YEAR = r"\S.*\([0-9]{4}\)$"
 # A year may be the first of a range, such as (2006-2007) or (1983-), and be followed by spaces.
-_YEAR_IN_TITLE = r"^(.*\S)\s*\(([0-9]{4})(?:[-\u2013][0-9]{0,4})?\)\s*$"
+_YEAR_IN_TITLE = r"^(.*\S)\s*\(([0-9]{4})(?:[-\u2013]\s*[0-9]{0,4}\s*)?\)\s*$"
 _USERS = {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"}
 _USERS_100K = {**_USERS, "occupation": "str"}
 _MOVIES = {"movie_id": "int32", "title": "str", "genres": "str"}
@@ -52,7 +52,7 @@ def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Split titles such as ``"Heat (1995)"`` into ``"Heat"`` (str) and 1995 (int16); ``schema.NO_YEAR`` without one."""
     parts = titles.str.extract(_YEAR_IN_TITLE)
     years = parts[1].fillna(str(schema.NO_YEAR)).astype(np.int16)
-    return parts[0].fillna(titles.str.strip()).astype("str"), years
+    return parts[0].fillna(titles).str.strip().astype("str"), years
 
 
 def _users_1m(lines: Lines) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def _users_1m(lines: Lines) -> pd.DataFrame:
 def _users_100k(lines: Lines) -> pd.DataFrame:
     frame = _profiles(lines, _USERS_100K)
     lines.require(frame["age"].between(1, 150), frame["age"], "age in years from 1 to 150")
-    lines.require(frame["occupation"] != "", frame["occupation"], "an occupation")
+    lines.require(frame["occupation"].str.strip() != "", frame["occupation"], "an occupation")
     return frame
 
 
@@ -87,8 +87,8 @@ def _movies_1m(lines: Lines) -> pd.DataFrame:
 def _movies(lines: Lines) -> pd.DataFrame:
     frame = lines.typed(_MOVIES)
     lines.require(frame["title"].str.strip() != "", frame["title"], "a title")
-    named = frame["genres"].str.fullmatch(r"[^|]+(\|[^|]+)*")
-    lines.require(named, frame["genres"], "genres joined by '|', such as 'Comedy|Drama'")
+    named = frame["genres"].str.fullmatch(r"[^|\s][^|]*(\|[^|\s][^|]*)*")
+    lines.require(named, frame["genres"], f"genres joined by '|', such as 'Comedy|Drama', or '{schema.NO_GENRES}'")
     return frame
 
 
@@ -103,15 +103,15 @@ def _movies_100k(lines: Lines) -> pd.DataFrame:
 
 
 def _whole_stars(lines: Lines) -> pd.DataFrame:
-    frame = _ratings(lines, _RATINGS)
-    lines.require(frame["rating"].between(1, 5), frame["rating"], "a rating from 1 to 5")
-    return frame
+    frame = _ratings(lines, {**_RATINGS, "rating": "str"})
+    lines.require(frame["rating"].str.fullmatch("[1-5]"), frame["rating"], "a rating from 1 to 5")
+    return frame.astype({"rating": "int8"})
 
 
 def _half_stars(lines: Lines) -> pd.DataFrame:
     frame = _ratings(lines, {**_HALF_STARS, "rating": "str"})
     expected = "a rating from 0.5 to 5 in steps of 0.5"
-    lines.require(frame["rating"].str.fullmatch(r"(0\.5|[1-4](\.[05]0*)?|5(\.0+)?)"), frame["rating"], expected)
+    lines.require(frame["rating"].str.fullmatch(r"(0\.50*|[1-4](\.[05]0*)?|5(\.0+)?)"), frame["rating"], expected)
     return frame.astype({"rating": "float32"})
 
 

@@ -75,10 +75,11 @@ class Source:
         Raises:
             DataError: the directory is missing, or has the files of no format.
         """
-        if self.dataset == OFFICIAL or self.spec in SIZES:
+        directory = Path(self.spec)
+        if self._is_name or (self.dataset == OFFICIAL and directory.is_dir()):
             return MOVIELENS_1M
         try:
-            return recognized(Path(self.spec))
+            return recognized(directory)
         except DataError as error:
             raise DataError(f"{error}; set MOVIELENS_DIR to such a directory, or to one of {_NAMES}") from error
 

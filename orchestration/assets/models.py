@@ -88,7 +88,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
 
 
 def _description(recipe: Recipe) -> str:
-    signals = "what the training ratings say of user and movie, and " if recipe.signals else ""
+    signals = "collaborative features and " if recipe.signals else ""
     return (
         f"{recipe.description}\n\nLearns from {signals}{', '.join((*recipe.fields, *recipe.multivalued))}. "
         "Logs one MLflow run and registers one version, with the alias challenger. A registered version of the same "

@@ -94,7 +94,7 @@ class MonthsConfig(SearchConfig):
         for month in (self.first, self.last):
             if month not in months:
                 raise dg.Failure(
-                    f"{month} is no month of the ratings; expected a month from {months[0]} to {months[-1]}",
+                    f"{month} is outside the range of the ratings; expected a month from {months[0]} to {months[-1]}",
                     allow_retries=False,
                 )
         return [month for month in months if self.first <= month <= self.last]
@@ -111,7 +111,6 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
     champions, ratings = _champions(tracking), storage.read_table("ratings")
     in_data = months_of(ratings)
     months = config.chosen(in_data)
-    context.instance.add_dynamic_partitions(str(MONTHS.name), in_data)
     ranking = config.ranking(ratings, *map(_moment, months))
     shared: dict[str, Any] = {SETTINGS: config.search, "months_of_run": f"{months[0]} to {months[-1]}"}
     tables: list[Sequence[_Table]] = []  # of each model, one a month
@@ -122,6 +121,7 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
             tables.append(own)
         else:
             shared[f"{model}.skipped"] = "no champion, therefore no table"
+    context.instance.add_dynamic_partitions(str(MONTHS.name), in_data)
     for month, *of_month in zip(months, *tables, strict=True):
         shown = {**_written(storage, of_month), **shared}
         context.log_event(dg.AssetMaterialization(MONTHLY, metadata=shown, partition=month))

@@ -21,7 +21,7 @@ def main(*arguments: str) -> int:
     model, version, dataset = _parsed(arguments)
     with locks.turn() as turn:
         for _ in turn:
-            raise DataError("a run is at work; try again when it has ended (make ui shows it)")
+            raise DataError("a run is in progress; try again when it has ended (make ui shows it)")
         left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"

@@ -148,7 +148,7 @@ def _summarize(raw_data: RawData, out: TextIO) -> None:
     for title, table in (
         ("each user's own test interactions", comparison.loc[:, ~of_catalogue]),
         (
-            "the whole catalogue",
+            "the whole catalog",
             comparison.loc[:, of_catalogue].rename(columns=lambda name: name.removeprefix("catalogue_")),
         ),
     ):

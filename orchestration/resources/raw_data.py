@@ -60,7 +60,7 @@ class RawData(dg.ConfigurableResource):
 
     split: Split = Field(
         default=RANDOM,
-        description="How interactions are split to training and test rows: random, sequential (file order), "
+        description="How interactions are split into training and test rows: random, sequential (file order), "
         "temporal (by time) or paper (random, without ratings of 3).",
     )
 

@@ -382,10 +382,13 @@ def test_batches_have_the_format_of_the_base_files(csv_ingestion: Ingestion) -> 
     send(csv_ingestion, "movies-2003-03-01.csv", "movieId,title,genres", '30,"Harbour, The (2003)",Drama')
     send(csv_ingestion, "ratings-2003-03-01.csv", RATED, f"7,30,3.5,{MARCH_1}", f"1,10,4.0,{MARCH_1}")
     send(csv_ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
+    send(csv_ingestion, "users-2003-03-01.csv", "userId", "7")
     sorting = take(csv_ingestion)
     assert [arrival.name for arrival in sorting.good] == ["movies-2003-03-01.csv", "ratings-2003-03-01.csv"]
     assert [arrival.rows for arrival in sorting.good] == [1, 2]
-    assert [stray.name for stray in sorting.stray] == ["ratings-2003-03-01.dat"]
+    assert [stray.name for stray in sorting.stray] == ["ratings-2003-03-01.dat", "users-2003-03-01.csv"]
+    assert sorting.stray[0].reason.startswith("it has another suffix than .csv; expected")
+    assert sorting.stray[1].reason.startswith("MovieLens CSV has no files of users; expected")
     assert "ratings-2003-03-01.csv, movies-2003-03-01.csv (or" in sorting.stray[0].reason
     assert rows(csv_ingestion.read("ratings")) == [
         (7, 30, 3.5, MARCH_1, 2, "2003-03-01"), (1, 10, 4.0, MARCH_1, 2, "2003-03-01"),

@@ -95,7 +95,14 @@ def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
 
 
 def test_format_of_named_data_needs_no_files() -> None:
-    assert all(Source(name).format is MOVIELENS_1M for name in ("ml-1m", "synthetic", "/data/ml-1m"))
+    assert all(Source(name).format is MOVIELENS_1M for name in ("ml-1m", "synthetic", "synthetic-small"))
+
+
+def test_a_directory_named_like_the_official_data_has_its_format(tmp_path: Path) -> None:
+    (tmp_path / "ml-1m").mkdir()
+    assert Source(str(tmp_path / "ml-1m")).format is MOVIELENS_1M
+    with pytest.raises(DataError, match="no such directory; set MOVIELENS_DIR"):
+        assert Source(str(tmp_path / "other" / "ml-1m")).format
 
 
 @pytest.mark.parametrize("spec", ["..", "../..", "a/../b", "x/../..", "..hidden", "a b/c\nd", "é/ü-1", "-x."])
