@@ -154,7 +154,7 @@ MALFORMED = {
     "user_id: space": ("ratings.dat", [b" 1::1::1::1"], 1, "' 1'", "user_id as a whole number"),
     "movie_id: fraction": ("movies.dat", [b"1.0::Brass (1995)::War"], 1, "'1.0'", "movie_id as a whole number"),
     "movie_id: sign": ("ratings.dat", [b"1::-3::1::1"], 1, "'-3'", "movie_id as a whole number"),
-    "timestamp: word": ("ratings.dat", [RATINGS[0], b"1::1::1::noon"], 2, "'noon'", "a timestamp in seconds since 1970"),
+    "timestamp: word": ("ratings.dat", [RATINGS[0], b"1::1::1::noon"], 2, "'noon'", "a timestamp in seconds"),
     "rating: 0": ("ratings.dat", [RATINGS[0], b"1::1::0::1"], 2, "'0'", "a rating from 1 to 5"),
     "rating: 6": ("ratings.dat", [RATINGS[0], b"1::1::6::1"], 2, "'6'", "a rating from 1 to 5"),
     "rating: 4.5": ("ratings.dat", [RATINGS[0], b"1::1::4.5::1"], 2, "'4.5'", "a rating from 1 to 5"),
