@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from upath import UPath
 
-from ml.published.champions import published_models
+from ml.published.champions import ModelArchive, published_models
 from ml.published.purposes import SENTENCES, Purpose
 from orchestration.config.settings import Settings
 from tests.browser import PHONE, chromium, fits_width, keep, open_page, server
@@ -94,7 +95,9 @@ def enter_user(page: Page, user: str) -> None:
 
 
 def table(home: Path, model: str, user: int) -> list[int]:
-    found = pd.read_parquet(home / "tables" / DATASET / f"top10_{model}.parquet")
+    champion = ModelArchive(UPath(home), DATASET, model).champion()
+    assert champion is not None
+    found = pd.read_parquet(champion.table)
     return [int(movie) for movie in found[found["user_id"] == user].sort_values("rank")["movie_id"]]
 
 
