@@ -11,6 +11,7 @@ from app.web.answers import Answer, answer_user, answer_visitor
 from app.web.sidebar import Query
 from app.web.texts import Texts
 from ml import schema
+from ml.data.movielens import has_codes
 from ml.errors import DataError, NotFoundError
 from ml.inference.visitors import COMPANIONS, Visitor
 from ml.published.people import People
@@ -159,7 +160,7 @@ def _demographics(texts: Texts, people: People) -> dict[str, Value]:
 
 def _named(texts: Texts, people: People, kind: str, value: Value) -> str:
     """A readable name of a user's value; the codes of MovieLens-1M have names of their own."""
-    has_name = kind == "gender" or (kind in ("age", "occupation") and people.has_codes)
+    has_name = kind == "gender" or (kind in ("age", "occupation") and has_codes(people.users))
     return texts.name(kind, value) if has_name else str(value)
 
 

@@ -55,6 +55,11 @@ def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
     return parts[0].fillna(titles).str.strip().astype("str"), years
 
 
+def has_codes(users: pd.DataFrame) -> bool:
+    """Return whether ages and occupations are the codes of MovieLens-1M, not years and words as in MovieLens-100K."""
+    return "occupation" in users and pd.api.types.is_integer_dtype(users["occupation"])
+
+
 def _users_1m(lines: Lines) -> pd.DataFrame:
     frame = _profiles(lines, _USERS)
     ages, last = tuple(schema.AGE_GROUPS), len(schema.OCCUPATIONS) - 1

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.data.movielens import has_codes
 
 FEW_RATINGS = 10
 _TOP_SHARES = (0.01, 0.1, 0.2)
@@ -86,8 +87,7 @@ def share_in_one_month(ratings: pd.DataFrame) -> float:
 def users_by(users: pd.DataFrame, field: str) -> pd.Series:
     """Count the users by gender, age or occupation, with readable names."""
     names: dict[str, dict[Any, str]] = {"age": schema.AGE_GROUPS, "occupation": dict(enumerate(schema.OCCUPATIONS))}
-    has_codes = pd.api.types.is_integer_dtype(users["occupation"])  # of MovieLens-1M, not years and words
-    own = names.get(field, {}) if has_codes else {}
+    own = names.get(field, {}) if has_codes(users) else {}
     counts = users[field].value_counts().sort_index()
     return counts.set_axis([str(own.get(value, value)) for value in counts.index])
 

@@ -64,11 +64,6 @@ class People:
         """All values of a column of users, sorted; none where the data set lacks it."""
         return sorted(self.users[name].unique().tolist()) if name in self.users else []
 
-    @property
-    def has_codes(self) -> bool:
-        """Whether ages and occupations are the codes of MovieLens-1M, not years and words."""
-        return "occupation" in self.users and pd.api.types.is_integer_dtype(self.users["occupation"])
-
     def history(self, user_id: int) -> pd.DataFrame:
         """A user's ratings, the latest first.
 
