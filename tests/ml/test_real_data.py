@@ -118,9 +118,9 @@ def test_data_report_counts_the_lines_of_the_files(raw: RawTables) -> None:
     rated = [line.split("::") for line in lines["ratings"]]
     ratings, movies = preprocess_ratings(raw.ratings), preprocess_movies(raw.movies)
     found = statistics.totals(raw.users, movies, ratings)
-    assert (found.users, found.movies, found.ratings) == (6040, 3883, 1_000_209)
-    assert found.rated_movies == len({movie for _, movie, _, _ in rated}) == 3706
-    assert found.mean_rating == pytest.approx(sum(int(rating) for _, _, rating, _ in rated) / len(rated))
+    assert (found["users"], found["movies"], found["ratings"]) == (6040, 3883, 1_000_209)
+    assert found["rated_movies"] == len({movie for _, movie, _, _ in rated}) == 3706
+    assert found["mean_rating"] == pytest.approx(sum(int(rating) for _, _, rating, _ in rated) / len(rated))
     genres = Counter(genre for line in lines["movies"] for genre in line.split("::")[2].split("|"))
     assert statistics.movies_by_genre(movies).to_dict() == genres
     assert len(genres) == 18
