@@ -17,6 +17,7 @@ import yaml
 
 from ml.data.synthetic import SMALL, write_synthetic
 from orchestration.config.settings import PROJECT_ROOT
+from tests.environment import Environment
 
 HERE = Path(__file__).parent
 MODELS = ("autoint", "autoint_mlp")
@@ -102,9 +103,11 @@ class Home:
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        """Open the Dagster instance."""
-        with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
-            yield instance
+        """Open the Dagster instance; it is where this process's settings say."""
+        with Environment.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(self.folder / "dagster"))
+            with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
+                yield instance
 
     def step_process(self, step: str, process: "subprocess.Popen[bytes]", logged: int) -> int | None:
         """Wait for a step to start and return its process id; None if the run ends without it.

@@ -106,6 +106,8 @@ def nothing_left_running(home: Home) -> Iterator[str]:
         yield f"MLflow run {run.info.run_name} is left running"
     with home.instance() as instance:
         records = instance.get_run_records()  # latest first
+        if not records:
+            yield "Dagster remembers no run"
         for record in records:
             # For a while, a run that crashed before it started looks like one that is about to start.
             waited = (records[0].create_timestamp - record.update_timestamp).total_seconds()

@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("paper")
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": home / "cache"}), dg.instance_for_test() as instance:
         result = (
-            build_definitions(dg.in_process_executor)
+            build_definitions(dg.in_process_executor, with_paper=True)
             .resolve_job_def(PAPER_PROTOCOL)
             .execute_in_process(
                 run_config={
