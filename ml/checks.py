@@ -98,15 +98,17 @@ def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm
     return Finding("losses_fall", finite and falling, facts)
 
 
-def both_labels(labels: pd.Series) -> Finding:
-    """Check that there are both labels, since nothing can be learned from one alone.
+def both_labels(labels: pd.Series, likes_only: bool = False) -> Finding:
+    """Check that there are both labels, since likes cannot be told from dislikes otherwise.
 
     Args:
         labels: 1 or 0, one per row.
+        likes_only: whether every row of the data set is a like; then there must be some.
     """
     liked = int((labels == 1).sum())
-    facts = {"liked": liked, "not_liked": len(labels) - liked, "needed": "at least one of each"}
-    return Finding("both_labels", 0 < liked < len(labels), facts)
+    needed = "likes only" if likes_only else "at least one of each"
+    passed = 0 < liked == len(labels) if likes_only else 0 < liked < len(labels)
+    return Finding("both_labels", passed, {"liked": liked, "not_liked": len(labels) - liked, "needed": needed})
 
 
 def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Finding:

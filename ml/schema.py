@@ -1,25 +1,49 @@
 """Facts about columns: what the raw files contain, and which features the models use."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
+
+import pandas as pd
 
 from ml.errors import DataError
 
 Side = Literal["user", "movie", "context"]
+Kind = Literal["categorical", "numeric", "multivalued"]
 
 
 @dataclass(frozen=True)
 class Field:
-    """A categorical feature of the models.
+    """A feature of the models, as a column of categories.
 
     Attributes:
         name: column name in the interactions table.
         side: whether the value belongs to the user, the movie or the time of the rating.
+        kind: what the categories come from: categories, ranges of a number, or one of several values.
     """
 
     name: str
     side: Side
+    kind: Kind = "categorical"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the preprocessed tables of a data set mean.
+
+    Attributes:
+        fields: features as columns of categories, in the networks' order; first the keys user_id and movie_id.
+        multivalued: multi-valued features: columns of movies, values separated by |.
+        liked: a rating of at least this is a like; None: every row is one.
+    """
+
+    fields: tuple[Field, ...]
+    multivalued: tuple[str, ...] = ()
+    liked: float | None = None
+
+    @property
+    def has_times(self) -> bool:
+        """Whether ratings have a time; without one, their timestamp is 0 and there are no features of it."""
+        return any(field.side == "context" for field in self.fields)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -30,19 +54,14 @@ FIELDS: tuple[Field, ...] = (
     Field("rating_year", "context"),
     Field("rating_month", "context"),
     Field("rating_decade", "context"),
-    Field("genre1", "movie"),
-    Field("genre2", "movie"),
-    Field("genre3", "movie"),
+    Field("genre1", "movie", "multivalued"),
+    Field("genre2", "movie", "multivalued"),
+    Field("genre3", "movie", "multivalued"),
     Field("gender", "user"),
     Field("age", "user"),
     Field("occupation", "user"),
     Field("zip", "user"),
 )
-
-
-def present_fields(columns: Collection[str]) -> tuple[Field, ...]:
-    """Return the categorical features of a data set, in their order, by the columns of its interactions."""
-    return tuple(field for field in FIELDS if field.name in columns)
 
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
@@ -52,7 +71,8 @@ LABEL = "label"
 BATCH = "ingestion_batch"  # column of interactions: number of the batch that the rating came with; 0: base files
 ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter: batch of the user's first rating of the movie
 LARGEST_ID = 2**31 - 1  # ids are integers from 0 to this, since tables store them as int32
-LIKED_RATING = 4  # a rating of at least this has label 1
+LIKED_RATING = 4  # a rating of at least this is a like, unless the data set's description says otherwise
+MOVIELENS = Description(FIELDS, MULTIVALUED, LIKED_RATING)  # of a MovieLens with all features
 
 # Values in the files of MovieLens (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
 GENDERS: tuple[str, ...] = ("F", "M")
@@ -99,6 +119,11 @@ def decade_of(year: int) -> str:
     return "unknown" if year == NO_YEAR else f"{year // 10 * 10}s"
 
 
+def likes(ratings: pd.Series, liked: float | None) -> pd.Series:
+    """Return which ratings are likes, bool: those of at least ``liked``; None: all of them."""
+    return ratings >= liked if liked is not None else ratings.notna()
+
+
 def parse_id(text: str) -> int:
     """Parse the id of a user or a movie. Raises DataError."""
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))
@@ -109,22 +134,14 @@ def parse_id(text: str) -> int:
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """Expected sizes of a data set.
+    """Expected sizes of a data set; None: any.
 
     Attributes:
-        users, movies, ratings: rows of the raw files.
-        field_dims: number of distinct values of each feature among the interactions, in the order of ``FIELDS``.
+        users, movies, ratings: rows of the raw tables.
+        field_dims: number of distinct values of each feature among the interactions, in the feature map's order.
     """
 
-    users: int
-    movies: int
-    ratings: int
-    field_dims: tuple[int, ...]
-
-
-MOVIELENS_1M = DatasetSize(
-    users=6040,
-    movies=3883,
-    ratings=1_000_209,
-    field_dims=(6040, 3706, 10, 81, 4, 12, 1, 18, 18, 16, 2, 7, 21, 3439),
-)
+    users: int | None = None
+    movies: int | None = None
+    ratings: int | None = None
+    field_dims: tuple[int, ...] | None = None

@@ -14,5 +14,5 @@ def fitted(interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.F
     vocabularies = []
     for field in fields:
         values = np.sort(interactions[field.name].unique())
-        vocabularies.append(FieldVocabulary(field.name, field.side, tuple(values.tolist())))
+        vocabularies.append(FieldVocabulary(field.name, field.side, field.kind, values=tuple(values.tolist())))
     return FeatureMap(tuple(vocabularies))

@@ -11,7 +11,7 @@ from app.web.answers import Answer, answer_user, answer_visitor
 from app.web.sidebar import Query
 from app.web.texts import Texts
 from ml import schema
-from ml.data.movielens import has_codes
+from ml.data.movielens_tables import has_codes
 from ml.errors import DataError, NotFoundError
 from ml.inference.visitors import COMPANIONS, Visitor
 from ml.published.people import People

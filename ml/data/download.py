@@ -1,20 +1,19 @@
-"""Download the official MovieLens-1M archive once, verify it, and extract its files by name."""
+"""Download a data set's archive once, verify it, and extract its files by name."""
 
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pooch
 import requests
 
-from ml.data.movielens import MOVIELENS_1M
+from ml.data.datasets import Archive
 from ml.errors import DataError
 
-URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
-MD5 = "c4d9eecfca2ab87c1945afe126590906"
 _TIMEOUT = 30  # seconds without a response
-_LARGEST = 256 * 2**20  # bytes per file; ten times the size of ratings.dat
+_LARGEST = 4 * 2**30  # bytes per file; four times the size of MovieLens-32M's ratings
 _BLOCK = 2**20
 
 
@@ -22,33 +21,32 @@ class OfflineError(DataError):
     """The archive's server cannot be reached."""
 
 
-def fetch_movielens(directory: Path, url: str = URL, md5: str = MD5) -> Path:
-    """Download the three raw files to ``directory``, unless they are there.
+def fetch(directory: Path, archive: Archive, names: Sequence[str]) -> Path:
+    """Download the raw files to ``directory``, unless they are there.
 
     The directory appears complete or not at all.
 
     Args:
         directory: target of the files.
-        url: address of the zip archive, with members ``ml-1m/users.dat`` and so on.
-        md5: expected hex digest of the archive.
+        archive: address of the zip archive, and its expected digest.
+        names: of the files, which one directory of the archive has.
 
     Returns:
         ``directory``.
 
     Raises:
         OfflineError: the server cannot be reached.
-        DataError: the server refused, or the archive is not the official one and was removed.
+        DataError: the server refused, or the archive is not the expected one and was removed.
     """
-    if all((directory / name).is_file() for name in MOVIELENS_1M.names):
+    if all((directory / name).is_file() for name in names):
         return directory
     if directory.exists():
-        raise DataError(f"{directory}: incomplete; expected {', '.join(MOVIELENS_1M.names)}; complete or remove it")
+        raise DataError(f"{directory}: incomplete; expected {', '.join(names)}; complete or remove it")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as folder:
-        archive = _download(url, md5, Path(folder))
         files = Path(folder) / "files"
         files.mkdir()
-        _extract(archive, files)
+        _extract(_download(archive.url, archive.md5, Path(folder)), files, names)
         files.rename(directory)
     return directory
 
@@ -66,20 +64,27 @@ def _download(url: str, md5: str, folder: Path) -> Path:
     except requests.RequestException as error:
         raise DataError(f"{url}: the server refused ({error}); retry later or set MOVIELENS_DIR") from error
     except ValueError as error:  # pooch raises this if the digest does not match; it has removed the file
-        raise DataError(f"{url}: the archive is not the official one, expected md5 {md5}; it was removed") from error
+        raise DataError(f"{url}: not the expected archive, which has the md5 {md5}; it was removed") from error
 
 
-def _extract(archive: Path, directory: Path) -> None:
-    """Copy the three members by name; nothing else in the archive is ever written."""
+def _extract(archive: Path, directory: Path, names: Sequence[str]) -> None:
+    """Copy the members of these names; nothing else in the archive is ever written."""
     try:
         with zipfile.ZipFile(archive) as members:
-            for name in MOVIELENS_1M.names:
-                _copy(members, f"ml-1m/{name}", directory / name)
-    except KeyError as error:
-        raise DataError(f"{archive.name}: {error.args[0]}; not the MovieLens-1M archive") from error
+            folder = _folder_of(names, members.namelist())
+            for name in names:
+                _copy(members, f"{folder}{name}", directory / name)
     # Raised by zipfile for damage, encrypted members and unsupported compression.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"{archive.name}: cannot be unpacked ({error}); not the MovieLens-1M archive") from error
+        raise DataError(f"{archive.name}: cannot be unpacked ({error})") from error
+
+
+def _folder_of(names: Sequence[str], members: Sequence[str]) -> str:
+    """Return the directory of an archive that has all files, with a slash at its end. Raises DataError."""
+    folders = {member.removesuffix(name) for name in names for member in members if member.endswith(f"/{name}")} | {""}
+    if found := [folder for folder in sorted(folders) if all(f"{folder}{name}" in members for name in names)]:
+        return found[0]
+    raise DataError(f"the archive has no directory with the files {', '.join(names)}")
 
 
 def _copy(members: zipfile.ZipFile, name: str, target: Path) -> None:
@@ -87,5 +92,5 @@ def _copy(members: zipfile.ZipFile, name: str, target: Path) -> None:
     with members.open(name) as source, target.open("wb") as file:
         while block := source.read(_BLOCK):
             if file.tell() + len(block) > _LARGEST:
-                raise DataError(f"{name}: unpacks to more than {_LARGEST:,} bytes; not the MovieLens-1M archive")
+                raise DataError(f"{name}: unpacks to more than {_LARGEST:,} bytes")
             file.write(block)

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml.data import lines
 from ml.data.formats import Format, require_until, today
 from ml.data.history import BASE
 from ml.data.incoming import MEANT, batches, name_on_arrival, obstacle, shown, visible
@@ -292,15 +291,11 @@ class Ingestion:
         table = self._read_file(arrival.kind, arrival.path)
         if arrival.kind == RATINGS:
             last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
-            require_until(arrival.path, table, last, which, self._first_line)
+            require_until(self._form.files[RATINGS].place(arrival.path), table, last, which)
         return table
 
     def _read_file(self, kind: str, path: Path) -> pd.DataFrame:
         return self._form.read_file(kind, path, may_repeat=kind == RATINGS)
-
-    @property
-    def _first_line(self) -> int:
-        return self._form.files[RATINGS].layout.first_line
 
     def _require_known(self, arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[int]]) -> None:
         if arrival.kind != RATINGS:
@@ -309,7 +304,7 @@ class Ingestion:
             column, file = _IDS[kind], self._form.files[kind].name
             known = table[column].isin(ids[kind])
             expected = f"a {column} of {file} or a {kind} batch"
-            lines.require(arrival.path, known, table[column], expected, self._first_line)
+            self._form.files[RATINGS].place(arrival.path).require(known, table[column], expected)
 
     def _quarantine(self, arrival: Arrival) -> None:
         folder = self.incoming / QUARANTINE

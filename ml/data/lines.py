@@ -3,6 +3,7 @@
 Every field is a string first. What a file's columns mean is decided by its reader.
 """
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,11 +43,13 @@ class Layout:
         columns: names of the columns, by the names in the header; the same names where there is no header.
         separator: between fields; one with a comma has quotes as in RFC 4180.
         has_header: whether the first line names the columns.
+        has_others: whether there may be other columns, in any order; they are not read.
     """
 
     columns: Mapping[str, str]
     separator: str
     has_header: bool = False
+    has_others: bool = False
 
     @property
     def first_line(self) -> int:
@@ -55,22 +58,64 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the rows of a table come from, for messages.
+
+    Attributes:
+        path: path of the file.
+        first: number of the first row.
+        unit: what is numbered: ``line``, or ``row`` where there are no lines.
+    """
+
+    path: Path
+    first: int = 1
+    unit: str = "line"
+
+    def require(self, valid: pd.Series | np.ndarray, values: pd.Series, expected: str) -> None:
+        """Check the rows.
+
+        Args:
+            valid: bool [rows].
+            values: [rows], for the message.
+            expected: for the message.
+
+        Raises:
+            DataError: names line and value of the first invalid row.
+        """
+        bad = np.flatnonzero(~np.asarray(valid, dtype=bool))
+        if bad.size:
+            self.fail(int(bad[0]), str(values.iloc[bad[0]]), expected)
+
+    def require_unique(self, frame: pd.DataFrame, key: list[str]) -> None:
+        """Check that no two rows have the same key. Raises DataError."""
+        repeated = np.flatnonzero(frame.duplicated(key))
+        if repeated.size:
+            value = ", ".join(map(str, frame[key].iloc[repeated[0]].tolist()))
+            self.fail(int(repeated[0]), value, f"{' and '.join(key)} only once in the file")
+
+    def fail(self, row: int, value: str, expected: str) -> NoReturn:
+        """Raise DataError for a value in a row; rows count from 0."""
+        if len(value) > _SHOWN:
+            value = f"{value[:_SHOWN]}…"
+        where = f"{self.path}, {self.unit} {row + self.first}"
+        raise DataError(f"{where}: found {value!r}, expected {expected}; fix or replace the file")
+
+
+@dataclass(frozen=True)
 class Lines:
     """The fields of a file as strings.
 
     Attributes:
-        path: path of the file, for messages.
-        layout: its layout.
+        place: the file, for messages.
         table: one row per line, all columns string.
     """
 
-    path: Path
-    layout: Layout
+    place: Place
     table: pa.Table
 
     def require(self, valid: pd.Series | np.ndarray, values: pd.Series, expected: str) -> None:
         """Check the rows. Raises DataError with line and value of the first invalid one."""
-        require(self.path, valid, values, expected, self.layout.first_line)
+        self.place.require(valid, values, expected)
 
     def typed(self, dtypes: Mapping[str, str]) -> pd.DataFrame:
         """Return columns of these types, ``str`` or integers; ids go up to ``schema.LARGEST_ID``. Raises DataError."""
@@ -96,60 +141,29 @@ class Lines:
         return numbers.to_numpy().astype(dtype)
 
 
-def require(path: Path, valid: pd.Series | np.ndarray, values: pd.Series, expected: str, first_line: int = 1) -> None:
-    """Check the rows of a file, one per line.
-
-    Args:
-        path: path of the file, for the message.
-        valid: bool [rows].
-        values: [rows], for the message.
-        expected: for the message.
-        first_line: number of the first row's line.
-
-    Raises:
-        DataError: names line and value of the first invalid row.
-    """
-    bad = np.flatnonzero(~np.asarray(valid, dtype=bool))
-    if bad.size:
-        fail(path, int(bad[0]) + first_line, str(values.iloc[bad[0]]), expected)
-
-
-def require_unique(path: Path, frame: pd.DataFrame, key: list[str], layout: Layout) -> None:
-    """Check that no two rows have the same key. Raises DataError."""
-    repeated = np.flatnonzero(frame.duplicated(key))
-    if repeated.size:
-        row = int(repeated[0])
-        value = layout.separator.join(map(str, frame[key].iloc[row].tolist()))
-        fail(path, row + layout.first_line, value, f"{' and '.join(key)} only once in the file")
-
-
-def fail(path: Path, line: int, value: str, expected: str) -> NoReturn:
-    """Raise DataError for a value in a line."""
-    if len(value) > _SHOWN:
-        value = f"{value[:_SHOWN]}…"
-    raise DataError(f"{path}, line {line}: found {value!r}, expected {expected}; fix or replace the file")
-
-
 def read_lines(path: Path, layout: Layout) -> Lines:
-    """Read all fields of a file as strings; row i is line i plus ``layout.first_line``.
+    """Read the fields of a file as strings; row i is line i plus ``layout.first_line``.
 
     Raises:
         DataError: the file is missing, empty or malformed; names line, value and what was expected.
     """
     data, encoding = _read_bytes(path, layout)
+    names = [*layout.columns]
     if layout.has_header:
-        data = _without_header(path, data, encoding, layout)
+        data, names = _without_header(path, data, encoding, layout)
+    place = Place(path, layout.first_line)
     if layout.separator != "\t" and b"\t" in data:
-        _fail_at(path, data, data.index(b"\t"), "Latin-1 or UTF-8 text without control characters", layout)
+        _fail_at(place, data, data.index(b"\t"), "Latin-1 or UTF-8 text without control characters")
     if layout.separator == ",":
-        _require_quotes(path, data, encoding, layout)
+        _require_quotes(place, data, encoding)
     else:
         data = data.replace(layout.separator.encode(), _DELIMITER.encode())
-    return Lines(path, layout, _parsed(path, data, encoding, layout))
+    table = _parsed(place, data, encoding, layout, names).select([*layout.columns])
+    return Lines(place, table.rename_columns([*layout.columns.values()]))
 
 
-def _parsed(path: Path, data: bytes, encoding: str, layout: Layout) -> pa.Table:
-    columns, quoted = list(layout.columns.values()), layout.separator == ","
+def _parsed(place: Place, data: bytes, encoding: str, layout: Layout, columns: list[str]) -> pa.Table:
+    quoted = layout.separator == ","
     wrong: list[pa.csv.InvalidRow] = []
 
     def stop_at_row(row: pa.csv.InvalidRow) -> str:  # pyarrow ignores exceptions raised in a handler
@@ -176,74 +190,78 @@ def _parsed(path: Path, data: bytes, encoding: str, layout: Layout) -> pa.Table:
             raise
         row = wrong[0]
         text = row.text.replace(_DELIMITER, layout.separator)
-        expected = f"{row.expected_columns} fields separated by {layout.separator!r}"
-        fail(path, row.number - 1 + layout.first_line, text, expected)
+        place.fail(row.number - 1, text, f"{row.expected_columns} fields separated by {layout.separator!r}")
 
 
 def _read_bytes(path: Path, layout: Layout) -> tuple[bytes, str]:
     """Return a file's bytes and encoding: UTF-8 if its non-ASCII bytes are valid UTF-8, otherwise Latin-1."""
     if not path.is_file():
         raise DataError(f"{path}: missing; expected a file with the columns {', '.join(layout.columns)}")
-    data = path.read_bytes().replace(b"\r\n", b"\n")
+    data, place = path.read_bytes().replace(b"\r\n", b"\n"), Place(path)
     marked = data.startswith(_BYTE_ORDER_MARK)
     data = data.removeprefix(_BYTE_ORDER_MARK)
     if not data.strip():
         raise DataError(f"{path}: empty; expected lines of fields separated by {layout.separator!r}")
     encoding = "utf-8"
-    _refuse_long_lines(path, data)
+    _refuse_long_lines(place, data)
     try:
         data.decode()
     except UnicodeDecodeError as error:
         if marked:
-            _fail_at(path, data, error.start, "UTF-8 text, as declared by the byte order mark")
+            _fail_at(place, data, error.start, "UTF-8 text, as declared by the byte order mark")
         encoding = "latin-1"
-        _refuse_lines_of_utf8(path, data)
+        _refuse_lines_of_utf8(place, data)
     if bad := _UNDECODABLE[encoding].search(data):
-        _fail_at(path, data, bad.start(), "Latin-1 or UTF-8 text without control characters")
+        _fail_at(place, data, bad.start(), "Latin-1 or UTF-8 text without control characters")
     return data, encoding
 
 
-def _without_header(path: Path, data: bytes, encoding: str, layout: Layout) -> bytes:
+def _without_header(path: Path, data: bytes, encoding: str, layout: Layout) -> tuple[bytes, list[str]]:
+    """Return the lines after the header, and the names of all columns in the file."""
     header, _, rest = data.partition(b"\n")
-    expected = layout.separator.join(layout.columns)
-    if (found := header.decode(encoding)) != expected:
-        fail(path, 1, found, f"the header {expected!r}")
+    found, place = header.decode(encoding), Place(path)
+    names = next(csv.reader([found], delimiter=layout.separator), [])
+    if not layout.has_others and names != [*layout.columns]:
+        place.fail(0, found, f"the header {layout.separator.join(layout.columns)!r}")
+    if missing := [name for name in layout.columns if names.count(name) != 1]:
+        place.fail(0, found, f"a header that names each of these columns once: {', '.join(missing)}")
+    if len(set(names)) < len(names):
+        place.fail(0, found, "a header that names each column once")
     if not rest.strip():
         raise DataError(f"{path}: no rows; expected lines of fields separated by {layout.separator!r}")
-    return rest
+    return rest, names
 
 
-def _require_quotes(path: Path, data: bytes, encoding: str, layout: Layout) -> None:
+def _require_quotes(place: Place, data: bytes, encoding: str) -> None:
     """Raise DataError unless every line with a quotation mark quotes as RFC 4180 says."""
     if b'"' not in data:
         return
-    for number, line in enumerate(data.split(b"\n"), layout.first_line):
+    for row, line in enumerate(data.split(b"\n")):
         if b'"' in line and not _QUOTED.fullmatch(line):
-            fail(path, number, line.decode(encoding), "fields quoted as RFC 4180 says, each on one line")
+            place.fail(row, line.decode(encoding), "fields quoted as RFC 4180 says, each on one line")
 
 
-def _refuse_long_lines(path: Path, data: bytes) -> None:
+def _refuse_long_lines(place: Place, data: bytes) -> None:
     ends = np.flatnonzero(np.frombuffer(data + b"\n", np.uint8) == ord("\n"))
     starts = np.concatenate([[0], ends[:-1] + 1])
     long = np.flatnonzero(ends - starts > _LONGEST_LINE)
     if long.size:
         start = int(starts[long[0]])
         text = data[start : start + 2 * _SHOWN].decode("latin-1")
-        fail(path, int(long[0]) + 1, text, f"a line of at most {_LONGEST_LINE:,} bytes")
+        place.fail(int(long[0]), text, f"a line of at most {_LONGEST_LINE:,} bytes")
 
 
-def _refuse_lines_of_utf8(path: Path, data: bytes) -> None:
+def _refuse_lines_of_utf8(place: Place, data: bytes) -> None:
     """Refuse a file that mixes both encodings: reading it as Latin-1 would damage part of it."""
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for row, line in enumerate(data.split(b"\n")):
         if line.isascii():
             continue
         try:
             text = line.decode()
         except UnicodeDecodeError:
             continue
-        fail(path, number, text, "Latin-1, as in other lines; save the whole file as UTF-8")
+        place.fail(row, text, "Latin-1, as in other lines; save the whole file as UTF-8")
 
 
-def _fail_at(path: Path, data: bytes, position: int, expected: str, layout: Layout | None = None) -> NoReturn:
-    first = layout.first_line if layout else 1
-    fail(path, data.count(b"\n", 0, position) + first, f"byte 0x{data[position]:02x}", expected)
+def _fail_at(place: Place, data: bytes, position: int, expected: str) -> NoReturn:
+    place.fail(data.count(b"\n", 0, position), f"byte 0x{data[position]:02x}", expected)

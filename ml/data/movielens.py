@@ -4,22 +4,23 @@ They are those of MovieLens-1M, of 10M, of 100K, and the CSV files of all others
 invalid one raises DataError with file, line and value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.data.datasets import Reader
 from ml.data.formats import FileFormat, Format
-from ml.data.lines import Layout, Lines
-from ml.data.manifest import MOVIES, RATINGS, USERS
+from ml.data.lines import Layout, Lines, read_lines
+from ml.data.manifest import USERS
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.errors import DataError
 
 _YEAR_3000 = 32_503_680_000
 _TITLE_AND_YEAR = r"\S.*\([0-9]{4}\)$"
-# A year may be the first of a range, such as (2006-2007) or (1983-), and be followed by spaces.
-_YEAR_IN_TITLE = r"^(.*\S)\s*\(([0-9]{4})(?:[-\u2013]\s*[0-9]{0,4}\s*)?\)\s*$"
 _USERS = {"user_id": "int32", "gender": "str", "age": "int32", "occupation": "int32", "zip": "str"}
 _USERS_100K = {**_USERS, "occupation": "str"}
 _MOVIES = {"movie_id": "int32", "title": "str", "genres": "str"}
@@ -46,18 +47,6 @@ _GENRE_FLAGS = (
     "War",
     "Western",
 )
-
-
-def split_title(titles: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Split titles such as ``"Heat (1995)"`` into ``"Heat"`` (str) and 1995 (int16); ``schema.NO_YEAR`` without one."""
-    parts = titles.str.extract(_YEAR_IN_TITLE)
-    years = parts[1].fillna(str(schema.NO_YEAR)).astype(np.int16)
-    return parts[0].fillna(titles).str.strip().astype("str"), years
-
-
-def has_codes(users: pd.DataFrame) -> bool:
-    """Return whether ages and occupations are the codes of MovieLens-1M, not years and words as in MovieLens-100K."""
-    return "occupation" in users and pd.api.types.is_integer_dtype(users["occupation"])
 
 
 def _users_1m(lines: Lines) -> pd.DataFrame:
@@ -127,6 +116,11 @@ def _ratings(lines: Lines, dtypes: Mapping[str, str]) -> pd.DataFrame:
     return frame
 
 
+def _text(name: str, layout: Layout, dtypes: Mapping[str, str], parse: Callable[[Lines], pd.DataFrame]) -> FileFormat:
+    """A text file; ``parse`` makes the table of its lines."""
+    return FileFormat(name, dtypes, lambda path: parse(read_lines(path, layout)), layout.first_line)
+
+
 def _layout(columns: Sequence[str], separator: str) -> Layout:
     return Layout({name: name for name in columns}, separator)
 
@@ -135,42 +129,55 @@ def _csv(**columns: str) -> Layout:
     return Layout(columns, ",", has_header=True)
 
 
+def _prepare_users(users: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    return preprocess_users(users)
+
+
+def _prepare_movies(movies: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    return preprocess_movies(movies)
+
+
+def _movielens(name: str, **files: FileFormat) -> Format:
+    """A format of MovieLens, with the features that the columns of its users allow."""
+    users = files[USERS].dtypes if USERS in files else {"user_id"}
+    fields = tuple(field for field in schema.FIELDS if field.side != "user" or field.name in users)
+    return Format(name, files, replace(schema.MOVIELENS, fields=fields), _prepare_users, _prepare_movies)
+
+
 _DAT_MOVIES, _DAT_RATINGS = _layout([*_MOVIES], "::"), _layout([*_RATINGS], "::")
 _USERS_ORDER_100K = ["user_id", "age", "gender", "occupation", "zip"]
 _MOVIES_100K = ["movie_id", "title", "released", "released_on_video", "imdb_url", *_GENRE_FLAGS]
-MOVIELENS_1M = Format(
-    "MovieLens-1M",
-    {
-        USERS: FileFormat("users.dat", _layout([*_USERS], "::"), _USERS, _users_1m),
-        MOVIES: FileFormat("movies.dat", _DAT_MOVIES, _MOVIES, _movies_1m),
-        RATINGS: FileFormat("ratings.dat", _DAT_RATINGS, _RATINGS, _whole_stars),
-    },
-)
-MOVIELENS_10M = Format(
-    "MovieLens-10M",
-    {
-        MOVIES: FileFormat("movies.dat", _DAT_MOVIES, _MOVIES, _movies),
-        RATINGS: FileFormat("ratings.dat", _DAT_RATINGS, _HALF_STARS, _half_stars),
-    },
-)
-MOVIELENS_100K = Format(
-    "MovieLens-100K",
-    {
-        USERS: FileFormat("u.user", _layout(_USERS_ORDER_100K, "|"), _USERS_100K, _users_100k),
-        MOVIES: FileFormat("u.item", _layout(_MOVIES_100K, "|"), _MOVIES, _movies_100k),
-        RATINGS: FileFormat("u.data", _layout([*_RATINGS], "\t"), _RATINGS, _whole_stars),
-    },
-)
 _CSV_MOVIES = _csv(movieId="movie_id", title="title", genres="genres")
 _CSV_RATINGS = _csv(userId="user_id", movieId="movie_id", rating="rating", timestamp="timestamp")
-MOVIELENS_CSV = Format(
+MOVIELENS_1M = _movielens(
+    "MovieLens-1M",
+    users=_text("users.dat", _layout([*_USERS], "::"), _USERS, _users_1m),
+    movies=_text("movies.dat", _DAT_MOVIES, _MOVIES, _movies_1m),
+    ratings=_text("ratings.dat", _DAT_RATINGS, _RATINGS, _whole_stars),
+)
+MOVIELENS_10M = _movielens(
+    "MovieLens-10M",
+    movies=_text("movies.dat", _DAT_MOVIES, _MOVIES, _movies),
+    ratings=_text("ratings.dat", _DAT_RATINGS, _HALF_STARS, _half_stars),
+)
+MOVIELENS_100K = _movielens(
+    "MovieLens-100K",
+    users=_text("u.user", _layout(_USERS_ORDER_100K, "|"), _USERS_100K, _users_100k),
+    movies=_text("u.item", _layout(_MOVIES_100K, "|"), _MOVIES, _movies_100k),
+    ratings=_text("u.data", _layout([*_RATINGS], "\t"), _RATINGS, _whole_stars),
+)
+MOVIELENS_CSV = _movielens(
     "MovieLens CSV",
-    {
-        MOVIES: FileFormat("movies.csv", _CSV_MOVIES, _MOVIES, _movies),
-        RATINGS: FileFormat("ratings.csv", _CSV_RATINGS, _HALF_STARS, _half_stars),
-    },
+    movies=_text("movies.csv", _CSV_MOVIES, _MOVIES, _movies),
+    ratings=_text("ratings.csv", _CSV_RATINGS, _HALF_STARS, _half_stars),
 )
 FORMATS = (MOVIELENS_1M, MOVIELENS_CSV, MOVIELENS_100K, MOVIELENS_10M)  # in the order in which they are looked for
+READERS: Mapping[Reader, Format] = {
+    "movielens-100k": MOVIELENS_100K,
+    "movielens-1m": MOVIELENS_1M,
+    "movielens-10m": MOVIELENS_10M,
+    "movielens-csv": MOVIELENS_CSV,
+}
 
 
 def format_named(name: str) -> Format:

@@ -1,19 +1,21 @@
 """Resolve where raw data comes from. Nothing else decides that."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ml import schema
-from ml.data.download import fetch_movielens
+from ml.data.datasets import Dataset
+from ml.data.download import fetch
 from ml.data.formats import Format
-from ml.data.movielens import MOVIELENS_1M, recognized
+from ml.data.movielens import MOVIELENS_1M, READERS, recognized
 from ml.data.synthetic import SIZES, write_synthetic
+from ml.data.tables_format import table_format
 from ml.errors import DataError
 
-OFFICIAL = "ml-1m"
+DEFAULT = "ml-1m"
 SYNTHETIC_SEED = 42
-_NAMES = ", ".join((OFFICIAL, *SIZES))
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,15 @@ class Source:
     """Where raw data comes from.
 
     Attributes:
-        spec: ``ml-1m`` for the official archive, ``synthetic`` or ``synthetic-small`` for generated data; anything else
-            is the path of a directory with the files of a MovieLens.
+        spec: the name of a data set of datasets.yaml, or ``synthetic`` or ``synthetic-small`` for generated data;
+            anything else is the path of a directory with the files of a MovieLens.
+        described: the data sets of datasets.yaml by name.
+        root: directory that their paths are relative to.
     """
 
     spec: str
+    described: Mapping[str, Dataset] = field(default_factory=dict)
+    root: Path = Path()
 
     @property
     def dataset(self) -> str:
@@ -34,24 +40,31 @@ class Source:
         The name of a directory's data set is the directory's, in lowercase letters, digits, ``.``, ``_`` and ``-``.
 
         Raises:
-            DataError: the directory is named like a generated data set, or has no usable name.
+            DataError: the directory has no usable name, or that of generated data or of a table of datasets.yaml.
         """
-        if self._is_name:
+        if self.is_name:
             return self.spec
         name = re.sub(r"[^a-z0-9._-]+", "-", Path(self.spec).resolve().name.lower()).strip("-.")
-        if not name or name in SIZES:
+        taken = name in SIZES or (name in self.described and self.described[name].reader == "table")
+        if not name or taken:
             raise DataError(f"{self.spec}: a data set cannot be named {name!r}; rename the directory")
         return name
 
     @property
-    def known_size(self) -> schema.DatasetSize | None:
-        """Return the expected size of the data set; None if unknown."""
-        if self.dataset == OFFICIAL:
-            return schema.MOVIELENS_1M
-        if self.spec not in SIZES:
-            return None
-        size = SIZES[self.spec]
-        return schema.DatasetSize(size.users, size.movies, size.ratings, tuple(size.field_dims.values()))
+    def is_name(self) -> bool:
+        """Return whether it is a name and not a directory."""
+        return self.spec in self.described or self.spec in SIZES
+
+    @property
+    def known_size(self) -> schema.DatasetSize:
+        """Return what is known of the data set's size; of a directory, what is known of its name."""
+        if self.spec in SIZES:
+            size = SIZES[self.spec]
+            return schema.DatasetSize(size.users, size.movies, size.ratings, tuple(size.field_dims.values()))
+        if not (dataset := self.described.get(self.dataset)):
+            return schema.DatasetSize()
+        expect = dataset.expect
+        return schema.DatasetSize(expect.users, expect.items, expect.ratings, expect.values)
 
     def prepare(self, cache: Path) -> Path:
         """Return the directory of the raw files; download or generate them under ``cache`` if needed.
@@ -64,9 +77,11 @@ class Source:
             directory.mkdir(parents=True, exist_ok=True)
             write_synthetic(directory, SIZES[self.spec], seed=SYNTHETIC_SEED)
             return directory
-        if self.spec == OFFICIAL:
-            return fetch_movielens(cache / OFFICIAL)
-        return Path(self.spec)
+        if not (dataset := self.described.get(self.spec)):
+            return Path(self.spec)
+        if dataset.archive:
+            return fetch(cache / self.spec, dataset.archive, READERS[dataset.reader].names)
+        return self.root / dataset.path if dataset.path else self.root
 
     @property
     def format(self) -> Format:
@@ -75,14 +90,27 @@ class Source:
         Raises:
             DataError: the directory is missing, or has the files of no format.
         """
-        directory = Path(self.spec)
-        if self._is_name or (self.dataset == OFFICIAL and directory.is_dir()):
+        if self.spec in SIZES:
             return MOVIELENS_1M
+        if dataset := self.described.get(self.spec):
+            return _format_of(self.spec, dataset)
+        directory = Path(self.spec)
+        if directory.is_dir() and (dataset := self.described.get(self.dataset)):
+            return _format_of(self.dataset, dataset)
         try:
             return recognized(directory)
         except DataError as error:
-            raise DataError(f"{error}; set MOVIELENS_DIR to such a directory, or to one of {_NAMES}") from error
+            names = ", ".join((*self.described, *SIZES))
+            raise DataError(
+                f"{error}; set MOVIELENS_DIR to such a directory, or DATASET to one of the data sets {names}"
+            ) from error
 
-    @property
-    def _is_name(self) -> bool:
-        return self.spec == OFFICIAL or self.spec in SIZES
+
+def _format_of(name: str, dataset: Dataset) -> Format:
+    if dataset.reader == "table":
+        return table_format(name, dataset)
+    form = READERS[dataset.reader]
+    liked = None if dataset.liked == "all" else dataset.liked
+    if liked == form.description.liked:
+        return form
+    return replace(form, description=replace(form.description, liked=liked))

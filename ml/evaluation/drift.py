@@ -1,6 +1,6 @@
 """Measure how far tonight's new ratings are from the previous night's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,7 @@ class Comparison:
         before: number of the latest earlier ingestion with ratings, or ``BASE``.
         totals: one row per ingestion, indexed by its number, ``BASE`` first: ratings (int64), users, movies (int64,
             distinct), positive_share (float64, of the ratings; NaN if there are none).
-        fields: one row per feature, in the order of ``schema.FIELDS``: field (str), stability_index (float64, of both
+        fields: one row per feature, in the order of the feature map: field (str), stability_index (float64, of both
             nights), by_chance (float64, ``index_by_chance`` for the numbers of users), unknown_share (float64, share of
             tonight's rows whose value is in no earlier row). Empty if there is no night, or one without ratings.
     """
@@ -145,7 +145,9 @@ class Comparison:
         return {measure if field == _ALL else f"{measure}_{field}": value for measure, field, value in rows}
 
 
-def compare_nights(interactions: pd.DataFrame, batches: Mapping[str, Any]) -> Comparison:
+def compare_nights(
+    interactions: pd.DataFrame, batches: Mapping[str, Any], fields: Sequence[schema.Field]
+) -> Comparison:
     """Compare the ratings of the last ingestion with the previous one's, or with the base files if it is the first.
 
     The bins of a feature are computed on the rows before both nights (on the base files if these are one of the two),
@@ -153,8 +155,9 @@ def compare_nights(interactions: pd.DataFrame, batches: Mapping[str, Any]) -> Co
     rows. Since rows of one user are not independent, ``by_chance`` is always computed with the numbers of users.
 
     Args:
-        interactions: ingestion_batch (int), label and the features of ``schema.FIELDS``, one row per rating.
+        interactions: ingestion_batch (int), label and the features, one row per rating.
         batches: ``{"files": [{"sequence": int, "ingestion": int, ...}]}``; files with ``withdrawn`` do not count.
+        fields: the features.
 
     Returns:
         The comparison.
@@ -184,7 +187,7 @@ def compare_nights(interactions: pd.DataFrame, batches: Mapping[str, Any]) -> Co
         "earlier": interactions[ingestion < tonight],
     }
     comparable = len(nights["tonight"]) and len(nights["before"])
-    return Comparison(tonight, before, totals, _fields(nights) if comparable else _no_fields())
+    return Comparison(tonight, before, totals, _fields(nights, fields) if comparable else _no_fields())
 
 
 def _totals(interactions: pd.DataFrame, ingestion: pd.Series, ingestions: list[int]) -> pd.DataFrame:
@@ -205,10 +208,10 @@ def _no_fields() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
 
 
-def _fields(nights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _fields(nights: Mapping[str, pd.DataFrame], fields: Sequence[schema.Field]) -> pd.DataFrame:
     users = {name: rows.drop_duplicates("user_id") for name, rows in nights.items()}
     found = []
-    for field in schema.present_fields(nights["tonight"].columns):
+    for field in fields:
         units = users if field.side == "user" else nights
         before, tonight = units["before"][field.name], units["tonight"][field.name]
         bins = Bins.of(units["known"][field.name])

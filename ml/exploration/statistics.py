@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
-from ml.data.movielens import has_codes
+from ml.data.movielens_tables import has_codes
 
 FEW_RATINGS = 10
 _TOP_SHARES = (0.01, 0.1, 0.2)

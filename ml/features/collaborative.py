@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
@@ -40,14 +40,6 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
     affinity_prior_rows: float = Field(default=10.0, gt=0, description="Rows without deviation in such an average.")
     prior_rows: float = Field(default=5.0, gt=0, description="Rows with the average rating in a mean of ratings.")
     folds: int = Field(default=5, ge=2, description="Folds of the training rows.")
-
-    @field_validator("affinity_fields")
-    @classmethod
-    def _are_movie_fields(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = [field.name for field in schema.FIELDS if field.side == "movie"]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
-        return names
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""The feature map: one document that encoder, model and scorer share.
+"""The feature map: one document that encoder, trainer, scorer and service share.
 
-It lists the categorical features with their vocabularies; a value's index is its position in the vocabulary. Values of
+It lists a data set's features with their vocabularies; a value's index is its position in the vocabulary. Values of
 the base files come first, sorted; values of ingested batches follow in the order of the batches, so that no index ever
 changes.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, get_args
 
@@ -17,15 +17,15 @@ import pandas as pd
 from ml import schema
 from ml.errors import DataError
 
-_VERSION = 1
+_VERSION = 2
+# Version 1 was of MovieLens only, and did not say what its data set's description does.
+_FIRST = {"version": 1, "multivalued": list(schema.MULTIVALUED), "liked": schema.LIKED_RATING}
 
 
-@dataclass(frozen=True)
-class FieldVocabulary:
-    """A categorical feature and its distinct values in index order; all of them int or all of them str."""
+@dataclass(frozen=True, kw_only=True)
+class FieldVocabulary(schema.Field):
+    """A feature and its distinct values in index order; all of them int or all of them str."""
 
-    name: str
-    side: schema.Side
     values: tuple[int, ...] | tuple[str, ...]
 
     @cached_property
@@ -52,12 +52,26 @@ class FieldVocabulary:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Vocabularies of all categorical features, in the networks' order."""
+    """Vocabularies of all features, in the networks' order, and what else the data set's description says.
+
+    Attributes:
+        fields: the features; first the keys user_id and movie_id.
+        multivalued: multi-valued features, as in ``schema.Description``.
+        liked: a rating of at least this is a like; None: every row is one.
+    """
 
     fields: tuple[FieldVocabulary, ...]
+    multivalued: tuple[str, ...] = schema.MULTIVALUED
+    liked: float | None = schema.LIKED_RATING
 
     @classmethod
-    def grow(cls, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> "FeatureMap":
+    def grow(
+        cls,
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        ratings: pd.DataFrame,
+        description: schema.Description,
+    ) -> "FeatureMap":
         """Fit the vocabularies on all rows ever ingested: values in the order of their first batch, then sorted.
 
         A user's or movie's value counts from the first batch in which the user or movie has a rating too. Values that a
@@ -67,11 +81,12 @@ class FeatureMap:
             users: preprocessed rows of ``ml.data.history.history``.
             movies: of the same.
             ratings: of the same.
+            description: which of their columns are features.
         """
         tables = {"user": users, "movie": movies}
         rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
         vocabularies = []
-        for field in schema.present_fields({*users, *movies, *ratings}):
+        for field in description.fields:
             rows, came = ratings, ratings["ingestion_batch"]
             if field.side != "context":
                 first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])
@@ -79,8 +94,8 @@ class FeatureMap:
                 came = rows["ingestion_batch"].clip(lower=first_rated.dropna().astype("int32"))
             first = came.groupby(rows[field.name]).min().rename("came").reset_index()
             ordered = first.sort_values(["came", field.name])[field.name]
-            vocabularies.append(FieldVocabulary(field.name, field.side, tuple(ordered.tolist())))
-        return cls(tuple(vocabularies))
+            vocabularies.append(FieldVocabulary(field.name, field.side, field.kind, values=tuple(ordered.tolist())))
+        return cls(tuple(vocabularies), description.multivalued, description.liked)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +118,7 @@ class FeatureMap:
 
     def side(self, side: schema.Side) -> "FeatureMap":
         """Return the map of one side's features only, in order."""
-        return FeatureMap(tuple(field for field in self.fields if field.side == side))
+        return replace(self, fields=tuple(field for field in self.fields if field.side == side))
 
     def positions(self, side: schema.Side) -> list[int]:
         """Return the positions of one side's features among all."""
@@ -131,19 +146,30 @@ class FeatureMap:
         return pd.DataFrame(indices, index=frame.index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a document for JSON: ``{"version": 1, "fields": [{"name", "side", "size", "values"}, ...]}``."""
+        """Return a document for JSON.
+
+        Its keys: version, liked, multivalued, and fields, each of which has name, side, kind, size and values.
+        """
         fields = [
-            {"name": field.name, "side": field.side, "size": len(field.values), "values": list(field.values)}
+            {
+                "name": field.name,
+                "side": field.side,
+                "kind": field.kind,
+                "size": len(field.values),
+                "values": list(field.values),
+            }
             for field in self.fields
         ]
-        return {"version": _VERSION, "fields": fields}
+        return {"version": _VERSION, "liked": self.liked, "multivalued": list(self.multivalued), "fields": fields}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "FeatureMap":
         """Return the map of a document made by ``to_dict``. Raises DataError for any other document."""
-        if not isinstance(document, dict) or document.get("version") != _VERSION:
+        if not isinstance(document, dict) or document.get("version") not in (_FIRST["version"], _VERSION):
             found = document.get("version") if isinstance(document, dict) else document
             raise DataError(f"feature map version {found!r}; expected {_VERSION}")
+        if document["version"] == _FIRST["version"]:
+            document = {**document, **_FIRST}
         described = document.get("fields")
         if not isinstance(described, list) or not described:
             raise DataError("feature map: expected a list of fields")
@@ -151,7 +177,12 @@ class FeatureMap:
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
             raise DataError(f"feature map: fields {', '.join(names)}; expected each once")
-        return cls(fields)
+        multivalued, liked = document.get("multivalued"), document.get("liked")
+        if not isinstance(multivalued, list) or not all(isinstance(name, str) for name in multivalued):
+            raise DataError(f"feature map: multivalued {multivalued!r}; expected a list of names")
+        if liked is not None and type(liked) not in (int, float):
+            raise DataError(f"feature map: liked {liked!r}; expected a number, or null")
+        return cls(fields, tuple(multivalued), liked)
 
     def to_json(self) -> bytes:
         """Return the document as JSON."""
@@ -172,15 +203,18 @@ def _read_field(field: Any) -> FieldVocabulary:
     """Read a feature of a document. Raises DataError."""
     try:
         name, side, size, values = (field[key] for key in ("name", "side", "size", "values"))
+        kind = field.get("kind", "categorical")  # version 1 has none
     except (KeyError, TypeError) as error:
         raise DataError(f"feature map: a field has no name, side, size or values ({error!r})") from error
     if not isinstance(name, str) or side not in get_args(schema.Side):
         raise DataError(f"feature map field {name!r}: side {side!r}; expected {', '.join(get_args(schema.Side))}")
+    if kind not in get_args(schema.Kind):
+        raise DataError(f"feature map field {name}: kind {kind!r}; expected {', '.join(get_args(schema.Kind))}")
     if not isinstance(values, list) or {type(value) for value in values} not in ({int}, {str}):
         raise DataError(f"feature map field {name}: expected values that are all integers or all strings")
     if len(values) != size or len(set(values)) != size:
         raise DataError(f"feature map field {name}: expected {size} distinct values")
-    return FieldVocabulary(name, side, tuple(values))
+    return FieldVocabulary(name, side, kind, values=tuple(values))
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:

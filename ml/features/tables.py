@@ -4,30 +4,6 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
-from ml.data.movielens import split_title
-
-
-def preprocess_users(raw_users: pd.DataFrame) -> pd.DataFrame:
-    """Return the users unchanged; a zip code stays a string, since it can start with zeros."""
-    return raw_users.copy()
-
-
-def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
-    """Add columns for a movie's year, decade and up to three genres; further columns stay.
-
-    Returns:
-        movie_id int32; title (without the year), genres str (empty if none are listed); movie_year int16 (``NO_YEAR``
-        if the title has none); movie_decade, genre1, genre2, genre3 str ("no" if a movie has fewer genres).
-    """
-    title, year = split_title(raw_movies["title"])
-    listed = raw_movies["genres"].where(raw_movies["genres"] != schema.NO_GENRES, "")
-    movies = raw_movies.assign(
-        title=title, genres=listed, movie_year=year, movie_decade=year.map(schema.decade_of).astype("str")
-    )
-    genres = listed.replace("", schema.NO_GENRE).str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
-    for slot in range(schema.GENRE_SLOTS):
-        movies[f"genre{slot + 1}"] = genres[slot].astype("str").fillna(schema.NO_GENRE)
-    return movies
 
 
 def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
@@ -40,14 +16,16 @@ def preprocess_ratings(raw_ratings: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def join_interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+def join_interactions(
+    users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame, liked: float | None = schema.LIKED_RATING
+) -> pd.DataFrame:
     """Join every rating with its user's and its movie's columns, in the order of ``ratings``.
 
-    ``label`` (int8) is 1 for a rating of at least ``schema.LIKED_RATING``, else 0.
+    ``label`` (int8) is 1 for a rating of at least ``liked``, else 0; None: 1 for every rating.
     """
     joined = ratings.merge(movies, on="movie_id", how="left", validate="many_to_one")
     joined = joined.merge(users, on="user_id", how="left", validate="many_to_one")
-    return joined.assign(label=(joined["rating"] >= schema.LIKED_RATING).astype(np.int8))
+    return joined.assign(label=schema.likes(joined["rating"], liked).astype(np.int8))
 
 
 def months_of(ratings: pd.DataFrame) -> list[str]:

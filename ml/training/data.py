@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ml import schema
 from ml.features.collaborative import CollaborativeTables, fit_collaborative, out_of_fold_collaborative
 from ml.features.feature_map import FeatureMap
 from ml.features.membership import membership_of
@@ -14,7 +13,7 @@ from ml.models.autoint import Inputs, Multivalued
 from ml.training.recipes import Recipe
 from ml.training.trainer import fitted_rows
 
-PAIR = (schema.FIELD_NAMES.index("user_id"), schema.FIELD_NAMES.index("movie_id"))
+PAIR = (0, 1)  # positions of user_id and movie_id among the features of every data set
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class TrainingData:
             chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Collaborative
                 features, and which movies a user has rated, are taken from all training rows in any case.
         """
-        recipe = recipe.within(feature_map.names)
+        recipe = recipe.within(feature_map)
         known_movies = feature_map.known("movie_id", movies)
         rows, sources = train_interactions, None
         if recipe.negatives:

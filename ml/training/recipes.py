@@ -1,7 +1,7 @@
 """Recipes: features, architecture and settings of each model, as data, from one validated file."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import (
 from ml import schema
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeConfig
+from ml.features.feature_map import FeatureMap
 from ml.features.negatives import NegativesConfig
 from ml.files import digest
 from ml.models.config import ARCHITECTURES, AutoIntConfig
@@ -30,7 +31,6 @@ Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
 _NAME = r"[a-z][a-z0-9_]{0,63}"  # part of file names, asset names and MLflow's names
-_COLUMNS = {"fields": schema.FIELD_NAMES, "multivalued": schema.MULTIVALUED, "numbers": schema.NUMBERS}
 
 NOT_LEARNED = ("description", "enabled")  # settings that change no result
 
@@ -44,7 +44,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         default=REFERENCE, description="reference: part of every run; paper: trained by make paper only."
     )
     architecture: str = Field(description=f"One of {', '.join(ARCHITECTURES)}.")
-    fields: tuple[str, ...] = Field(default=schema.FIELD_NAMES, description="Categorical features.")
+    fields: tuple[str, ...] = Field(default=(), description="Features; if empty, all that the data set has.")
+    without: tuple[str, ...] = Field(default=(), description="Features of the data set that are not used.")
     multivalued: tuple[str, ...] = Field(default=(), description="Multi-valued features, such as genres.")
     numbers: tuple[str, ...] = Field(default=(), description="Numeric features, such as timestamp.")
     signals: CollaborativeConfig | None = Field(default=None, description="Collaborative features; none if empty.")
@@ -60,12 +61,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         default={}, description="Search space of make tune, by dotted name of a setting of model or training."
     )
 
-    @field_validator("fields", "multivalued", "numbers")
+    @field_validator("numbers")
     @classmethod
-    def _columns_are_known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        known = _COLUMNS[str(info.field_name)]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
+    def _numbers_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in schema.NUMBERS]:
+            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(schema.NUMBERS)}")
+        return names
+
+    @field_validator("fields", "without", "multivalued", "numbers")
+    @classmethod
+    def _names_are_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names):
             raise ValueError("expected each name once")
         return names
@@ -78,8 +83,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _inputs_go_together(self) -> "Recipe":
-        if not self.fields:
-            raise ValueError("fields: expected at least one")
+        if self.fields and self.without:
+            raise ValueError("fields and without cannot be combined; remove one of them")
         if self.numbers and self.signals:
             raise ValueError("numbers and signals cannot be combined; remove one of them")
         return self
@@ -96,29 +101,38 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             settings = ARCHITECTURES[architecture](**settings)
         return {**document, "model": settings}
 
-    def within(self, names: Collection[str]) -> "Recipe":
-        """Return the recipe without the features that a data set lacks.
+    @property
+    def features(self) -> str:
+        """Say which features it learns from."""
+        named = ", ".join((*self.fields, *self.multivalued))
+        return named or ("all features" + (f" but {', '.join(self.without)}" if self.without else ""))
+
+    def within(self, feature_map: FeatureMap) -> "Recipe":
+        """Return the recipe with those of its features that a data set has; ``fields`` names them all.
 
         Args:
-            names: categorical features of the data set.
+            feature_map: of the data set.
 
         Raises:
-            DataError: it has none of the recipe's.
+            DataError: it has none of the recipe's fields.
         """
-        fields, signals = tuple(name for name in self.fields if name in names), self.signals
-        if not fields:
+        names, signals = feature_map.names, self.signals
+        wanted = self.fields or tuple(name for name in names if name not in self.without) or names[:2]
+        if not (fields := tuple(name for name in wanted if name in names)):
             raise DataError(f"none of the recipe's fields is there: {', '.join(self.fields)}; expected at least one")
         if signals:
             affinity = tuple(name for name in signals.affinity_fields if name in names)
             signals = signals.model_copy(update={"affinity_fields": affinity})
-        return self.model_copy(update={"fields": fields, "signals": signals})
+        multivalued = tuple(name for name in self.multivalued if name in feature_map.multivalued)
+        return self.model_copy(update={"fields": fields, "without": (), "multivalued": multivalued, "signals": signals})
 
-    def left_out(self, names: Collection[str]) -> list[str]:
-        """Return the categorical features that ``within`` leaves out."""
-        return [name for name in self.fields if name not in names]
+    def left_out(self, feature_map: FeatureMap) -> list[str]:
+        """Return the features that the recipe names and the data set lacks."""
+        has = {*feature_map.names, *feature_map.multivalued}
+        return [name for name in (*self.fields, *self.multivalued) if name not in has]
 
     def positions(self, names: Sequence[str]) -> Sequence[int] | None:
-        """Positions of the recipe's features among a feature map's ``names``; None for all of them in their order."""
+        """Positions of the features that ``within`` names among ``names``; None for all of them in their order."""
         return None if self.fields == tuple(names) else [names.index(name) for name in self.fields]
 
     def fingerprint(self, *without: str) -> str:
@@ -145,10 +159,30 @@ class RecipeBook(BaseModel, frozen=True, extra="forbid"):
         return recipes
 
 
-def load_recipes(path: Path) -> dict[str, Recipe]:
-    """Return the enabled recipes by name, in the file's order. Raises DataError that names the file and the field."""
-    book = read_settings(path, RecipeBook)
+def load_recipes(path: Path, described: Iterable[schema.Description] = ()) -> dict[str, Recipe]:
+    """Return the enabled recipes by name, in the file's order.
+
+    Args:
+        path: the file.
+        described: data sets, besides MovieLens, whose features recipes may name.
+
+    Raises:
+        DataError: names the file and the field; also for a feature that no data set has.
+    """
+    book, descriptions = read_settings(path, RecipeBook), (schema.MOVIELENS, *described)
+    fields = dict.fromkeys(field.name for each in descriptions for field in each.fields)
+    multivalued = dict.fromkeys(name for each in descriptions for name in each.multivalued)
+    for name, recipe in book.recipes.items():
+        affinity = recipe.signals.affinity_fields if recipe.signals else ()
+        _require_known(f"{path}, recipes.{name}", (*recipe.fields, *recipe.without, *affinity), fields)
+        _require_known(f"{path}, recipes.{name}.multivalued", recipe.multivalued, multivalued)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}
+
+
+def _require_known(where: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise DataError for a feature that no data set has."""
+    if unknown := [name for name in names if name not in known]:
+        raise DataError(f"{where}: unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
 
 
 def own_parameters(recipe: Recipe) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def train(
     Args:
         model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
             and returns probabilities [rows, 1].
-        train_interactions: encoded rows in shuffled order (see ``ml.features.splits``).
+        train_interactions: encoded rows in shuffled order (see ``ml.features.splits``): the features' indices in the
+            network's order, then label.
         config: the settings. The seed is also Keras's global seed, which orders the rows.
         on_epoch: called after every epoch, and for the epochs that a checkpoint has finished.
         on_batch: called within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``.
@@ -48,8 +49,7 @@ def train(
         One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
     """
     keras.utils.set_random_seed(config.seed)
-    names = [field.name for field in schema.present_fields(train_interactions.columns)]
-    inputs = [train_interactions[names].to_numpy("int32")]  # [rows, features]
+    inputs = [train_interactions.loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32")]  # [rows, features]
     if numbers is not None:
         inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]

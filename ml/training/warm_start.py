@@ -139,12 +139,11 @@ def _vocabularies(
     """Return the values of each embedding table's rows, then and now, by the layer's name."""
     found: dict[str, _Vocabularies] = {
         "embedding": [
-            (earlier.feature_map[name].index, feature_map[name].index)
-            for name in recipe.within(feature_map.names).fields
+            (earlier.feature_map[name].index, feature_map[name].index) for name in recipe.within(feature_map).fields
         ]
     }
     present = feature_map.known("movie_id", movies)
-    for name in recipe.multivalued:
+    for name in recipe.within(feature_map).multivalued:
         then, now = (pd.Index(membership_of(table[name])[0]) for table in (earlier.movies, present))
         found[f"{name}_embedding"] = [(then, now)]
     return found

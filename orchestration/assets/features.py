@@ -42,11 +42,12 @@ def feature_map(
 
     Fitted once and stored with every model; everything downstream only transforms. No index ever changes.
     """
-    users = tables.preprocess_users(history(raw_users, ingested_users))
-    movies = tables.preprocess_movies(history(raw_movies, ingested_movies))
+    form = raw_data.format
+    users = form.prepare_users(history(raw_users, ingested_users), raw_users)
+    movies = form.prepare_movies(history(raw_movies, ingested_movies), raw_movies)
     ratings = tables.preprocess_ratings(history(raw_ratings, ingested_ratings))
-    grown = FeatureMap.grow(users, movies, ratings)
-    fitted = FeatureMap.grow(*map(base_rows, (users, movies, ratings)))
+    grown = FeatureMap.grow(users, movies, ratings, form.description)
+    fitted = FeatureMap.grow(base_rows(users), base_rows(movies), base_rows(ratings), form.description)
     size = raw_data.known_size
     yield from require(
         "feature_map",
@@ -120,8 +121,11 @@ def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interacti
     """Split the encoded interactions 80:20, or as configured."""
     train, test = splits.split_interactions(encoded_interactions, raw_data.split, config.test_share, config.seed)
     expected = splits.splittable(encoded_interactions, raw_data.split)
+    likes_only = raw_data.format.description.liked is None
     yield from require(
-        "train_interactions", checks.whole_split(train, test, expected), checks.both_labels(train[schema.LABEL])
+        "train_interactions",
+        checks.whole_split(train, test, expected),
+        checks.both_labels(train[schema.LABEL], likes_only),
     )
     for name, table in (("train_interactions", train), ("test_interactions", test)):
         metadata: dict[str, Any] = {"split": raw_data.split, "labels": counts_metadata(table[schema.LABEL])}

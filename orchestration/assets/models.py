@@ -77,7 +77,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
                 "training_rows": len(train_interactions),
                 "model_version": int(version.version),
                 "reused": reused is not None,
-                "features_left_out": ", ".join(followed.left_out(tables.encoders.names)) or "none",
+                "features_left_out": ", ".join(followed.left_out(tables.encoders)) or "none",
                 **links_of(tracking, version),
                 SETTINGS: settings,
                 **fingerprint.tags,
@@ -90,7 +90,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
 def _description(recipe: Recipe) -> str:
     signals = "collaborative features and " if recipe.signals else ""
     return (
-        f"{recipe.description}\n\nLearns from {signals}{', '.join((*recipe.fields, *recipe.multivalued))}. "
+        f"{recipe.description}\n\nLearns from {signals}{recipe.features}. "
         "Logs one MLflow run and registers one version, with the alias challenger. A registered version of the same "
         "fingerprint (data, code, recipe, seed) is reused; `retrain: true` in the Launchpad trains again in any case."
     )

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.evaluation.drift_findings import DriftThresholds
+from ml.features.feature_map import FeatureMap
 from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
 from orchestration.assets.common import OWNERS
@@ -40,7 +41,9 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         kinds={"pandas", "parquet"},
         check_specs=[dg.AssetCheckSpec(name, asset="data_drift", description=text) for name, text in _CHECKS.items()],
     )
-    def data_drift(interactions: pd.DataFrame, ingestion_batches: dict[str, Any]) -> Iterator[Any]:
+    def data_drift(
+        interactions: pd.DataFrame, ingestion_batches: dict[str, Any], feature_map: dict[str, Any]
+    ) -> Iterator[Any]:
         """The last ingestion's ratings compared with those of the ingestion before; warns beyond monitoring.yaml.
 
         Numbers of ratings, users and movies, share of likes, distribution of each feature, values never seen before.
@@ -48,7 +51,7 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         from ml.evaluation.drift import compare_nights
         from ml.evaluation.drift_findings import drift_findings
 
-        found = compare_nights(interactions, ingestion_batches)
+        found = compare_nights(interactions, ingestion_batches, FeatureMap.from_dict(feature_map).fields)
         for finding in drift_findings(found, limits):
             yield warning("data_drift", finding)
         yield dg.MaterializeResult(value=found.table, metadata=_metadata(found, limits))

@@ -13,6 +13,7 @@ from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import counts_metadata
+from orchestration.resources.raw_data import RawData
 
 _COMMON: dict[str, Any] = {
     "group_name": "tables",
@@ -23,13 +24,13 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
-def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
+def users(raw_data: RawData, raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
     """Users with what the data set tells of them; ingested rows replace earlier ones.
 
     A zip code is a string, since it can begin with zeros.
     """
     rows = present(history(raw_users, ingested_users), ["user_id"])
-    table = tables.preprocess_users(rows[[*raw_users]])
+    table = raw_data.format.prepare_users(rows[[*raw_users]], raw_users)
     yield from require("users", checks.complete(table))
     shown = {"genders": "gender", "age_groups": "age"}
     distributions = {name: counts_metadata(table[column]) for name, column in shown.items() if column in table}
@@ -37,13 +38,13 @@ def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
-def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
+def movies(raw_data: RawData, raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
     """Movies with their year, decade and up to three genres; ingested rows replace earlier ones.
 
     The year is in the last parentheses of the title; 0 and "unknown" where there is none. Missing genres are "no".
     """
     rows = present(history(raw_movies, ingested_movies), ["movie_id"])
-    table = tables.preprocess_movies(rows[[*raw_movies]])
+    table = raw_data.format.prepare_movies(rows[[*raw_movies]], raw_movies)
     yield from require("movies", checks.complete(table))
     distributions = {
         "first_genres": counts_metadata(table["genre1"]),
@@ -71,17 +72,18 @@ def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterat
 
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
-def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
-    """Every rating with its user, its movie and its label: 1 for a rating of 4 or more, else 0.
+def interactions(raw_data: RawData, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
+    """Every rating with its user, its movie and its label: 1 for a like (on MovieLens, a rating of 4 or more), else 0.
 
     Models are trained and measured on these rows, and everything downstream refers to them.
     """
-    table = tables.join_interactions(users, movies, ratings)
+    liked = raw_data.format.description.liked
+    table = tables.join_interactions(users, movies, ratings, liked)
     yield from require(
         "interactions",
         checks.row_count(len(table), len(ratings)),
         checks.unique_keys(table, ["user_id", "movie_id"]),
         checks.complete(table),
-        checks.both_labels(table[schema.LABEL]),
+        checks.both_labels(table[schema.LABEL], likes_only=liked is None),
     )
     yield dg.MaterializeResult(value=table, metadata={"labels": counts_metadata(table[schema.LABEL])})

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from ml.data.formats import RawTables
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.features.feature_map import FeatureMap
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig

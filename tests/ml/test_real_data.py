@@ -12,12 +12,13 @@ import pytest
 from ml import schema
 from ml.data.formats import RawTables
 from ml.data.movielens import MOVIELENS_1M
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 from ml.models.baselines import movie_mean_scores, random_scores
 from tests.feature_maps import fitted
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ml.data import download
-from ml.data.download import OfflineError, fetch_movielens
+from ml.data.datasets import Archive
+from ml.data.download import OfflineError, fetch
 from ml.errors import DataError
 
 CONTENT = {
@@ -18,6 +19,7 @@ CONTENT = {
     "movies.dat": b"2::L\xe9a (1990)::Drama\r\n",
     "ratings.dat": b"1::2::3::4\n",
 }
+NAMES = tuple(CONTENT)
 MEMBERS = {f"ml-1m/{name}": content for name, content in CONTENT.items()}
 
 
@@ -89,37 +91,31 @@ def assert_nothing_left(target: Path) -> None:
 
 
 def test_good_archive_is_extracted_and_nothing_else_left(server: Server, target: Path) -> None:
-    assert fetch_movielens(target, server.url, server.md5) == target
+    assert fetch(target, Archive(url=server.url, md5=server.md5), NAMES) == target
     assert contents(target) == CONTENT
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_missing_parents_are_created(server: Server, target: Path) -> None:
     deep = target / "a" / "b"
-    fetch_movielens(deep, server.url, server.md5)
+    fetch(deep, Archive(url=server.url, md5=server.md5), NAMES)
     assert contents(deep) == CONTENT
 
 
 def test_second_call_makes_no_request(server: Server, target: Path) -> None:
-    fetch_movielens(target, server.url, server.md5)
+    fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert server.requests == 1
-    assert fetch_movielens(target, server.url, server.md5) == target
+    assert fetch(target, Archive(url=server.url, md5=server.md5), NAMES) == target
     assert server.requests == 1
     assert contents(target) == CONTENT
 
 
 def test_wrong_digest_is_refused_and_removed(server: Server, target: Path) -> None:
     expected = "0" * 32
-    with pytest.raises(DataError, match=f"expected md5 {expected}") as caught:
-        fetch_movielens(target, server.url, expected)
+    with pytest.raises(DataError, match=f"md5 {expected}") as caught:
+        fetch(target, Archive(url=server.url, md5=expected), NAMES)
     assert server.url in str(caught.value)
     assert not isinstance(caught.value, OfflineError)
-    assert_nothing_left(target)
-
-
-def test_official_digest_is_the_default(server: Server, target: Path) -> None:
-    with pytest.raises(DataError, match="expected md5 c4d9eecfca2ab87c1945afe126590906"):
-        fetch_movielens(target, server.url)
     assert_nothing_left(target)
 
 
@@ -127,7 +123,7 @@ def test_truncated_download_is_refused(server: Server, target: Path) -> None:
     # The digest matches the part that arrives, so only the missing bytes can reveal the truncation.
     server.missing_bytes = 1000
     with pytest.raises(DataError, match=server.url):
-        fetch_movielens(target, server.url, server.md5)
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert_nothing_left(target)
 
 
@@ -135,7 +131,7 @@ def test_truncated_download_is_refused(server: Server, target: Path) -> None:
 def test_error_status_is_not_called_offline(server: Server, target: Path, status: int) -> None:
     server.status = status
     with pytest.raises(DataError, match=str(status)) as caught:
-        fetch_movielens(target, server.url, server.md5)
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert not isinstance(caught.value, OfflineError)
     assert_nothing_left(target)
 
@@ -145,7 +141,7 @@ def test_unreachable_server_says_what_to_do(target: Path) -> None:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/ml-1m.zip"
         with pytest.raises(OfflineError) as caught:
-            fetch_movielens(target, url)
+            fetch(target, Archive(url=url, md5="0" * 32), NAMES)
     assert str(caught.value).startswith(f"{url}: cannot be reached")
     assert "set MOVIELENS_DIR" in str(caught.value)
     assert "'synthetic'" in str(caught.value)
@@ -161,7 +157,7 @@ def test_other_members_are_never_written(server: Server, target: Path, tmp_path:
         "users.dat": b"x",
     }
     server.body = zipped({**extra, **MEMBERS})
-    fetch_movielens(target, server.url, server.md5)
+    fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     files = [path.relative_to(target).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == sorted(CONTENT)
     assert contents(target) == CONTENT
@@ -171,8 +167,8 @@ def test_other_members_are_never_written(server: Server, target: Path, tmp_path:
 @pytest.mark.parametrize("lacking", CONTENT)
 def test_archive_that_lacks_a_file_is_refused(server: Server, target: Path, lacking: str) -> None:
     server.body = zipped({name: content for name, content in MEMBERS.items() if name != f"ml-1m/{lacking}"})
-    with pytest.raises(DataError, match=f"no item named 'ml-1m/{lacking}'"):
-        fetch_movielens(target, server.url, server.md5)
+    with pytest.raises(DataError, match="no directory with the files users.dat, movies.dat, ratings.dat"):
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert_nothing_left(target)
 
 
@@ -183,7 +179,7 @@ def test_archive_that_unpacks_to_too_much_is_refused(
     server.body = zipped({**MEMBERS, "ml-1m/ratings.dat": bytes(2**22 + 1)})
     assert len(server.body) < 2**15
     with pytest.raises(DataError, match=r"ml-1m/ratings\.dat: unpacks to more than 4,194,304 bytes"):
-        fetch_movielens(target, server.url, server.md5)
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert_nothing_left(target)
 
 
@@ -211,7 +207,7 @@ def test_archive_that_cannot_be_unpacked_is_refused(
 ) -> None:
     server.body = spoil(zipped(MEMBERS))
     with pytest.raises(DataError, match="cannot be unpacked"):
-        fetch_movielens(target, server.url, server.md5)
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert_nothing_left(target)
 
 
@@ -219,7 +215,7 @@ def test_incomplete_directory_is_refused_and_kept(server: Server, target: Path) 
     target.mkdir()
     (target / "users.dat").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"incomplete; expected users\.dat, movies\.dat, ratings\.dat") as caught:
-        fetch_movielens(target, server.url, server.md5)
+        fetch(target, Archive(url=server.url, md5=server.md5), NAMES)
     assert str(target) in str(caught.value)
     assert contents(target) == {"users.dat": b"mine"}
     assert server.requests == 0

@@ -5,17 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml.data.movielens import (
-    MOVIELENS_1M,
-    MOVIELENS_10M,
-    MOVIELENS_100K,
-    MOVIELENS_CSV,
-    Format,
-    recognized,
-    split_title,
-)
+from ml.data.movielens import MOVIELENS_1M, MOVIELENS_10M, MOVIELENS_100K, MOVIELENS_CSV, Format, recognized
+from ml.data.movielens_tables import preprocess_movies, split_title
 from ml.errors import DataError
-from ml.features.tables import preprocess_movies
 
 FLAGS = dict.fromkeys(range(19), "0")
 
@@ -164,7 +156,7 @@ HEADER = "userId,movieId,rating,timestamp"
     [
         ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,4,4.2,1"], "ratings.csv, line 3: found '4.2', expected a rating"),
         ("CSV", "ratings", [HEADER, "1,3,0.0,1"], "line 2: found '0.0', expected a rating from 0.5 to 5"),
-        ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,3,4.0,2"], "line 3: found '1,3', expected user_id and movie_id"),
+        ("CSV", "ratings", [HEADER, "1,3,4.0,1", "1,3,4.0,2"], "line 3: found '1, 3', expected user_id and movie_id"),
         ("CSV", "ratings", [HEADER, "1,77,4.0,1"], "line 2: found '77', expected movie_id of a movie of movies.csv"),
         ("CSV", "ratings", [HEADER, "1,3,4.0,99999999999"], "line 2: found '99999999999', expected a timestamp"),
         ("CSV", "ratings", ["1,3,4.0,1"], f"line 1: found '1,3,4.0,1', expected the header '{HEADER}'"),

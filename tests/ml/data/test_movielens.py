@@ -11,7 +11,8 @@ from ml import schema
 from ml.data.manifest import MOVIES as MOVIE_ROWS
 from ml.data.manifest import RATINGS as RATING_ROWS
 from ml.data.manifest import USERS as USER_ROWS
-from ml.data.movielens import MOVIELENS_1M, split_title
+from ml.data.movielens import MOVIELENS_1M
+from ml.data.movielens_tables import split_title
 from ml.errors import DataError
 
 USERS = [b"1::F::1::0::01234", b"2::M::56::20::98765-4321"]
@@ -170,7 +171,7 @@ MALFORMED = {
     "zip: empty": ("users.dat", [USERS[0], b"2::M::1::0::"], 2, "''", "a zip code"),
     "users: id twice": ("users.dat", [*USERS, b"1::M::1::0::1"], 3, "'1'", "user_id only once"),
     "movies: id twice": ("movies.dat", [*MOVIES, b"952::Brass (1995)::War"], 4, "'952'", "movie_id only once"),
-    "ratings: pair twice": ("ratings.dat", [*RATINGS, b"1::3::2::7"], 4, "'1::3'", "user_id and movie_id only once"),
+    "ratings: pair twice": ("ratings.dat", [*RATINGS, b"1::3::2::7"], 4, "'1, 3'", "user_id and movie_id only once"),
     "title: no year": ("movies.dat", [MOVIES[0], b"2::Brass::War"], 2, "'Brass'", "ends in its year"),
     "title: year not last": ("movies.dat", [b"2::Brass (1995) II::War"], 1, "'Brass (1995) II'", "ends in its year"),
     "title: short year": ("movies.dat", [b"2::Brass (95)::War"], 1, "'Brass (95)'", "ends in its year"),

@@ -3,12 +3,22 @@ from pathlib import Path
 
 import pytest
 
+from ml import schema
+from ml.data.datasets import load_datasets
 from ml.data.movielens import MOVIELENS_1M
-from ml.data.source import Source
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.data.source import Source as SourceOf
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
+from orchestration.config.settings import PROJECT_ROOT
 from tests.feature_maps import fitted
+
+DATASETS = load_datasets(PROJECT_ROOT / "datasets.yaml")
+
+
+def Source(spec: str) -> SourceOf:
+    return SourceOf(spec, DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +51,12 @@ def test_reserved_and_unusable_names_are_refused(spec: str) -> None:
 @pytest.mark.parametrize("spec", ["ml-1m", "/data/ml-1m"])
 def test_size_of_the_official_data_is_known(spec: str) -> None:
     size = Source(spec).known_size
-    assert size is not None
     assert (size.users, size.movies, size.ratings) == (6040, 3883, 1_000_209)
     assert size.field_dims == (6040, 3706, 10, 81, 4, 12, 1, 18, 18, 16, 2, 7, 21, 3439)
 
 
 def test_size_of_other_data_is_unknown() -> None:
-    assert Source("/data/films").known_size is None
+    assert Source("/data/films").known_size == schema.DatasetSize()
 
 
 def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
@@ -57,7 +66,6 @@ def test_synthetic_data_is_prepared_in_its_known_size(tmp_path: Path) -> None:
     assert sorted(path.name for path in directory.iterdir()) == sorted(MOVIELENS_1M.names)
 
     raw, size = MOVIELENS_1M.read(directory), source.known_size
-    assert size is not None
     assert (len(raw.users), len(raw.movies), len(raw.ratings)) == (size.users, size.movies, size.ratings)
     tables = preprocess_users(raw.users), preprocess_movies(raw.movies), preprocess_ratings(raw.ratings)
     assert fitted(join_interactions(*tables)).field_dims == size.field_dims
@@ -72,8 +80,8 @@ def test_preparing_synthetic_data_again_returns_the_same_bytes(tmp_path: Path) -
 def test_sizes_of_all_generated_data_are_known() -> None:
     for name, size in SIZES.items():
         known = Source(name).known_size
-        assert known is not None
         assert known.ratings == size.ratings
+        assert known.field_dims is not None
         assert known.field_dims[:2] == (size.users, size.rated_movies)
 
 
@@ -91,7 +99,8 @@ def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
         assert Source(str(path)).format
     message = str(caught.value)
     assert message.startswith(f"{path}: no such directory; set MOVIELENS_DIR")
-    assert "ml-1m, synthetic, synthetic-small" in message
+    assert "ml-1m, ml-10m" in message
+    assert message.endswith("synthetic, synthetic-small")
 
 
 def test_format_of_named_data_needs_no_files() -> None:

@@ -105,7 +105,7 @@ ROWS = [
 
 def test_nights_are_compared() -> None:
     genders = ["F", "M", "F", "M", "F", "M", "M", "M", "F", "F"]
-    found = compare_nights(interactions(ROWS, gender=genders), batches(1, 1, 2))
+    found = compare_nights(interactions(ROWS, gender=genders), batches(1, 1, 2), schema.FIELDS)
     assert (found.tonight, found.before) == (2, 1)
     assert found.totals.index.tolist() == [0, 1, 2]
     assert found.totals.to_numpy().tolist() == [[4, 4, 3, 0.75], [2, 2, 2, 0.5], [4, 3, 3, 0.25]]
@@ -131,28 +131,28 @@ def test_a_steady_share_of_new_users_is_no_drift() -> None:
     nights = [
         (night, user, 1, 1) for night in (1, 2, 3) for user in [*range(90), *range(100 * night, 100 * night + 10)]
     ]
-    fields = compare_nights(interactions(base + nights), batches(1, 2, 3)).fields.set_index("field")
+    fields = compare_nights(interactions(base + nights), batches(1, 2, 3), schema.FIELDS).fields.set_index("field")
     assert fields.loc["user_id", "stability_index"] == 0
     assert fields.loc["user_id", "unknown_share"] == pytest.approx(0.1)
 
 
 def test_the_first_night_is_compared_with_the_base() -> None:
-    found = compare_nights(interactions(ROWS[:6]), batches(1, 1))
+    found = compare_nights(interactions(ROWS[:6]), batches(1, 1), schema.FIELDS)
     assert (found.tonight, found.before) == (1, 0)
     unknown = found.fields.set_index("field")["unknown_share"]
     assert (unknown["user_id"], unknown["movie_id"]) == (0.5, 0)
 
 
 def test_a_night_without_ratings_is_passed_over() -> None:
-    found = compare_nights(interactions([*ROWS[:6], (4, 1, 13, 1)]), batches(1, 1, 2, 3))
+    found = compare_nights(interactions([*ROWS[:6], (4, 1, 13, 1)]), batches(1, 1, 2, 3), schema.FIELDS)
     assert (found.tonight, found.before) == (3, 1)
     assert found.totals.loc[2, "ratings"] == 0
-    last = compare_nights(interactions(ROWS[:6]), batches(1, 1, 2))
+    last = compare_nights(interactions(ROWS[:6]), batches(1, 1, 2), schema.FIELDS)
     assert (last.tonight, last.before, len(last.fields)) == (2, 1, 0)
 
 
 def test_the_base_alone_has_totals() -> None:
-    found = compare_nights(interactions(ROWS[:4]), batches())
+    found = compare_nights(interactions(ROWS[:4]), batches(), schema.FIELDS)
     assert (found.tonight, found.before) == (0, 0)
     assert found.figures == {}
     assert found.table.to_dict("records") == [
@@ -162,7 +162,7 @@ def test_the_base_alone_has_totals() -> None:
 
 
 def test_all_figures_in_one_table() -> None:
-    found = compare_nights(interactions(ROWS), batches(1, 1, 2))
+    found = compare_nights(interactions(ROWS), batches(1, 1, 2), schema.FIELDS)
     table = found.table
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == {
         "ingestion": "int64", "measure": "str", "field": "str", "value": "float64"
@@ -176,13 +176,13 @@ def test_all_figures_in_one_table() -> None:
 
 def test_an_unknown_batch_is_named() -> None:
     with pytest.raises(DataError, match="found 3, expected at most 2"):
-        compare_nights(interactions(ROWS), batches(1, 1))
+        compare_nights(interactions(ROWS), batches(1, 1), schema.FIELDS)
 
 
 def test_a_withdrawn_ingestion_is_not_a_night() -> None:
     table = interactions([(0, 1, 10, 1), (1, 1, 11, 1), (3, 1, 12, 0)])
     taken = batches(1, 2, 3)
     taken["files"][1]["withdrawn"] = True
-    found = compare_nights(table, taken)
+    found = compare_nights(table, taken, schema.FIELDS)
     assert (found.tonight, found.before) == (3, 1)
     assert found.totals.index.tolist() == [0, 1, 3]

@@ -101,7 +101,7 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"affinity_fields": ["gender"]}, {"exposure_factors": -1}, {"prior_rows": 0}, {"ease": {"ease_4": {"rank": 0}}}],
+    [{"exposure_factors": -1}, {"prior_rows": 0}, {"ease": {"ease_4": {"rank": 0}}}],
 )
 def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

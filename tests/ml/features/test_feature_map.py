@@ -60,17 +60,18 @@ def came(kind: str, *rows: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns[kind], "ingestion_batch"]).astype({"ingestion_batch": "int32"})
 
 
-GROWN = (
-    schema.Field("user_id", "user"),
-    schema.Field("zip", "user"),
-    schema.Field("movie_id", "movie"),
-    schema.Field("genre1", "movie"),
-    schema.Field("month", "context"),
+GROWN = schema.Description(
+    (
+        schema.Field("user_id", "user"),
+        schema.Field("zip", "user"),
+        schema.Field("movie_id", "movie"),
+        schema.Field("genre1", "movie"),
+        schema.Field("month", "context"),
+    )
 )
 
 
-def test_values_that_are_delivered_have_codes_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "FIELDS", GROWN)
+def test_values_that_are_delivered_have_codes_behind_the_others() -> None:
     users = came("user", (5, "m", 0), (3, "x", 0), (9, "a", 0), (4, "b", 1), (5, "c", 2), (1, "a", 2), (7, "q", 3))
     movies = came("movie", (20, "War", 0), (10, "Drama", 0), (30, "Crime", 0), (15, "Action", 2))
     ratings = came(
@@ -78,7 +79,7 @@ def test_values_that_are_delivered_have_codes_behind_the_others(monkeypatch: pyt
         (5, 20, 6, 0), (3, 10, 4, 0),  # user 9 and movie 30 have no rating yet
         (4, 20, 2, 1), (9, 30, 1, 3), (1, 15, 3, 3),  # user 1 and movie 15 came before their first rating
     )  # fmt: skip
-    grown = FeatureMap.grow(users, movies, ratings)
+    grown = FeatureMap.grow(users, movies, ratings, GROWN)
     assert grown.values == {
         "user_id": (3, 5, 4, 1, 9),  # user 7 has no rating
         "zip": ("m", "x", "b", "c", "a"),
@@ -92,13 +93,12 @@ def test_grown_on_base_rows_it_is_fitted(
     small_raw: RawTables, small_users: pd.DataFrame, small_movies: pd.DataFrame, small_interactions: pd.DataFrame
 ) -> None:
     tables = (small_users, small_movies, preprocess_ratings(small_raw.ratings))
-    assert FeatureMap.grow(*(table.assign(ingestion_batch=0) for table in tables)) == feature_maps.fitted(
-        small_interactions
-    )
+    assert FeatureMap.grow(
+        *(table.assign(ingestion_batch=0) for table in tables), schema.MOVIELENS
+    ) == feature_maps.fitted(small_interactions)
 
 
-def test_no_code_ever_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "FIELDS", GROWN)
+def test_no_code_ever_changes() -> None:
     rng = np.random.default_rng(3)
     users = came("user", *((int(u), str(u % 7 + d), d) for d in range(6) for u in rng.choice(40, 8, replace=False)))
     movies = came("movie", *((int(m), str(m % 5 + d), d) for d in range(6) for m in rng.choice(40, 8, replace=False)))
@@ -108,7 +108,7 @@ def test_no_code_ever_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     known = ratings["user_id"].isin(users["user_id"]) & ratings["movie_id"].isin(movies["movie_id"])
     ratings = ratings[known]
     nights = [
-        FeatureMap.grow(*(rows[rows["ingestion_batch"] <= night] for rows in (users, movies, ratings)))
+        FeatureMap.grow(*(rows[rows["ingestion_batch"] <= night] for rows in (users, movies, ratings)), GROWN)
         for night in range(6)
     ]
     for before, after in itertools.pairwise(nights):
@@ -172,7 +172,7 @@ def test_value_of_another_kind_is_unknown(value: object) -> None:
 
 
 def test_long_vocabulary_is_bounded_in_the_message() -> None:
-    vocabulary = FieldVocabulary("movie_id", "movie", tuple(range(1, 2001)))
+    vocabulary = FieldVocabulary("movie_id", "movie", values=tuple(range(1, 2001)))
     with pytest.raises(
         DataError, match=r"^movie_id 0 is unknown; expected one of the 2,000 known values from 1 to 2000$"
     ):
@@ -201,18 +201,44 @@ def test_sides(side: schema.Side, names: tuple[str, ...], positions: list[int]) 
 
 
 def test_field_is_found_by_name() -> None:
-    assert fitted()["age"] == FieldVocabulary("age", "user", (1, 18, 56))
+    assert fitted()["age"] == FieldVocabulary("age", "user", values=(1, 18, 56))
 
 
 def test_document_by_hand() -> None:
-    feature_map = FeatureMap((FieldVocabulary("zip", "user", ("01", "é")), FieldVocabulary("age", "user", (1, 18))))
-    assert feature_map.to_dict() == {
-        "version": 1,
+    feature_map = FeatureMap(
+        (FieldVocabulary("zip", "user", values=("01", "é")), FieldVocabulary("age", "user", "numeric", values=(1, 18))),
+        ("genres", "tags"),
+        None,
+    )
+    document = {
+        "version": 2,
+        "liked": None,
+        "multivalued": ["genres", "tags"],
         "fields": [
-            {"name": "zip", "side": "user", "size": 2, "values": ["01", "é"]},
-            {"name": "age", "side": "user", "size": 2, "values": [1, 18]},
+            {"name": "zip", "side": "user", "kind": "categorical", "size": 2, "values": ["01", "é"]},
+            {"name": "age", "side": "user", "kind": "numeric", "size": 2, "values": [1, 18]},
         ],
     }
+    assert feature_map.to_dict() == document
+    assert FeatureMap.from_dict(document) == feature_map
+
+
+def test_documents_of_the_first_version_are_of_movielens() -> None:
+    fields = [{"name": "zip", "side": "user", "size": 2, "values": ["01", "é"]}]
+    read = FeatureMap.from_dict({"version": 1, "fields": fields})
+    assert (read.liked, read.multivalued, read["zip"].kind) == (4, ("genres",), "categorical")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"liked": "4"}, "feature map: liked '4'; expected a number, or null"),
+        ({"multivalued": "genres"}, "feature map: multivalued 'genres'; expected a list of names"),
+    ],
+)
+def test_documents_with_another_description_are_refused(part: dict[str, object], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        FeatureMap.from_dict(fitted().to_dict() | part)
 
 
 def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
@@ -225,9 +251,9 @@ def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
     assert json.loads(data.decode("utf-8")) == feature_map.to_dict()
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_document_of_another_version_is_refused(version: object) -> None:
-    with pytest.raises(DataError, match=f"feature map version {version!r}; expected 1"):
+    with pytest.raises(DataError, match=f"feature map version {version!r}; expected 2"):
         FeatureMap.from_dict(fitted().to_dict() | {"version": version})
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from ml import schema
 from ml.data.formats import RawTables
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 
 
 def raw_users() -> pd.DataFrame:

@@ -85,7 +85,7 @@ def test_holds_the_rated_movies_and_all_users_by_id(
 
 
 def test_known_rows_come_in_code_order() -> None:
-    feature_map = FeatureMap((FieldVocabulary("movie_id", "movie", (3, 7, 20)),))
+    feature_map = FeatureMap((FieldVocabulary("movie_id", "movie", values=(3, 7, 20)),))
     table = pd.DataFrame({"title": ["g", "u", "t", "c"], "movie_id": [7, 9, 20, 3]}, index=[4, 4, 1, 0])
     expected = pd.DataFrame({"movie_id": [3, 7, 20], "title": ["c", "g", "t"]})
     pd.testing.assert_frame_equal(feature_map.known("movie_id", table), expected)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 from ml import schema
 from ml.errors import DataError
 from ml.features.ease import EaseConfig
+from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.features.negatives import NegativesConfig
 from ml.models.config import AutoIntConfig, AutoIntMLPConfig
 from ml.training.config import TrainingConfig, WarmStartConfig
@@ -22,6 +24,32 @@ def written(tmp_path: Path, recipes: Any) -> Path:
     return path
 
 
+def feature_map_of(names: Sequence[str], multivalued: tuple[str, ...] = ()) -> FeatureMap:
+    return FeatureMap(tuple(FieldVocabulary(name, "movie", values=("a",)) for name in names), multivalued)
+
+
+MOVIELENS = feature_map_of(schema.FIELD_NAMES, schema.MULTIVALUED)
+
+
+def test_the_project_s_collaborative_recipes_name_what_they_leave_out() -> None:
+    recipes = load_recipes(PROJECT_ROOT / "recipes.yaml")
+    collaborative, catalogue = (recipes[f"autoint_{name}"].within(MOVIELENS) for name in ("collaborative", "catalogue"))
+    assert collaborative.fields == (
+        "movie_year", "rating_year", "rating_month", "genre1", "genre2", "gender", "age", "occupation"
+    )  # fmt: skip
+    assert catalogue.fields == ("movie_year", "genre1", "gender", "age", "occupation")
+
+
+def test_a_recipe_learns_from_the_features_of_any_data_set() -> None:
+    shop = feature_map_of(["user_id", "movie_id", "brand", "tags1"], ("tags",))
+    recipe = Recipe(**{**PLAIN, "without": ["user_id", "movie_id", "zip"], "multivalued": ["genres", "tags"]})
+    followed = recipe.within(shop)
+    assert (followed.fields, followed.multivalued) == (("brand", "tags1"), ("tags",))
+    assert (recipe.left_out(shop), recipe.features) == (["genres"], "genres, tags")
+    assert Recipe(**{**PLAIN, "without": ["zip"]}).features == "all features but zip"
+    assert recipe.within(feature_map_of(["user_id", "movie_id"])).fields == ("user_id", "movie_id")  # nothing else left
+
+
 def test_the_project_s_reference_recipes_are_the_reference() -> None:
     recipes = load_recipes(PROJECT_ROOT / "recipes.yaml")
     for name, model in (("autoint", AutoIntConfig()), ("autoint_mlp", AutoIntMLPConfig())):
@@ -29,8 +57,9 @@ def test_the_project_s_reference_recipes_are_the_reference() -> None:
         assert recipes[name].model == model
         assert type(recipes[name].model) is type(model)
         assert recipes[name].training == TrainingConfig()
-        assert recipes[name].fields == schema.FIELD_NAMES
-        assert recipes[name].positions(schema.FIELD_NAMES) is None
+        followed = recipes[name].within(MOVIELENS)
+        assert followed.fields == schema.FIELD_NAMES
+        assert followed.positions(schema.FIELD_NAMES) is None
         assert recipes[name].signals is None
         assert recipes[name].negatives is None
         assert (recipes[name].multivalued, recipes[name].numbers) == ((), ())
@@ -97,7 +126,9 @@ def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
         ({"a": {**PLAIN, "training": {"schedule": "linear"}}}, "schedule"),
         ({"a": {**PLAIN, "fields": ["director"]}}, "director"),
         ({"a": {**PLAIN, "fields": ["gender", "gender"]}}, "each name once"),
-        ({"a": {**PLAIN, "fields": []}}, "fields: expected at least one"),
+        ({"a": {**PLAIN, "fields": ["age"], "without": ["zip"]}}, "fields and without cannot be combined"),
+        ({"a": {**PLAIN, "without": ["director"]}}, "director"),
+        ({"a": {**PLAIN, "signals": {"affinity_fields": ["studio"]}}}, "studio"),
         ({"a": {**PLAIN, "multivalued": ["actors"]}}, "unknown actors; expected some of genres"),
         ({"a": {**PLAIN, "multivalued": ["genre1"]}}, "unknown genre1"),
         (
@@ -170,6 +201,7 @@ def test_bad_settings_of_a_warm_start_are_refused(tmp_path: Path, settings: dict
 
 def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
     names = ("user_id", "movie_id", "movie_year", "genre1")
+    feature_map = feature_map_of(names)
     recipe = Recipe(
         **{
             **PLAIN,
@@ -177,12 +209,12 @@ def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
             "signals": {"affinity_fields": ["genre2", "genre1"]},
         }
     )
-    restricted = recipe.within(names)
+    restricted = recipe.within(feature_map)
     assert restricted.fields == ("movie_year", "genre1")
     assert restricted.signals is not None
     assert restricted.signals.affinity_fields == ("genre1",)
-    assert recipe.left_out(names) == ["gender", "zip"]
+    assert recipe.left_out(feature_map) == ["gender", "zip"]
     assert restricted.positions(names) == [2, 3]
-    assert Recipe(**PLAIN).within(names).positions(names) is None  # all that there are
+    assert Recipe(**PLAIN).within(feature_map).positions(names) is None  # all that there are
     with pytest.raises(DataError, match="none of the recipe's fields is there: gender, zip"):
-        Recipe(**{**PLAIN, "fields": ["gender", "zip"]}).within(names)
+        Recipe(**{**PLAIN, "fields": ["gender", "zip"]}).within(feature_map)

@@ -317,7 +317,7 @@ def test_a_bundle_whose_tables_are_of_other_values_is_refused(
     network = build_model("autoint", Inputs(then.feature_map.field_dims), recipe.model, seed=1)
     before = weights(network)
     first, *others = then.feature_map.fields
-    shorter = FeatureMap((FieldVocabulary(first.name, first.side, first.values[:-1]), *others))
+    shorter = FeatureMap((FieldVocabulary(first.name, first.side, values=first.values[:-1]), *others))
     with pytest.raises(NoWarmStartError, match=r"embedding's table is \(\d+, 4\) for \d+ values, in the earlier"):
         continue_from(replace(earlier, feature_map=shorter), network, recipe, then.feature_map, small_movies)
     renamed = FeatureMap((replace(first, name="viewer"), *others))

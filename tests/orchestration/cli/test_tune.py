@@ -10,9 +10,10 @@ from filelock import FileLock
 from mlflow.entities import Run
 
 from ml.data.formats import RawTables
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.features.feature_map import encode_interactions
 from ml.features.splits import split_interactions
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 from ml.training.recipes import Recipe, load_recipes, with_values
 from ml.training.reports import EpochReport
 from orchestration.__main__ import main as command
