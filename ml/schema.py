@@ -2,11 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pandas.api.types import is_integer_dtype
 
 from ml.errors import DataError
 
 Side = Literal["user", "movie", "context"]
+Id = int | str  # of a user or a movie; all users of a data set have ids of one type, and so do all movies
+IdType = type[int] | type[str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ NUMBERS: tuple[str, ...] = ("timestamp",)  # numeric features: columns of the en
 LABEL = "label"
 BATCH = "ingestion_batch"  # column of interactions: number of the batch that the rating came with; 0: base files
 ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter: batch of the user's first rating of the movie
-LARGEST_ID = 2**31 - 1  # ids are integers from 0 to this, since tables store them as int32
+LARGEST_ID = 2**31 - 1  # integer ids are from 0 to this, since tables store them as int32
+LONGEST_ID = 200  # characters of an id that is a string
 LIKED_RATING = 4  # a rating of at least this has label 1
 
 # Values in the files of MovieLens (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
@@ -99,8 +104,22 @@ def decade_of(year: int) -> str:
     return "unknown" if year == NO_YEAR else f"{year // 10 * 10}s"
 
 
-def parse_id(text: str) -> int:
-    """Parse the id of a user or a movie. Raises DataError."""
+def id_type(ids: Any) -> IdType:
+    """Return the type of the ids in a Series, an Index or an array: int, or else str."""
+    return int if is_integer_dtype(ids.dtype) else str
+
+
+def parse_id(text: str, kind: IdType) -> Id:
+    """Parse the id of a user or a movie; a string is taken literally. Raises DataError.
+
+    Args:
+        text: the id as text.
+        kind: the type of such ids in the data set.
+    """
+    if kind is str:
+        if not 0 < len(text) <= LONGEST_ID:
+            raise DataError(f"{text[:LONGEST_ID]!r} is not an id; expected 1 to {LONGEST_ID} characters")
+        return text
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))
     if not is_number or int(text) > LARGEST_ID:
         raise DataError(f"{text!r} is not an id; expected an integer from 0 to {LARGEST_ID}")
