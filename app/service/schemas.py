@@ -151,7 +151,7 @@ def score_request(max_pairs: int, user_ids: Any, movie_ids: Any) -> type[ScoreRe
         movie_ids: type of the movies' ids.
     """
     pair = create_model("Pair", __base__=Pair, user_id=(user_ids, ...), movie_id=(movie_ids, ...))
-    pairs = (list[pair], Field(min_length=1, max_length=max_pairs))  # type: ignore[valid-type]
+    pairs = (list[pair], Field(min_length=1, max_length=max_pairs))
     return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
 
 

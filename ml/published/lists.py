@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ class PublishedLists:
     def of(self, user_id: Id) -> pd.DataFrame:
         """The rows of one user. Raises NotFoundError."""
         try:
-            position = self.users.get_loc(user_id)
+            position = cast(int, self.users.get_loc(user_id))  # ids are unique
         except KeyError as error:
             first, last = self.users[[0, -1]].tolist()
             raise NotFoundError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from functools import cached_property
+from typing import cast
 
 import pandas as pd
 from upath import UPath
@@ -117,13 +118,12 @@ class People:
 
     def _position(self, user_id: schema.Id) -> int:
         try:
-            position: int = self.users.index.get_loc(user_id)
+            return cast(int, self.users.index.get_loc(user_id))  # ids are unique
         except KeyError as error:
             (first, last), count = self.first_and_last, len(self.users)
             raise NotFoundError(
                 f"unknown user_id {user_id!r}; there are {count:,} users from {first!r} to {last!r}"
             ) from error
-        return position
 
 
 def parse_user_id(text: str, home: UPath, dataset: str) -> schema.Id:
