@@ -82,7 +82,7 @@ class Format:
 
     def dtypes(self, kind: str) -> Mapping[str, str]:
         """Columns of a table with their types."""
-        return self.files[kind].dtypes if kind in self.files else {"user_id": "int32"}
+        return self.files[kind].dtypes if kind in self.files else {"user_id": self.files[RATINGS].dtypes["user_id"]}
 
     def read(self, directory: Path, day: dt.date | None = None) -> RawTables:
         """Read all files, and check that ratings refer to known users and movies.
