@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
-from ml.schema import parse_id
 from orchestration.runtime.terminal import has_all_characters, tolerate_any_terminal
 
 
@@ -25,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _recommend(options: argparse.Namespace) -> None:
     """Print the list on standard output; model and purpose on standard error."""
+    from pandas.api.types import is_string_dtype
     from upath import UPath
 
     from ml.published.champions import chosen_dataset
+    from ml.published.people import parse_user_id
     from ml.published.purposes import SENTENCES, published_purposes
     from ml.published.recommendations import get_recommendations
     from orchestration.config.settings import settings
@@ -36,14 +37,15 @@ def _recommend(options: argparse.Namespace) -> None:
     dataset = chosen_dataset(home, options.dataset or settings().serve_dataset)
     purposes = published_purposes(home, dataset)
     model = options.model or next(iter(purposes))
-    top = get_recommendations(
-        options.user, options.year, options.month, model, options.k, home=str(home), dataset=dataset
-    )
+    user_id = parse_user_id(options.user, home, dataset)
+    top = get_recommendations(user_id, options.year, options.month, model, options.k, home=str(home), dataset=dataset)
     columns = top[["rank", "movie_id", "title", "genres", "score"]]
+    texts = [position for position, name in enumerate(columns) if is_string_dtype(columns[name])]
     text = (
         columns.to_json(orient="records", force_ascii=not has_all_characters(), indent=2)
         if options.json
-        else columns.to_markdown(index=False, tablefmt="simple", floatfmt=".4f")
+        # Without disable_numparse, the id "1e5" would be printed as a number.
+        else columns.to_markdown(index=False, tablefmt="simple", floatfmt=".4f", disable_numparse=texts)
     )
     sys.stderr.write(f"{model}: {SENTENCES[purposes[model]]}\n")
     sys.stdout.write(f"{text}\n")
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Query the published models.")
     commands = parser.add_subparsers(required=True, metavar="command")
     recommend = commands.add_parser("recommend", help="the top movies for one user")
-    recommend.add_argument("--user", type=_id, required=True, help="user id")
+    recommend.add_argument("--user", required=True, help="user id, as in the data set")
     recommend.add_argument("--year", type=int, required=True, help="year to recommend for")
     recommend.add_argument("--month", type=int, required=True, help="month to recommend for, 1-12")
     recommend.add_argument(
@@ -65,13 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--home", help="the pipeline's home (default: PIPELINE_HOME, else var)")
     recommend.add_argument("--dataset", help="data set (default: SERVE_DATASET, else the only published one)")
     return parser
-
-
-def _id(text: str) -> int:
-    try:
-        return parse_id(text)
-    except DataError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

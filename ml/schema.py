@@ -1,14 +1,17 @@
 """Facts about columns: what the raw files contain, and which features the models use."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
 from ml.errors import DataError
 
 Side = Literal["user", "movie", "context"]
 Kind = Literal["categorical", "numeric", "multivalued"]
+Id = int | str  # of a user or a movie; all users of a data set have ids of one type, and so do all movies
+IdType = type[int] | type[str]
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,10 @@ NUMBERS: tuple[str, ...] = ("timestamp",)  # numeric features: columns of the en
 LABEL = "label"
 BATCH = "ingestion_batch"  # column of interactions: number of the batch that the rating came with; 0: base files
 ORIGIN: tuple[str, ...] = (BATCH, "first_ingestion_batch")  # the latter: batch of the user's first rating of the movie
-LARGEST_ID = 2**31 - 1  # ids are integers from 0 to this, since tables store them as int32
 LIKED_RATING = 4  # a rating of at least this is a like, unless the data set's description says otherwise
 MOVIELENS = Description(FIELDS, MULTIVALUED, LIKED_RATING)  # of a MovieLens with all features
+LARGEST_ID = 2**31 - 1  # integer ids are from 0 to this, since tables store them as int32
+LONGEST_ID = 200  # characters of an id that is a string
 
 # Values in the files of MovieLens (https://files.grouplens.org/datasets/movielens/ml-1m-README.txt).
 GENDERS: tuple[str, ...] = ("F", "M")
@@ -124,8 +128,22 @@ def likes(ratings: pd.Series, liked: float | None) -> pd.Series:
     return ratings >= liked if liked is not None else ratings.notna()
 
 
-def parse_id(text: str) -> int:
-    """Parse the id of a user or a movie. Raises DataError."""
+def id_type(ids: Any) -> IdType:
+    """Return the type of the ids in a Series, an Index or an array: int, or else str."""
+    return int if is_integer_dtype(ids.dtype) else str
+
+
+def parse_id(text: str, kind: IdType) -> Id:
+    """Parse the id of a user or a movie; a string is taken literally. Raises DataError.
+
+    Args:
+        text: the id as text.
+        kind: the type of such ids in the data set.
+    """
+    if kind is str:
+        if not 0 < len(text) <= LONGEST_ID:
+            raise DataError(f"{text[:LONGEST_ID]!r} is not an id; expected 1 to {LONGEST_ID} characters")
+        return text
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))
     if not is_number or int(text) > LARGEST_ID:
         raise DataError(f"{text!r} is not an id; expected an integer from 0 to {LARGEST_ID}")

@@ -22,7 +22,6 @@ from app.service.metrics import Metrics
 from app.service.middleware import FACTS, Observed
 from app.service.schemas import (
     Health,
-    Ids,
     ListQuery,
     ModelAnswer,
     Models,
@@ -30,11 +29,13 @@ from app.service.schemas import (
     Recommendations,
     ScoreRequest,
     Scores,
+    id_field,
     list_query,
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
 from ml.published.purposes import SENTENCES, Purpose
+from ml.schema import Id
 
 _JSON = "application/json"
 _DOCS = "/docs"
@@ -73,7 +74,7 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         lifespan=lifespan,
     )
     app.state.recommender = state
-    app.add_middleware(BoundedBody, max_bytes=max_body_bytes(config.max_pairs))
+    app.add_middleware(BoundedBody, max_bytes=lambda: max_body_bytes(config.max_pairs, state.string_ids))
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     problems.install(app)
     _add_recommendations(app, state, metrics)
@@ -83,17 +84,17 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
 
 
 def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
-    query_type = list_query(state.config.max_k)
+    query_type, user_ids = list_query(state.config.max_k), id_field(lambda: state.user_id_type)
 
     @app.get(
-        "/users/{user_id}/recommendations",
+        "/users/{user_id:path}/recommendations",  # an id may contain a slash
         response_model=Recommendations,
         responses=problems.documented(404, 422, 503),
         summary="Get a user's list",
     )
     async def recommendations(
         request: Request,
-        user_id: Annotated[Ids, Path(examples=[3])],
+        user_id: Annotated[user_ids, Path(examples=[3, "A/12 blue"])],  # type: ignore[valid-type]
         query: Annotated[query_type, Query()],  # type: ignore[valid-type]
     ) -> Response:
         """Return the list from the nightly table if it has the month and the length; otherwise score it live."""
@@ -127,14 +128,15 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
         return Response(b'%s,"items":[%s]}' % (orjson.dumps(answer)[:-1], b",".join(items)), media_type=_JSON)
 
 
-async def _live(state: State, prepared: PreparedModel, user_id: int, moment: tuple[int, int], k: int) -> list[bytes]:
+async def _live(state: State, prepared: PreparedModel, user_id: Id, moment: tuple[int, int], k: int) -> list[bytes]:
     recommender = prepared.model.live.recommender
     found = state.score_live(lambda: recommender.recommend(user_id, *moment, k))
     return item_json(await asyncio.wrap_future(found))
 
 
 def _add_scores(app: FastAPI, state: State) -> None:
-    body_type = score_request(state.config.max_pairs)
+    user_ids, movie_ids = id_field(lambda: state.user_id_type), id_field(lambda: state.movie_id_type)
+    body_type = score_request(state.config.max_pairs, user_ids, movie_ids)
 
     @app.post("/score", response_model=Scores, responses=_SCORE_ERRORS, summary="Score pairs")
     async def score(request: Request, body: body_type) -> Response:  # type: ignore[valid-type]

@@ -5,20 +5,29 @@ and bodies of any size.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ml.schema import LONGEST_ID
+
 CONNECTIONS = 512  # open at one time; requests on further ones get status 503
-_BYTES_PER_PAIR = 256  # of a batch's JSON, indented or not, with a margin
+_BYTES_PER_PAIR = 256  # of a batch's JSON, indented or not, with a margin; without ids that are strings
+_BYTES_PER_STRING = 4 * LONGEST_ID  # of an id that is a string, in UTF-8
 _BYTES_BESIDE_PAIRS = 4096
 _CLOSE = {"Connection": "close"}  # do not wait for the rest of the body
 
 
-def max_body_bytes(max_pairs: int) -> int:
-    """Return the size in bytes of the longest body that a batch of this many pairs can need."""
-    return _BYTES_BESIDE_PAIRS + _BYTES_PER_PAIR * max_pairs
+def max_body_bytes(max_pairs: int, strings: int) -> int:
+    """Return the size in bytes of the longest body that a batch can need.
+
+    Args:
+        max_pairs: number of its pairs.
+        strings: number of ids in a pair that are strings, 0 to 2.
+    """
+    return _BYTES_BESIDE_PAIRS + (_BYTES_PER_PAIR + _BYTES_PER_STRING * strings) * max_pairs
 
 
 class BoundedBody:
@@ -26,11 +35,11 @@ class BoundedBody:
 
     Args:
         app: the wrapped application; never gets more of a body than is allowed.
-        max_bytes: largest size of a body.
+        max_bytes: returns the largest size of a body.
         seconds: time limit for a body to arrive.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = 30) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: Callable[[], int], seconds: float = 30) -> None:
         self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +48,7 @@ class BoundedBody:
             await self._app(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self._seconds
-        size, complete = 0, False
+        size, complete, max_bytes = 0, False, self._max_bytes()
 
         async def receive_bounded() -> Message:
             nonlocal size, complete
@@ -53,10 +62,8 @@ class BoundedBody:
                 raise HTTPException(408, detail, _CLOSE) from error
             size += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if size > self._max_bytes:
-                raise HTTPException(
-                    413, f"the body has more than {self._max_bytes} bytes; send smaller batches", _CLOSE
-                )
+            if size > max_bytes:
+                raise HTTPException(413, f"the body has more than {max_bytes} bytes; send smaller batches", _CLOSE)
             return message
 
         await self._app(scope, receive_bounded, send)

@@ -1,12 +1,25 @@
 """Define the service's requests and responses; its OpenAPI schema is generated from them."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 
 from ml import schema
 
-Ids = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
+_IntegerId = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
+_TextId = Annotated[str, Field(min_length=1, max_length=schema.LONGEST_ID)]
+_OF_TYPE: dict[schema.IdType, TypeAdapter[Any]] = {int: TypeAdapter(_IntegerId), str: TypeAdapter(_TextId)}
+_AnyId = Annotated[_IntegerId | _TextId, Field(description="An integer or a string, whichever the data set's ids are.")]
 Year = Annotated[int, Field(ge=1900, le=2999)]
 Month = Annotated[int, Field(ge=1, le=12)]
 ModelName = Annotated[str, Field(max_length=100)]
@@ -31,6 +44,20 @@ class ListQuery(BaseModel, extra="forbid"):
         return self
 
 
+def id_field(kind: Callable[[], schema.IdType | None]) -> Any:
+    """Return the type of an id in a request.
+
+    Args:
+        kind: returns the type that the data set's ids have now; None until the data set is loaded.
+    """
+
+    def validated(value: Any, either: ValidatorFunctionWrapHandler) -> Any:
+        own = kind()
+        return either(value) if own is None else _OF_TYPE[own].validate_python(value)
+
+    return Annotated[_AnyId, WrapValidator(validated)]
+
+
 def list_query(max_k: int) -> type[ListQuery]:
     """Return ListQuery with a limit on the list's length."""
     k = (int, Field(default=10, ge=1, le=max_k, description="Length of the list."))
@@ -48,7 +75,7 @@ class Item(BaseModel):
     """A recommended movie."""
 
     rank: int = Field(description="Rank, from 1.")
-    movie_id: int
+    movie_id: int | str
     title: str
     genres: list[str]
     score: float = Field(description="Higher is better; see score_is_chance.")
@@ -77,7 +104,7 @@ class Recommendations(BaseModel):
         }
     )
 
-    user_id: int
+    user_id: int | str
     model: str
     model_version: str = Field(description="Version number in the model registry.")
     score_is_chance: bool = Field(
@@ -93,8 +120,8 @@ class Recommendations(BaseModel):
 class Pair(BaseModel, extra="forbid"):
     """A pair to score."""
 
-    user_id: Ids
-    movie_id: Ids
+    user_id: _AnyId
+    movie_id: _AnyId
     year: Year
     month: Month
 
@@ -115,9 +142,16 @@ class ScoreRequest(BaseModel):
     pairs: list[Pair] = Field(min_length=1)
 
 
-def score_request(max_pairs: int) -> type[ScoreRequest]:
-    """Return ScoreRequest with a limit on the batch's size."""
-    pairs = (list[Pair], Field(min_length=1, max_length=max_pairs))
+def score_request(max_pairs: int, user_ids: Any, movie_ids: Any) -> type[ScoreRequest]:
+    """Return ScoreRequest with a limit on the batch's size.
+
+    Args:
+        max_pairs: the limit.
+        user_ids: type of the users' ids, from ``id_field``.
+        movie_ids: type of the movies' ids.
+    """
+    pair = create_model("Pair", __base__=Pair, user_id=(user_ids, ...), movie_id=(movie_ids, ...))
+    pairs = (list[pair], Field(min_length=1, max_length=max_pairs))
     return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
 
 

@@ -15,6 +15,7 @@ from app.service.metrics import Metrics
 from app.service.problems import UnavailableError
 from ml.errors import DataError, NotFoundError
 from ml.published.snapshot import Published, PublishedModel, Snapshot
+from ml.schema import Id, IdType
 
 _RETRY_SECONDS = 5
 
@@ -47,12 +48,13 @@ class PreparedModel:
         self.model = model
         table = model.lists.table
         items = item_json(table)
-        users, starts = table["user_id"].to_numpy(), table["user_id"].drop_duplicates().index.tolist()
+        firsts = table["user_id"].drop_duplicates()
+        users, starts = firsts.tolist(), firsts.index.tolist()
         ends = [*starts[1:], len(items)]
-        self._items = {int(users[start]): items[start:end] for start, end in zip(starts, ends, strict=True)}
+        self._items = {user: items[start:end] for user, start, end in zip(users, starts, ends, strict=True)}
         self.longest = int(table["rank"].max())
 
-    def items(self, user_id: int) -> list[bytes]:
+    def items(self, user_id: Id) -> list[bytes]:
         """A user's items, best first. Raises NotFoundError."""
         found = self._items.get(user_id)
         # A user who is not in the table has rated every movie and gets an empty list, or is unknown.
@@ -102,6 +104,21 @@ class State:
         if self._serving is None:
             raise UnavailableError(self.error, _RETRY_SECONDS)
         return self._serving
+
+    @property
+    def user_id_type(self) -> IdType | None:
+        """Type of the users' ids; None until tables are loaded."""
+        return self._serving.snapshot.people.user_id_type if self._serving else None
+
+    @property
+    def movie_id_type(self) -> IdType | None:
+        """Type of the movies' ids; None until tables are loaded."""
+        return self._serving.snapshot.people.movie_id_type if self._serving else None
+
+    @property
+    def string_ids(self) -> int:
+        """Number of ids in a pair that are strings; 0 until tables are loaded."""
+        return [self.user_id_type, self.movie_id_type].count(str)
 
     def arm_model(self, name: str, serving: Serving) -> PreparedModel:
         """The model of an arm of the experiment. Raises UnavailableError where it is not published."""

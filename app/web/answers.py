@@ -8,6 +8,7 @@ import pandas as pd
 from ml.inference.visitors import Visitor
 from ml.published.people import People
 from ml.published.snapshot import PublishedModel
+from ml.schema import Id
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Answer:
     from_table: bool
 
     @property
-    def movies(self) -> list[int]:
+    def movies(self) -> list[Id]:
         """Return the ids of the listed movies, best first."""
-        return [int(movie) for movie in self.rows["movie_id"]]
+        return self.rows["movie_id"].tolist()
 
-    def explanations(self, liked: Sequence[int]) -> dict[int, int]:
+    def explanations(self, liked: Sequence[Id]) -> dict[Id, Id]:
         """Return the liked movie that explains each listed movie; slow until the model's explanations are computed."""
         found = self.model.live.explanations.nearest(self.movies, liked)
         return dict(zip(found["movie_id"], found["because"], strict=True))
 
 
 def answer_user(
-    model: PublishedModel, people: People, user_id: int, moment: tuple[int, int], among: Collection[int] | None
+    model: PublishedModel, people: People, user_id: Id, moment: tuple[int, int], among: Collection[Id] | None
 ) -> Answer:
     """Return a user's list: from the table if it has the month and there is no filter, otherwise scored live.
 
@@ -50,7 +51,7 @@ def answer_user(
 
 
 def answer_visitor(
-    model: PublishedModel, people: People, visitor: Visitor, moment: tuple[int, int], among: Collection[int] | None
+    model: PublishedModel, people: People, visitor: Visitor, moment: tuple[int, int], among: Collection[Id] | None
 ) -> Answer:
     """Return a visitor's list, scored live by the cold-start rule; raises as ``answer_user`` does."""
     rows = model.live.visitors.recommend(visitor, *moment, among=among)

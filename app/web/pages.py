@@ -63,7 +63,7 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
         facts = {"model": texts.model(model.name), "version": model.version, "month": texts.moment(*model.lists.moment)}
         purpose = texts.purpose(snapshot.purposes[model.name])
         st.markdown(f"- {texts('published_line', **facts, purpose=purpose)}")
-    st.info(texts("begin"))
+    st.info(texts.of_ids("begin", people.user_id_type))
 
 
 def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
@@ -71,17 +71,20 @@ def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     people = snapshot.people
     first, last = people.first_and_last
     try:
-        user_id = schema.parse_id(query.user_id)
+        user_id = schema.parse_id(query.user_id, people.user_id_type)
     except DataError:
-        st.error(widgets.plain(texts("bad_id", given=query.user_id, first=first, last=last)))
+        expected = {"first": first, "last": last, "longest": schema.LONGEST_ID}
+        st.error(widgets.plain(texts.of_ids("bad_id", people.user_id_type, given=query.user_id, **expected)))
         return
+    shown_id = widgets.plain(str(user_id))
     try:
         profile, history = people.profile(user_id), people.history(user_id)
     except NotFoundError:
-        st.error(texts("unknown_id", given=user_id, first=first, last=last))
+        first, last = (widgets.plain(str(each)) for each in (first, last))
+        st.error(texts.of_ids("unknown_id", people.user_id_type, given=shown_id, first=first, last=last))
         return
     liked = history[history["liked"]]
-    st.title(texts("profile", user_id=user_id))
+    st.title(texts("profile", user_id=shown_id))
     widgets.facts(
         {
             **{texts(kind): _named(texts, people, kind, value) for kind, value in profile.items()},
@@ -94,8 +97,8 @@ def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
         snapshot,
         query.models,
         lambda model: answer_user(model, people, user_id, query.moment, query.among),
-        [int(movie) for movie in liked["movie_id"]],
-        texts("no_list", given=user_id),
+        liked["movie_id"].tolist(),
+        texts.of_ids("no_list", people.user_id_type, given=user_id),
         "because_user",
     )
     st.subheader(texts("history"))
@@ -119,13 +122,13 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     titles = people.titles_of_rated
     liked = st.multiselect(
         texts("visitor_liked"),
-        list(titles.index),
+        titles.index.tolist(),
         format_func=lambda movie: titles[movie],
         placeholder=texts("visitor_pick"),
         max_selections=_MOST_LIKED,
         select_all=False,  # with it, Enter would select all matches of the typed text
     )
-    who = Visitor(told, tuple(map(int, liked)))
+    who = Visitor(told, tuple(liked))
     if not who.liked and not who.demographics:
         st.info(texts("visitor_nothing"))
         return
@@ -169,7 +172,7 @@ def _lists(
     snapshot: Snapshot,
     models: Sequence[PublishedModel],
     answer_of: Callable[[PublishedModel], Answer],
-    liked: Sequence[int],
+    liked: Sequence[schema.Id],
     no_list: str,
     because: str,
 ) -> None:
@@ -192,7 +195,12 @@ def _lists(
 
 
 def _one_list(
-    texts: Texts, snapshot: Snapshot, answer: Answer, shared: set[int], liked: Sequence[int], because: str
+    texts: Texts,
+    snapshot: Snapshot,
+    answer: Answer,
+    shared: set[schema.Id],
+    liked: Sequence[schema.Id],
+    because: str,
 ) -> None:
     source = texts("from_table" if answer.from_table else "live", version=answer.model.version)
     st.caption(f"{source} {texts('chance' if answer.model.scores_are_chances else 'order_only')}")

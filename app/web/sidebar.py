@@ -9,6 +9,7 @@ import streamlit as st
 from app.web.address import Address
 from app.web.texts import LANGUAGES, Texts, texts_in
 from ml.published.snapshot import PublishedModel, Snapshot
+from ml.schema import Id
 
 USER, VISITOR = "user", "visitor"
 _COMPARE = "compare"
@@ -20,7 +21,7 @@ class Query:
 
     Attributes:
         audience: ``USER`` or ``VISITOR``.
-        user_id: as typed.
+        user_id: as typed, without spaces around it unless they are part of a known id.
         moment: year and month.
         models: one, or two to compare.
         among: ids of the movies that may be listed; None for all.
@@ -30,7 +31,7 @@ class Query:
     user_id: str
     moment: tuple[int, int]
     models: tuple[PublishedModel, ...]
-    among: list[int] | None
+    among: list[Id] | None
 
 
 def choose_language(address: Address) -> Texts:
@@ -78,12 +79,15 @@ def remember(address: Address, texts: Texts, datasets: Sequence[str], dataset: s
 
 
 def _user_id(texts: Texts, address: Address, snapshot: Snapshot, shown: bool) -> str:
-    first, last = snapshot.people.first_and_last
+    people = snapshot.people
+    first, last = people.first_and_last
     st.session_state.setdefault("user", address.text("user"))
     if not shown:
         return ""
-    st.text_input(texts("user_id"), placeholder=texts("user_id_hint", first=first, last=last), key="user")
-    return str(st.session_state.user).strip()
+    hint = texts.of_ids("user_id_hint", people.user_id_type, first=first, last=last)
+    st.text_input(texts.of_ids("user_id", people.user_id_type), placeholder=hint, key="user")
+    typed = str(st.session_state.user)
+    return typed if typed in people.users.index else typed.strip()
 
 
 def _models(texts: Texts, address: Address, snapshot: Snapshot) -> tuple[PublishedModel, ...]:
@@ -121,7 +125,7 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
     return year, month
 
 
-def _filtered(texts: Texts, snapshot: Snapshot) -> list[int] | None:
+def _filtered(texts: Texts, snapshot: Snapshot) -> list[Id] | None:
     people = snapshot.people
     first, last = people.released
     with st.expander(texts("filters")):

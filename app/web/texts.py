@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ml.published.purposes import Purpose
+from ml.schema import IdType
 
 LANGUAGES = {"en": "English", "ko": "한국어"}
 _LOCALES = Path(__file__).with_name("locales")
@@ -26,6 +27,10 @@ class Texts:
     def __call__(self, key: str, **values: Any) -> str:
         """Return the text ``key`` with its placeholders filled in."""
         return str(self._texts[key]).format(**values)
+
+    def of_ids(self, key: str, kind: IdType, **values: Any) -> str:
+        """Return the text ``key`` about ids of a type; ``<key>_string`` is about strings."""
+        return self(key if kind is int else f"{key}_string", **values)
 
     def name(self, kind: str, value: Any) -> str:
         """Return a value's readable name, or the value itself; ``kind`` is gender, age, occupation or genre."""

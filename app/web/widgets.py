@@ -28,7 +28,7 @@ def facts(pairs: Mapping[str, Any]) -> None:
     st.html(f'<dl class="rec-facts">{"".join(cells)}</dl>')
 
 
-def movie_list(texts: Texts, answer: Answer, shared: set[int], explanations: Mapping[int, str]) -> None:
+def movie_list(texts: Texts, answer: Answer, shared: set[schema.Id], explanations: Mapping[schema.Id, str]) -> None:
     """Show a top list.
 
     Args:
@@ -41,7 +41,7 @@ def movie_list(texts: Texts, answer: Answer, shared: set[int], explanations: Map
     st.html(f'<ol class="rec-list">{"".join(cards)}</ol>')
 
 
-def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations: Mapping[int, str]) -> str:
+def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations: Mapping[schema.Id, str]) -> str:
     genres = _genres(texts, row.genres)
     mark = f' <b class="rec-mark">✓ {escape(texts("in_both"))}</b>' if is_shared else ""
     chance = ""
@@ -55,7 +55,7 @@ def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations:
     return (
         f'<li><div class="rec-rank">{row.rank}</div>'
         f'<div class="rec-title">{escape(row.title)} {year}</div>{chance}'
-        f'<div class="rec-about">{escape(genres)} · {row.movie_id}{mark}</div>{explanation}</li>'
+        f'<div class="rec-about">{escape(genres)} · {escape(str(row.movie_id))}{mark}</div>{explanation}</li>'
     )
 
 
@@ -63,7 +63,9 @@ def _genres(texts: Texts, genres: str) -> str:
     return ", ".join(texts.name("genre", genre) for genre in genres.split("|"))
 
 
-def explanation_texts(texts: Texts, key: str, people: People, explanations: Mapping[int, int]) -> dict[int, str]:
+def explanation_texts(
+    texts: Texts, key: str, people: People, explanations: Mapping[schema.Id, schema.Id]
+) -> dict[schema.Id, str]:
     """Return a sentence by movie id that names the liked movie that explains it."""
     return {movie: texts(key, title=people.movies["title"][liked]) for movie, liked in explanations.items()}
 

@@ -23,6 +23,7 @@ from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, par
 from ml.data.movielens import MOVIELENS_1M
 from ml.errors import DataError
 from ml.files import sync, write_atomically
+from ml.schema import Id
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
@@ -31,7 +32,7 @@ _IDS = {USERS: "user_id", MOVIES: "movie_id"}
 
 @dataclass(frozen=True)
 class Known:
-    """Ids of the base files that ratings may refer to, each an int Series."""
+    """Ids of the base files that ratings may refer to, each a Series of int or str."""
 
     users: pd.Series
     movies: pd.Series
@@ -263,7 +264,7 @@ class Ingestion:
         manifest.save(self.received)
         return manifest
 
-    def _ids(self, known: Known, without: int = BASE) -> dict[str, set[int]]:
+    def _ids(self, known: Known, without: int = BASE) -> dict[str, set[Id]]:
         """Return the ids of users and movies in the base files and in all batches but one. Raises DataError."""
         ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
         for kind, own in ids.items():
@@ -297,7 +298,7 @@ class Ingestion:
     def _read_file(self, kind: str, path: Path) -> pd.DataFrame:
         return self._form.read_file(kind, path, may_repeat=kind == RATINGS)
 
-    def _require_known(self, arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[int]]) -> None:
+    def _require_known(self, arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[Id]]) -> None:
         if arrival.kind != RATINGS:
             return
         for kind in (kind for kind in ids if kind in self._form.files):

@@ -19,7 +19,6 @@ from ml.errors import DataError
 
 NO_VALUE = "unknown"  # instead of a category or number that is missing
 NO_SLOT = "no"  # in a slot of an item with fewer values
-LONGEST_ID = 200  # characters
 _YEAR_3000 = 32_503_680_000
 
 
@@ -155,8 +154,8 @@ def _column(place: Place, values: pa.ChunkedArray, kind: str, name: str, separat
         return numbers
     place.require(~texts.str.contains("[\x00-\x1f\x7f]", regex=True), texts, f"{name} without control characters")
     if kind == "string":
-        fits = (texts.str.strip() == texts) & (texts != "") & (texts.str.len() <= LONGEST_ID)
-        place.require(fits, texts, f"{name}: 1 to {LONGEST_ID} characters without spaces around them")
+        fits = (texts.str.strip() == texts) & (texts != "") & (texts.str.len() <= schema.LONGEST_ID)
+        place.require(fits, texts, f"{name}: 1 to {schema.LONGEST_ID} characters without spaces around them")
     if kind == "title":
         place.require(texts.str.strip() != "", texts, "a title")
     return texts

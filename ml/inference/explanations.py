@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ml.inference.scorer import Scorer
+from ml.schema import Id, id_type
 
 SAMPLED_USERS = 256
 LEAST_PERSONAL_SHARE = 0.1  # of the variance of a user's logits; below it there are no explanations
@@ -53,7 +54,7 @@ class Explanations:
         """Whether the model's lists are personal enough to be explained by liked movies."""
         return self.personal_share >= LEAST_PERSONAL_SHARE
 
-    def nearest(self, movies: Sequence[int], liked: Sequence[int]) -> pd.DataFrame:
+    def nearest(self, movies: Sequence[Id], liked: Sequence[Id]) -> pd.DataFrame:
         """Find the most similar liked movie of each movie.
 
         Args:
@@ -66,16 +67,16 @@ class Explanations:
         """
         known = [movie for movie in liked if movie in self.movie_ids]
         if not self.can_explain or not known or not len(movies):
-            return pd.DataFrame({"movie_id": [], "because": [], "similarity": []}).astype(
-                {"movie_id": int, "because": int}
-            )
+            kind = "int64" if id_type(self.movie_ids) is int else "str"
+            dtypes = {"movie_id": kind, "because": kind, "similarity": "float64"}
+            return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()})
         own, others = self.movie_ids.get_indexer(pd.Index(movies)), self.movie_ids.get_indexer(pd.Index(known))
         similarity = self.directions[:, own].T @ self.directions[:, others]  # [movies, liked]
         nearest = similarity.argmax(axis=1)
         found = pd.DataFrame(
             {
                 "movie_id": list(movies),
-                "because": np.array(known)[nearest],
+                "because": pd.Index(known)[nearest],
                 "similarity": similarity[np.arange(len(own)), nearest],
             }
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from ml import schema
 from ml.inference.engine.shortlist import Method, SearchReport, search, search_by_brute_force
 from ml.inference.engine.top_k import TopLists, cut
 from ml.inference.scorer import Scorer
@@ -72,7 +73,7 @@ class Recommender:
         self._seen = scorer.known_pairs(ratings, bool)
 
     def recommend(
-        self, user_id: int, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None
+        self, user_id: schema.Id, year: int, month: int, top_k: int = 10, among: Collection[schema.Id] | None = None
     ) -> pd.DataFrame:
         """List one user's best movies; columns as in ``recommend_all``.
 
@@ -95,11 +96,11 @@ class Recommender:
     def ranked(
         self,
         logits: np.ndarray,
-        hidden: Collection[int],
+        hidden: Collection[schema.Id],
         year: int,
         month: int,
         top_k: int,
-        among: Collection[int] | None = None,
+        among: Collection[schema.Id] | None = None,
     ) -> pd.DataFrame:
         """List the best movies of somebody who is not a known user.
 
@@ -118,7 +119,7 @@ class Recommender:
         self._exclude_others(logits, among)
         return self._table(np.array([0]), cut(logits, _positive(top_k)), year, month).drop(columns="user_id")
 
-    def _exclude_others(self, logits: np.ndarray, among: Collection[int] | None) -> None:
+    def _exclude_others(self, logits: np.ndarray, among: Collection[schema.Id] | None) -> None:
         if among is not None:
             logits[:, ~pd.Index(self.scorer.movie_ids).isin(list(among))] = -np.inf
 
@@ -140,9 +141,10 @@ class Recommender:
             on_progress: called after each block of users.
 
         Returns:
-            For each moment its lists and how they were found. Columns of the lists: user_id (int32), rank (int16, from
-            1), movie_id (int32), title, genres (str), score (float32, the probability of a like), rating_year (int16),
-            rating_month (int8); ordered by user and rank. Equal scores are ordered by movie_id.
+            For each moment its lists and how they were found. Columns of the lists: user_id (int32 or str), rank
+            (int16, from 1), movie_id (int32 or str), title, genres (str), score (float32, the probability of a like),
+            rating_year (int16), rating_month (int8); ordered by user and rank. Users, and movies with equal scores, are
+            in the order of the feature map.
 
         Raises:
             NotFoundError: a year or month that the model was not trained on.
@@ -160,9 +162,9 @@ class Recommender:
         titles = self.scorer.bundle.movies[["title", "genres"]].iloc[movie].reset_index(drop=True)
         return pd.DataFrame(
             {
-                "user_id": self.scorer.user_ids[users[row]].astype(np.int32),
+                "user_id": _column(self.scorer.user_ids[users[row]]),
                 "rank": (place + 1).astype(np.int16),
-                "movie_id": self.scorer.movie_ids[movie].astype(np.int32),
+                "movie_id": _column(self.scorer.movie_ids[movie]),
                 "title": titles["title"],
                 "genres": titles["genres"],
                 "score": lists.scores[row, place],
@@ -170,6 +172,11 @@ class Recommender:
                 "rating_month": np.int8(month),
             }
         )
+
+
+def _column(ids: np.ndarray) -> pd.Series:
+    """Return ids as a column of a table: int32 or str."""
+    return pd.Series(ids, dtype="int32" if schema.id_type(ids) is int else "str")
 
 
 def _positive(top_k: int) -> int:

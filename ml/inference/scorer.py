@@ -44,7 +44,7 @@ class Scorer:
         self._users = feature_map.side("user").transform(bundle.users).to_numpy()  # [users, user features]
         self._movies = feature_map.side("movie").transform(bundle.movies).to_numpy()  # [movies, movie features]
 
-    def indices(self, key: str, ids: pd.Series | Sequence[int]) -> np.ndarray:
+    def indices(self, key: str, ids: pd.Series | Sequence[schema.Id]) -> np.ndarray:
         """Indices of user or movie ids, int32 [n].
 
         Args:
@@ -57,9 +57,9 @@ class Scorer:
         values = self.bundle.feature_map[key].values
         found: np.ndarray = self.bundle.feature_map[key].index.get_indexer(pd.Index(ids)).astype(np.int32)
         if (found < 0).any():
+            unknown = pd.Index(ids)[found < 0].tolist()[0]
             raise NotFoundError(
-                f"unknown {key} {pd.Index(ids)[found < 0][0]}; the model knows {len(values):,} from {values[0]} to "
-                f"{values[-1]}"
+                f"unknown {key} {unknown!r}; the model knows {len(values):,} from {values[0]!r} to {values[-1]!r}"
             )
         return found
 

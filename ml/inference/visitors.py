@@ -39,7 +39,7 @@ class Visitor:
     """
 
     demographics: Mapping[str, str | int] = field(default_factory=dict)
-    liked: tuple[int, ...] = ()
+    liked: tuple[schema.Id, ...] = ()
 
 
 class VisitorRecommender:
@@ -67,7 +67,7 @@ class VisitorRecommender:
         """
         similarity = np.where(self._lengths > 0, 0.0, -np.inf)
         if visitor.liked:
-            movies = self._recommender.scorer.indices("movie_id", list(set(visitor.liked)))
+            movies = self._recommender.scorer.indices("movie_id", list(dict.fromkeys(visitor.liked)))
             shared = self._likes[:, movies].sum(axis=1)
             similarity += shared / (np.maximum(self._lengths, 1) * np.sqrt(len(movies)))
         if given := visitor.demographics:
@@ -84,7 +84,7 @@ class VisitorRecommender:
         return have
 
     def recommend(
-        self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[int] | None = None
+        self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[schema.Id] | None = None
     ) -> pd.DataFrame:
         """List the visitor's best movies; as ``Recommender.recommend``, without the column user_id."""
         rows = self._recommender.scorer.catalogue(year, month).rows(self.companions(visitor))

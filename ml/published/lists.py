@@ -1,6 +1,8 @@
 """A published top-10 table in memory: one user's list without a network."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ from upath import UPath
 
 from ml.errors import DataError, NotFoundError
 from ml.files import read_parquet
+from ml.schema import Id
 
 _COLUMNS = ("user_id", "rank", "movie_id", "title", "genres", "score", "rating_year", "rating_month", "model_version")
 
@@ -52,17 +55,23 @@ class PublishedLists:
         """Year and month."""
         return self.year, self.month
 
-    @property
-    def users(self) -> np.ndarray:
+    @cached_property
+    def users(self) -> pd.Index:
         """Ids of users with a list, in ascending order."""
-        return self.table["user_id"].unique()
+        return pd.Index(self.table["user_id"].unique())
 
-    def of(self, user_id: int) -> pd.DataFrame:
+    def of(self, user_id: Id) -> pd.DataFrame:
         """The rows of one user. Raises NotFoundError."""
-        ids = self.table["user_id"].to_numpy()
-        first, last = np.searchsorted(ids, [user_id, user_id + 1])
-        if first == last:
+        try:
+            position = cast(int, self.users.get_loc(user_id))  # ids are unique
+        except KeyError as error:
+            first, last = self.users[[0, -1]].tolist()
             raise NotFoundError(
-                f"unknown user_id {user_id}; there are lists of {len(self.users):,} users from {ids[0]} to {ids[-1]}"
-            )
-        return self.table.iloc[first:last]
+                f"unknown user_id {user_id!r}; there are lists of {len(self.users):,} users from {first!r} to {last!r}"
+            ) from error
+        return self.table.iloc[self._starts[position] : self._starts[position + 1]]
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each user, and the number of all rows."""
+        return np.append(np.flatnonzero(~self.table["user_id"].duplicated()), len(self.table))

@@ -2,11 +2,15 @@
 
 from collections.abc import Collection
 from functools import cached_property
+from typing import cast
 
 import pandas as pd
+from upath import UPath
 
 from ml import schema
 from ml.errors import NotFoundError
+from ml.files import read_parquet
+from ml.published.locations import tables_directory
 
 PROFILE = ("gender", "age", "occupation", "zip")  # columns of users that pages show, where a data set has them
 
@@ -20,6 +24,8 @@ class People:
         ratings: sorted by user and time.
         years: years with a rating, in ascending order.
         months: months (1-12) with a rating, in ascending order.
+        user_id_type: int or str.
+        movie_id_type: int or str.
 
     Args:
         users: user_id, and those of ``PROFILE`` that the data set has.
@@ -28,6 +34,7 @@ class People:
     """
 
     def __init__(self, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> None:
+        self.user_id_type, self.movie_id_type = schema.id_type(users["user_id"]), schema.id_type(movies["movie_id"])
         self.users = users.set_index("user_id").sort_index()
         self.movies = movies.set_index("movie_id")[["title", "movie_year", "genres"]].sort_index()
         # A run writes its tables one after another: for a short time ratings may name movies that are not there yet.
@@ -39,9 +46,10 @@ class People:
         self._ends = self.ratings["user_id"].searchsorted(self.users.index, side="right")
 
     @property
-    def first_and_last(self) -> tuple[int, int]:
+    def first_and_last(self) -> tuple[schema.Id, schema.Id]:
         """The lowest and the highest user id."""
-        return int(self.users.index[0]), int(self.users.index[-1])
+        first, last = self.users.index[[0, -1]].tolist()
+        return first, last
 
     @property
     def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -55,7 +63,7 @@ class People:
         rated = self.movies[self.movies.index.isin(self.ratings["movie_id"])]
         return full_titles(rated).sort_values()
 
-    def profile(self, user_id: int) -> dict[str, str | int]:
+    def profile(self, user_id: schema.Id) -> dict[str, str | int]:
         """What the data set tells of a user, by column. Raises NotFoundError."""
         row = self.users.iloc[[self._position(user_id)]]
         return {name: row[name].tolist()[0] for name in PROFILE if name in row}
@@ -64,7 +72,7 @@ class People:
         """All values of a column of users, sorted; none where the data set lacks it."""
         return sorted(self.users[name].unique().tolist()) if name in self.users else []
 
-    def history(self, user_id: int) -> pd.DataFrame:
+    def history(self, user_id: schema.Id) -> pd.DataFrame:
         """A user's ratings, the latest first.
 
         Returns:
@@ -93,7 +101,7 @@ class People:
         known = years[years != schema.NO_YEAR]
         return (int(known.min()), int(known.max())) if len(known) else (schema.NO_YEAR, schema.NO_YEAR)
 
-    def matching(self, genres: Collection[str], released: tuple[int, int]) -> list[int]:
+    def matching(self, genres: Collection[str], released: tuple[int, int]) -> list[schema.Id]:
         """Find movies by genre and release year.
 
         Args:
@@ -106,14 +114,31 @@ class People:
         fits = self.movies["movie_year"].between(*released) | (released == self.released)
         if genres:
             fits &= self.movies["genres"].str.split("|").map(lambda own: not set(own).isdisjoint(genres))
-        return [int(movie) for movie in self.movies.index[fits]]
+        return self.movies.index[fits].tolist()
 
-    def _position(self, user_id: int) -> int:
-        ids = self.users.index
-        position = int(ids.searchsorted(user_id))
-        if position == len(ids) or ids[position] != user_id:
-            raise NotFoundError(f"unknown user_id {user_id}; there are {len(ids):,} users from {ids[0]} to {ids[-1]}")
-        return position
+    def _position(self, user_id: schema.Id) -> int:
+        try:
+            return cast(int, self.users.index.get_loc(user_id))  # ids are unique
+        except KeyError as error:
+            (first, last), count = self.first_and_last, len(self.users)
+            raise NotFoundError(
+                f"unknown user_id {user_id!r}; there are {count:,} users from {first!r} to {last!r}"
+            ) from error
+
+
+def parse_user_id(text: str, home: UPath, dataset: str) -> schema.Id:
+    """Parse the id of a user of a published data set.
+
+    Args:
+        text: the id as text.
+        home: the pipeline's home.
+        dataset: the data set's name.
+
+    Raises:
+        DataError: it is no id of the data set's type, or the table of users cannot be read.
+    """
+    ids = read_parquet(tables_directory(home, dataset) / "users.parquet", ["user_id"])["user_id"]
+    return schema.parse_id(text, schema.id_type(ids))
 
 
 def full_titles(movies: pd.DataFrame) -> pd.Series:

@@ -14,10 +14,11 @@ from ml.models.bundle import ModelBundle
 from ml.published.champions import chosen_dataset, published_versions
 from ml.published.locations import tables_directory
 from ml.published.purposes import default_model
+from ml.schema import Id
 
 
 def get_recommendations(
-    user_id: int,
+    user_id: Id,
     year: int,
     month: int,
     model: str | None = None,
@@ -29,7 +30,7 @@ def get_recommendations(
     """Recommend movies to a user by a published model; columns as in ``Recommender.recommend_all``.
 
     Args:
-        user_id: the user.
+        user_id: the user's id, an int or a str as in the data set.
         year: year of the imagined rating.
         month: month of the imagined rating, 1-12.
         model: name of a published model, such as ``autoint``; default: the best one for finding what a user will watch

@@ -18,6 +18,7 @@ from ml.published.lists import PublishedLists
 from ml.published.locations import tables_directory
 from ml.published.people import PROFILE, People
 from ml.published.purposes import Purpose, purposes_of
+from ml.schema import Id
 
 if TYPE_CHECKING:
     from ml.inference.explanations import Explanations
@@ -84,7 +85,7 @@ class LiveModel:
 
     def warm_up(self, moment: tuple[int, int]) -> None:
         """Load the network, and compute a first list at a year and month, so that no request waits for it."""
-        self.recommender.recommend(int(self.recommender.scorer.user_ids[0]), *moment)
+        self.recommender.recommend(self.recommender.scorer.user_ids[:1].tolist()[0], *moment)
         _ = self.visitors
 
 
@@ -108,7 +109,7 @@ class PublishedModel:
     metrics: Mapping[str, float]
     stamp: tuple[float, int] = field(repr=False)
 
-    def list_of(self, user_id: int) -> pd.DataFrame:
+    def list_of(self, user_id: Id) -> pd.DataFrame:
         """A user's rows of the table; no rows where the user has rated every movie. Raises NotFoundError."""
         try:
             return self.lists.of(user_id)

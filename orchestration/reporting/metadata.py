@@ -9,6 +9,7 @@ from urllib.parse import quote
 import dagster as dg
 import pandas as pd
 
+from ml.schema import id_type
 from orchestration.reporting.columns import meaning
 
 SETTINGS = "settings"  # of an asset: its default launch settings; of a materialization: those it was built with
@@ -16,6 +17,7 @@ SOURCE_FILE = "source_file"  # of an asset: the kind of raw file it is read from
 _PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
 _RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
 _SAFE_IN_ADDRESS = " ='/:;,.()-"
+_IDS = ("user_id", "movie_id")  # a string such as "1e5" is no number
 
 
 def table_metadata(table: pd.DataFrame, asset: str) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
 def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetadataValue:
     """A small frame as a Markdown table, without padding, since the UI hides long texts."""
     cells = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
-    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–")
+    ids = [index + position for position, name in enumerate(table) if name in _IDS and id_type(table[name]) is str]
+    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–", disable_numparse=ids)
     return dg.MetadataValue.md(_RULE.sub("-", _PADDED_BAR.sub("|", padded)))
 
 

@@ -163,21 +163,18 @@ def _log(name: str, bundle: ModelBundle, path: Path, step: int) -> Any:
 
 
 def _signature(bundle: ModelBundle) -> ModelSignature:
-    ids = [ColSpec("long", "user_id"), ColSpec("long", "movie_id")]
-    others = [
-        name
-        for name in ("year", "month", *bundle.feature_map.names, *bundle.numbers)
-        if name not in ("user_id", "movie_id")
-    ]
     texts = {field.name for field in bundle.feature_map.fields if isinstance(field.values[0], str)}
-    optional = [ColSpec("string" if name in texts else "long", name, required=False) for name in others]
-    return ModelSignature(inputs=Schema(ids + optional), outputs=Schema([ColSpec("float", "score")]))
+    ids = ("user_id", "movie_id")
+    names = dict.fromkeys([*ids, "year", "month", *bundle.feature_map.names, *bundle.numbers])
+    columns = [ColSpec("string" if name in texts else "long", name, required=name in ids) for name in names]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", "score")]))
 
 
 def _example(bundle: ModelBundle) -> pd.DataFrame:
-    years, months = bundle.feature_map["rating_year"], bundle.feature_map["rating_month"]
-    pair = (bundle.users["user_id"].iloc[0], bundle.movies["movie_id"].iloc[0], years.index[-1], months.index[0])
-    return pd.DataFrame([tuple(map(int, pair))], columns=list(PAIR_COLUMNS))
+    values = bundle.feature_map.values
+    user, movie = (values[name][0] for name in ("user_id", "movie_id"))
+    pair = (user, movie, values["rating_year"][-1], values["rating_month"][0])
+    return pd.DataFrame([pair], columns=list(PAIR_COLUMNS))
 
 
 @cache

@@ -16,6 +16,7 @@ from ml.models.config import AutoIntConfig
 from orchestration.config.settings import Settings
 from tests.feature_maps import fitted
 from tests.published_home import publish, write_tables
+from tests.string_ids import with_string_vocabulary, with_strings
 
 MODELS = {"autoint": "3", "autoint_mlp": "1"}  # published versions
 METRICS = {  # only the first one is calibrated; the second has the best catalog NDCG, so it is the default
@@ -56,6 +57,20 @@ def published_home(
     write_tables(home, tables)
     for name, version in MODELS.items():
         publish(home, name, version, bundles[name], tables["ratings"], metrics=METRICS[name])
+    return home
+
+
+@pytest.fixture(scope="session")
+def home_of_strings(
+    tables: dict[str, pd.DataFrame], bundles: dict[str, ModelBundle], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the published home with strings as ids; do not modify it."""
+    home = tmp_path_factory.mktemp("strings")
+    named = {name: with_strings(table) for name, table in tables.items()}
+    write_tables(home, named)
+    for name, version in MODELS.items():
+        bundle = with_string_vocabulary(bundles[name])
+        publish(home, name, version, bundle, named["ratings"], metrics=METRICS[name])
     return home
 
 

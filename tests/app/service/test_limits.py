@@ -16,7 +16,7 @@ from orchestration.runtime.ports import listen
 from tests.app.service.conftest import CONFIG, Log, Problem
 from tests.waiting import until
 
-LONGEST = max_body_bytes(CONFIG.max_pairs)
+LONGEST = max_body_bytes(CONFIG.max_pairs, strings=0)
 JSON = {"Content-Type": "application/json"}
 PAIR = {"user_id": 2147483647, "movie_id": 2147483647, "year": 2001, "month": 12}
 SECONDS = 0.2

@@ -1,0 +1,135 @@
+"""Test that strings as ids pass through all tables, in the same way as integers."""
+
+import datetime as dt
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ml import checks
+from ml.data.formats import FileFormat, Format, RawTables, raters
+from ml.data.history import history, present
+from ml.data.ingestion import Ingestion, Known
+from ml.data.lines import Layout, Lines
+from ml.errors import DataError
+from ml.evaluation.drift import compare_nights
+from ml.exploration import statistics
+from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from tests.string_ids import NAMES, user_name, with_strings
+
+USERS_ONLY = ["user_id"]  # their names are in the order of the numbers
+KEYS = {"users": ["user_id"], "movies": ["movie_id"], "ratings": ["user_id", "movie_id"]}
+MOVIES = {"movie_id": "str", "title": "str", "genres": "str"}
+RATINGS = {"user_id": "str", "movie_id": "str", "rating": "int8", "timestamp": "int64"}
+MARCH_1 = 1_046_476_800  # midnight UTC in 2003
+
+
+def file_format(name: str, dtypes: dict[str, str]) -> FileFormat:
+    def parse(lines: Lines) -> pd.DataFrame:
+        return lines.typed(dtypes)
+
+    return FileFormat(name, Layout({column: column for column in dtypes}, ",", has_header=True), dtypes, parse)
+
+
+SHOP = Format("shop", {"movies": file_format("movies.csv", MOVIES), "ratings": file_format("ratings.csv", RATINGS)})
+
+
+def tables_of(raw: RawTables, columns: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the tables of a data set without batches, with strings in some columns."""
+    found = {}
+    for kind, own in (("users", raw.users), ("movies", raw.movies), ("ratings", raw.ratings)):
+        base = with_strings(own, columns)
+        nothing = base.iloc[:0].assign(ingestion_batch=pd.Series(dtype="int32"), date=pd.Series(dtype="str"))
+        rows = history(base, nothing)
+        assert rows[KEYS[kind]].dtypes.tolist() == base[KEYS[kind]].dtypes.tolist()
+        found[kind] = present(rows, KEYS[kind], ["timestamp"] if kind == "ratings" else [])
+    return {
+        "users": preprocess_users(found["users"]),
+        "movies": preprocess_movies(found["movies"]),
+        "ratings": preprocess_ratings(found["ratings"]),
+    }
+
+
+def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    columns = ["ingestion_batch", "first_ingestion_batch"]
+    return join_interactions(*(tables[kind].drop(columns=columns) for kind in ("users", "movies")), tables["ratings"])
+
+
+@pytest.fixture(scope="module")
+def numbers(small_raw: RawTables) -> dict[str, pd.DataFrame]:
+    return tables_of(small_raw, [])
+
+
+@pytest.mark.parametrize("columns", [USERS_ONLY, list(NAMES)])
+def test_tables_and_indices_are_the_same(
+    columns: list[str], small_raw: RawTables, numbers: dict[str, pd.DataFrame]
+) -> None:
+    named = tables_of(small_raw, columns)
+    for kind, table in numbers.items():
+        pd.testing.assert_frame_equal(named[kind], with_strings(table, columns))
+    own, expected = joined(named), joined(numbers)
+    pd.testing.assert_frame_equal(own, with_strings(expected, columns))
+    assert checks.unique_keys(own, ["user_id", "movie_id"]).passed
+    assert checks.complete(own).passed
+    found, map_of_numbers = FeatureMap.grow(**named), FeatureMap.grow(**numbers)
+    assert found["user_id"].values == tuple(map(user_name, map_of_numbers["user_id"].values))
+    assert found["movie_id"].values == tuple(sorted(named["ratings"]["movie_id"].unique()))
+    encoded, by_number = encode_interactions(own, found), encode_interactions(expected, map_of_numbers)
+    pd.testing.assert_series_equal(encoded["user_id"], by_number["user_id"])
+    again = FeatureMap.from_json(found.to_json(), "here")
+    assert checks.indices_kept(again.values, found.values).passed
+
+
+def test_report_is_the_same(small_raw: RawTables, numbers: dict[str, pd.DataFrame]) -> None:
+    named = tables_of(small_raw, list(NAMES))
+    assert statistics.totals(**named) == statistics.totals(**numbers)
+    for found, expected in (
+        (each(named["movies"], named["ratings"]), each(numbers["movies"], numbers["ratings"]))
+        for each in (statistics.ratings_by_genre, statistics.likes_by_decade)
+    ):
+        pd.testing.assert_frame_equal(found, expected)
+    found, expected = (statistics.ratings_by_month(tables["ratings"]) for tables in (named, numbers))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_drift_is_the_same(small_raw: RawTables, numbers: dict[str, pd.DataFrame]) -> None:
+    named = tables_of(small_raw, USERS_ONLY)
+    batches = {"files": [{"sequence": 1, "ingestion": 1}, {"sequence": 2, "ingestion": 2}]}
+    found, expected = (
+        compare_nights(rows.assign(ingestion_batch=rows.index % 3), batches) for rows in map(joined, (named, numbers))
+    )
+    pd.testing.assert_frame_equal(found.table, expected.table)
+
+
+def test_users_who_have_rated_are_sorted_by_code_point() -> None:
+    found = raters(pd.DataFrame({"user_id": ["b", "é", "a", "Z", "\N{GRINNING FACE}", "\uffee", "b"]}))
+    assert found["user_id"].tolist() == ["Z", "a", "b", "é", "\uffee", "\N{GRINNING FACE}"]
+    assert found["user_id"].dtype == "str"
+
+
+def test_batches_with_strings_are_ingested(tmp_path: Path) -> None:
+    ingestion = Ingestion(tmp_path / "incoming", tmp_path / "received", SHOP, lambda: dt.date(2003, 4, 30))
+    known = Known(pd.Series(["C-0017"]), pd.Series(["A/12 blue"]))
+    assert ingestion.read("users").dtypes["user_id"] == ingestion.read("ratings").dtypes["user_id"] == "str"
+    ingestion.incoming.mkdir()
+    for name, text in (
+        ("movies-2003-03-01.csv", "movie_id,title,genres\n007,Bond,Action\n"),
+        ("ratings-2003-03-01.csv", f"user_id,movie_id,rating,timestamp\nC-0017,007,5,{MARCH_1}\nnew,A/12 blue,4,9\n"),
+        ("ratings-2003-03-02.csv", f"user_id,movie_id,rating,timestamp\nC-0017,7,5,{MARCH_1}\n"),
+    ):
+        (ingestion.incoming / name).write_text(text, "utf-8")
+    ingestion.claim()
+    sorting = ingestion.sort(known, claimed_only=True)
+    assert [(each.name, each.rows) for each in sorting.good] == [
+        ("movies-2003-03-01.csv", 1),
+        ("ratings-2003-03-01.csv", 2),
+    ]
+    [waiting] = sorting.waiting  # "7" is not "007"
+    assert "found '7', expected a movie_id of movies.csv or a movies batch" in waiting.reason
+    ingestion.settle(sorting)
+    rows = ingestion.read("ratings")
+    assert rows[["user_id", "movie_id"]].to_numpy().tolist() == [["C-0017", "007"], ["new", "A/12 blue"]]
+    assert ingestion.read("users")["user_id"].tolist() == ["C-0017", "new"]
+    with pytest.raises(DataError, match="only batch 1 has movie_id 007, which ratings of batch 2 refer to"):
+        ingestion.withdraw(1, known)
