@@ -132,7 +132,7 @@ def planned(fresh: dg.DagsterInstance, own_home: Path) -> dg.DagsterInstance:
 def plan(instance: dg.DagsterInstance) -> Plan:
     graph = build_definitions().resolve_asset_graph()
     up_to_split = dg.AssetSelection.assets(*SPLIT).upstream().required_multi_asset_neighbors()
-    return Planner(instance, graph, RawData(source=DATASET)).plan(up_to_split)
+    return Planner(instance, graph, RawData.of(DATASET)).plan(up_to_split)
 
 
 def test_files_that_will_be_taken_in_are_a_reason_for_all_that_comes_of_them(
@@ -183,7 +183,7 @@ def test_a_delivery_of_a_day_to_come_is_put_aside(planned: dg.DagsterInstance, o
 def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     user, movie = read(own_home, "ratings").iloc[0][["user_id", "movie_id"]]
     deliver(incoming, f"ratings-{DATE}.dat", f"{user}::{movie}::5::{AFTER}")
-    ingestion = RawData(source=DATASET).ingestion
+    ingestion = RawData.of(DATASET).ingestion
     ingestion.claim()
     known = Known(read(own_home, "raw_users")["user_id"], read(own_home, "raw_movies")["movie_id"])
     ingestion.settle(ingestion.sort(known, claimed_only=True))  # and the process dies before it writes a table

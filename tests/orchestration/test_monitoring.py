@@ -49,7 +49,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
-    storage = Storage(raw_data=RawData(source=DATASET))
+    storage = Storage(raw_data=RawData.of(DATASET))
     resources = {
         "io_manager": TableIOManager(storage=storage),
         "document_io_manager": DocumentIOManager(storage=storage),
@@ -70,7 +70,7 @@ def failed(checks: Outcome) -> set[str]:
 
 
 def drift_table() -> pd.DataFrame:
-    return pd.read_parquet(Path(str(Storage(raw_data=RawData(source=DATASET)).tables)) / "data_drift.parquet")
+    return pd.read_parquet(Path(str(Storage(raw_data=RawData.of(DATASET)).tables)) / "data_drift.parquet")
 
 
 def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:

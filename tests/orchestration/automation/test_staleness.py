@@ -14,6 +14,7 @@ from orchestration.automation import staleness
 from orchestration.automation.staleness import Plan, Planner
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
+from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage, TableIOManager
 from orchestration.tracking.resource import Tracking
@@ -52,7 +53,7 @@ def small_definitions(raw_data: RawData, double_version: str = "1") -> dg.Defini
 @pytest.fixture
 def raw_data(small_raw_directory: Path, tmp_path: Path) -> RawData:
     shutil.copytree(small_raw_directory, tmp_path / "films")
-    return RawData(source=str(tmp_path / "films"))
+    return RawData.of(register(str(tmp_path / "films")))
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_another_data_set_in_between_is_noticed(
 ) -> None:
     make(manifest, small_definitions(raw_data))
     shutil.copytree(raw_data.source, tmp_path / "shows")
-    make(manifest, small_definitions(RawData(source=str(tmp_path / "shows"))))
+    make(manifest, small_definitions(RawData.of(register(str(tmp_path / "shows")))))
     assert plan(manifest, raw_data).reasons["numbers"] == "last built for data set shows"
 
 
@@ -165,14 +166,14 @@ def test_the_pipelines_own_assets(
     run_job(manifest, RUN_CONFIG, *names)
 
     def planned() -> Plan:
-        return Planner(manifest, graph, RawData(source=DATASET)).plan(to_models)
+        return Planner(manifest, graph, RawData.of(DATASET)).plan(to_models)
 
     assert planned().reasons == dict.fromkeys(MODELS, "last built with other settings")
     with env.context() as patch:
         patch.setattr(staleness, "SETTINGS", "none")
         assert planned().reasons == {}
         assert sorted(planned().up_to_date) == names
-        tracking = Tracking(raw_data=RawData(source=DATASET))
+        tracking = Tracking(raw_data=RawData.of(DATASET))
         tracking.client.delete_experiment(tracking.experiment_id())
         assert planned().reasons == {}  # it is restored as soon as something is logged
         tracking.experiment_id()
@@ -187,7 +188,7 @@ def test_the_pipelines_own_assets(
 def test_what_a_person_changed_of_the_champions(
     materialized: Pipeline, instance: dg.DagsterInstance, own_home: Path, tracking: Tracking
 ) -> None:
-    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData.of(DATASET))
 
     def reasons(asset: str) -> list[str]:
         return list(planner._registry_reasons(asset))

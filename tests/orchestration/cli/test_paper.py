@@ -79,7 +79,7 @@ def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path
 def test_the_registered_version_gives_the_measured_scores(home: Path, env: pytest.MonkeyPatch, model: str) -> None:
     env.setenv("PIPELINE_HOME", str(home))
     version = RegisteredVersion(**json.loads((home / "tables" / NAME / f"{model}.json").read_text()))
-    bundle = Tracking(raw_data=RawData(source=DATASET, split="paper")).load_bundle(version)
+    bundle = Tracking(raw_data=RawData.of(f"{DATASET}+paper")).load_bundle(version)
     assert isinstance(bundle, ModelBundle)
     assert bundle.numbers == ("timestamp",)
     scores = Scorer(bundle).score_encoded(table(home, "test_interactions"))

@@ -175,7 +175,7 @@ def test_a_trained_trial_is_given_as_a_recipe_file(
     own = load_recipes(recipes_file)["searched"]
     assert load_recipes(path) == {"searched": with_values(own, {RATE: rate, LAYERS: layers})}
     assert printed_recipe(text) == yaml.safe_load(path.read_text("utf-8"))
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     assert tracking.run_url(parent.info.run_id) in text
     artifact = tracking.client.download_artifacts(parent.info.run_id, "searched.yaml", str(tmp_path))
     assert Path(artifact).read_bytes() == path.read_bytes()
@@ -192,7 +192,7 @@ def test_trials_are_logged_then_only_shown_and_more_are_added(
     assert (parent.data.tags["dataset"], parent.data.tags["model"]) == (DATASET, "searched")
     assert [run.info.run_name for run in trials] == ["trial 1", "trial 2"]
     assert params(trials[0]) == (1e-9, 1)
-    client = Tracking(raw_data=RawData(source=DATASET)).client
+    client = Tracking(raw_data=RawData.of(DATASET)).client
     for name, values in (("train_loss", [2, 1]), ("val_loss", [1 - 1e-8, 0.5 - 5e-9])):
         history = client.get_metric_history(trials[0].info.run_id, name)
         assert [metric.step for metric in history] == [1, 2]
@@ -254,7 +254,7 @@ def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
     home_of("home")
     assert tune.main("searched", "1") == 0
     parent, (trial,) = runs_of()
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     for run in (parent, trial):
         tracking.client.update_run(run.info.run_id, "RUNNING")
     assert tune.main("searched", "1") == 0

@@ -102,7 +102,7 @@ def test_failed_check_stops_all_and_keeps_the_last_table(tmp_path: Path, instanc
     def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
         return numbers * 2
 
-    manager = TableIOManager(storage=Storage(raw_data=RawData(source=DATASET)))
+    manager = TableIOManager(storage=Storage(raw_data=RawData.of(DATASET)))
 
     def materialize() -> dg.ExecuteInProcessResult:
         resources = {"io_manager": manager}

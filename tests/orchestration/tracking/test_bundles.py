@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from ml.files import digest
+from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.bundles import BundleCopies
 from orchestration.tracking.registered_version import BUNDLE_DIGEST, RegisteredVersion
@@ -38,7 +39,7 @@ def films(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mlflow(films: Path) -> Mlflow:
-    return Mlflow(raw_data=RawData(source=str(films)))
+    return Mlflow(raw_data=RawData.of(register(str(films))))
 
 
 def downloads(films: Path) -> list[str]:
