@@ -129,7 +129,7 @@ def register(spec: str) -> str:
     name, path = source.dataset, settings().local_home / _SOURCES
     if _RANGE in name:
         raise DataError(f"{spec}: the name of a data set cannot contain {_RANGE!r}; rename the directory")
-    if sources().get(name) == source.spec and path.exists():
+    if _recorded().get(name, name) == source.spec:
         return name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
@@ -146,15 +146,18 @@ def register(spec: str) -> str:
 
 def sources() -> dict[str, str]:
     """The source of each data set of this home, by its name. Raises DataError."""
-    path, last = settings().local_home / _SOURCES, last_source()
-    # Earlier releases recorded only the last run's source.
-    found = {resolved_source(last.source).dataset: last.source} if last else {}
-    if path.exists():
-        try:
-            found |= {str(name): str(spec) for name, spec in dict(json.loads(path.read_bytes())).items()}
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: expected the source of each data set by its name ({error})") from error
-    return found
+    last = last_source()  # earlier releases recorded no other
+    return ({resolved_source(last.source).dataset: last.source} if last else {}) | _recorded()
+
+
+def _recorded() -> dict[str, str]:
+    path = settings().local_home / _SOURCES
+    if not path.exists():
+        return {}
+    try:
+        return {str(name): str(spec) for name, spec in dict(json.loads(path.read_bytes())).items()}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected the source of each data set by its name ({error})") from error
 
 
 def source_of(name: str) -> Source:

@@ -13,7 +13,6 @@ from dagster import AssetCheckKey, AssetKey
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 
-
 _EVALUATED = {Status.SUCCEEDED, Status.FAILED}
 
 

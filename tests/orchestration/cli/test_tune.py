@@ -95,7 +95,7 @@ def cheap(env: pytest.MonkeyPatch) -> None:
 
 def runs_of(dataset: str = DATASET) -> tuple[Run, list[Run]]:
     """The tuning's run, and those of its trials in the order of their start."""
-    tracking = Tracking(raw_data=RawData(source=DATASET, split="paper" if dataset.endswith("paper") else "random"))
+    tracking = Tracking(raw_data=RawData.of(dataset))
     runs = tracking.client.search_runs([tracking.experiment_id()], order_by=["attributes.start_time ASC"])
     (parent,) = [run for run in runs if run.data.tags["kind"] == "tuning"]
     trials = [run for run in runs if run.data.tags["kind"] == "trial"]
@@ -270,7 +270,7 @@ def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
 
 
 def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..., Path], cheap: None) -> None:
-    dataset = f"{DATASET}-paper"
+    dataset = f"{DATASET}+paper"
     home = home_of("home", dataset)
     assert tune.main("papers", "1") == 0
     assert (home / "tuning" / dataset / "papers.yaml").exists()
@@ -288,7 +288,7 @@ def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..
         (["searched", "0"], ["TRIALS is '0'", "whole number"]),
         (["searched", "many"], ["TRIALS is 'many'"]),
         (["searched"], [f"tables/{DATASET}/train_interactions.parquet: missing", "make run", "MOVIELENS_DIR"]),
-        (["papers"], [f"tables/{DATASET}-paper/train_interactions.parquet: missing", "make paper"]),
+        (["papers"], [f"tables/{DATASET}+paper/train_interactions.parquet: missing", "make paper"]),
     ],
 )
 def test_mistakes_are_explained(

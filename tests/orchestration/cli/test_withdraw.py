@@ -11,8 +11,8 @@ from orchestration.__main__ import main
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.staleness import Planner
 from orchestration.config import locks
-from orchestration.definitions import build_definitions
 from orchestration.config.data_sets import register
+from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import run_job
 from tests.soak.test_arrivals import TABLES
@@ -29,7 +29,7 @@ def data(env: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def night(instance: dg.DagsterInstance, data: Path) -> None:
-    assert run_job(instance, {"resources": {"raw_data": {"config": {"source": str(data)}}}}, *TABLES).success
+    assert run_job(instance, {}, *TABLES, data_set=register(str(data))).success
 
 
 def table(data: Path, name: str) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def test_a_champion_that_does_not_know_the_year_recommends_for_its_own_latest_mo
     ratings.loc[0, "rating_year"] = 2004
     ratings.to_parquet(path, index=False)
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache, "MLFLOW_YAML": strict(tmp_path)}):
-        assert run_job(instance, {"resources": RUN_CONFIG["resources"]}, "top10_recommendations").success
+        assert run_job(instance, {}, "top10_recommendations").success
     table = pd.read_parquet(home / "tables" / DATASET / "top10_autoint.parquet")
     latest = ratings.loc[1:, ["rating_year", "rating_month"]].max(axis=0)
     first = materialized.table("top10_autoint")

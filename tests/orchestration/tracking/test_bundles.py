@@ -20,11 +20,11 @@ class Mlflow(Tracking):
     """Has one version, and writes down each download."""
 
     def tags_of(self, version: RegisteredVersion) -> Mapping[str, str]:
-        path = Path(self.raw_data.source, "digest")
+        path = Path(self.raw_data.source.spec, "digest")
         return {BUNDLE_DIGEST: path.read_text()} if path.exists() else {}
 
     def _download(self, uri: str) -> bytes:
-        with Path(self.raw_data.source, "downloads").open("a") as downloads:
+        with Path(self.raw_data.source.spec, "downloads").open("a") as downloads:
             downloads.write(f"{uri}\n")
         return BUNDLE
 

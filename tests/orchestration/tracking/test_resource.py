@@ -23,9 +23,9 @@ from mlflow.entities import Run
 from ml.files import digest
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
+from orchestration.config.data_sets import register
 from orchestration.config.launch_config import with_settings
 from orchestration.config.settings import PROJECT_ROOT
-from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.registry import server_command
