@@ -206,7 +206,7 @@ def main() -> int:
     home, dataset = published_dataset(sys.argv[1:])
     ratings, train_interactions = (read_table(dataset, name) for name in ("ratings", "train_interactions"))
     moment = latest_month(ratings)
-    tracking = Tracking(raw_data=RawData(source=dataset))
+    tracking = Tracking(raw_data=RawData.of(dataset))
     bundles, loads = {}, []
     for model in reference_models():
         version = RegisteredVersion(**read_document(dataset, model))

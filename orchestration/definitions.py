@@ -39,7 +39,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
             show what ``make paper`` has recorded. Otherwise, materializing all assets would train them for hours, on
             the split of another protocol.
     """
-    raw_data = RawData.configure_at_launch()
+    raw_data = RawData()
     storage = Storage(raw_data=raw_data)
     return dg.Definitions(
         assets=list(_assets(with_paper)),
@@ -50,8 +50,8 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
             "raw_data": raw_data,
             "storage": storage,
             "tracking": Tracking(raw_data=raw_data),
-            "io_manager": TableIOManager(storage=storage),
-            "document_io_manager": DocumentIOManager(storage=storage),
+            "io_manager": TableIOManager(raw_data=raw_data),
+            "document_io_manager": DocumentIOManager(raw_data=raw_data),
         },
         executor=executor or one_run_at_a_time,
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import OWNERS, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.evaluation import values_by_metric
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
@@ -37,6 +38,7 @@ def catalogue_assets(models: Sequence[str]) -> list[dg.AssetsDefinition]:
 
 @dg.multi_asset(
     name="rank_catalogue_by_baselines",
+    partitions_def=DATA_SETS,
     outs={
         name: dg.AssetOut(description=text, kinds={"numpy", "parquet"}, **_COMMON) for name, text in _BASELINES.items()
     },
@@ -66,6 +68,7 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"rank_catalogue_by_{model}",
+        partitions_def=DATA_SETS,
         outs={
             lists_name: dg.AssetOut(
                 description=(

@@ -11,7 +11,8 @@ from ml.evaluation.stability import MetricLimits
 from ml.training.recipes import PAPER
 from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of
 from orchestration.config.code_versions import code_version
-from orchestration.reporting.check_results import blocking, require
+from orchestration.config.data_sets import DATA_SETS
+from orchestration.reporting.check_results import blocking, check_spec, require
 from orchestration.reporting.evaluation import (
     HEADLINES,
     baselines_metadata,
@@ -57,7 +58,7 @@ def evaluation_assets(
     ]
 
 
-@dg.asset(**_COMMON, kinds={"numpy", "parquet"})
+@dg.asset(**_COMMON, partitions_def=DATA_SETS, kinds={"numpy", "parquet"})
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame) -> pd.DataFrame:
     """Scores of the test rows by the baselines: random order, movie mean, matrix factorization and perfect order.
 
@@ -68,7 +69,7 @@ def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.Data
     return baseline_scores(train_interactions, test_interactions)
 
 
-@dg.asset(**_COMMON, kinds={"numpy", "parquet"})
+@dg.asset(**_COMMON, partitions_def=DATA_SETS, kinds={"numpy", "parquet"})
 def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """Metrics of the baselines on the test interactions, which the models have to beat.
 
@@ -86,6 +87,7 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
 
     @dg.multi_asset(
         name=f"evaluate_{model}",
+        partitions_def=DATA_SETS,
         outs={
             scores_name: dg.AssetOut(
                 description=f"Scores of the test interactions by {model}, one per row, in the order of the rows.",
@@ -138,9 +140,10 @@ def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDe
 
     @dg.asset(
         **_COMMON,
+        partitions_def=DATA_SETS,
         kinds={"pandas", "parquet"},
         ins=inputs_of(models, "scores", "metrics", "lists", "list_metrics"),
-        check_specs=[dg.AssetCheckSpec("metric_drops", asset="model_comparison", description=_NO_DROPS)],
+        check_specs=[check_spec("metric_drops", "model_comparison", _NO_DROPS)],
     )
     def model_comparison(
         storage: Storage,
@@ -188,7 +191,7 @@ def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDe
 def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
     """The asset that compares the models of the paper's protocol and the baselines."""
 
-    @dg.asset(**_PAPER, kinds={"pandas", "parquet"}, ins=inputs_of(models, "metrics"))
+    @dg.asset(**_PAPER, partitions_def=DATA_SETS, kinds={"pandas", "parquet"}, ins=inputs_of(models, "metrics"))
     def paper_comparison(
         storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
     ) -> dg.MaterializeResult[Any]:

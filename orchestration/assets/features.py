@@ -14,6 +14,7 @@ from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.files import digest
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import SETTINGS, counts_metadata, markdown_table
@@ -25,6 +26,7 @@ _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_ver
 
 @dg.asset(
     **_COMMON,
+    partitions_def=DATA_SETS,
     kinds={"pandas", "json"},
     io_manager_key=DOCUMENTS,
     check_specs=blocking("feature_map", "cardinalities", "indices_kept"),
@@ -70,6 +72,7 @@ def _sizes(fitted: FeatureMap, grown: FeatureMap) -> dict[str, Any]:
 
 @dg.asset(
     **_COMMON,
+    partitions_def=DATA_SETS,
     kinds={"pandas", "parquet"},
     check_specs=blocking("encoded_interactions", "row_count", "complete", "indices_in_range"),
 )
@@ -93,7 +96,7 @@ _SPLIT = {
 
 
 class SplitConfig(LaunchConfig):
-    """Details of the split. Which split it is, the resource raw_data says."""
+    """Details of the split. Which split it is, the partition says."""
 
     test_share: float | None = Field(
         default=None,
@@ -106,6 +109,7 @@ class SplitConfig(LaunchConfig):
 
 @dg.multi_asset(
     name="split_interactions",
+    partitions_def=DATA_SETS,
     outs={
         name: dg.AssetOut(
             description=text,

@@ -10,6 +10,8 @@ from ml.data.ingestion import Ingestion, Known, Sorting
 from ml.data.manifest import KINDS, Manifest
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
+from orchestration.reporting.check_results import check_spec
 from orchestration.reporting.failures import without_retry
 from orchestration.reporting.metadata import markdown_table
 from orchestration.resources.raw_data import RawData
@@ -23,6 +25,7 @@ _LISTED = 20  # files in a sentence, which the webhook gets too
 
 @dg.multi_asset(
     name="ingest_batches",
+    partitions_def=DATA_SETS,
     outs={
         BATCHES: dg.AssetOut(
             description="The manifest of the files that were ingested after the base files.",
@@ -40,7 +43,7 @@ _LISTED = 20  # files in a sentence, which the webhook gets too
         },
     },
     check_specs=[
-        dg.AssetCheckSpec(
+        check_spec(
             _CHECK,
             asset=BATCHES,
             description="Every file that arrived was ingested: none was quarantined, waits or has a wrong name.",

@@ -13,6 +13,7 @@ from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import SETTINGS, drawing, figures
@@ -37,6 +38,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=name,
+        partitions_def=DATA_SETS,
         description=_description(recipe),
         group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},

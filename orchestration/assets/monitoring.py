@@ -12,7 +12,8 @@ from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
-from orchestration.reporting.check_results import warning
+from orchestration.config.data_sets import DATA_SETS
+from orchestration.reporting.check_results import check_spec, warning
 from orchestration.reporting.metadata import drawing, markdown_table
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
 
     @dg.asset(
         group_name="monitoring",
+        partitions_def=DATA_SETS,
         owners=OWNERS,
         code_version=f"{code_version(__name__)}-{digest(limits.model_dump_json().encode())}",
         kinds={"pandas", "parquet"},
-        check_specs=[dg.AssetCheckSpec(name, asset="data_drift", description=text) for name, text in _CHECKS.items()],
+        check_specs=[check_spec(name, "data_drift", text) for name, text in _CHECKS.items()],
     )
     def data_drift(
         interactions: pd.DataFrame, ingestion_batches: dict[str, Any], feature_map: dict[str, Any]

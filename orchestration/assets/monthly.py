@@ -19,6 +19,7 @@ from ml.evaluation.stability import slots_changed
 from ml.features.tables import months_of
 from ml.files import write_atomically
 from orchestration.assets.common import OWNERS, TRANSIENT
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.check_results import refuse, together
 from orchestration.reporting.metadata import SETTINGS
@@ -33,6 +34,7 @@ RANK_MONTHS = "rank_months"  # its op
 _FOLDER = "monthly"  # among the tables
 _FORMAT = "%Y-%m"
 MONTHS = dg.DynamicPartitionsDefinition(name="months")  # those of the ratings, added by the job
+_DATA_SET, _MONTH = "data_set", "month"  # dimensions of the partitions
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ monthly_top10 = dg.AssetSpec(
     group_name="recommendations",
     owners=OWNERS,
     kinds={"keras", "mlflow", "parquet"},
-    partitions_def=MONTHS,
+    partitions_def=dg.MultiPartitionsDefinition({_DATA_SET: DATA_SETS, _MONTH: MONTHS}),
     deps=["ratings", "top10_recommendations"],
 )
 
@@ -124,11 +126,13 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
     context.instance.add_dynamic_partitions(str(MONTHS.name), in_data)
     for month, *of_month in zip(months, *tables, strict=True):
         shown = {**_written(storage, of_month), **shared}
-        context.log_event(dg.AssetMaterialization(MONTHLY, metadata=shown, partition=month))
+        partition = dg.MultiPartitionKey({_DATA_SET: tracking.dataset, _MONTH: month})
+        context.log_event(dg.AssetMaterialization(MONTHLY, metadata=shown, partition=partition))
 
 
 @dg.job(
     name=MONTHLY_RECOMMENDATIONS,
+    partitions_def=DATA_SETS,
     description="Top-10 tables by the champions for a range of months, in one run; publishes nothing.",
 )
 def monthly_recommendations() -> None:
@@ -142,8 +146,8 @@ def _champions(tracking: Tracking) -> dict[str, RegisteredVersion | None]:
     if not any(champions.values()):
         raise dg.Failure(
             f"data set {tracking.dataset}: none of {', '.join(champions)} has a champion to rank with; expected at "
-            "least one. Publish one first (make run, or the job recommender_pipeline), or set the source of raw_data "
-            "to a data set that has one",
+            "least one. Publish one first (make run, or the job recommender_pipeline), or launch the partition of a "
+            "data set that has one",
             allow_retries=False,
         )
     return champions

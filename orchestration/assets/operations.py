@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from orchestration.assets.common import OWNERS
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.reporting.confirmation import confirm
 from orchestration.reporting.metadata import markdown_table
@@ -42,6 +43,7 @@ def run_plan_asset(expected: dg.FreshnessPolicy) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=RUN_PLAN,
+        partitions_def=DATA_SETS,
         group_name="operations",
         kinds={"dagster"},
         owners=OWNERS,
@@ -54,7 +56,8 @@ def run_plan_asset(expected: dg.FreshnessPolicy) -> dg.AssetsDefinition:
         Part of every planned run: of the schedule, of the sensor arrivals, of make run.
         """
         context.log.info(config.summary)
-        confirmed = confirm(context.instance, list(map(dg.AssetKey, config.up_to_date)), _check_keys(config.checks))
+        assets, checks = list(map(dg.AssetKey, config.up_to_date)), _check_keys(config.checks)
+        confirmed = confirm(context.instance, context.partition_key, assets, checks)
         if confirmed:
             context.log.info(f"Confirmed, since an earlier run failed before it reached them: {', '.join(confirmed)}")
         reasons = pd.DataFrame({"asset": list(config.reasons), "rebuilt because": list(config.reasons.values())})

@@ -11,6 +11,7 @@ from ml.data.manifest import MOVIES, RATINGS, USERS
 from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import SOURCE_FILE, counts_metadata
 from orchestration.resources.raw_data import RawData
@@ -26,6 +27,7 @@ _NAMES = {
 
 @dg.multi_asset(
     name="raw_movielens",
+    partitions_def=DATA_SETS,
     outs={
         name: dg.AssetOut(
             description=text,
@@ -56,11 +58,7 @@ def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Itera
     tables = dict(zip(_NAMES, (raw.users, raw.movies, raw.ratings), strict=True))
     for (name, table), rows, key in zip(tables.items(), expected, keys, strict=True):
         yield from require(name, checks.row_count(len(table), rows), checks.unique_keys(table, key))
-    source: dict[str, Any] = {
-        "data_set": raw_data.dataset,
-        "format": form.name,
-        "directory": dg.MetadataValue.path(str(directory)),
-    }
+    source: dict[str, Any] = {"format": form.name, "directory": dg.MetadataValue.path(str(directory))}
     distributions = {"raw_ratings": {"ratings": counts_metadata(raw.ratings["rating"])}}
     for name, table in tables.items():
         yield dg.MaterializeResult(

@@ -8,11 +8,14 @@ import pandas as pd
 from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
+from ml.features.splits import RANDOM
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.monitoring_config import MonitoringConfig
-from orchestration.reporting.check_results import blocking_by_model, require, warning
+from orchestration.reporting.check_results import blocking_by_model, check_spec, require, warning
 from orchestration.reporting.metadata import SETTINGS, markdown_table
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
 from orchestration.steps.promotion import MOVIE_MEAN, Rows, Verdict, gates_table, judge, verdicts_table
 from orchestration.steps.top_lists import (
@@ -45,7 +48,12 @@ class TopTenConfig(SearchConfig):
         return [(self.year, self.month)] if self.year is not None and self.month is not None else []
 
 
-_COMMON: dict[str, Any] = {"group_name": "recommendations", "owners": OWNERS, "retry_policy": TRANSIENT}
+_COMMON: dict[str, Any] = {
+    "group_name": "recommendations",
+    "owners": OWNERS,
+    "retry_policy": TRANSIENT,
+    "partitions_def": DATA_SETS,
+}
 _WARNINGS = {
     "promoted": "The challenger is the new champion. Otherwise the champion's table is published, for today's ratings.",
     "stable": "No more top-10 slots changed since the last publication than monitoring.yaml accepts.",
@@ -77,6 +85,7 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         deps=["model_comparison"],
     )
     def promotion(
+        raw_data: RawData,
         tracking: Tracking,
         interactions: pd.DataFrame,
         feature_map: dict[str, Any],
@@ -88,8 +97,10 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         """Whether each challenger passes the gates of mlflow.yaml, with the figures.
 
-        A challenger that is the champion already needs to pass none. top10_recommendations acts on the verdicts.
+        A challenger that is the champion already needs to pass none. top10_recommendations acts on the verdicts. Only
+        the random split has a promotion.
         """
+        _require_published(raw_data)
         rows = Rows(interactions, train_interactions, test_interactions, FeatureMap.from_dict(feature_map))
         baselines = pd.concat([baseline_metrics, baseline_list_metrics])
         movie_mean = baselines[baselines["model"] == MOVIE_MEAN].set_index("metric")["value"]
@@ -122,7 +133,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
         check_specs=[
             *blocking_by_model("top10_recommendations", "top_lists", models),
             *(
-                dg.AssetCheckSpec(f"{check}_{model}", asset="top10_recommendations", description=text)
+                check_spec(f"{check}_{model}", "top10_recommendations", text)
                 for check, text in _WARNINGS.items()
                 for model in models
             ),
@@ -164,6 +175,16 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
         yield dg.MaterializeResult(metadata={**overview, **changes, **published, **storage.stored(*files)})
 
     return top10_recommendations
+
+
+def _require_published(raw_data: RawData) -> None:
+    """Raise dagster.Failure for a split that only evaluates: readers would take its lists for another data set's."""
+    if raw_data.split != RANDOM:
+        raise dg.Failure(
+            f"{raw_data.dataset}: only the {RANDOM} split is published; materialize the partition "
+            f"{raw_data.name_of(RANDOM)}, or launch the job of this split, which publishes nothing",
+            allow_retries=False,
+        )
 
 
 def _promoted(choice: Choice) -> dg.AssetCheckResult:

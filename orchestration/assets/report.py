@@ -8,13 +8,20 @@ import pandas as pd
 from ml.files import write_atomically
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.metadata import drawing, figures
 from orchestration.resources.storage import Storage
 
 _FILE = "data_report.html"
 
 
-@dg.asset(group_name="report", kinds={"matplotlib", "html"}, owners=OWNERS, code_version=code_version(__name__))
+@dg.asset(
+    group_name="report",
+    partitions_def=DATA_SETS,
+    kinds={"matplotlib", "html"},
+    owners=OWNERS,
+    code_version=code_version(__name__),
+)
 def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:

@@ -11,6 +11,7 @@ from ml.data.history import BASE, history, present
 from ml.features import tables
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import counts_metadata
 from orchestration.resources.raw_data import RawData
@@ -19,6 +20,7 @@ _COMMON: dict[str, Any] = {
     "group_name": "tables",
     "kinds": {"pandas", "parquet"},
     "owners": OWNERS,
+    "partitions_def": DATA_SETS,
     "code_version": code_version(__name__),
 }
 

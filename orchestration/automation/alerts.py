@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
+from orchestration.config.data_sets import PARTITION_TAG
 from orchestration.config.settings import dagster_page, settings
 
 _TOTAL_SECONDS = 25.0  # for all attempts; Dagster gives a sensor 60, in which two messages may be posted
@@ -124,7 +125,7 @@ def tick_text(who: str, error: Exception) -> str:
 
 
 def recovery_text(run: dg.DagsterRun) -> str:
-    """A job succeeded after it had failed."""
+    """A job succeeded after it had failed on the same data set."""
     return f":large_green_circle: {_name(run)} succeeded again. {_page(run)}"
 
 
@@ -134,7 +135,8 @@ def warning_text(run: dg.DagsterRun, warnings: Sequence[str]) -> str:
 
 
 def _name(run: dg.DagsterRun) -> str:
-    return f"{run.job_name} (run {run.run_id[:8]})"
+    data_set = f" of {run.tags[PARTITION_TAG]}" if PARTITION_TAG in run.tags else ""
+    return f"{run.job_name}{data_set} (run {run.run_id[:8]})"
 
 
 def _page(run: dg.DagsterRun) -> str:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ml.features.splits import PAPER, RANDOM, TEMPORAL
+from orchestration.config.data_sets import DataSet
 
 PIPELINE = "recommender_pipeline"
 TEMPORAL_EVALUATION = "temporal_evaluation"
@@ -23,12 +24,11 @@ pipeline = dg.define_asset_job(
 temporal_evaluation = dg.define_asset_job(
     TEMPORAL_EVALUATION,
     selection=SELECTIONS[TEMPORAL_EVALUATION],
-    description="The same models trained on the earliest ratings and measured on the latest; publishes nothing.",
-    config={"resources": {"raw_data": {"config": {"split": TEMPORAL}}}},
+    description="The same models trained on the earliest ratings and measured on the latest, for a partition such as "
+    f"{DataSet('ml-1m', TEMPORAL).key}; publishes nothing.",
 )
 paper_protocol = dg.define_asset_job(
     PAPER_PROTOCOL,
     selection=_PAPER_ASSETS.upstream().required_multi_asset_neighbors(),
     description="AutoInt and AutoInt+ trained and measured as in their paper; publishes nothing.",
-    config={"resources": {"raw_data": {"config": {"split": PAPER}}}},
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from orchestration.automation import alerts
+from orchestration.config.data_sets import PARTITION_TAG
 from orchestration.reporting.failures import reason_of
 from orchestration.runtime.cleanup import fail_crashed_runs
 
@@ -58,9 +59,11 @@ def alert_on_recovery(context: dg.RunStatusSensorContext) -> dg.SkipReason | Non
 
 
 def _failed_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the job's run before this one failed."""
+    """Whether the job's run before this one, on the same data set, failed."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-    runs = instance.get_runs(dg.RunsFilter(job_name=run.job_name, statuses=ended), cursor=run.run_id, limit=1)
+    data_set = {name: value for name, value in run.tags.items() if name == PARTITION_TAG}
+    before = dg.RunsFilter(job_name=run.job_name, statuses=ended, tags=data_set)
+    runs = instance.get_runs(before, cursor=run.run_id, limit=1)
     return bool(runs) and runs[0].status is dg.DagsterRunStatus.FAILURE
 
 

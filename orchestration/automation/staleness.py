@@ -7,6 +7,7 @@ removed a file, a registered version or an alias, that launch settings differ, o
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -70,7 +71,7 @@ class _Arrivals:
 
 
 class Planner:
-    """Compares assets with what Dagster recorded when they were last materialized.
+    """Compares assets of a data set with what Dagster recorded when its partition was last materialized.
 
     Args:
         instance: holds the records.
@@ -127,7 +128,7 @@ class Planner:
             if parent in stale:
                 yield f"{parent.to_user_string()} is rebuilt"
             for key in definition.keys:
-                if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._tag(parent, _DATA_VERSION):
+                if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._as_input(parent):
                     yield f"{parent.to_user_string()} has changed"
 
     def _own_reasons(self, definition: AssetsDefinition, key: AssetKey) -> Iterator[str]:
@@ -137,8 +138,6 @@ class Planner:
             yield "never built"
             return
         written: Any = stored.value
-        if written["data_set"] != self._raw_data.dataset:
-            yield f"last built for data set {written['data_set']}"
         if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
             yield "its code or configuration has changed"
         declared = definition.metadata_by_key[key]
@@ -146,7 +145,7 @@ class Planner:
             yield "last built with other settings"
         if SOURCE_FILE in declared:
             yield from self._source_reasons(str(declared[SOURCE_FILE]), record)
-        for file, digest in written["files"].items():
+        for file, digest in written.items():
             found = self._storage.digest(file)
             if found != digest:
                 yield f"{file} is missing" if found is None else f"{file} has been changed since it was written"
@@ -219,10 +218,16 @@ class Planner:
         record = self._record(key)
         return (record.tags or {}).get(name) if record else None
 
+    def _as_input(self, parent: AssetKey) -> str | None:
+        """What an asset downstream records of a parent's data version: Dagster hashes those of the partitions read."""
+        version = self._tag(parent, _DATA_VERSION)
+        return sha256(version.encode()).hexdigest() if version else None
+
     def _record(self, key: AssetKey) -> AssetMaterialization | None:
         if key not in self._records:
-            event = self._instance.get_latest_materialization_event(key)
-            self._records[key] = event.asset_materialization if event else None
+            of_data_set = dg.AssetRecordsFilter(key, asset_partitions=[self._raw_data.dataset])
+            found = self._instance.fetch_materializations(of_data_set, limit=1).records
+            self._records[key] = found[0].asset_materialization if found else None
         return self._records[key]
 
 

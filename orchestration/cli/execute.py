@@ -11,10 +11,11 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
-from ml.features.splits import PAPER
+from ml.features.splits import PAPER, SPLITS
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.automation.jobs import JOB_OF_SPLIT, SELECTIONS
 from orchestration.automation.staleness import Planner
+from orchestration.config.data_sets import PARTITION_TAG, DataSet, add_partition, register
 from orchestration.config.recipes_in_force import paper_models, reference_models
 from orchestration.definitions import definitions_of
 from orchestration.resources.raw_data import RawData
@@ -34,7 +35,7 @@ def main(*arguments: str) -> int:
     """Run the split's job on a source of raw data; gives the exit status. Raises DataError."""
     given = _parser().parse_args(arguments)
     use_instance()
-    raw_data = RawData(source=given.source, split=given.split)
+    raw_data = RawData.of(DataSet(register(given.source), given.split).key)
     job = MONTHLY_RECOMMENDATIONS if given.months else JOB_OF_SPLIT[given.split]
     settings: dict[str, Any] = {"retrain": True} if given.retrain else {}
     if given.seed is not None:
@@ -47,8 +48,9 @@ def main(*arguments: str) -> int:
             graph = definitions_of(job).resolve_asset_graph()
             plan = Planner(instance, graph, raw_data).plan(SELECTIONS[job], forced=ops)
             selection, ops = plan.selection, ops | plan.ops
-        run_config = {"ops": ops, "resources": {"raw_data": {"config": raw_data.model_dump()}}}
-        success = _execute(instance, job, run_config, {START_TAG: given.start_tag}, selection)
+        add_partition(instance, raw_data.dataset)
+        tags = {START_TAG: given.start_tag, PARTITION_TAG: raw_data.dataset}
+        success = _execute(instance, job, {"ops": ops}, tags, selection)
     return 0 if success else 1
 
 
@@ -83,8 +85,9 @@ def _models(split: str) -> tuple[str, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orchestration execute")
-    for name in ("source", "split", "start_tag"):
-        parser.add_argument(name)
+    parser.add_argument("source")
+    parser.add_argument("split", choices=SPLITS)
+    parser.add_argument("start_tag")
     parser.add_argument("--retrain", action="store_true", help="train every model again, even if nothing has changed")
     parser.add_argument("--months", nargs=2, help="only rank for the months from the first to the last")
     parser.add_argument("--seed", type=int, help="seed of the trainings, instead of the recipes' own")

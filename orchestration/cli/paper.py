@@ -10,7 +10,6 @@ from ml.files import write_atomically
 from orchestration.cli.run import announce, read_evaluation, run_job, say
 from orchestration.config.recipes_in_force import paper_models, required
 from orchestration.config.settings import settings
-from orchestration.resources.raw_data import RawData
 
 SEEDS = (1, 2, 3)
 METRICS = ("auc", "log_loss")
@@ -21,8 +20,7 @@ PUBLISHED = {"paper_autoint": (0.8456, 0.3797), "paper_autoint_mlp": (0.8488, 0.
 def main() -> int:
     """Train and measure with each seed, and write the summary; gives the exit status."""
     required(paper_models(), PAPER)
-    source, data_line = announce(PAPER)
-    raw_data = RawData(source=source, split=PAPER)
+    raw_data, data_line = announce(PAPER)
     evaluations = []
     for seed in SEEDS:
         say(sys.stdout, f"\nSeed {seed}:")

@@ -22,9 +22,10 @@ from ml.published.champions import published_models
 from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
+from orchestration.config.data_sets import DataSet, LastSource, last_source, register, remember, resolved_source
 from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none
-from orchestration.resources.raw_data import LastSource, RawData, last_source
+from orchestration.resources.raw_data import RawData, checked
 from orchestration.resources.storage import Storage
 from orchestration.runtime.instance import use_instance
 from orchestration.tracking.registry import runs_page
@@ -40,8 +41,7 @@ def main(split: Split = RANDOM, *arguments: str) -> int:
         split: how the ratings are split.
         arguments: options of ``orchestration.cli.execute``.
     """
-    source, data_line = announce(split)
-    raw_data = RawData(source=source, split=split)
+    raw_data, data_line = announce(split)
     status = run_job(raw_data, *arguments)
     if status == 0:
         _summarize(raw_data, sys.stdout)
@@ -49,23 +49,23 @@ def main(split: Split = RANDOM, *arguments: str) -> int:
     return status
 
 
-def announce(split: Split) -> tuple[str, str]:
+def announce(split: Split) -> tuple[RawData, str]:
     """Choose the source, print the data set and let the home remember the source.
 
     Returns:
-        The source, and the printed line.
+        The data set with the split, and the printed line.
 
     Raises:
         DataError: the source cannot be used; nothing was launched or remembered.
     """
     chosen, note = choose_source()
-    raw_data = RawData(source=chosen.source, split=split)
-    raw_data.checked()
-    raw_data.remember(chosen.is_stand_in)
+    checked(resolved_source(chosen.source))
+    raw_data = RawData.of(DataSet(register(chosen.source), split).key)
+    remember(chosen)
     form = raw_data.format.name
     line = f"Data set: {raw_data.dataset} (source {chosen.source}{note}, {form} files, {split} split)"
     say(sys.stdout, line)
-    return chosen.source, line
+    return raw_data, line
 
 
 def choose_source() -> tuple[LastSource, str]:
@@ -111,7 +111,8 @@ def run_job(raw_data: RawData, *arguments: str) -> int:
     log = settings().local_home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start_tag = f"make run {uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "orchestration", "execute", raw_data.source, raw_data.split, start_tag, *arguments]
+    execute = [sys.executable, "-m", "orchestration", "execute"]
+    command = [*execute, raw_data.source.spec, raw_data.split, start_tag, *arguments]
     with log.open("w") as output, dg.DagsterInstance.get() as instance:
         console = Console(instance, START_TAG, start_tag, sys.stdout)
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # noqa: S603

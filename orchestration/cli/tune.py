@@ -17,6 +17,7 @@ from ml.features.splits import PAPER, RANDOM
 from ml.files import write_atomically
 from ml.training.recipes import Recipe, recipes_text
 from orchestration.cli.run import say
+from orchestration.config.data_sets import DataSet, default_data_set
 from orchestration.config.recipes_in_force import recipes_in_force
 from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RawData
@@ -59,7 +60,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def _tune(name: str, recipe: Recipe, trials: int) -> None:
-    raw_data = RawData(split=PAPER if recipe.protocol == PAPER else RANDOM)
+    raw_data = RawData.of(DataSet(default_data_set(), PAPER if recipe.protocol == PAPER else RANDOM).key)
     storage = Storage(raw_data=raw_data)
     train, feature_map, movies = _tables(storage)
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
+
 from ml.errors import DataError
+from orchestration.config.data_sets import add_partition, default_data_set, last_source, scheduled_data_sets, sources
 from orchestration.config.settings import PROJECT_ROOT, settings
-from orchestration.resources.raw_data import RawData, last_source
 from orchestration.runtime.instance import use_instance
 from orchestration.runtime.ports import require_free
 from orchestration.tracking.registry import runs_page, server_command
@@ -61,16 +63,21 @@ def _addresses() -> str:
     return f"process {os.getpid()}, Dagster {dagster}, MLflow {mlflow}"
 
 
-def _data_set() -> str:
-    """The source of scheduled runs."""
-    last = last_source()
+def _scheduled() -> str:
+    """The data sets of scheduled runs, and what chose them. Raises DataError."""
+    names = ", ".join(scheduled_data_sets())
+    if settings().schedule_datasets:
+        return f"{names} (SCHEDULE_DATASETS)"
     if "movielens_dir" in settings().model_fields_set:
-        return f"{RawData().dataset} (MOVIELENS_DIR={settings().movielens_dir})"
-    return (
-        f"{RawData().dataset} (source {last.source}, of the last make run)"
-        if last
-        else "none yet: the first make run chooses it"
-    )
+        return f"{names} (MOVIELENS_DIR={settings().movielens_dir})"
+    last = last_source()
+    return f"{names} (source {last.source}, of the last make run)" if last else f"{names} (until the first make run)"
+
+
+def _offer_data_sets() -> None:
+    """Let the UI offer every data set of the home. Raises DataError."""
+    with dg.DagsterInstance.get() as instance:
+        add_partition(instance, default_data_set(), *sources())
 
 
 def _serve(lock: int) -> int:
@@ -79,6 +86,8 @@ def _serve(lock: int) -> int:
         for name, port in (("DAGSTER_PORT", settings().dagster_port), ("MLFLOW_PORT", settings().mlflow_port)):
             require_free(_HOST, port, name)
         _say("Starting ...")
+        scheduled = _scheduled()
+        _offer_data_sets()
         logs = settings().local_home / "logs"
         servers.append(_start(_dagster(), logs / "dagster.log", lock))
         servers.append(_start(_mlflow(), logs / "mlflow.log"))
@@ -86,7 +95,7 @@ def _serve(lock: int) -> int:
         _say(f"Dagster  http://{_HOST}:{settings().dagster_port}  (webserver and daemon)")
         _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings().instance_home}")
         _say(f"MLflow   {runs_page()}")
-        _say(f"Data set {_data_set()}")
+        _say(f"Nightly  {scheduled}")
         _say("Ctrl-C stops both.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)

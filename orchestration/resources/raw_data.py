@@ -1,83 +1,68 @@
 """Where the raw data comes from, and the name of the data set."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import dagster as dg
-from pydantic import Field
+from pydantic import PrivateAttr
 
 from ml.data.formats import Format
 from ml.data.ingestion import Ingestion
 from ml.data.manifest import KINDS
-from ml.data.source import OFFICIAL, Source
-from ml.data.synthetic import SIZES
-from ml.errors import DataError
-from ml.features.splits import PAPER, RANDOM, Split
-from ml.files import digest, write_atomically
+from ml.data.source import Source
+from ml.features.splits import PAPER, Split
+from ml.files import digest
 from ml.schema import DatasetSize
 from orchestration.config import locks
-from orchestration.config.settings import PROJECT_ROOT, settings
+from orchestration.config.data_sets import PARTITION_TAG, DataSet, source_of
+from orchestration.config.settings import settings
 
 RECEIVED = "received"  # under the home: the ingested files
-_REMEMBERED = "source.json"  # in the home
-
-
-class LastSource(NamedTuple):
-    """The source of the last run in this home.
-
-    Attributes:
-        source: absolute path of a directory, or a name.
-        is_stand_in: whether it was only chosen because the machine was offline.
-    """
-
-    source: str
-    is_stand_in: bool = False
-
-
-def last_source() -> LastSource | None:
-    """The source of the last run in this home; None before the first. Raises DataError."""
-    path = settings().local_home / _REMEMBERED
-    if not path.exists():
-        return None
-    try:
-        return LastSource(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: expected the source of the last run ({error}); remove the file") from error
 
 
 class RawData(dg.ConfigurableResource):
-    """The raw files of a MovieLens, and how their ratings are split."""
+    """The raw files of a MovieLens, and how their ratings are split: those of a run's partition.
 
-    source: str = Field(
-        default="",
-        description="Directory with the files of a MovieLens of any size, or ml-1m (the official archive), synthetic, "
-        "synthetic-small. Empty: the environment variable MOVIELENS_DIR, else that of the last run in this home, else "
-        "ml-1m.",
-    )
+    It has no launch configuration, so that a run cannot write one data set's tables under another one's partition.
+    """
 
-    split: Split = Field(
-        default=RANDOM,
-        description="How interactions are split into training and test rows: random, sequential (file order), "
-        "temporal (by time) or paper (random, without ratings of 3).",
-    )
+    _data_set: DataSet | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, key: str) -> "RawData":
+        """The data set of a partition key. Raises DataError."""
+        raw_data = cls()
+        raw_data._data_set = DataSet.parse(key)
+        return raw_data
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RawData"]:
         """Called by Dagster around a step: the next run waits for a step that outlives its run."""
+        key = context.run.tags.get(PARTITION_TAG) if context.run else None
         with locks.step():
-            yield self
+            yield RawData.of(key) if key else self
+
+    @property
+    def data_set(self) -> DataSet:
+        """Name and split. Raises dagster.Failure where the run has no partition."""
+        if self._data_set is None:
+            raise dg.Failure("The run has no data set: launch it for a partition.", allow_retries=False)
+        return self._data_set
 
     @property
     def dataset(self) -> str:
-        """The data set's name; with a split other than the random one, the split's name is appended."""
-        return self.name_of(self.split)
+        """The partition key, which tables, experiment and models are named after."""
+        return self.data_set.key
 
-    def name_of(self, split: str) -> str:
-        """The data set's name with a split."""
-        return self._resolved.dataset if split == RANDOM else f"{self._resolved.dataset}-{split}"
+    @property
+    def split(self) -> Split:
+        """How interactions are split into training and test rows."""
+        return self.data_set.split
+
+    def name_of(self, split: Split) -> str:
+        """The key of the same data set with another split."""
+        return self.data_set._replace(split=split).key
 
     @property
     def takes_batches(self) -> bool:
@@ -87,49 +72,47 @@ class RawData(dg.ConfigurableResource):
     @property
     def ingestion(self) -> Ingestion:
         """Where batches arrive; the same for all splits of a data set. Raises DataError."""
-        return ingestion_of(self.name_of(RANDOM), self.format)
+        return ingestion_of(self.data_set.name, self.format)
 
     @property
     def format(self) -> Format:
         """The format of the raw files. Raises DataError."""
-        return self._resolved.format
+        return self.source.format
 
     @property
     def known_size(self) -> DatasetSize | None:
         """The expected size of a data set of this name, if known."""
-        return self._resolved.known_size
+        return self.source.known_size
 
     def prepare(self) -> Path:
         """Download or generate the raw files if needed; gives their directory. Raises DataError."""
-        return self._resolved.prepare(settings().movielens_cache)
+        return self.source.prepare(settings().movielens_cache)
 
     def checked(self) -> Path:
         """``prepare``, and check that no raw file is missing. Raises DataError."""
-        directory = self.prepare()
-        self.format.require_files(directory)
-        return directory
-
-    def remember(self, is_stand_in: bool = False) -> None:
-        """Let later runs in this home use the same source unless another one is set."""
-        spec = LastSource(self._resolved.spec, is_stand_in)
-        write_atomically(settings().local_home / _REMEMBERED, json.dumps(spec._asdict()).encode())
+        return checked(self.source)
 
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory, by kind of table. Raises OSError."""
         return {kind: digest((directory / self.format.file_of(kind).name).read_bytes()) for kind in KINDS}
 
     @property
-    def _resolved(self) -> Source:
-        spec = self.source or _default_source()
-        return Source(spec if spec == OFFICIAL or spec in SIZES else str(PROJECT_ROOT / Path(spec).expanduser()))
+    def source(self) -> Source:
+        """Where the raw files come from. Raises DataError where this home does not know it."""
+        return source_of(self.data_set.name)
+
+
+def checked(source: Source) -> Path:
+    """Download or generate the raw files if needed, and check that none is missing; gives their directory.
+
+    Raises:
+        DataError: they cannot be had, or are incomplete.
+    """
+    directory = source.prepare(settings().movielens_cache)
+    source.format.require_files(directory)
+    return directory
 
 
 def ingestion_of(dataset: str, form: Format) -> Ingestion:
     """Where batches of a data set arrive."""
     return Ingestion(settings().incoming / dataset, settings().local_home / RECEIVED / dataset, form)
-
-
-def _default_source() -> str:
-    if "movielens_dir" not in settings().model_fields_set and (last := last_source()):
-        return last.source
-    return settings().movielens_dir

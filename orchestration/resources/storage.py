@@ -19,11 +19,11 @@ from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
 from orchestration.resources.raw_data import RawData
 
-STORED = "stored"  # metadata of a materialization: the data set, and the digest of each file by its name
+STORED = "stored"  # metadata of a materialization: the digest of each file that it wrote, by its name
 
 
 class Storage(dg.ConfigurableResource):
-    """The directories of one data set under PIPELINE_HOME, a local path or any fsspec URL."""
+    """The tables of one data set under PIPELINE_HOME, a local path or any fsspec URL."""
 
     raw_data: dg.ResourceDependency[RawData]
 
@@ -65,7 +65,7 @@ class Storage(dg.ConfigurableResource):
 
     def stored(self, *names: str) -> dict[str, Any]:
         """The metadata ``STORED`` of a materialization that wrote these files among the tables."""
-        return record_of(self.raw_data.dataset, {name: self.digest(name) for name in names})
+        return record_of({name: self.digest(name) for name in names})
 
     def evaluations(self) -> dict[str, pd.DataFrame]:
         """evaluation.parquet by split, where there is one; without the paper's split, which has models of its own."""
@@ -88,21 +88,30 @@ def _from_parquet(path: UPath) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
-def record_of(dataset: str, files: Mapping[str, str | None]) -> dict[str, Any]:
-    """The metadata ``STORED``: what was written for a data set, digests by file name."""
-    return {STORED: dg.MetadataValue.json({"data_set": dataset, "files": dict(files)})}
+def record_of(files: Mapping[str, str | None]) -> dict[str, Any]:
+    """The metadata ``STORED``: digests by file name."""
+    return {STORED: dg.MetadataValue.json(dict(files))}
 
 
-def _write_output(context: dg.OutputContext, path: UPath, data: bytes) -> None:
-    write_atomically(path, data)
-    context.add_output_metadata(record_of(path.parent.name, {path.name: digest(data)}))
+class _Manager(dg.UPathIOManager):
+    """Stores each partition in the directory of its data set's tables."""
+
+    def get_path_for_partition(self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str) -> UPath:
+        """The path without extension: ``tables/<partition>/<asset>``."""
+        return tables_directory(settings().home, partition) / path.name
+
+    @staticmethod
+    def write(context: dg.OutputContext, path: UPath, data: bytes) -> None:
+        """Write a file and record its digest."""
+        write_atomically(path, data)
+        context.add_output_metadata(record_of({path.name: digest(data)}))
 
 
-class _TableManager(dg.UPathIOManager):
+class _TableManager(_Manager):
     extension = ".parquet"
 
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
-        _write_output(context, path, as_parquet(obj))
+        self.write(context, path, as_parquet(obj))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         return _from_parquet(path)
@@ -111,11 +120,11 @@ class _TableManager(dg.UPathIOManager):
         return table_metadata(obj, context.asset_key.to_user_string())
 
 
-class _DocumentManager(dg.UPathIOManager):
+class _DocumentManager(_Manager):
     extension = ".json"
 
     def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: UPath) -> None:
-        _write_output(context, path, json.dumps(obj, ensure_ascii=False).encode())
+        self.write(context, path, json.dumps(obj, ensure_ascii=False).encode())
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_bytes())
@@ -125,18 +134,18 @@ class _DocumentManager(dg.UPathIOManager):
 class TableIOManager(dg.ConfigurableIOManagerFactory):
     """Stores frames as Parquet files named like the asset."""
 
-    storage: dg.ResourceDependency[Storage]
+    raw_data: dg.ResourceDependency[RawData]  # every step holds its lock
 
     def create_io_manager(self, context: dg.InitResourceContext) -> _TableManager:
         """Called by Dagster."""
-        return _TableManager(base_path=self.storage.tables)
+        return _TableManager(base_path=settings().home)
 
 
 class DocumentIOManager(dg.ConfigurableIOManagerFactory):
     """Stores JSON documents as files named like the asset."""
 
-    storage: dg.ResourceDependency[Storage]
+    raw_data: dg.ResourceDependency[RawData]  # every step holds its lock
 
     def create_io_manager(self, context: dg.InitResourceContext) -> _DocumentManager:
         """Called by Dagster."""
-        return _DocumentManager(base_path=self.storage.tables)
+        return _DocumentManager(base_path=settings().home)

@@ -134,7 +134,6 @@ def _launchpad() -> Iterator[_Row]:
     repository = build_definitions(with_paper=True).get_repository_def()
     jobs = repository.get_all_jobs()
     nodes = {node.name: node for job in jobs for node in job.all_node_defs if node.name != job.name}
-    yield from _shape("resources.raw_data.config", repository.get_top_level_resources()["raw_data"].config_schema)
     for name, node in sorted(nodes.items()):
         yield from _shape(f"ops.{name}.config", node.config_schema)
 

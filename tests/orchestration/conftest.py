@@ -21,6 +21,7 @@ from ml.files import digest
 from ml.models.bundle import ModelBundle
 from ml.published.champions import ModelArchive
 from orchestration.automation.jobs import PIPELINE
+from orchestration.config.data_sets import add_partition
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
@@ -34,10 +35,7 @@ DATASET = "synthetic-small"
 EPOCHS = 3
 TRAINING = {"batch_size": 256, "learning_rate": 3e-3, "epochs": EPOCHS}
 ARCHITECTURE = {"embed_dim": 8, "num_layers": 1, "head_dim": 4}
-RUN_CONFIG = {
-    "resources": {"raw_data": {"config": {"source": DATASET}}},
-    "ops": {model: {"config": {"model": ARCHITECTURE, "training": TRAINING}} for model in MODELS},
-}
+RUN_CONFIG = {"ops": {model: {"config": {"model": ARCHITECTURE, "training": TRAINING}} for model in MODELS}}
 METRICS = {
     "ndcg_at_10", "recall_at_10", "hit_rate_at_10", "ndcg_at_10_reference", "recall_at_10_reference", "auc", "log_loss",
     "expected_calibration_error",
@@ -143,13 +141,19 @@ class Pipeline:
 
 
 def run_job(
-    instance: dg.DagsterInstance, config: Mapping[str, Any], *assets: str, raise_on_error: bool = True
+    instance: dg.DagsterInstance,
+    config: Mapping[str, Any],
+    *assets: str,
+    raise_on_error: bool = True,
+    data_set: str = DATASET,
 ) -> dg.ExecuteInProcessResult:
     """Run the job, or some of its assets, in this process."""
     job = build_definitions(dg.in_process_executor).resolve_job_def(PIPELINE)
+    add_partition(instance, data_set)
     return job.execute_in_process(
         run_config=dict(config),
         instance=instance,
+        partition_key=data_set,
         asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
         raise_on_error=raise_on_error,
     )
@@ -241,13 +245,13 @@ def own_home(materialized: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.fixture
 def tracking() -> Tracking:
     """Of the home in the environment."""
-    return Tracking(raw_data=RawData(source=DATASET))
+    return Tracking(raw_data=RawData.of(DATASET))
 
 
 @pytest.fixture
 def storage() -> Storage:
     """Of the home in the environment."""
-    return Storage(raw_data=RawData(source=DATASET))
+    return Storage(raw_data=RawData.of(DATASET))
 
 
 def assert_same_list(found: pd.DataFrame, expected: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ml.errors import DataError
 from orchestration.assets.monthly import MONTHS
+from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
 from tests.orchestration.recipes import MODELS, PAPER_MODELS
@@ -127,12 +128,22 @@ def test_every_check_says_what_holds(definitions: dg.Definitions) -> None:
     assert [name for name, text in said.items() if not text.endswith(".")] == []
 
 
-def test_materializing_all_assets_is_the_nightly_job(definitions: dg.Definitions) -> None:
+def test_materializing_all_assets_of_a_data_set_is_the_nightly_job(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     executable = {key.to_user_string() for key in graph.executable_asset_keys}
     assert executable == NIGHTLY  # neither the paper's models nor months
-    assert not any(graph.get(dg.AssetKey(name)).partitions_def for name in executable)
-    assert graph.get(dg.AssetKey(MONTHLY)).partitions_def == MONTHS
+    assert {graph.get(dg.AssetKey(name)).partitions_def for name in executable} == {DATA_SETS}
+    by_month = dg.MultiPartitionsDefinition({"data_set": DATA_SETS, "month": MONTHS})
+    assert graph.get(dg.AssetKey(MONTHLY)).partitions_def == by_month
+
+
+def test_no_launch_can_choose_another_data_set_than_its_partition(definitions: dg.Definitions) -> None:
+    for job in ("recommender_pipeline", "temporal_evaluation", "monthly_recommendations"):
+        assert definitions.resolve_job_def(job).partitions_def == DATA_SETS
+        with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entry"):
+            dg.validate_run_config(
+                definitions.resolve_job_def(job), {"resources": {"raw_data": {"config": {"source": "synthetic"}}}}
+            )
 
 
 def test_checks_block_but_for_those_that_warn(with_paper: dg.Definitions) -> None:
@@ -183,7 +194,10 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(
         dg.build_schedule_context(instance, datetime(2003, 3, 1, 3, tzinfo=UTC), repository_def=repository) as context,
     ):
         [request] = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
-    assert request.run_key == "2003-03-01T03:00:00+00:00"  # hence one run, however many daemons evaluate the tick
+    name = small_raw_directory.name
+    # hence one run, however many daemons evaluate the tick
+    assert request.run_key == f"2003-03-01T03:00:00+00:00 {name}"
+    assert request.partition_key == name
     assert {key.to_user_string() for key in request.asset_selection or ()} == NIGHTLY
     config = request.run_config["ops"]["run_plan"]["config"]
     assert config == {"reasons": dict.fromkeys(config["reasons"], "never built"), "up_to_date": [], "checks": {}}

@@ -11,14 +11,15 @@ import pytest
 
 from ml.data.ingestion import Known
 from ml.data.synthetic import SMALL
-from ml.features.splits import PAPER
+from ml.features.splits import PAPER, RANDOM, Split
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.jobs import PIPELINE, SELECTIONS
 from orchestration.automation.schedules import arrivals
 from orchestration.automation.staleness import Plan, Planner
+from orchestration.config.data_sets import DataSet
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
-from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
+from tests.orchestration.conftest import DATASET, Pipeline, run_job
 
 DELIVERED = (BATCHES, "ingested_users", "ingested_movies", "ingested_ratings")
 TABLES = ("users", "movies", "ratings", "interactions", "feature_map", "encoded_interactions")
@@ -47,10 +48,8 @@ def read(home: Path, name: str) -> pd.DataFrame:
     return pd.read_parquet(home / "tables" / DATASET / f"{name}.parquet")
 
 
-def night(instance: dg.DagsterInstance, *assets: str, split: str = "random") -> dg.ExecuteInProcessResult:
-    raw_data = {"source": DATASET, "split": split}
-    config = {"resources": {"raw_data": {"config": raw_data}}, "ops": {}}
-    return run_job(instance, config, *(assets or (*DELIVERED, *TABLES, *SPLIT)))
+def night(instance: dg.DagsterInstance, *assets: str, split: Split = RANDOM) -> dg.ExecuteInProcessResult:
+    return run_job(instance, {}, *(assets or (*DELIVERED, *TABLES, *SPLIT)), data_set=DataSet(DATASET, split).key)
 
 
 def the_check(result: dg.ExecuteInProcessResult) -> Any:
@@ -116,7 +115,7 @@ def test_a_night_without_files_changes_nothing(fresh: dg.DagsterInstance, own_ho
 
 def test_the_papers_split_is_of_the_base_files(fresh: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     deliver(incoming, f"ratings-{DATE}.dat", f"1::1::5::{AFTER}")
-    folder = own_home / "tables" / f"{DATASET}-{PAPER}"
+    folder = own_home / "tables" / f"{DATASET}+{PAPER}"
     night(fresh, "raw_users", "raw_movies", "raw_ratings", *DELIVERED, "ratings", split=PAPER)
     assert len(pd.read_parquet(folder / "ratings.parquet")) == SMALL.ratings
     assert (incoming / f"ratings-{DATE}.dat").exists()
@@ -132,7 +131,7 @@ def planned(fresh: dg.DagsterInstance, own_home: Path) -> dg.DagsterInstance:
 def plan(instance: dg.DagsterInstance) -> Plan:
     graph = build_definitions().resolve_asset_graph()
     up_to_split = dg.AssetSelection.assets(*SPLIT).upstream().required_multi_asset_neighbors()
-    return Planner(instance, graph, RawData(source=DATASET)).plan(up_to_split)
+    return Planner(instance, graph, RawData.of(DATASET)).plan(up_to_split)
 
 
 def test_files_that_will_be_taken_in_are_a_reason_for_all_that_comes_of_them(
@@ -183,7 +182,7 @@ def test_a_delivery_of_a_day_to_come_is_put_aside(planned: dg.DagsterInstance, o
 def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     user, movie = read(own_home, "ratings").iloc[0][["user_id", "movie_id"]]
     deliver(incoming, f"ratings-{DATE}.dat", f"{user}::{movie}::5::{AFTER}")
-    ingestion = RawData(source=DATASET).ingestion
+    ingestion = RawData.of(DATASET).ingestion
     ingestion.claim()
     known = Known(read(own_home, "raw_users")["user_id"], read(own_home, "raw_movies")["movie_id"])
     ingestion.settle(ingestion.sort(known, claimed_only=True))  # and the process dies before it writes a table
@@ -196,7 +195,7 @@ def test_a_damaged_ledger_stops_the_intake(planned: dg.DagsterInstance, own_home
     (folder / "manifest.json").write_text("{")
     assert plan(planned).reasons[BATCHES].startswith(f"what has arrived cannot be read: {folder / 'manifest.json'}")
     before = read(own_home, "ingested_ratings")
-    result = run_job(planned, {"resources": RUN_CONFIG["resources"]}, *DELIVERED, raise_on_error=False)
+    result = run_job(planned, {}, *DELIVERED, raise_on_error=False)
     assert not result.success
     pd.testing.assert_frame_equal(read(own_home, "ingested_ratings"), before)
 
@@ -229,7 +228,7 @@ def test_sensor_asks_for_one_run_when_files_have_arrived(
 def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env.setenv("INCOMING_DIR", str(tmp_path / "drop"))
     for split in ("random", "temporal"):
-        assert RawData(source=DATASET, split=split).ingestion.incoming == tmp_path / "drop" / DATASET
+        assert RawData.of(DataSet(DATASET, split).key).ingestion.incoming == tmp_path / "drop" / DATASET
 
 
 def test_first_run_of_all_takes_files_in(pipeline: Pipeline) -> None:

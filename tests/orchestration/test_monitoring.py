@@ -10,6 +10,7 @@ import pytest
 
 from ml import schema
 from orchestration.assets.monitoring import drift_asset
+from orchestration.config.data_sets import DATA_SETS, add_partition
 from orchestration.config.monitoring_config import load_monitoring_config
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
@@ -40,23 +41,24 @@ def rows_of(batch: int, **fields: Any) -> pd.DataFrame:
 def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]:
     """Materialize data_drift on the base files and these nights, ingestion and batch 1, 2, ..."""
 
-    @dg.asset
+    @dg.asset(partitions_def=DATA_SETS)
     def interactions() -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
 
-    @dg.asset(io_manager_key="document_io_manager")
+    @dg.asset(partitions_def=DATA_SETS, io_manager_key="document_io_manager")
     def ingestion_batches() -> dg.MaterializeResult[Any]:
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
-    storage = Storage(raw_data=RawData(source=DATASET))
+    raw_data = RawData()
     resources = {
-        "io_manager": TableIOManager(storage=storage),
-        "document_io_manager": DocumentIOManager(storage=storage),
+        "io_manager": TableIOManager(raw_data=raw_data),
+        "document_io_manager": DocumentIOManager(raw_data=raw_data),
     }
-    result = dg.materialize(
-        [interactions, ingestion_batches, drift_asset(load_monitoring_config().drift)], resources=resources
-    )
+    assets = [interactions, ingestion_batches, drift_asset(load_monitoring_config().drift)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        add_partition(instance, DATASET)
+        result = dg.materialize(assets, resources=resources, instance=instance, partition_key=DATASET)
     return result, checks_of(result)
 
 
@@ -70,7 +72,7 @@ def failed(checks: Outcome) -> set[str]:
 
 
 def drift_table() -> pd.DataFrame:
-    return pd.read_parquet(Path(str(Storage(raw_data=RawData(source=DATASET)).tables)) / "data_drift.parquet")
+    return pd.read_parquet(Path(str(Storage(raw_data=RawData.of(DATASET)).tables)) / "data_drift.parquet")
 
 
 def test_a_night_whose_ratings_count_no_more_is_a_gap() -> None:

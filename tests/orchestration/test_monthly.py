@@ -13,6 +13,7 @@ from ml.inference.engine import shortlist
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTHS, RANK_MONTHS
+from orchestration.config.data_sets import add_partition
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS
 from orchestration.resources.storage import STORED
@@ -20,7 +21,6 @@ from orchestration.runtime.cleanup import remove_temporary_files
 from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import (
     DATASET,
-    RUN_CONFIG,
     Pipeline,
     assert_same_list,
     copy_of,
@@ -38,12 +38,13 @@ def make_months(
 ) -> dg.ExecuteInProcessResult:
     """A run of the job for these months."""
     op = {"first": first, "last": last, **settings}
-    config = {"resources": RUN_CONFIG["resources"], "ops": {RANK_MONTHS: {"config": op}}}
+    add_partition(instance, DATASET)
     return (
         build_definitions(dg.in_process_executor)
         .resolve_job_def(MONTHLY_RECOMMENDATIONS)
         .execute_in_process(
-            run_config=config,
+            run_config={"ops": {RANK_MONTHS: {"config": op}}},
+            partition_key=DATASET,
             instance=instance,
             raise_on_error=raise_on_error,
         )
@@ -51,9 +52,12 @@ def make_months(
 
 
 def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Metadata]:
-    """By partition."""
+    """By month."""
     made = result.asset_materializations_for_node(RANK_MONTHS)
-    return {str(one.partition): {name: value.value for name, value in one.metadata.items()} for one in made}
+    assert {str(one.partition).split("|")[0] for one in made} <= {DATASET}
+    return {
+        str(one.partition).split("|")[1]: {name: value.value for name, value in one.metadata.items()} for one in made
+    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -121,7 +125,7 @@ def test_each_partition_shows_its_own_month(backfilled: Pipeline) -> None:
     for month, metadata in shown.items():
         files = [file_of(backfilled.home, model, month) for model in MODELS]
         expected = {f"monthly/{file.name}": digest(file.read_bytes()) for file in files}
-        assert metadata[STORED] == {"data_set": DATASET, "files": expected}
+        assert metadata[STORED] == expected
         assert metadata[SETTINGS] == {"method": "shortlist", "seed": 7}
         assert metadata["months_of_run"] == "2001-12 to 2002-02"
         for model, file in zip(MODELS, files, strict=True):

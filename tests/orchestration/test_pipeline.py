@@ -292,7 +292,7 @@ def test_the_same_data_and_seeds_give_the_same_model(
 def test_a_model_of_the_same_fingerprint_is_reused(
     materialized: Pipeline, instance: dg.DagsterInstance, env: pytest.MonkeyPatch, own_home: Path
 ) -> None:
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     runs = tracking.client.search_runs([tracking.experiment_id()])
 
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -371,7 +371,7 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     assert run_job(instance, retraining(RUN_CONFIG), "autoint").success
     assert begun == [0, EPOCHS]
     run_id = Pipeline(own_home, materialized.cache, materialized.result).document("autoint")["run_id"]
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     losses = [
         {metric.step: metric.value for metric in tracking.client.get_metric_history(run, "val_loss")}
         for run in (run_id, materialized.document("autoint")["run_id"])

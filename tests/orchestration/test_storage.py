@@ -17,7 +17,7 @@ from orchestration.reporting.metadata import figures, plain, table_metadata
 from orchestration.resources.storage import Storage, as_parquet
 from orchestration.tracking.publication import Publication
 from orchestration.tracking.registered_version import RegisteredVersion
-from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, assert_same_list, run_job
+from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list, run_job
 from tests.orchestration.tracking.test_publication import NAME, Registry
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
@@ -37,7 +37,7 @@ def names(folder: UPath) -> list[str]:
 
 def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg.DagsterInstance) -> None:
     made = (*RAW, *(f"ingested_{kind}" for kind in KINDS), *KINDS)
-    result = run_job(instance, {"resources": RUN_CONFIG["resources"]}, "ingestion_batches", *made)
+    result = run_job(instance, {}, "ingestion_batches", *made)
     assert result.success
     tables = remote_home / "tables" / DATASET
     assert names(tables) == sorted(["ingestion_batches.json", *(f"{name}.parquet" for name in made)])

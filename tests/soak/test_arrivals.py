@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from orchestration.config.data_sets import register
 from tests.orchestration.conftest import environment, run_job
 from tests.soak import arrivals, invariants
 from tests.soak.arrivals import Sender, Truth
@@ -36,8 +37,7 @@ def test_no_rating_is_lost_or_counted_twice(nights: tuple[Home, Sender, dg.Dagst
     codes = home.codes()
     new = sender.send(kind)
     before = len(pd.read_parquet(home.tables / "ingested_ratings.parquet")) if codes else 0
-    config = {"resources": {"raw_data": {"config": {"source": str(home.data)}}}}
-    assert run_job(instance, config, *TABLES).success
+    assert run_job(instance, {}, *TABLES, data_set=register(str(home.data))).success
     assert list(invariants.every_rating_once(home, sender.truth)) == []
     assert list(invariants.codes_kept(codes, home.codes())) == []
     assert (sender.truth.ingested > before) == new

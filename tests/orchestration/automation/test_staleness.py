@@ -12,6 +12,7 @@ import pytest
 from ml.errors import DataError
 from orchestration.automation import staleness
 from orchestration.automation.staleness import Plan, Planner
+from orchestration.config.data_sets import DATA_SETS, add_partition, register
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
@@ -27,32 +28,33 @@ class _Config(dg.Config):
     share: float = 0.5
 
 
-def small_definitions(raw_data: RawData, double_version: str = "1") -> dg.Definitions:
+def small_definitions(double_version: str = "1") -> dg.Definitions:
     """numbers, which are ratings.dat, then doubled, then halved by a setting."""
 
-    @dg.asset(code_version="1", metadata={SOURCE_FILE: "ratings"})
-    def numbers() -> dg.MaterializeResult[Any]:
+    @dg.asset(partitions_def=DATA_SETS, code_version="1", metadata={SOURCE_FILE: "ratings"})
+    def numbers(raw_data: RawData) -> dg.MaterializeResult[Any]:
         digest = raw_data.digests(raw_data.prepare())["ratings"]
         return dg.MaterializeResult(
             value=pd.DataFrame({"a": [1.0, 2.0]}), data_version=dg.DataVersion(digest), metadata={SOURCE_FILE: digest}
         )
 
-    @dg.asset(code_version=double_version)
+    @dg.asset(partitions_def=DATA_SETS, code_version=double_version)
     def doubled(numbers: pd.DataFrame) -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=numbers * 2)
 
-    @dg.asset(code_version="1", metadata={SETTINGS: _Config().model_dump()})
+    @dg.asset(partitions_def=DATA_SETS, code_version="1", metadata={SETTINGS: _Config().model_dump()})
     def halved(config: _Config, doubled: pd.DataFrame) -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=doubled * config.share, metadata={SETTINGS: config.model_dump()})
 
-    manager = TableIOManager(storage=Storage(raw_data=raw_data))
-    return dg.Definitions([numbers, doubled, halved], resources={"io_manager": manager})
+    raw_data = RawData()
+    resources = {"raw_data": raw_data, "io_manager": TableIOManager(raw_data=raw_data)}
+    return dg.Definitions([numbers, doubled, halved], resources=resources)
 
 
 @pytest.fixture
 def raw_data(small_raw_directory: Path, tmp_path: Path) -> RawData:
     shutil.copytree(small_raw_directory, tmp_path / "films")
-    return RawData(source=str(tmp_path / "films"))
+    return RawData.of(register(str(tmp_path / "films")))
 
 
 @pytest.fixture
@@ -61,15 +63,24 @@ def manifest() -> Iterator[dg.DagsterInstance]:
         yield ephemeral
 
 
-def make(manifest: dg.DagsterInstance, definitions: dg.Definitions, *assets: str, share: float | None = None) -> None:
-    job = definitions.resolve_implicit_global_asset_job_def()
+def make(
+    manifest: dg.DagsterInstance,
+    raw_data: RawData,
+    *assets: str,
+    share: float | None = None,
+    definitions: dg.Definitions | None = None,
+) -> None:
+    job = (definitions or small_definitions()).resolve_implicit_global_asset_job_def()
     config = {"ops": {"halved": {"config": {"share": share}}}} if share else None
     selection = [dg.AssetKey(asset) for asset in assets] or None
-    assert job.execute_in_process(run_config=config, instance=manifest, asset_selection=selection).success
+    add_partition(manifest, raw_data.dataset)
+    assert job.execute_in_process(
+        run_config=config, instance=manifest, asset_selection=selection, partition_key=raw_data.dataset
+    ).success
 
 
 def plan(manifest: dg.DagsterInstance, raw_data: RawData, definitions: dg.Definitions | None = None) -> Plan:
-    graph = (definitions or small_definitions(raw_data)).resolve_asset_graph()
+    graph = (definitions or small_definitions()).resolve_asset_graph()
     return Planner(manifest, graph, raw_data).plan(ALL)
 
 
@@ -82,7 +93,7 @@ def test_nothing_is_fresh_at_first(manifest: dg.DagsterInstance, raw_data: RawDa
 
 
 def test_nothing_is_made_again_without_a_change(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(manifest, small_definitions(raw_data))
+    make(manifest, raw_data)
     found = plan(manifest, raw_data)
     assert found.reasons == {}
     assert found.up_to_date == ("numbers", "doubled", "halved")
@@ -93,15 +104,14 @@ def test_nothing_is_made_again_without_a_change(manifest: dg.DagsterInstance, ra
 
 
 def test_a_forced_asset_takes_those_after_it_along(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
-    definitions = small_definitions(raw_data)
-    make(manifest, definitions)
-    found = Planner(manifest, definitions.resolve_asset_graph(), raw_data).plan(ALL, forced=["doubled"])
+    make(manifest, raw_data)
+    found = Planner(manifest, small_definitions().resolve_asset_graph(), raw_data).plan(ALL, forced=["doubled"])
     assert found.reasons == {"doubled": "requested", "halved": "doubled is rebuilt"}
 
 
 def test_changed_raw_data_reaches_everything(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(manifest, small_definitions(raw_data))
-    with (Path(raw_data.source) / "ratings.dat").open("a") as ratings:
+    make(manifest, raw_data)
+    with (raw_data.prepare() / "ratings.dat").open("a") as ratings:
         ratings.write("1::1::5::978300760\n")
     assert plan(manifest, raw_data).reasons == {
         "numbers": "ratings.dat has changed",
@@ -109,19 +119,19 @@ def test_changed_raw_data_reaches_everything(manifest: dg.DagsterInstance, raw_d
         "halved": "doubled is rebuilt",
     }
     # A run that crashed after the first step: the next one continues after it.
-    make(manifest, small_definitions(raw_data), "numbers")
+    make(manifest, raw_data, "numbers")
     assert plan(manifest, raw_data).reasons == {"doubled": "numbers has changed", "halved": "doubled is rebuilt"}
 
 
 def test_changed_code_reaches_what_comes_after(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(manifest, small_definitions(raw_data))
-    found = plan(manifest, raw_data, small_definitions(raw_data, double_version="2"))
+    make(manifest, raw_data)
+    found = plan(manifest, raw_data, small_definitions(double_version="2"))
     assert found.reasons == {"doubled": "its code or configuration has changed", "halved": "doubled is rebuilt"}
     assert found.up_to_date == ("numbers",)
 
 
 def test_a_launch_with_other_settings_is_not_kept(manifest: dg.DagsterInstance, raw_data: RawData) -> None:
-    make(manifest, small_definitions(raw_data), share=0.25)
+    make(manifest, raw_data, share=0.25)
     assert plan(manifest, raw_data).reasons == {"halved": "last built with other settings"}
 
 
@@ -129,29 +139,48 @@ def test_a_launch_with_other_settings_is_not_kept(manifest: dg.DagsterInstance, 
 def test_files_that_are_gone_or_altered_are_made_again(
     manifest: dg.DagsterInstance, raw_data: RawData, data: bytes | None, reason: str
 ) -> None:
-    make(manifest, small_definitions(raw_data))
+    make(manifest, raw_data)
     path = Storage(raw_data=raw_data).tables / "doubled.parquet"
     path.unlink() if data is None else path.write_bytes(data)
     assert plan(manifest, raw_data).reasons["doubled"] == f"doubled.parquet {reason}"
 
 
-def test_another_data_set_in_between_is_noticed(
+def test_data_sets_and_splits_have_histories_of_their_own(
     manifest: dg.DagsterInstance, raw_data: RawData, tmp_path: Path
 ) -> None:
-    make(manifest, small_definitions(raw_data))
-    shutil.copytree(raw_data.source, tmp_path / "shows")
-    make(manifest, small_definitions(RawData(source=str(tmp_path / "shows"))))
-    assert plan(manifest, raw_data).reasons["numbers"] == "last built for data set shows"
+    make(manifest, raw_data)
+    shutil.copytree(raw_data.prepare(), tmp_path / "shows")
+    with (tmp_path / "shows" / "ratings.dat").open("a") as ratings:
+        ratings.write("1::1::5::978300760\n")
+    shows, temporal = RawData.of(register(str(tmp_path / "shows"))), RawData.of("films+temporal")
+    for other in (shows, temporal):
+        assert set(plan(manifest, other).reasons.values()) == {"never built"}
+        make(manifest, other)
+        assert plan(manifest, other).reasons == {}
+        assert plan(manifest, raw_data).reasons == {}  # no run makes another data set stale
+    make(manifest, shows, share=0.25)
+    assert plan(manifest, shows).reasons == {"halved": "last built with other settings"}
+    assert plan(manifest, raw_data).reasons == plan(manifest, temporal).reasons == {}
+
+
+def test_what_was_built_before_there_were_partitions_is_built_again(
+    manifest: dg.DagsterInstance, raw_data: RawData
+) -> None:
+    for name in ("numbers", "doubled", "halved"):
+        manifest.report_runless_asset_event(dg.AssetMaterialization(name, metadata={"stored": {"data_set": "films"}}))
+    assert set(plan(manifest, raw_data).reasons.values()) == {"never built"}
+    make(manifest, raw_data)
+    assert plan(manifest, raw_data).reasons == {}
 
 
 @pytest.mark.parametrize("made", [False, True])
 def test_nothing_is_planned_without_the_raw_data(manifest: dg.DagsterInstance, raw_data: RawData, made: bool) -> None:
     if made:
-        make(manifest, small_definitions(raw_data))
-    (Path(raw_data.source) / "movies.dat").unlink()
+        make(manifest, raw_data)
+    (raw_data.prepare() / "movies.dat").unlink()
     with pytest.raises(DataError, match=r"films: lacks movies\.dat"):
         plan(manifest, raw_data)
-    shutil.rmtree(raw_data.source)
+    shutil.rmtree(raw_data.prepare())
     with pytest.raises(DataError, match="films: no such directory"):
         plan(manifest, raw_data)
 
@@ -165,14 +194,14 @@ def test_the_pipelines_own_assets(
     run_job(manifest, RUN_CONFIG, *names)
 
     def planned() -> Plan:
-        return Planner(manifest, graph, RawData(source=DATASET)).plan(to_models)
+        return Planner(manifest, graph, RawData.of(DATASET)).plan(to_models)
 
     assert planned().reasons == dict.fromkeys(MODELS, "last built with other settings")
     with env.context() as patch:
         patch.setattr(staleness, "SETTINGS", "none")
         assert planned().reasons == {}
         assert sorted(planned().up_to_date) == names
-        tracking = Tracking(raw_data=RawData(source=DATASET))
+        tracking = Tracking(raw_data=RawData.of(DATASET))
         tracking.client.delete_experiment(tracking.experiment_id())
         assert planned().reasons == {}  # it is restored as soon as something is logged
         tracking.experiment_id()
@@ -187,7 +216,7 @@ def test_the_pipelines_own_assets(
 def test_what_a_person_changed_of_the_champions(
     materialized: Pipeline, instance: dg.DagsterInstance, own_home: Path, tracking: Tracking
 ) -> None:
-    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData.of(DATASET))
 
     def reasons(asset: str) -> list[str]:
         return list(planner._registry_reasons(asset))

@@ -9,6 +9,7 @@ from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
 from orchestration.automation.jobs import PAPER_PROTOCOL
 from orchestration.cli import paper
+from orchestration.config.data_sets import add_partition
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -16,7 +17,7 @@ from orchestration.tracking.resource import Tracking
 from tests.orchestration.conftest import ARCHITECTURE, DATASET, environment
 from tests.orchestration.recipes import PAPER_MODELS, RECIPES
 
-NAME = f"{DATASET}-paper"
+NAME = f"{DATASET}+paper"
 SETTINGS = {"model": ARCHITECTURE, "training": {"batch_size": 256, "epochs": 2}}
 
 
@@ -25,14 +26,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the paper's job has run once."""
     home = tmp_path_factory.mktemp("paper")
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": home / "cache"}), dg.instance_for_test() as instance:
+        add_partition(instance, NAME)
         result = (
             build_definitions(dg.in_process_executor, with_paper=True)
             .resolve_job_def(PAPER_PROTOCOL)
             .execute_in_process(
-                run_config={
-                    "resources": {"raw_data": {"config": {"source": DATASET, "split": "paper"}}},
-                    "ops": {model: {"config": SETTINGS} for model in PAPER_MODELS},
-                },
+                run_config={"ops": {model: {"config": SETTINGS} for model in PAPER_MODELS}},
+                partition_key=NAME,
                 instance=instance,
             )
         )
@@ -79,7 +79,7 @@ def test_only_the_paper_s_models_are_trained_and_nothing_is_published(home: Path
 def test_the_registered_version_gives_the_measured_scores(home: Path, env: pytest.MonkeyPatch, model: str) -> None:
     env.setenv("PIPELINE_HOME", str(home))
     version = RegisteredVersion(**json.loads((home / "tables" / NAME / f"{model}.json").read_text()))
-    bundle = Tracking(raw_data=RawData(source=DATASET, split="paper")).load_bundle(version)
+    bundle = Tracking(raw_data=RawData.of(NAME)).load_bundle(version)
     assert isinstance(bundle, ModelBundle)
     assert bundle.numbers == ("timestamp",)
     scores = Scorer(bundle).score_encoded(table(home, "test_interactions"))

@@ -13,7 +13,8 @@ from ml.data.download import OfflineError, fetch_movielens
 from ml.errors import DataError
 from orchestration.__main__ import main as command
 from orchestration.cli.run import announce, choose_source
-from orchestration.resources.raw_data import LastSource, RawData, last_source
+from orchestration.config.data_sets import LastSource, default_data_set, last_source, remember
+from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import failure_text, run_job
 
 
@@ -102,7 +103,7 @@ def test_command_ends_with_the_reason(
 
 
 def test_job_never_changes_the_source(unreachable: str, tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    result = run_job(instance, {}, raise_on_error=False)
+    result = run_job(instance, {}, raise_on_error=False, data_set="ml-1m")
     assert not result.success
     text = failure_text(result, "raw_movielens")
     assert text.startswith(f"{unreachable}: cannot be reached")
@@ -133,26 +134,26 @@ def test_the_home_remembers_its_source(
     announce("random")
     env.delenv("MOVIELENS_DIR")
     # Without the variable, a launch by hand, by the schedule and by make run all take the same.
-    assert RawData().prepare() == small_raw_directory
+    assert RawData.of(default_data_set()).prepare() == small_raw_directory
     assert choose_source() == (LastSource(str(small_raw_directory)), ", as in the last run")
     assert "as in the last run" in announce("random")[1]
     env.setenv("MOVIELENS_DIR", "synthetic-small")
-    assert RawData().dataset == "synthetic-small"  # the variable wins
+    assert default_data_set() == "synthetic-small"  # the variable wins
 
 
 def test_generated_data_that_stood_in_gives_way_once_the_archive_can_be_had(
     env: pytest.MonkeyPatch, small_raw_directory: Path, tmp_path: Path, unreachable: str
 ) -> None:
-    RawData(source="synthetic").remember(is_stand_in=True)
-    assert RawData().dataset == "synthetic"  # at night, nothing changes the source
+    remember(LastSource("synthetic", is_stand_in=True))
+    assert default_data_set() == "synthetic"  # at night, nothing changes the source
     assert choose_source()[0] == LastSource("synthetic", is_stand_in=True)
     shutil.copytree(small_raw_directory, tmp_path / "cache" / "ml-1m")
     assert choose_source() == (LastSource("ml-1m"), "")
 
 
 def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
-    RawData(source="synthetic").remember()
+    remember(LastSource("synthetic"))
     path = tmp_path / "home" / "source.json"
     path.write_text("[]")
     with pytest.raises(DataError, match=r"source\.json: expected the source of the last run"):
-        RawData().prepare()
+        default_data_set()

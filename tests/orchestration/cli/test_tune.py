@@ -96,7 +96,7 @@ def cheap(env: pytest.MonkeyPatch) -> None:
 
 def runs_of(dataset: str = DATASET) -> tuple[Run, list[Run]]:
     """The tuning's run, and those of its trials in the order of their start."""
-    tracking = Tracking(raw_data=RawData(source=DATASET, split="paper" if dataset.endswith("paper") else "random"))
+    tracking = Tracking(raw_data=RawData.of(dataset))
     runs = tracking.client.search_runs([tracking.experiment_id()], order_by=["attributes.start_time ASC"])
     (parent,) = [run for run in runs if run.data.tags["kind"] == "tuning"]
     trials = [run for run in runs if run.data.tags["kind"] == "trial"]
@@ -176,7 +176,7 @@ def test_a_trained_trial_is_given_as_a_recipe_file(
     own = load_recipes(recipes_file)["searched"]
     assert load_recipes(path) == {"searched": with_values(own, {RATE: rate, LAYERS: layers})}
     assert printed_recipe(text) == yaml.safe_load(path.read_text("utf-8"))
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     assert tracking.run_url(parent.info.run_id) in text
     artifact = tracking.client.download_artifacts(parent.info.run_id, "searched.yaml", str(tmp_path))
     assert Path(artifact).read_bytes() == path.read_bytes()
@@ -193,7 +193,7 @@ def test_trials_are_logged_then_only_shown_and_more_are_added(
     assert (parent.data.tags["dataset"], parent.data.tags["model"]) == (DATASET, "searched")
     assert [run.info.run_name for run in trials] == ["trial 1", "trial 2"]
     assert params(trials[0]) == (1e-9, 1)
-    client = Tracking(raw_data=RawData(source=DATASET)).client
+    client = Tracking(raw_data=RawData.of(DATASET)).client
     for name, values in (("train_loss", [2, 1]), ("val_loss", [1 - 1e-8, 0.5 - 5e-9])):
         history = client.get_metric_history(trials[0].info.run_id, name)
         assert [metric.step for metric in history] == [1, 2]
@@ -255,7 +255,7 @@ def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
     home_of("home")
     assert tune.main("searched", "1") == 0
     parent, (trial,) = runs_of()
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     for run in (parent, trial):
         tracking.client.update_run(run.info.run_id, "RUNNING")
     assert tune.main("searched", "1") == 0
@@ -271,7 +271,7 @@ def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
 
 
 def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..., Path], cheap: None) -> None:
-    dataset = f"{DATASET}-paper"
+    dataset = f"{DATASET}+paper"
     home = home_of("home", dataset)
     assert tune.main("papers", "1") == 0
     assert (home / "tuning" / dataset / "papers.yaml").exists()
@@ -289,7 +289,7 @@ def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..
         (["searched", "0"], ["TRIALS is '0'", "whole number"]),
         (["searched", "many"], ["TRIALS is 'many'"]),
         (["searched"], [f"tables/{DATASET}/train_interactions.parquet: missing", "make run", "MOVIELENS_DIR"]),
-        (["papers"], [f"tables/{DATASET}-paper/train_interactions.parquet: missing", "make paper"]),
+        (["papers"], [f"tables/{DATASET}+paper/train_interactions.parquet: missing", "make paper"]),
     ],
 )
 def test_mistakes_are_explained(

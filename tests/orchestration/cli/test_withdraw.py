@@ -11,6 +11,7 @@ from orchestration.__main__ import main
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.staleness import Planner
 from orchestration.config import locks
+from orchestration.config.data_sets import register
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import run_job
@@ -28,7 +29,7 @@ def data(env: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def night(instance: dg.DagsterInstance, data: Path) -> None:
-    assert run_job(instance, {"resources": {"raw_data": {"config": {"source": str(data)}}}}, *TABLES).success
+    assert run_job(instance, {}, *TABLES, data_set=register(str(data))).success
 
 
 def table(data: Path, name: str) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[st
         assert capsys.readouterr().out == "     1  ingestion    1  ratings  2020-05-01          1 rows\n"
         assert main(["withdraw", "1"]) == 0
         assert "make run RETRAIN=1" in capsys.readouterr().out
-        planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=str(data)))
+        planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData.of(register(str(data))))
         up_to_tables = dg.AssetSelection.assets("interactions").upstream().required_multi_asset_neighbors()
         assert planner.plan(up_to_tables).reasons[BATCHES] == "files were ingested or withdrawn since"
         night(instance, data)

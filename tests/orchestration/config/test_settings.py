@@ -5,9 +5,10 @@ import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 from upath import UPath
 
-from ml.data.source import OFFICIAL
+from ml.data.source import OFFICIAL, Source
 from ml.errors import DataError
 from orchestration.__main__ import main as command
+from orchestration.config.data_sets import default_data_set, register
 from orchestration.config.settings import PROJECT_ROOT, Settings
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
@@ -103,15 +104,21 @@ def test_local_home_may_be_a_url(tmp_path: Path, env: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("variable", ["", "films"])
-def test_source_given_to_the_resource_wins(variable: str, env: pytest.MonkeyPatch) -> None:
+def test_the_variable_chooses_the_default_data_set(variable: str, env: pytest.MonkeyPatch) -> None:
     env.setenv("MOVIELENS_DIR", variable)
-    assert RawData(source="synthetic").dataset == "synthetic"
-    assert RawData().dataset == (variable or OFFICIAL)
+    assert RawData.of("synthetic").source == Source("synthetic")
+    assert default_data_set() == (variable or OFFICIAL)
 
 
 def test_relative_source_counts_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert RawData(source="tests").prepare() == PROJECT_ROOT / "tests"
+    assert RawData.of(register("tests")).prepare() == PROJECT_ROOT / "tests"
+
+
+def test_scheduled_data_sets_are_separated_by_commas(env: pytest.MonkeyPatch) -> None:
+    assert Settings().schedule_datasets == ()
+    env.setenv("SCHEDULE_DATASETS", " ml-1m, films,")
+    assert Settings().schedule_datasets == ("ml-1m", "films")
 
 
 @pytest.mark.parametrize("name", ["PIPELINE_HOME", "INCOMING_DIR", "DAGSTER_HOME", "MOVIELENS_CACHE", "RECIPES_YAML"])

@@ -10,9 +10,10 @@ import pytest
 
 from ml.checks import Finding
 from orchestration.assets.common import TRANSIENT
+from orchestration.config.data_sets import DATA_SETS, add_partition, register
 from orchestration.reporting.check_results import blocking, require, together
 from orchestration.resources.raw_data import RawData
-from orchestration.resources.storage import Storage, TableIOManager
+from orchestration.resources.storage import TableIOManager
 from tests.orchestration.conftest import DATASET, failure_text, run_job
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
@@ -34,8 +35,7 @@ def replace_line(path: Path, number: int, change: Callable[[str], str]) -> None:
 def materialize_raw(
     instance: dg.DagsterInstance, source: Path, raise_on_error: bool = True
 ) -> dg.ExecuteInProcessResult:
-    config = {"resources": {"raw_data": {"config": {"source": str(source)}}}}
-    return run_job(instance, config, *RAW, raise_on_error=raise_on_error)
+    return run_job(instance, {}, *RAW, raise_on_error=raise_on_error, data_set=register(str(source)))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -92,21 +92,28 @@ def test_all_findings_are_reported_before_the_failure() -> None:
 def test_failed_check_stops_all_and_keeps_the_last_table(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     values: list[Any] = [1, 2]
 
-    @dg.asset(check_specs=blocking("numbers", "complete"), retry_policy=TRANSIENT)
+    @dg.asset(partitions_def=DATA_SETS, check_specs=blocking("numbers", "complete"), retry_policy=TRANSIENT)
     def numbers() -> Iterator[Any]:
         table = pd.DataFrame({"number": values})
         yield from require("numbers", Finding("complete", bool((table["number"] > 0).all()), {"rows": len(table)}))
         yield dg.MaterializeResult(value=table)
 
-    @dg.asset
+    @dg.asset(partitions_def=DATA_SETS)
     def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
         return numbers * 2
 
-    manager = TableIOManager(storage=Storage(raw_data=RawData(source=DATASET)))
+    manager = TableIOManager(raw_data=RawData())
+    add_partition(instance, DATASET)
 
     def materialize() -> dg.ExecuteInProcessResult:
         resources = {"io_manager": manager}
-        return dg.materialize([numbers, doubled], instance=instance, resources=resources, raise_on_error=False)
+        return dg.materialize(
+            [numbers, doubled],
+            instance=instance,
+            resources=resources,
+            partition_key=DATASET,
+            raise_on_error=False,
+        )
 
     good = materialize()
     assert good.success

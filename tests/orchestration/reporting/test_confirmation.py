@@ -5,22 +5,28 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 from dagster import AssetCheckKey, AssetKey
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from orchestration.config.data_sets import DATA_SETS, add_partition
+from orchestration.reporting.check_results import check_spec
 from orchestration.reporting.confirmation import confirm
 
 FIRST, SECOND = AssetKey("first"), AssetKey("second")
 CHECK = AssetCheckKey(SECOND, "whole")
+PARTITION, OTHER = "films", "shows"
 fails = False
 
 
-@dg.asset
+@dg.asset(partitions_def=DATA_SETS)
 def first() -> None:
     if fails:
         raise ValueError("the source is gone")
 
 
-@dg.asset(deps=[first], check_specs=[dg.AssetCheckSpec("whole", asset="second")], code_version="7")
+@dg.asset(
+    partitions_def=DATA_SETS, deps=[first], check_specs=[check_spec("whole", "second", "Whole.")], code_version="7"
+)
 def second() -> Iterator[object]:
     yield dg.AssetCheckResult(passed=True, check_name="whole", metadata={"rows": 3})
     yield dg.MaterializeResult(metadata={"rows": 3}, data_version=dg.DataVersion("abc"))
@@ -28,40 +34,54 @@ def second() -> Iterator[object]:
 
 @pytest.fixture
 def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """In which a good run was followed by one that failed at the first asset."""
+    """In which a good run was followed by one that failed at the first asset; and a good one of another data set."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
-        assert dg.materialize([first, second], instance=ephemeral).success
+        add_partition(ephemeral, PARTITION, OTHER)
+        assert run(ephemeral)
         monkeypatch.setattr(f"{__name__}.fails", True)
-        assert not dg.materialize([first, second], instance=ephemeral, raise_on_error=False).success
+        assert not run(ephemeral)
+        monkeypatch.setattr(f"{__name__}.fails", False)
+        assert run(ephemeral, OTHER)
         yield ephemeral
 
 
-def status(instance: dg.DagsterInstance) -> AssetCheckExecutionRecordStatus:
-    return instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK].status
+def run(instance: dg.DagsterInstance, partition: str = PARTITION) -> bool:
+    assets = [first, second]
+    return dg.materialize(assets, instance=instance, partition_key=partition, raise_on_error=False).success
+
+
+def status(instance: dg.DagsterInstance, partition: str = PARTITION) -> AssetCheckExecutionRecordStatus:
+    of_partition = PartitionKeyFilter(key=partition)
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK], of_partition)[CHECK].status
+
+
+def last(instance: dg.DagsterInstance, key: AssetKey) -> dg.EventLogRecord:
+    of_partition = dg.AssetRecordsFilter(key, asset_partitions=[PARTITION])
+    [record] = instance.fetch_materializations(of_partition, limit=1).records
+    return record
 
 
 def test_what_a_failed_run_did_not_reach_is_recorded_again(instance: dg.DagsterInstance) -> None:
-    before = {key: instance.get_latest_materialization_event(key) for key in (FIRST, SECOND)}
+    before = {key: last(instance, key) for key in (FIRST, SECOND)}
     assert status(instance) is AssetCheckExecutionRecordStatus.PLANNED
-    assert confirm(instance, [FIRST, SECOND], [CHECK]) == ["first", "second"]
+    assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == ["first", "second"]
     assert status(instance) is AssetCheckExecutionRecordStatus.SUCCEEDED
     for key, event in before.items():
-        after = instance.get_latest_materialization_event(key)
-        assert event
-        assert after
+        after = last(instance, key)
         assert after.asset_materialization == event.asset_materialization  # metadata, code and data versions
         assert after.timestamp > event.timestamp
-    assert confirm(instance, [FIRST, SECOND], [CHECK]) == []  # once is enough
+    assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == []  # once is enough
 
 
-def test_what_is_green_is_left_alone(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.fails", False)
-    assert dg.materialize([first, second], instance=instance).success
-    assert confirm(instance, [FIRST, SECOND], [CHECK]) == []
+def test_what_is_green_is_left_alone(instance: dg.DagsterInstance) -> None:
+    assert confirm(instance, OTHER, [FIRST, SECOND], [CHECK]) == []
+    assert status(instance, OTHER) is AssetCheckExecutionRecordStatus.SUCCEEDED
+    assert run(instance)
+    assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == []
 
 
 def test_a_check_that_did_not_pass_stays_so(instance: dg.DagsterInstance) -> None:
-    evaluation = dg.AssetCheckEvaluation(SECOND, "whole", passed=False, metadata={})
+    evaluation = dg.AssetCheckEvaluation(SECOND, "whole", passed=False, metadata={}, partition=PARTITION)
     instance.report_runless_asset_event(evaluation)
-    confirm(instance, [FIRST, SECOND], [CHECK])
+    confirm(instance, PARTITION, [FIRST, SECOND], [CHECK])
     assert status(instance) is AssetCheckExecutionRecordStatus.FAILED

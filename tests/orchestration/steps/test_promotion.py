@@ -33,7 +33,7 @@ NAME = f"{DATASET}-autoint"
 def aliases(home: Path) -> dict[str, str]:
     """The version of each alias of autoint."""
     with environment({"PIPELINE_HOME": home}):
-        found = Tracking(raw_data=RawData(source=DATASET)).client.get_registered_model(NAME).aliases
+        found = Tracking(raw_data=RawData.of(DATASET)).client.get_registered_model(NAME).aliases
     return {alias: str(number) for alias, number in found.items()}
 
 
@@ -62,7 +62,7 @@ def test_a_champion_that_does_not_know_the_year_recommends_for_its_own_latest_mo
     ratings.loc[0, "rating_year"] = 2004
     ratings.to_parquet(path, index=False)
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": materialized.cache, "MLFLOW_YAML": strict(tmp_path)}):
-        assert run_job(instance, {"resources": RUN_CONFIG["resources"]}, "top10_recommendations").success
+        assert run_job(instance, {}, "top10_recommendations").success
     table = pd.read_parquet(home / "tables" / DATASET / "top10_autoint.parquet")
     latest = ratings.loc[1:, ["rating_year", "rating_month"]].max(axis=0)
     first = materialized.table("top10_autoint")
@@ -173,7 +173,7 @@ def test_a_way_back_that_there_is_not(
 def test_old_versions_and_runs_go_and_champions_stay(
     two_champions: Pipeline, env: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tracking = Tracking(raw_data=RawData(source=DATASET))
+    tracking = Tracking(raw_data=RawData.of(DATASET))
     client = tracking.client
     source = client.get_model_version(NAME, "1")
     rollback.roll_back("autoint", "1", DATASET)  # the champion is the oldest version

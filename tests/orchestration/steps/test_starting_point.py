@@ -41,7 +41,7 @@ class Nights:
 
     @property
     def tracking(self) -> Tracking:
-        return Tracking(raw_data=RawData(source=DATASET))
+        return Tracking(raw_data=RawData.of(DATASET))
 
     def arrive(self, batch: int) -> None:
         """The last training rows are of this batch, those before them of the base files."""

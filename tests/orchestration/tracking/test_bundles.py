@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from ml.files import digest
+from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.bundles import BundleCopies
 from orchestration.tracking.registered_version import BUNDLE_DIGEST, RegisteredVersion
@@ -19,11 +20,11 @@ class Mlflow(Tracking):
     """Has one version, and writes down each download."""
 
     def tags_of(self, version: RegisteredVersion) -> Mapping[str, str]:
-        path = Path(self.raw_data.source, "digest")
+        path = Path(self.raw_data.source.spec, "digest")
         return {BUNDLE_DIGEST: path.read_text()} if path.exists() else {}
 
     def _download(self, uri: str) -> bytes:
-        with Path(self.raw_data.source, "downloads").open("a") as downloads:
+        with Path(self.raw_data.source.spec, "downloads").open("a") as downloads:
             downloads.write(f"{uri}\n")
         return BUNDLE
 
@@ -38,7 +39,7 @@ def films(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mlflow(films: Path) -> Mlflow:
-    return Mlflow(raw_data=RawData(source=str(films)))
+    return Mlflow(raw_data=RawData.of(register(str(films))))
 
 
 def downloads(films: Path) -> list[str]:

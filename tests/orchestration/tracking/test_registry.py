@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from ml.errors import DataError, NotFoundError
 from orchestration.cli.rollback import roll_back
+from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.runtime.cleanup import remove_earlier_copies, sync_publications
 from orchestration.tracking import registry
@@ -39,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def films(home: Path, tmp_path: Path) -> Tracking:
-    return Tracking(raw_data=RawData(source=str(tmp_path / "films")))
+    return Tracking(raw_data=RawData.of(register(str(tmp_path / "films"))))
 
 
 def train(tracking: Tracking, registered: bool = True, ended: bool = True) -> RegisteredVersion:

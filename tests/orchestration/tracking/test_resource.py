@@ -23,6 +23,7 @@ from mlflow.entities import Run
 from ml.files import digest
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
+from orchestration.config.data_sets import register
 from orchestration.config.launch_config import with_settings
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.resources.raw_data import RawData
@@ -71,7 +72,7 @@ Path(folder, "found.json").write_text(json.dumps(found))
 def runs(materialized: Pipeline) -> dict[str, Run]:
     """The MLflow run of each model."""
     with environment({"PIPELINE_HOME": materialized.home}):
-        client = Tracking(raw_data=RawData(source=DATASET)).client
+        client = Tracking(raw_data=RawData.of(DATASET)).client
         experiment = client.get_experiment_by_name(f"movie-recommender-{DATASET}")
         return {run.data.tags["model"]: run for run in client.search_runs([experiment.experiment_id])}
 
@@ -79,7 +80,7 @@ def runs(materialized: Pipeline) -> dict[str, Run]:
 @pytest.fixture
 def films(pipeline: Pipeline, tmp_path: Path) -> Tracking:
     """Tracking of another data set in the same database, where tests may leave runs."""
-    return Tracking(raw_data=RawData(source=str(tmp_path / f"films{tmp_path.name}")))
+    return Tracking(raw_data=RawData.of(register(str(tmp_path / f"films{tmp_path.name}"))))
 
 
 @pytest.fixture(params=MODELS)
