@@ -6,6 +6,7 @@ import pytest
 
 _CACHED = {
     "orchestration.config.settings": "settings",
+    "orchestration.config.data_sets": "described",
     "orchestration.config.recipes_in_force": "recipes_in_force",
     "orchestration.config.monitoring_config": "monitoring",
     "orchestration.config.tracking_config": "tracking_config",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 from ml import schema
 from ml.settings_file import read_settings
 
+DEFAULT = "ml-1m"  # of datasets.yaml
 SLOTS = 3  # of a multi-valued feature: its first values, each a feature as MovieLens's genres are
 _SUFFIXES = (".csv", ".parquet")
 # Columns that the pipeline's tables have anyway.

@@ -180,13 +180,6 @@ READERS: Mapping[Reader, Format] = {
 }
 
 
-def format_named(name: str) -> Format:
-    """Return the format of a name. Raises DataError."""
-    if not (found := [each for each in FORMATS if each.name == name]):
-        raise DataError(f"format {name!r}; expected one of {', '.join(each.name for each in FORMATS)}")
-    return found[0]
-
-
 def recognized(directory: Path) -> Format:
     """Return the format of a directory's files.
 

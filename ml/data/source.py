@@ -14,7 +14,6 @@ from ml.data.synthetic import SIZES, write_synthetic
 from ml.data.tables_format import table_format
 from ml.errors import DataError
 
-DEFAULT = "ml-1m"
 SYNTHETIC_SEED = 42
 
 
@@ -82,6 +81,15 @@ class Source:
         if dataset.archive:
             return fetch(cache / self.spec, dataset.archive, READERS[dataset.reader].names)
         return self.root / dataset.path if dataset.path else self.root
+
+    @property
+    def meaning(self) -> str:
+        """Return what datasets.yaml says of the meaning of the files, as text; empty of a directory or generated data.
+
+        Where the files are and how many rows they have is not part of it.
+        """
+        dataset = self.described.get(self.spec)
+        return dataset.model_dump_json(exclude={"path", "archive", "expect"}) if dataset else ""
 
     @property
     def format(self) -> Format:

@@ -50,10 +50,9 @@ def feature_map(
     ratings = tables.preprocess_ratings(history(raw_ratings, ingested_ratings))
     grown = FeatureMap.grow(users, movies, ratings, form.description)
     fitted = FeatureMap.grow(base_rows(users), base_rows(movies), base_rows(ratings), form.description)
-    size = raw_data.known_size
     yield from require(
         "feature_map",
-        checks.cardinalities(fitted.names, fitted.field_dims, size.field_dims if size else None),
+        checks.cardinalities(fitted.names, fitted.field_dims, raw_data.known_size.field_dims),
         checks.indices_kept(fitted.values, grown.values),
     )
     yield dg.MaterializeResult(value=grown.to_dict(), metadata=_sizes(fitted, grown))

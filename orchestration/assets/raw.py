@@ -53,7 +53,7 @@ def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Itera
         f"{len(raw.ratings):,} ratings of data set {raw_data.dataset} read from {directory} ({form.name} files)"
     )
     size = raw_data.known_size
-    expected = (size.users, size.movies, size.ratings) if size else (None, None, None)
+    expected = (size.users, size.movies, size.ratings)
     keys = (["user_id"], ["movie_id"], ["user_id", "movie_id"])
     tables = dict(zip(_NAMES, (raw.users, raw.movies, raw.ratings), strict=True))
     for (name, table), rows, key in zip(tables.items(), expected, keys, strict=True):

@@ -14,15 +14,15 @@ from typing import TextIO
 import dagster as dg
 import pandas as pd
 
+from ml.data.datasets import DEFAULT
 from ml.data.download import OfflineError
-from ml.data.source import OFFICIAL, Source
 from ml.evaluation.metric_tables import comparison_table
 from ml.features.splits import RANDOM, Split
 from ml.published.champions import published_models
 from ml.published.locations import exported_table_path
 from orchestration.cli.console import Console
 from orchestration.cli.execute import START_TAG
-from orchestration.config.data_sets import DataSet, LastSource, last_source, register, remember, resolved_source
+from orchestration.config.data_sets import DataSet, LastSource, chosen, last_source, register, remember, resolved_source
 from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none
 from orchestration.resources.raw_data import RawData, checked
@@ -58,18 +58,18 @@ def announce(split: Split) -> tuple[RawData, str]:
     Raises:
         DataError: the source cannot be used; nothing was launched or remembered.
     """
-    chosen, note = choose_source()
-    checked(resolved_source(chosen.source))
-    raw_data = RawData.of(DataSet(register(chosen.source), split).key)
-    remember(chosen)
+    last, note = choose_source()
+    checked(resolved_source(last.source))
+    raw_data = RawData.of(DataSet(register(last.source), split).key)
+    remember(last)
     form = raw_data.format.name
-    line = f"Data set: {raw_data.dataset} (source {chosen.source}{note}, {form} files, {split} split)"
+    line = f"Data set: {raw_data.dataset} (source {last.source}{note}, {form} files, {split} split)"
     say(sys.stdout, line)
     return raw_data, line
 
 
 def choose_source() -> tuple[LastSource, str]:
-    """MOVIELENS_DIR if it is set, else the last run's source, else the official archive.
+    """DATASET or MOVIELENS_DIR if one is set, else the last run's source, else the official archive.
 
     Generated data is used instead only if the machine is offline.
 
@@ -80,18 +80,18 @@ def choose_source() -> tuple[LastSource, str]:
         DataError: the archive could be downloaded, but not used.
     """
     last = last_source()
-    if "movielens_dir" in settings().model_fields_set:
-        return LastSource(settings().movielens_dir), ""
+    if spec := chosen():
+        return LastSource(spec), ""
     if last and not last.is_stand_in:
         return last, ", as in the last run"
     try:
-        Source(OFFICIAL).prepare(settings().movielens_cache)
+        resolved_source(DEFAULT).prepare(settings().movielens_cache)
     except OfflineError as error:
         return (
             LastSource(_OFFLINE_STAND_IN, is_stand_in=True),
             f": generated movies and ratings, not MovieLens, since this machine is offline: {error}",
         )
-    return LastSource(OFFICIAL), ""
+    return LastSource(DEFAULT), ""
 
 
 def say(out: TextIO, text: str) -> None:

@@ -14,7 +14,14 @@ from pathlib import Path
 import dagster as dg
 
 from ml.errors import DataError
-from orchestration.config.data_sets import add_partition, default_data_set, last_source, scheduled_data_sets, sources
+from orchestration.config.data_sets import (
+    add_partition,
+    chosen,
+    default_data_set,
+    last_source,
+    scheduled_data_sets,
+    sources,
+)
 from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.runtime.instance import use_instance
 from orchestration.runtime.ports import require_free
@@ -68,8 +75,8 @@ def _scheduled() -> str:
     names = ", ".join(scheduled_data_sets())
     if settings().schedule_datasets:
         return f"{names} (SCHEDULE_DATASETS)"
-    if "movielens_dir" in settings().model_fields_set:
-        return f"{names} (MOVIELENS_DIR={settings().movielens_dir})"
+    if spec := chosen():
+        return f"{names} ({'DATASET' if settings().dataset else 'MOVIELENS_DIR'}={spec})"
     last = last_source()
     return f"{names} (source {last.source}, of the last make run)" if last else f"{names} (until the first make run)"
 

@@ -7,11 +7,11 @@ import sys
 
 from ml.data.ingestion import Ingestion, Known
 from ml.data.manifest import Manifest
-from ml.data.movielens import format_named
 from ml.errors import DataError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 from orchestration.config import locks
+from orchestration.config.data_sets import source_of
 from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RECEIVED, ingestion_of
 
@@ -56,9 +56,8 @@ def _chosen(dataset: str) -> str:
 
 
 def _ingestion(dataset: str) -> Ingestion:
-    """Where the data set's batches are, in the format that its manifest names. Raises DataError."""
-    manifest = Manifest.load(settings().local_home / RECEIVED / dataset)
-    return ingestion_of(dataset, format_named(manifest.form))
+    """Where the data set's batches are. Raises DataError."""
+    return ingestion_of(dataset, source_of(dataset).format)
 
 
 def _known(dataset: str) -> Known:

@@ -5,13 +5,16 @@ tables, MLflow experiment and registered models under the partition's key.
 """
 
 import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
 from filelock import FileLock
 
-from ml.data.source import OFFICIAL, Source
+from ml.data.datasets import DEFAULT, Dataset, load_datasets
+from ml.data.source import Source
 from ml.data.synthetic import SIZES
 from ml.errors import DataError
 from ml.features.splits import RANDOM, SPLITS, Split
@@ -51,7 +54,7 @@ class DataSet(NamedTuple):
         if not name or found is None or (mark and found == RANDOM):
             others = ", ".join(f"{_MARK}{split}" for split in SPLITS if split != RANDOM)
             raise DataError(
-                f"partition {key!r}; expected the name of a data set, such as {OFFICIAL}, or a name followed by one of "
+                f"partition {key!r}; expected the name of a data set, such as {DEFAULT}, or a name followed by one of "
                 f"{others}"
             )
         return cls(name, found)
@@ -88,18 +91,35 @@ def remember(last: LastSource) -> None:
 
 def resolved_source(spec: str) -> Source:
     """A source by its name or the path of its directory; a relative path counts from the project's root."""
-    return Source(spec if _is_name(spec) else str(PROJECT_ROOT / Path(spec).expanduser()))
+    return _source(spec if _source(spec).is_name else str(PROJECT_ROOT / Path(spec).expanduser()))
+
+
+@cache
+def described() -> Mapping[str, Dataset]:
+    """The data sets of datasets.yaml by name; read once per process. Raises DataError."""
+    return load_datasets(settings().datasets_yaml)
+
+
+def chosen() -> str | None:
+    """The source that DATASET or else MOVIELENS_DIR names; None where neither is set.
+
+    Raises:
+        DataError: DATASET is not the name of a data set.
+    """
+    name = settings().dataset
+    if name is not None and not _source(name).is_name:
+        raise DataError(f"DATASET={name!r}; expected one of {_names()}; {settings().datasets_yaml} describes them")
+    return name or (settings().movielens_dir if "movielens_dir" in settings().model_fields_set else None)
 
 
 def default_data_set() -> str:
-    """The data set of MOVIELENS_DIR if that is set, else of the last run in this home, else ml-1m; it is registered.
+    """The ``chosen`` data set, else that of the last run in this home, else ml-1m; it is registered.
 
     Raises:
         DataError: as ``register``.
     """
-    if "movielens_dir" not in settings().model_fields_set and (last := last_source()):
-        return register(last.source)
-    return register(settings().movielens_dir)
+    last = last_source()
+    return register(chosen() or (last.source if last else settings().movielens_dir))
 
 
 def scheduled_data_sets() -> tuple[str, ...]:
@@ -108,10 +128,10 @@ def scheduled_data_sets() -> tuple[str, ...]:
     Raises:
         DataError: one of them is unknown in this home.
     """
-    chosen = settings().schedule_datasets
-    for name in chosen:
+    names = settings().schedule_datasets
+    for name in names:
         source_of(name)
-    return chosen or (default_data_set(),)
+    return names or (default_data_set(),)
 
 
 def register(spec: str) -> str:
@@ -163,13 +183,13 @@ def _recorded() -> dict[str, str]:
 def source_of(name: str) -> Source:
     """Where the raw files of a data set come from. Raises DataError where this home does not know it."""
     found = sources()
-    if name not in found and not _is_name(name):
-        known = ", ".join(sorted({*found, OFFICIAL, *SIZES}))
+    if name not in found and not _source(name).is_name:
+        known = ", ".join(dict.fromkeys((*found, *described(), *SIZES)))
         raise DataError(
             f"data set {name} is unknown in this home; expected one of {known}. "
             f"MOVIELENS_DIR=<directory called {name}> make run adds it"
         )
-    return Source(found.get(name, name))
+    return _source(found.get(name, name))
 
 
 def add_partition(instance: dg.DagsterInstance, *keys: str) -> None:
@@ -177,12 +197,16 @@ def add_partition(instance: dg.DagsterInstance, *keys: str) -> None:
     instance.add_dynamic_partitions(str(DATA_SETS.name), list(keys))
 
 
-def _is_name(spec: str) -> bool:
-    return spec == OFFICIAL or spec in SIZES
+def _source(spec: str) -> Source:
+    return Source(spec, described(), settings().datasets_yaml.parent)
+
+
+def _names() -> str:
+    return ", ".join((*described(), *SIZES))
 
 
 def _is_same(known: str, spec: str) -> bool:
     """Whether a source is the known one, or takes its place: its directory has moved, or both are the official data."""
-    if known == spec or _is_name(known) or _is_name(spec) or not Path(known).is_dir():
+    if known == spec or _source(known).is_name or _source(spec).is_name or not Path(known).is_dir():
         return True
     return Path(spec).is_dir() and Path(known).samefile(spec)

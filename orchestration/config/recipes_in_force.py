@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from functools import cache
 
+from ml.data.tables_format import table_format
 from ml.errors import DataError
 from ml.training.recipes import PAPER, REFERENCE, Protocol, Recipe, load_recipes
+from orchestration.config.data_sets import described
 from orchestration.config.settings import settings
 
 
 @cache
 def recipes_in_force() -> Mapping[str, Recipe]:
     """The enabled recipes by name, in the file's order; read once per process. Raises DataError."""
-    return load_recipes(settings().recipes_yaml)
+    own = [table_format(name, each).description for name, each in described().items() if each.reader == "table"]
+    return load_recipes(settings().recipes_yaml, own)
 
 
 def reference_models() -> tuple[str, ...]:

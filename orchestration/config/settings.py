@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
+from ml.data.datasets import DEFAULT
 from ml.errors import DataError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -57,10 +58,14 @@ class Settings(BaseSettings):
         env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True, validate_default=True
     )
 
+    dataset: str | None = Field(
+        default=None,
+        description="Data set: a name of datasets.yaml, or synthetic, synthetic-small; goes before MOVIELENS_DIR.",
+    )
+    datasets_yaml: _Path = Field(default=Path("datasets.yaml"), description="The data sets, by name.")
     movielens_dir: str = Field(
-        default="ml-1m",
-        description="Directory with the files of a MovieLens of any size, or ml-1m (the official archive), "
-        "synthetic, synthetic-small.",
+        default=DEFAULT,
+        description="Directory with the files of a MovieLens of any size, or a name as for DATASET.",
     )
     movielens_cache: _Path = Field(
         default=Path("data"), description="Where downloaded and generated raw files are kept."

@@ -80,8 +80,8 @@ class RawData(dg.ConfigurableResource):
         return self.source.format
 
     @property
-    def known_size(self) -> DatasetSize | None:
-        """The expected size of a data set of this name, if known."""
+    def known_size(self) -> DatasetSize:
+        """What is known of the size of a data set of this name."""
         return self.source.known_size
 
     def prepare(self) -> Path:
@@ -93,8 +93,10 @@ class RawData(dg.ConfigurableResource):
         return checked(self.source)
 
     def digests(self, directory: Path) -> dict[str, str]:
-        """Digests of the raw files in a directory, by kind of table. Raises OSError."""
-        return {kind: digest((directory / self.format.file_of(kind).name).read_bytes()) for kind in KINDS}
+        """Digests of the raw files in a directory and of what they mean, by kind of table. Raises OSError."""
+        files = {kind: self.format.file_of(kind).paths(directory) for kind in KINDS}
+        contents = {kind: [digest(path.read_bytes()) for path in paths] for kind, paths in files.items()}
+        return {kind: digest(" ".join((self.source.meaning, *own)).encode()) for kind, own in contents.items()}
 
     @property
     def source(self) -> Source:

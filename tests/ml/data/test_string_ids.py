@@ -6,33 +6,35 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml import checks
-from ml.data.formats import FileFormat, Format, RawTables, raters
+from ml import checks, schema
+from ml.data.datasets import Dataset
+from ml.data.formats import RawTables
 from ml.data.history import history, present
 from ml.data.ingestion import Ingestion, Known
-from ml.data.lines import Layout, Lines
+from ml.data.tables_format import table_format
 from ml.errors import DataError
 from ml.evaluation.drift import compare_nights
 from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap, encode_interactions
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 from tests.string_ids import NAMES, user_name, with_strings
 
 USERS_ONLY = ["user_id"]  # their names are in the order of the numbers
 KEYS = {"users": ["user_id"], "movies": ["movie_id"], "ratings": ["user_id", "movie_id"]}
-MOVIES = {"movie_id": "str", "title": "str", "genres": "str"}
-RATINGS = {"user_id": "str", "movie_id": "str", "rating": "int8", "timestamp": "int64"}
 MARCH_1 = 1_046_476_800  # midnight UTC in 2003
 
 
-def file_format(name: str, dtypes: dict[str, str]) -> FileFormat:
-    def parse(lines: Lines) -> pd.DataFrame:
-        return lines.typed(dtypes)
-
-    return FileFormat(name, Layout({column: column for column in dtypes}, ",", has_header=True), dtypes, parse)
-
-
-SHOP = Format("shop", {"movies": file_format("movies.csv", MOVIES), "ratings": file_format("ratings.csv", RATINGS)})
+SHOP = table_format(
+    "shop",
+    Dataset(
+        reader="table",
+        ratings={
+            "path": "ratings.csv", "user": "user_id", "item": "movie_id", "rating": "rating", "timestamp": "timestamp"
+        },
+        items={"path": "movies.csv", "key": "movie_id", "title": "title"},
+    ),
+)  # fmt: skip
 
 
 def tables_of(raw: RawTables, columns: list[str]) -> dict[str, pd.DataFrame]:
@@ -72,7 +74,7 @@ def test_tables_and_indices_are_the_same(
     pd.testing.assert_frame_equal(own, with_strings(expected, columns))
     assert checks.unique_keys(own, ["user_id", "movie_id"]).passed
     assert checks.complete(own).passed
-    found, map_of_numbers = FeatureMap.grow(**named), FeatureMap.grow(**numbers)
+    found, map_of_numbers = (FeatureMap.grow(**tables, description=schema.MOVIELENS) for tables in (named, numbers))
     assert found["user_id"].values == tuple(map(user_name, map_of_numbers["user_id"].values))
     assert found["movie_id"].values == tuple(sorted(named["ratings"]["movie_id"].unique()))
     encoded, by_number = encode_interactions(own, found), encode_interactions(expected, map_of_numbers)
@@ -97,13 +99,18 @@ def test_drift_is_the_same(small_raw: RawTables, numbers: dict[str, pd.DataFrame
     named = tables_of(small_raw, USERS_ONLY)
     batches = {"files": [{"sequence": 1, "ingestion": 1}, {"sequence": 2, "ingestion": 2}]}
     found, expected = (
-        compare_nights(rows.assign(ingestion_batch=rows.index % 3), batches) for rows in map(joined, (named, numbers))
+        compare_nights(rows.assign(ingestion_batch=rows.index % 3), batches, schema.FIELDS)
+        for rows in map(joined, (named, numbers))
     )
     pd.testing.assert_frame_equal(found.table, expected.table)
 
 
-def test_users_who_have_rated_are_sorted_by_code_point() -> None:
-    found = raters(pd.DataFrame({"user_id": ["b", "é", "a", "Z", "\N{GRINNING FACE}", "\uffee", "b"]}))
+def test_users_who_have_rated_are_sorted_by_code_point(tmp_path: Path) -> None:
+    ids = ["b", "é", "a", "Z", "\N{GRINNING FACE}", "\uffee", "b"]
+    rows = "".join(f"{user},{number},4,9\n" for number, user in enumerate(ids))
+    (tmp_path / "movies.csv").write_text("movie_id,title\n" + "".join(f"{n},T\n" for n in range(7)), "utf-8")
+    (tmp_path / "ratings.csv").write_text(f"user_id,movie_id,rating,timestamp\n{rows}", "utf-8")
+    found = SHOP.read(tmp_path).users
     assert found["user_id"].tolist() == ["Z", "a", "b", "é", "\uffee", "\N{GRINNING FACE}"]
     assert found["user_id"].dtype == "str"
 

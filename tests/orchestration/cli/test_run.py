@@ -1,15 +1,15 @@
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from ml.data.download import OfflineError, fetch_movielens
+from ml.data.datasets import Archive
+from ml.data.download import OfflineError, fetch
 from ml.errors import DataError
 from orchestration.__main__ import main as command
 from orchestration.cli.run import announce, choose_source
@@ -26,7 +26,11 @@ def _no_proxy(env: pytest.MonkeyPatch) -> None:
 
 def use_archive(env: pytest.MonkeyPatch, url: str) -> None:
     """Have the official archive elsewhere."""
-    env.setattr("ml.data.source.fetch_movielens", partial(fetch_movielens, url=url))
+
+    def fetch_there(directory: Path, archive: Archive, names: Sequence[str]) -> Path:
+        return fetch(directory, archive.model_copy(update={"url": url}), names)
+
+    env.setattr("ml.data.source.fetch", fetch_there)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_generated_data_stands_in_where_the_machine_is_offline(unreachable: str)
     assert f"{unreachable}: cannot be reached" in note
 
 
-@pytest.mark.parametrize(("path", "reason"), [("ml-1m.zip", "not the official"), ("missing.zip", "404")])
+@pytest.mark.parametrize(("path", "reason"), [("ml-1m.zip", "not the expected"), ("missing.zip", "404")])
 def test_archive_that_cannot_be_used_is_no_reason_for_generated_data(
     env: pytest.MonkeyPatch, altered: str, path: str, reason: str
 ) -> None:
@@ -98,7 +102,7 @@ def test_command_ends_with_the_reason(
 ) -> None:
     use_archive(env, f"{altered}/ml-1m.zip")
     assert command(["run"]) == 1
-    assert "the archive is not the official one" in capsys.readouterr().err
+    assert "not the expected archive" in capsys.readouterr().err
     assert not (tmp_path / "home" / "tables").exists()
 
 

@@ -78,6 +78,7 @@ def test_nothing_to_withdraw(data: Path, arguments: list[str], text: str, capsys
 
 def test_wrong_numbers_and_a_run_at_work_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data.parent / "home" / "received" / NAME).mkdir(parents=True)
+    register(str(data))
     assert main(["withdraw"]) == 0
     assert capsys.readouterr().out == "nothing was ingested\n"
     for number in ("x", "-1", "²"):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from ml.data.source import Source
 from ml.errors import DataError
 from orchestration.config.data_sets import (
     DataSet,
@@ -13,6 +12,7 @@ from orchestration.config.data_sets import (
     default_data_set,
     register,
     remember,
+    resolved_source,
     scheduled_data_sets,
     source_of,
     sources,
@@ -47,18 +47,20 @@ def test_any_other_partition_key_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("name", ["ml-1m+temporal", "ML-1M@Paper", "a  b"])
 def test_no_directory_is_called_like_a_split(name: str, tmp_path: Path) -> None:
-    key = Source(str(tmp_path / name)).dataset
+    key = resolved_source(str(tmp_path / name)).dataset
     assert DataSet.parse(key) == DataSet(key, "random")
 
 
 def test_a_home_knows_where_the_files_of_each_data_set_are(tmp_path: Path) -> None:
     films, shows = directory(tmp_path, "a/films"), directory(tmp_path, "b/shows")
     assert (register(str(films)), register(str(shows)), register("synthetic")) == ("films", "shows", "synthetic")
-    assert source_of("films") == Source(str(films))
-    assert source_of("shows") == Source(str(shows))
-    assert source_of("synthetic") == Source("synthetic")
+    assert source_of("films") == resolved_source(str(films))
+    assert source_of("shows") == resolved_source(str(shows))
+    assert source_of("synthetic") == resolved_source("synthetic")
     assert json.loads((tmp_path / "home" / "sources.json").read_text()) == {"films": str(films), "shows": str(shows)}
-    with pytest.raises(DataError, match="data set songs is unknown in this home; expected one of films, ml-1m, shows"):
+    with pytest.raises(
+        DataError, match="data set songs is unknown in this home; expected one of films, shows, ml-1"
+    ):
         source_of("songs")
 
 
@@ -71,7 +73,7 @@ def test_a_second_directory_of_the_same_name_is_refused(name: str, tmp_path: Pat
     assert str(raised.value).startswith(
         f"{second}: this home has a data set films already, whose raw files are in {first};"
     )
-    assert source_of("films") == Source(str(first))
+    assert source_of("films") == resolved_source(str(first))
 
 
 def test_a_link_and_a_directory_that_has_moved_are_the_same_data_set(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_a_link_and_a_directory_that_has_moved_are_the_same_data_set(tmp_path: P
     (tmp_path / "c").mkdir()
     moved = first.rename(tmp_path / "c" / "films")
     assert register(str(moved)) == "films"
-    assert source_of("films") == Source(str(moved))
+    assert source_of("films") == resolved_source(str(moved))
 
 
 def test_a_home_of_an_earlier_release_has_the_source_of_its_last_run(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_the_official_data_may_be_a_directory(tmp_path: Path) -> None:
     own = directory(tmp_path, "ml-1m")
     for spec in ("ml-1m", str(own), "ml-1m"):
         assert register(spec) == "ml-1m"
-        assert source_of("ml-1m") == Source(spec)
+        assert source_of("ml-1m") == resolved_source(spec)
 
 
 def test_a_name_that_is_a_range_in_dagster_is_refused(tmp_path: Path) -> None:

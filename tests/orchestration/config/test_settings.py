@@ -5,10 +5,10 @@ import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 from upath import UPath
 
-from ml.data.source import OFFICIAL, Source
+from ml.data.datasets import DEFAULT
 from ml.errors import DataError
 from orchestration.__main__ import main as command
-from orchestration.config.data_sets import default_data_set, register
+from orchestration.config.data_sets import default_data_set, register, resolved_source
 from orchestration.config.settings import PROJECT_ROOT, Settings
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
@@ -19,7 +19,7 @@ from tests.orchestration.conftest import environment
 def test_defaults() -> None:
     with environment({}):
         settings = Settings()
-    assert settings.movielens_dir == OFFICIAL
+    assert settings.movielens_dir == DEFAULT
     assert settings.movielens_cache == PROJECT_ROOT / "data"
     assert settings.home == UPath(PROJECT_ROOT / "var")
     assert settings.local_home == PROJECT_ROOT / "var"
@@ -71,7 +71,7 @@ def test_empty_variables_are_as_if_unset() -> None:
     with environment({"MOVIELENS_DIR": "", "PIPELINE_HOME": "", "MLFLOW_TRACKING_URI": ""}):
         settings = Settings()
     assert settings.model_fields_set == {"mlflow_yaml"}
-    assert settings.movielens_dir == OFFICIAL
+    assert settings.movielens_dir == DEFAULT
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_local_home_may_be_a_url(tmp_path: Path, env: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("variable", ["", "films"])
 def test_the_variable_chooses_the_default_data_set(variable: str, env: pytest.MonkeyPatch) -> None:
     env.setenv("MOVIELENS_DIR", variable)
-    assert RawData.of("synthetic").source == Source("synthetic")
-    assert default_data_set() == (variable or OFFICIAL)
+    assert RawData.of("synthetic").source == resolved_source("synthetic")
+    assert default_data_set() == (variable or DEFAULT)
 
 
 def test_relative_source_counts_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
