@@ -155,14 +155,15 @@ def _log(name: str, bundle: ModelBundle, path: Path, step: int) -> Any:
         python_model=str(_MODEL_FILE),
         artifacts={"bundle": str(path)},
         code_paths=[str(PROJECT_ROOT / "ml")],
-        signature=_signature(bundle),
-        input_example=_example(bundle),
+        signature=signature_of(bundle),
+        input_example=example_of(bundle),
         pip_requirements=list(requirements()),
         step=step,
     )
 
 
-def _signature(bundle: ModelBundle) -> ModelSignature:
+def signature_of(bundle: ModelBundle) -> ModelSignature:
+    """The columns that a registered model takes and gives; those with strings as values are ``string``."""
     texts = {field.name for field in bundle.feature_map.fields if isinstance(field.values[0], str)}
     ids = ("user_id", "movie_id")
     names = dict.fromkeys([*ids, "year", "month", *bundle.feature_map.names, *bundle.numbers])
@@ -170,7 +171,8 @@ def _signature(bundle: ModelBundle) -> ModelSignature:
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", "score")]))
 
 
-def _example(bundle: ModelBundle) -> pd.DataFrame:
+def example_of(bundle: ModelBundle) -> pd.DataFrame:
+    """A pair that a registered model can score, one row."""
     values = bundle.feature_map.values
     user, movie = (values[name][0] for name in ("user_id", "movie_id"))
     pair = (user, movie, values["rating_year"][-1], values["rating_month"][0])

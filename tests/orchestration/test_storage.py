@@ -13,7 +13,7 @@ from ml.data.manifest import KINDS
 from ml.errors import DataError
 from ml.published.recommendations import get_recommendations
 from orchestration.reporting.columns import meaning
-from orchestration.reporting.metadata import figures, plain, table_metadata
+from orchestration.reporting.metadata import figures, markdown_table, plain, table_metadata
 from orchestration.resources.storage import Storage, as_parquet
 from orchestration.tracking.publication import Publication
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -78,6 +78,14 @@ def test_table_metadata() -> None:
     assert isinstance(preview, dg.MarkdownMetadataValue)
     assert all(f"|{letter}|" in preview.value for letter in "abcde")
     assert not any(f"|{letter}|" in preview.value for letter in "fg")
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_strings_as_ids_are_shown_literally(index: bool) -> None:
+    frame = pd.DataFrame({"rank": [1, 2], "movie_id": ["1e5", "0017"], "score": [0.25, 0.5]})
+    shown = markdown_table(frame, index=index).value.splitlines()
+    assert [line.split("|")[2 + index] for line in shown[2:]] == ["1e5", "0017"]
+    assert [line.split("|")[3 + index] for line in shown[2:]] == ["0.25", "0.5"]
 
 
 def test_materialized_tables_show_metadata(pipeline: Pipeline) -> None:

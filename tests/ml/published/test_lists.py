@@ -46,3 +46,16 @@ def test_damaged_table_is_refused_with_what_to_do(content: bytes, tmp_path: Path
     (tmp_path / "top10.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"top10\.parquet: found no Parquet table with the columns user_id, .*make run"):
         PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")
+
+
+def test_strings_are_sorted_and_found_literally(table: pd.DataFrame, tmp_path: Path) -> None:
+    named = table.assign(user_id=table["user_id"].map({5: "B", 2: "a"}), movie_id=table["movie_id"].astype("str"))
+    named.to_parquet(tmp_path / "top10.parquet")
+    lists = PublishedLists.load(UPath(tmp_path / "top10.parquet"), "7")
+    assert lists.users.tolist() == ["B", "a"]  # by code point
+    assert lists.of("a")["movie_id"].tolist() == ["10", "30"]
+    assert lists.of("B")["movie_id"].tolist() == ["20", "10"]
+    for unknown in ("A", "b", " a", 2):
+        with pytest.raises(NotFoundError) as caught:
+            lists.of(unknown)
+        assert caught.value.args[0] == f"unknown user_id {unknown!r}; there are lists of 2 users from 'B' to 'a'"

@@ -64,3 +64,25 @@ def test_movies_of_some_genre_and_years(
     genres: list[str], released: tuple[int, int], expected: list[int], people: People
 ) -> None:
     assert people.matching(genres, released) == expected
+
+
+def test_strings_are_sorted_and_found_literally(people: People) -> None:
+    users, movies = {3: "B", 1: "a", 44: "c"}, {8: "A/12 blue", 9: "9", 77: "x"}
+    ratings = people.ratings.assign(
+        user_id=people.ratings["user_id"].map(users), movie_id=people.ratings["movie_id"].map(movies)
+    )
+    named = People(
+        people.users.reset_index().assign(user_id=["a", "B"]),
+        people.movies.reset_index().assign(movie_id=["A/12 blue", "9"]),
+        ratings.sample(frac=1, random_state=1),
+    )
+    assert (named.user_id_type, named.movie_id_type, named.first_and_last) == (str, str, ("B", "a"))
+    assert (people.user_id_type, people.movie_id_type) == (int, int)
+    assert named.profile("a") == people.profile(1)
+    assert named.history("B")["title"].tolist() == people.history(3)["title"].tolist()
+    assert named.history("B")["movie_id"].tolist() == ["9", "A/12 blue"]
+    assert named.matching(["War"], (1900, 2100)) == ["A/12 blue"]
+    for unknown in ("b", "1", 1):
+        with pytest.raises(NotFoundError) as caught:
+            named.profile(unknown)
+        assert caught.value.args[0] == f"unknown user_id {unknown!r}; there are 2 users from 'B' to 'a'"

@@ -1,17 +1,30 @@
 """What a training logs follows from the recipe and from the code, without lists to be kept in step."""
 
 from importlib.metadata import requires
+from pathlib import Path
 
 import keras
+import mlflow
+import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ml.data.formats import RawTables
 from ml.features.negatives import NegativesConfig
+from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.inference.scorer import Scorer
+from ml.models.autoint import Inputs, build_model
+from ml.models.bundle import ModelBundle
+from ml.models.config import AutoIntConfig
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
-from orchestration.tracking.tracked_run import recipe_parameters, requirements
+from orchestration.config.settings import PROJECT_ROOT
+from orchestration.tracking.tracked_run import example_of, recipe_parameters, requirements, signature_of
+from tests.feature_maps import fitted
 from tests.orchestration.recipes import RECIPES
+from tests.string_ids import with_string_vocabulary, with_strings
 
 
 def test_requirements_are_what_the_stored_code_imports() -> None:
@@ -39,3 +52,45 @@ def test_parts_of_a_recipe_have_dotted_names() -> None:
     assert (found["warm_start.epochs"], found["negatives.per_positive"]) == (2, 3)
     assert found["signals.factorizations.rating_15.factors"] == 15
     assert "warm_start.epochs" not in recipe_parameters(RECIPES["autoint"])
+
+
+@pytest.fixture(scope="module")
+def interactions(small_raw: RawTables) -> pd.DataFrame:
+    users, movies = preprocess_users(small_raw.users), preprocess_movies(small_raw.movies)
+    return join_interactions(users, movies, preprocess_ratings(small_raw.ratings))
+
+
+@pytest.fixture(scope="module")
+def bundle(small_raw: RawTables, interactions: pd.DataFrame) -> ModelBundle:
+    feature_map = fitted(interactions)
+    config = AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2)
+    network = build_model("autoint", Inputs(feature_map.field_dims), config, seed=1)
+    return ModelBundle.of(network, feature_map, small_raw.users, preprocess_movies(small_raw.movies))
+
+
+@pytest.mark.parametrize("columns", [[], ["user_id"], ["user_id", "movie_id"]], ids=["integers", "mixed", "strings"])
+def test_logged_model_takes_ids_of_the_data_sets_types(
+    columns: list[str], bundle: ModelBundle, interactions: pd.DataFrame, tmp_path: Path
+) -> None:
+    named, path = with_string_vocabulary(bundle, columns), tmp_path / "bundle.zip"
+    named.save(path)
+    example, rows = example_of(named), with_strings(interactions.head(20), columns)
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "model"),
+        python_model=str(PROJECT_ROOT / "orchestration" / "tracking" / "pyfunc.py"),
+        artifacts={"bundle": str(path)},
+        signature=signature_of(named),
+        input_example=example,
+        pip_requirements=[],
+    )
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    types = {column.name: (str(column.type), column.required) for column in model.metadata.get_input_schema()}
+    for name in ("user_id", "movie_id"):
+        assert types[name] == ("DataType.string" if name in columns else "DataType.long", True)
+        assert example[name].dtype == ("str" if name in columns else "int64")
+    assert model.predict(example)["score"].between(0, 1).all()
+    expected = Scorer(bundle).score_rows(interactions.head(20))
+    assert model.predict(rows)["score"].tolist() == expected.tolist()
+    other = {"user_id": [7 if "user_id" in columns else "C-0017"]}
+    with pytest.raises(MlflowException, match="user_id"):
+        model.predict(example.assign(**other))
