@@ -11,12 +11,12 @@ from ml.data.datasets import Dataset
 from ml.data.formats import RawTables
 from ml.data.history import history, present
 from ml.data.ingestion import Ingestion, Known
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.data.tables_format import table_format
 from ml.errors import DataError
 from ml.evaluation.drift import compare_nights
 from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap, encode_interactions
-from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.features.tables import join_interactions, preprocess_ratings
 from tests.string_ids import NAMES, user_name, with_strings
 

@@ -53,7 +53,7 @@ def test_graph_reads_from_left_to_right(page: Page, uis: Uis, screenshots: Path)
 
 def test_page_of_a_model(page: Page, uis: Uis, screenshots: Path) -> None:
     page.goto(f"{uis.dagster}/assets/autoint")
-    expect(page.get_by_text("self-attention over the feature embeddings")).to_be_visible()
+    expect(page.get_by_text("self-attention over feature embeddings")).to_be_visible()
     curve = page.get_by_role("img", name="loss by epoch")
     expect(curve).to_be_visible()
     assert curve.evaluate("image => image.naturalWidth") > 200  # the browser can draw it
@@ -107,7 +107,7 @@ def expect_curves_over_each_other(page: Page) -> None:
 
 def test_registered_model_and_its_versions(page: Page, uis: Uis, screenshots: Path) -> None:
     page.goto(f"{uis.mlflow}/#/models/{DATASET}-autoint")
-    expect(page.get_by_text("self-attention over the feature embeddings").first).to_be_visible()
+    expect(page.get_by_text("self-attention over feature embeddings").first).to_be_visible()
     page.get_by_role("link", name="Version 1").click()
     for alias in ("champion", "challenger"):
         expect(page.get_by_text(alias).first).to_be_visible()

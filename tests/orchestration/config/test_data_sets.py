@@ -58,9 +58,7 @@ def test_a_home_knows_where_the_files_of_each_data_set_are(tmp_path: Path) -> No
     assert source_of("shows") == resolved_source(str(shows))
     assert source_of("synthetic") == resolved_source("synthetic")
     assert json.loads((tmp_path / "home" / "sources.json").read_text()) == {"films": str(films), "shows": str(shows)}
-    with pytest.raises(
-        DataError, match="data set songs is unknown in this home; expected one of films, shows, ml-1"
-    ):
+    with pytest.raises(DataError, match="data set songs is unknown in this home; expected one of films, shows, ml-1"):
         source_of("songs")
 
 
