@@ -13,7 +13,14 @@ from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.monitoring_config import MonitoringConfig
-from orchestration.reporting.check_results import blocking_by_model, check_spec, require, warning
+from orchestration.reporting.check_results import (
+    blocking_by_model,
+    check_spec,
+    on_time,
+    on_time_spec,
+    require,
+    warning,
+)
 from orchestration.reporting.metadata import SETTINGS, markdown_table
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
@@ -137,8 +144,8 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
                 for check, text in _WARNINGS.items()
                 for model in models
             ),
+            on_time_spec("top10_recommendations", "The tables are no older than monitoring.yaml accepts."),
         ],
-        freshness_policy=monitoring.freshness.tables.policy(),
     )
     def top10_recommendations(
         context: dg.AssetExecutionContext,
@@ -172,6 +179,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
             "published": markdown_table(published_table(choices)),
             SETTINGS: config.model_dump(),
         }
+        yield on_time("top10_recommendations")
         yield dg.MaterializeResult(metadata={**overview, **changes, **published, **storage.stored(*files)})
 
     return top10_recommendations
