@@ -7,27 +7,26 @@ from typing import Any
 import dagster as dg
 
 from ml.features.splits import PAPER
-from orchestration.assets import features, ingestion, monthly, raw, report, tables
+from orchestration.assets import features, ingestion, monthly, operations, raw, report, tables
 from orchestration.assets.catalogue import catalogue_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.models import model_assets
 from orchestration.assets.monitoring import drift_asset
 from orchestration.assets.monthly import monthly_recommendations
-from orchestration.assets.operations import run_plan_asset
 from orchestration.assets.recommendations import recommendation_assets
+from orchestration.automation.deadlines import deadlines
 from orchestration.automation.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
 from orchestration.automation.schedules import arrivals, nightly
 from orchestration.automation.sensors import sensors
 from orchestration.config.monitoring_config import monitoring
 from orchestration.config.recipes_in_force import paper_models, recipes_in_force, reference_models
-from orchestration.config.settings import settings
 from orchestration.config.tracking_config import tracking_rules
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
 from orchestration.runtime.executor import one_run_at_a_time
 from orchestration.tracking.resource import Tracking
 
-_OF_EVERY_RECIPE = (raw, ingestion, tables, report, features, monthly)  # the assets that no recipe changes
+_OF_EVERY_RECIPE = (operations, raw, ingestion, tables, report, features, monthly)  # the assets that no recipe changes
 
 
 def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper: bool = False) -> dg.Definitions:
@@ -45,7 +44,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
         assets=list(_assets(with_paper)),
         jobs=[pipeline, temporal_evaluation, monthly_recommendations, *([paper_protocol] if with_paper else [])],
         schedules=[nightly()],
-        sensors=[*sensors, arrivals],
+        sensors=[*sensors, deadlines, arrivals],
         resources={
             "raw_data": raw_data,
             "storage": storage,
@@ -79,7 +78,6 @@ def _assets_of_recipes() -> Iterator[dg.AssetsDefinition]:
     yield from catalogue_assets(models)
     yield from recommendation_assets(models, limits, tracking_rules())
     yield drift_asset(limits.drift)
-    yield run_plan_asset(limits.freshness.nightly.policy(settings().schedule_timezone))
 
 
 @dg.definitions

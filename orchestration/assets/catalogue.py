@@ -15,7 +15,7 @@ from orchestration.reporting.evaluation import values_by_metric
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
 from orchestration.steps.measurement import measure_lists
-from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.registered_version import SKIPPED, version_of
 from orchestration.tracking.resource import Tracking
 
 _COMMON: dict[str, Any] = {
@@ -23,6 +23,8 @@ _COMMON: dict[str, Any] = {
     "owners": OWNERS,
     "code_version": code_version(__name__, "orchestration.steps.measurement"),
 }
+_LISTS = {"user_id": "int32", "rank": "int16", "movie_id": "int32"}
+_METRICS = {"model": "str", "metric": "str", "value": "float64"}
 _BASELINES = {
     "baseline_lists": "Every user's ten best movies without a training row, by each baseline: popularity, movie mean, "
     "matrix factorization, implicit ALS, EASE.",
@@ -100,7 +102,12 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
         from ml.inference.held_out import held_out_lists
         from ml.inference.scorer import Scorer
 
-        version = RegisteredVersion(**trained)
+        version = version_of(trained)
+        if version is None:
+            for asset, columns in ((lists_name, _LISTS), (metrics_name, _METRICS)):
+                nothing = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
+                yield dg.MaterializeResult(asset_key=asset, value=nothing, metadata={SKIPPED: trained[SKIPPED]})
+            return
         scorer = Scorer(tracking.load_bundle(version))
         lists, search = held_out_lists(scorer, train_interactions, on_progress=progress_reporter(context, model))
         metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, len(scorer.movie_ids))

@@ -1,10 +1,11 @@
 """What several asset modules use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
-from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.registered_version import SKIPPED, RegisteredVersion, version_of
 from orchestration.tracking.resource import Tracking
 
 OWNERS = ["team:recommendations"]
@@ -17,6 +18,23 @@ def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:
     """Inputs ``<model>_version`` for each model, and ``<model>_<part>`` for its assets of these names."""
     versions = {f"{model}_version": dg.AssetIn(model) for model in models}
     return versions | {f"{model}_{part}": dg.AssetIn(f"{model}_{part}") for model in models for part in parts}
+
+
+def trained_models(models: Sequence[str], inputs: Mapping[str, Any]) -> dict[str, RegisteredVersion]:
+    """The versions of the models whose recipes were not skipped.
+
+    Args:
+        models: names of the models.
+        inputs: those of ``inputs_of``.
+
+    Raises:
+        dagster.Failure: all were skipped.
+    """
+    found = {model: version_of(inputs[f"{model}_version"]) for model in models}
+    if not any(found.values()):
+        reasons = "; ".join(f"{model}: {inputs[f'{model}_version'][SKIPPED]}" for model in models)
+        raise dg.Failure(f"No recipe can learn from this data set: {reasons}", allow_retries=False)
+    return {model: version for model, version in found.items() if version}
 
 
 def links_of(tracking: Tracking, version: RegisteredVersion) -> dict[str, dg.UrlMetadataValue]:

@@ -9,10 +9,10 @@ import pandas as pd
 from ml import checks
 from ml.evaluation.stability import MetricLimits
 from ml.training.recipes import PAPER
-from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of
+from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of, trained_models
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import blocking, check_spec, require
+from orchestration.reporting.check_results import blocking, check_spec, require, skipped_check
 from orchestration.reporting.evaluation import (
     HEADLINES,
     baselines_metadata,
@@ -25,7 +25,7 @@ from orchestration.reporting.evaluation import (
 from orchestration.reporting.metadata import figures, table_metadata
 from orchestration.resources.storage import Storage
 from orchestration.steps.measurement import compare, compare_with_last, log_comparison, measure_scores
-from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.registered_version import SKIPPED, version_of
 from orchestration.tracking.resource import Tracking
 
 _VERSIONED: dict[str, Any] = {
@@ -116,7 +116,13 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
         from ml.evaluation.metric_tables import comparison_table
         from ml.inference.scorer import Scorer
 
-        version = RegisteredVersion(**trained)
+        version = version_of(trained)
+        if version is None:
+            yield skipped_check(metrics_name, "not_below_random", trained[SKIPPED])
+            empty = pd.DataFrame({"score": []}, dtype="float32"), baseline_metrics.iloc[:0]
+            for asset, table in zip((scores_name, metrics_name), empty, strict=True):
+                yield dg.MaterializeResult(asset_key=asset, value=table, metadata={SKIPPED: trained[SKIPPED]})
+            return
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
         yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics))
@@ -163,21 +169,22 @@ def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDe
         """
         from ml.evaluation.metric_tables import comparison_by_split, comparison_table
 
-        own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in models]
+        trained = trained_models(models, inputs)
+        own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in trained]
         evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
-        scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in models}
+        scores = {model: inputs[f"{model}_scores"]["score"].to_numpy() for model in trained}
         scores |= {name: baseline_scores[name].to_numpy() for name in _COMPARED_BASELINES}
-        lists = {model: inputs[f"{model}_lists"] for model in models}
+        lists = {model: inputs[f"{model}_lists"] for model in trained}
         lists |= {str(name): table for name, table in baseline_lists.groupby("model", sort=False)}
         tables = {"evaluation": evaluation, **compare(train_interactions, test_interactions, scores, lists)}
-        yield compare_with_last(storage, evaluation, models, limits)
+        yield compare_with_last(storage, evaluation, list(trained), limits)
         paths = {name: storage.write_table(name, table) for name, table in tables.items()}
-        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        versions = list(trained.values())
         by_model = comparison_table([evaluation])
         log_comparison(tracking, versions, by_model)
         yield dg.MaterializeResult(
             metadata={
-                **headlines_metadata(by_model, models),
+                **headlines_metadata(by_model, list(trained)),
                 "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions[:2])),
                 **comparison_metadata(by_model, comparison_by_split(storage.evaluations()), tables),
                 **{f"{name}_path": dg.MetadataValue.path(str(path)) for name, path in paths.items()},
@@ -198,15 +205,16 @@ def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
         """The models of the paper's protocol compared with the baselines. Writes evaluation.parquet."""
         from ml.evaluation.metric_tables import comparison_table
 
-        own = [inputs[f"{model}_metrics"] for model in models]
+        trained = trained_models(models, inputs)
+        own = [inputs[f"{model}_metrics"] for model in trained]
         evaluation = pd.concat([*own, baseline_metrics], ignore_index=True)
         path = storage.write_table("evaluation", evaluation)
-        versions = [RegisteredVersion(**inputs[f"{model}_version"]) for model in models]
+        versions = list(trained.values())
         by_model = comparison_table([evaluation])
         log_comparison(tracking, versions, by_model)
         return dg.MaterializeResult(
             metadata={
-                **headlines_metadata(by_model, models),
+                **headlines_metadata(by_model, list(trained)),
                 "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
                 **table_metadata(evaluation, "paper_comparison"),
                 "evaluation_path": dg.MetadataValue.path(str(path)),

@@ -15,13 +15,13 @@ from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
-from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.check_results import blocking, require, skipped_check
 from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.steps.starting_point import TrainingTables, TrainingTask
 from orchestration.steps.training import checkpoints, train_and_register
 from orchestration.tracking.fingerprint import Fingerprint, training_fingerprint
-from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.registered_version import SKIPPED, RegisteredVersion
 from orchestration.tracking.resource import Tracking, TrainingRecord
 
 _CODE_VERSION = code_version("orchestration.steps.training", "orchestration.steps.starting_point")
@@ -64,10 +64,15 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         settings = launched.model_dump(exclude={RETRAIN})
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
+        tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
+        if obstacle := followed.obstacle(tables.encoders):
+            context.log.warning(f"{name} is skipped: {obstacle}")
+            yield skipped_check(name, "losses_fall", obstacle)
+            yield dg.MaterializeResult(value={SKIPPED: obstacle}, metadata={SKIPPED: obstacle})
+            return
         reused = None if launched.retrain else tracking.find(name, fingerprint)
         if reused:
             yield from _reuse(context, tracking, reused, fingerprint)
-        tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
         task = TrainingTask(name, followed, tables, fingerprint, from_scratch=launched.retrain)
         version = reused or (yield from train_and_register(context, tracking, task))
         yield dg.MaterializeResult(

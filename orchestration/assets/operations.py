@@ -1,6 +1,7 @@
 """What a run rebuilds, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -9,6 +10,7 @@ from pydantic import Field
 from orchestration.assets.common import OWNERS
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import LaunchConfig
+from orchestration.reporting.check_results import on_time, on_time_spec
 from orchestration.reporting.confirmation import confirm
 from orchestration.reporting.metadata import markdown_table
 
@@ -34,45 +36,37 @@ class RunPlanConfig(LaunchConfig):
         return f"{stale} of {total} assets are rebuilt; the others are up to date."
 
 
-def run_plan_asset(expected: dg.FreshnessPolicy) -> dg.AssetsDefinition:
-    """The asset that every run materializes first.
+@dg.asset(
+    name=RUN_PLAN,
+    partitions_def=DATA_SETS,
+    group_name="operations",
+    kinds={"dagster"},
+    owners=OWNERS,
+    op_tags=_FIRST,
+    check_specs=[on_time_spec(RUN_PLAN, "A run has started by the deadline of monitoring.yaml.")],
+)
+def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> Iterator[Any]:
+    """What the run rebuilds and why, and what stays as it is since nothing that it depends on has changed.
 
-    Args:
-        expected: when a scheduled run must have materialized it. Every night does, even if nothing is stale.
+    Part of every planned run: of the schedule, of the sensor arrivals, of make run.
     """
-
-    @dg.asset(
-        name=RUN_PLAN,
-        partitions_def=DATA_SETS,
-        group_name="operations",
-        kinds={"dagster"},
-        owners=OWNERS,
-        op_tags=_FIRST,
-        freshness_policy=expected,
+    context.log.info(config.summary)
+    assets, checks = list(map(dg.AssetKey, config.up_to_date)), _check_keys(config.checks)
+    confirmed = confirm(context.instance, context.partition_key, assets, checks)
+    if confirmed:
+        context.log.info(f"Confirmed, since an earlier run failed before it reached them: {', '.join(confirmed)}")
+    reasons = pd.DataFrame({"asset": list(config.reasons), "rebuilt because": list(config.reasons.values())})
+    yield on_time(RUN_PLAN)
+    yield dg.MaterializeResult(
+        metadata={
+            "summary": config.summary,
+            "assets_rebuilt": len(config.reasons),
+            "assets_up_to_date": len(config.up_to_date),
+            "assets_confirmed": len(confirmed),
+            "reasons": markdown_table(reasons),
+            "up_to_date": dg.MetadataValue.json(config.up_to_date),
+        },
     )
-    def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> dg.MaterializeResult[None]:
-        """What the run rebuilds and why, and what stays as it is since nothing that it depends on has changed.
-
-        Part of every planned run: of the schedule, of the sensor arrivals, of make run.
-        """
-        context.log.info(config.summary)
-        assets, checks = list(map(dg.AssetKey, config.up_to_date)), _check_keys(config.checks)
-        confirmed = confirm(context.instance, context.partition_key, assets, checks)
-        if confirmed:
-            context.log.info(f"Confirmed, since an earlier run failed before it reached them: {', '.join(confirmed)}")
-        reasons = pd.DataFrame({"asset": list(config.reasons), "rebuilt because": list(config.reasons.values())})
-        return dg.MaterializeResult(
-            metadata={
-                "summary": config.summary,
-                "assets_rebuilt": len(config.reasons),
-                "assets_up_to_date": len(config.up_to_date),
-                "assets_confirmed": len(confirmed),
-                "reasons": markdown_table(reasons),
-                "up_to_date": dg.MetadataValue.json(config.up_to_date),
-            }
-        )
-
-    return run_plan
 
 
 def _check_keys(checks: Mapping[str, list[str]]) -> list[dg.AssetCheckKey]:

@@ -9,11 +9,19 @@ from pydantic import Field
 
 from ml.features.feature_map import FeatureMap
 from ml.features.splits import RANDOM
-from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of
+from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of, trained_models
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.monitoring_config import MonitoringConfig
-from orchestration.reporting.check_results import blocking_by_model, check_spec, require, warning
+from orchestration.reporting.check_results import (
+    blocking_by_model,
+    check_spec,
+    on_time,
+    on_time_spec,
+    require,
+    skipped_check,
+    warning,
+)
 from orchestration.reporting.metadata import SETTINGS, markdown_table
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import Storage
@@ -26,7 +34,6 @@ from orchestration.steps.top_lists import (
     publish,
     published_table,
 )
-from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.retention import prune
 
@@ -105,9 +112,9 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         baselines = pd.concat([baseline_metrics, baseline_list_metrics])
         movie_mean = baselines[baselines["model"] == MOVIE_MEAN].set_index("metric")["value"]
         verdicts = {}
-        for model in models:
+        for model, version in trained_models(models, inputs).items():
             own = {part: inputs[f"{model}_{part}"] for part in _PARTS}
-            verdicts[model] = judge(tracking, RegisteredVersion(**inputs[f"{model}_version"]), rows, own, movie_mean)
+            verdicts[model] = judge(tracking, version, rows, own, movie_mean)
         findings = [finding for verdict in verdicts.values() for finding in verdict.findings]
         return dg.MaterializeResult(
             value={model: verdict.to_dict() for model, verdict in verdicts.items()},
@@ -137,8 +144,8 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
                 for check, text in _WARNINGS.items()
                 for model in models
             ),
+            on_time_spec("top10_recommendations", "The tables are no older than monitoring.yaml accepts."),
         ],
-        freshness_policy=monitoring.freshness.tables.policy(),
     )
     def top10_recommendations(
         context: dg.AssetExecutionContext,
@@ -157,6 +164,9 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
         published: dict[str, Any] = {}
         choices = []
         for model in models:
+            if model not in promotion:
+                yield from _skipped(model)
+                continue
             choice = choose(context, tracking, Verdict.from_dict(promotion[model]), ranking)
             choices.append(choice)
             yield from require("top10_recommendations", choice.audit.named(f"top_lists_{model}"))
@@ -172,6 +182,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
             "published": markdown_table(published_table(choices)),
             SETTINGS: config.model_dump(),
         }
+        yield on_time("top10_recommendations")
         yield dg.MaterializeResult(metadata={**overview, **changes, **published, **storage.stored(*files)})
 
     return top10_recommendations
@@ -185,6 +196,13 @@ def _require_published(raw_data: RawData) -> None:
             f"{raw_data.name_of(RANDOM)}, or launch the job of this split, which publishes nothing",
             allow_retries=False,
         )
+
+
+def _skipped(model: str) -> Iterator[dg.AssetCheckResult]:
+    """The checks of a model that cannot be trained on this data set."""
+    reason = "its recipe cannot learn from this data set; its asset says why"
+    for check in ("top_lists", *_WARNINGS):
+        yield skipped_check("top10_recommendations", f"{check}_{model}", reason)
 
 
 def _promoted(choice: Choice) -> dg.AssetCheckResult:

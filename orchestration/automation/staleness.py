@@ -22,7 +22,7 @@ from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
-from orchestration.tracking.registered_version import RegisteredVersion
+from orchestration.tracking.registered_version import version_of
 from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ class Planner:
             yield f"the registry does not answer: {error}"
 
     def _version_reasons(self, model: str) -> Iterator[str]:
-        if problem := self._tracking.problem_of(RegisteredVersion(**self._storage.read_document(model))):
+        version = version_of(self._storage.read_document(model))
+        if version and (problem := self._tracking.problem_of(version)):
             yield problem
 
     def _champion_reasons(self, name: str) -> Iterator[str]:

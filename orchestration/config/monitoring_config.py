@@ -1,10 +1,11 @@
 """monitoring.yaml, validated."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 import dagster as dg
+from dagster._utils.schedules import get_latest_completed_cron_tick  # Dagster has no public name for it
 from dagster_shared.check import CheckError
 from pydantic import BaseModel, Field, model_validator
 
@@ -23,20 +24,26 @@ class NightlyDeadline(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _dagster_accepts_it(self) -> "NightlyDeadline":
         try:
-            self.policy()
+            dg.FreshnessPolicy.cron(self.deadline, timedelta(hours=self.hours_before))
         except CheckError as error:
             raise ValueError(str(error)) from error
         return self
 
-    def policy(self, timezone: str = "UTC") -> dg.FreshnessPolicy:
-        """The policy of the asset that every nightly run materializes."""
-        return dg.FreshnessPolicy.cron(self.deadline, timedelta(hours=self.hours_before), timezone)
+    def lateness(self, last: datetime, now: datetime) -> dg.AssetCheckSeverity | None:
+        """How late an asset is that every nightly run materializes; None if it is in time.
+
+        Args:
+            last: when it was last materialized.
+            now: the present, in the schedule's time zone.
+        """
+        deadline = get_latest_completed_cron_tick(self.deadline, now, str(now.tzinfo))
+        return dg.AssetCheckSeverity.ERROR if last < deadline - timedelta(hours=self.hours_before) else None
 
 
 class TablesWindow(BaseModel, frozen=True, extra="forbid"):
     """How long the tables may stay as they are."""
 
-    warn_days: int = Field(ge=1, description="Days after which Dagster warns.")
+    warn_days: int = Field(ge=1, description="Days after which the check on_time warns.")
     fail_days: int = Field(ge=1, description="Days after which they count as overdue; more than warn_days.")
 
     @model_validator(mode="after")
@@ -45,9 +52,11 @@ class TablesWindow(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("expected warn_days to be less than fail_days")
         return self
 
-    def policy(self) -> dg.FreshnessPolicy:
-        """The policy of the published tables."""
-        return dg.FreshnessPolicy.time_window(timedelta(days=self.fail_days), timedelta(days=self.warn_days))
+    def lateness(self, last: datetime, now: datetime) -> dg.AssetCheckSeverity | None:
+        """How late tables are that were last published at a moment; None if they are in time."""
+        if now - last >= timedelta(days=self.fail_days):
+            return dg.AssetCheckSeverity.ERROR
+        return dg.AssetCheckSeverity.WARN if now - last >= timedelta(days=self.warn_days) else None
 
 
 class Freshness(BaseModel, frozen=True, extra="forbid"):

@@ -16,6 +16,8 @@ from ml.checks import Finding
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.metadata import plain
 
+ON_TIME = "on_time"  # the check of assets with a deadline; the sensor deadlines fails it
+
 
 def check_spec(name: str, asset: str, description: str, blocking: bool = False) -> dg.AssetCheckSpec:
     """Spec of a check whose results are recorded for each data set."""
@@ -25,6 +27,19 @@ def check_spec(name: str, asset: str, description: str, blocking: bool = False) 
         return dg.AssetCheckSpec(
             name, asset=asset, description=description, blocking=blocking, partitions_def=DATA_SETS
         )
+
+
+def on_time_spec(asset: str, description: str) -> dg.AssetCheckSpec:
+    """Spec of the check ``ON_TIME``, which passes when its asset is materialized, and fails while it is overdue.
+
+    Dagster's own freshness policies see an asset as a whole: one data set's run would hide that another one has none.
+    """
+    return check_spec(ON_TIME, asset, description)
+
+
+def on_time(asset: str) -> dg.AssetCheckResult:
+    """The result of the check ``ON_TIME`` of an asset that is materialized now."""
+    return dg.AssetCheckResult(passed=True, asset_key=asset, check_name=ON_TIME, description="In time.")
 
 
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:
@@ -59,6 +74,13 @@ def warning(asset: str, finding: Finding, shown: Mapping[str, Any] | None = None
         severity=dg.AssetCheckSeverity.WARN,
         description=facts.pop("summary"),
         metadata={**facts, **(shown or {})},
+    )
+
+
+def skipped_check(asset: str, name: str, reason: str) -> dg.AssetCheckResult:
+    """The result of a check for which there is nothing to check."""
+    return dg.AssetCheckResult(
+        passed=True, asset_key=asset, check_name=name, description=f"Skipped: {reason}.", metadata={"skipped": reason}
     )
 
 

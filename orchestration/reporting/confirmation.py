@@ -9,11 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import AssetCheckKey, AssetKey
 
-# Dagster has no public names for the status and the partition of a check's execution.
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
-
-_EVALUATED = {Status.SUCCEEDED, Status.FAILED}
+from orchestration.reporting.recorded_checks import PLANNED, last_result, latest, replace
 
 
 def confirm(
@@ -31,12 +27,10 @@ def confirm(
         Names of the confirmed assets.
     """
     confirmed = {key for key in assets if _confirm_materialization(instance, partition, key)}
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        checks, PartitionKeyFilter(key=partition)
-    )
-    for check in checks:
-        record = latest.get(check)
-        if record and record.status is Status.PLANNED and _confirm_check(instance, partition, check):
+    for check, record in latest(instance, partition, checks).items():
+        result = last_result(instance, partition, check)
+        if record.status is PLANNED and result and _has_failed(instance, record.run_id):
+            replace(instance, record, result)
             confirmed.add(check.asset_key)
     return sorted(key.to_user_string() for key in confirmed)
 
@@ -56,14 +50,3 @@ def _has_failed(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether a run has failed or was canceled."""
     run = instance.get_run_by_id(run_id)
     return run is not None and run.is_finished and not run.is_success
-
-
-def _confirm_check(instance: dg.DagsterInstance, partition: str, check: AssetCheckKey) -> bool:
-    history = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=1, status=_EVALUATED, partition_filter=PartitionKeyFilter(key=partition)
-    )
-    event = history[0].event if history else None
-    if event is None or event.dagster_event is None:
-        return False
-    instance.report_runless_asset_event(event.dagster_event.asset_check_evaluation_data)
-    return True

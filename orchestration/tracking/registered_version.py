@@ -1,5 +1,6 @@
 """The value of a model asset: which version of a registered model it made. And the names of a version's tags."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 BUNDLE_FILE = "bundle.zip"
@@ -37,5 +38,13 @@ class RegisteredVersion:
         return f"models:/{self.registered_model}/{self.version}"
 
     def to_dict(self) -> dict[str, str]:
-        """Convert to a JSON-ready document; ``RegisteredVersion(**document)`` reads it."""
+        """Convert to a JSON-ready document; ``version_of`` reads it."""
         return asdict(self)
+
+
+SKIPPED = "skipped"  # key of a model asset's value without a version, and of metadata: why there is none
+
+
+def version_of(document: Mapping[str, str]) -> RegisteredVersion | None:
+    """Read the value of a model asset; None where its recipe was skipped on the data set."""
+    return None if SKIPPED in document else RegisteredVersion(**document)

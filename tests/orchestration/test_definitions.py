@@ -9,7 +9,7 @@ import pytest
 
 from ml.errors import DataError
 from orchestration.assets.monthly import MONTHS
-from orchestration.config.data_sets import DATA_SETS
+from orchestration.config.data_sets import DATA_SETS, register
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
 from tests.orchestration.recipes import MODELS, PAPER_MODELS
@@ -83,11 +83,15 @@ CHECKS = {
     **{model: {"losses_fall"} for model in (*MODELS, *PAPER_MODELS)},
     **{f"{model}_metrics": {"not_below_random"} for model in (*MODELS, *PAPER_MODELS)},
     "data_drift": DRIFT,
+    "run_plan": {"on_time"},
     "model_comparison": {"metric_drops"},
-    "top10_recommendations": {f"{check}_{model}" for check in ("top_lists", "promoted", "stable") for model in MODELS},
+    "top10_recommendations": {
+        "on_time",
+        *(f"{check}_{model}" for check in ("top_lists", "promoted", "stable") for model in MODELS),
+    },
 }
 WARNINGS = {
-    "all_taken_in", "metric_drops", *DRIFT,
+    "all_taken_in", "metric_drops", "on_time", *DRIFT,
     *(f"{check}_{model}" for check in ("promoted", "stable") for model in MODELS),
 }  # fmt: skip
 MONTHLY = "monthly_top10"  # shown as an asset, but made by an op for months that a person chooses
@@ -204,9 +208,29 @@ def test_schedule_asks_for_what_is_to_be_made_and_says_why(
     assert set(config["reasons"]) == NIGHTLY - {"run_plan"}
 
 
+def test_schedule_runs_every_data_set_that_is_switched_on(
+    definitions: dg.Definitions, small_raw_directory: Path, tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be read does not hold up the others."""
+    name = register(str(small_raw_directory))
+    (tmp_path / "gone").mkdir()
+    env.setenv("SCHEDULE_DATASETS", f"{register(str(tmp_path / 'gone'))},{name},synthetic-small")
+    repository = definitions.get_repository_def()
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(instance, datetime(2003, 3, 1, tzinfo=UTC), repository_def=repository) as context,
+    ):
+        requests = definitions.resolve_schedule_def("nightly").evaluate_tick(context).run_requests or []
+        offered = instance.get_dynamic_partitions("datasets")
+    assert [request.partition_key for request in requests] == [name, "synthetic-small"]
+    assert len({request.run_key for request in requests}) == 2
+    assert offered == [name, "synthetic-small"]
+
+
 def test_sensors_watch_by_default_but_for_that_of_arrivals(definitions: dg.Definitions) -> None:
     sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or ()}
-    running = dict.fromkeys(("dead_runs", "alert_on_failure", "alert_on_recovery"), dg.DefaultSensorStatus.RUNNING)
+    watching = ("dead_runs", "alert_on_failure", "alert_on_recovery", "deadlines")
+    running = dict.fromkeys(watching, dg.DefaultSensorStatus.RUNNING)
     assert sensors == {**running, "arrivals": dg.DefaultSensorStatus.STOPPED}
 
 

@@ -215,9 +215,11 @@ def test_sensor_asks_for_one_run_when_files_have_arrived(
         keys = []
         for name in (f"ratings-{DATE}.dat", "ratings-2004-11-11.dat"):
             deliver(incoming, name, "1::1::5::5")
-            request = arrivals(context)
-            assert isinstance(request, dg.RunRequest)
-            assert request == arrivals(context)
+            found = arrivals(context)
+            assert isinstance(found, list)
+            assert found == arrivals(context)
+            [request] = found
+            assert request.partition_key == DATASET
             keys.append(request.run_key)
         assert len(set(keys)) == 2
         assert request.asset_selection

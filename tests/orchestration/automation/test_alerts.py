@@ -20,6 +20,7 @@ from orchestration.automation import alerts
 from orchestration.automation.alerts import AlertError, post
 from orchestration.automation.sensors import alert_on_failure, alert_on_recovery
 from orchestration.automation.staleness import Plan, Planner
+from orchestration.config.data_sets import DATA_SETS, add_partition
 from orchestration.config.settings import Settings
 from orchestration.definitions import build_definitions
 
@@ -213,10 +214,12 @@ def history() -> Iterator[dg.DagsterInstance]:
         yield ephemeral
 
 
-def night(history: dg.DagsterInstance, *, fails: bool = False, warns: bool = False) -> dg.ExecuteInProcessResult:
+def night(
+    history: dg.DagsterInstance, *, fails: bool = False, warns: bool = False, data_set: str = "films"
+) -> dg.ExecuteInProcessResult:
     """A run of one job with one asset."""
 
-    @dg.asset(check_specs=[dg.AssetCheckSpec("promoted_autoint", asset="tables")])
+    @dg.asset(partitions_def=DATA_SETS, check_specs=[dg.AssetCheckSpec("promoted_autoint", asset="tables")])
     def tables() -> Iterator[Any]:
         if fails:
             raise RuntimeError("outer") from OSError("no space left on device")
@@ -226,7 +229,8 @@ def night(history: dg.DagsterInstance, *, fails: bool = False, warns: bool = Fal
         yield dg.MaterializeResult()
 
     job = dg.Definitions([tables], jobs=[dg.define_asset_job("nightly_job")]).resolve_job_def("nightly_job")
-    return job.execute_in_process(instance=history, raise_on_error=False)
+    add_partition(history, data_set)
+    return job.execute_in_process(instance=history, raise_on_error=False, partition_key=data_set)
 
 
 def tell_of_failure(history: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> Any:
@@ -248,10 +252,20 @@ def test_failure_and_recovery_reach_a_person(webhook: Webhook, history: dg.Dagst
     tell_of_success(history, night(history))
     assert isinstance(tell_of_success(history, night(history)), dg.SkipReason)
     failure, recovery = (message["text"] for message in webhook.taken)
-    assert "nightly_job" in failure
+    assert "nightly_job of films (run " in failure
     assert "- tables: OSError: no space left on device" in failure
     assert failed.run_id in failure
     assert "succeeded again" in recovery
+
+
+def test_another_data_set_s_success_is_no_recovery(webhook: Webhook, history: dg.DagsterInstance) -> None:
+    night(history, fails=True)
+    assert isinstance(tell_of_success(history, night(history, data_set="shows")), dg.SkipReason)
+    assert webhook.taken == []
+    tell_of_success(history, night(history))
+    [message] = webhook.taken
+    assert "nightly_job of films" in message["text"]
+    assert "succeeded again" in message["text"]
 
 
 def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
@@ -271,7 +285,9 @@ def test_a_schedule_that_cannot_launch_its_run_tells_a_person(
         definitions.resolve_schedule_def("nightly").evaluate_tick(context)
     assert isinstance(raised.value.__cause__, OSError)  # the tick fails as well, for the UI to show
     [message] = webhook.taken
-    assert message["text"].startswith(":red_circle: The schedule nightly launched no run: OSError: the disk is gone")
+    assert message["text"].startswith(
+        ":red_circle: The schedule nightly, data set ml-1m, launched no run: OSError: the disk"
+    )
 
 
 def test_a_warning_reaches_a_person(webhook: Webhook, history: dg.DagsterInstance) -> None:

@@ -74,7 +74,7 @@ def test_tables_of_the_comparison_are_shown_in_place(page: Page, uis: Uis, scree
 
 def test_curves_of_both_models_lie_over_each_other(page: Page, uis: Uis, screenshots: Path) -> None:
     page.goto(f"{uis.dagster}/assets/model_comparison")
-    link = page.get_by_role("link", name=re.compile("/metric"))
+    link = page.get_by_role("link", name=re.compile(r"\/metric"))
     page.goto(str(link.get_attribute("href")))
     only_the_page(page)
     curves = [f"{model} version 1 ({loss}_loss)" for model in ("autoint", "autoint_mlp") for loss in ("train", "val")]

@@ -1,17 +1,16 @@
 import copy
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 import yaml
 
 from ml.errors import DataError
-from orchestration.config.monitoring_config import load_monitoring_config
+from orchestration.config.monitoring_config import NightlyDeadline, TablesWindow, load_monitoring_config
 from orchestration.config.settings import PROJECT_ROOT
-from orchestration.definitions import build_definitions
-from orchestration.runtime.instance import use_instance
 
 PATH = PROJECT_ROOT / "monitoring.yaml"
 
@@ -63,22 +62,25 @@ def test_bad_files_are_refused(tmp_path: Path, keys: str, value: Any, reason: st
     assert str(refused.value).startswith(str(path))
 
 
-def test_policies(env: pytest.MonkeyPatch) -> None:
-    settings = load_monitoring_config().freshness
-    nightly, tables = settings.nightly, settings.tables
-    graph = build_definitions().resolve_asset_graph()
-    policies = {node.key.to_user_string(): node.freshness_policy for node in graph.asset_nodes if node.freshness_policy}
-    assert policies == {
-        "run_plan": dg.FreshnessPolicy.cron(nightly.deadline, timedelta(hours=nightly.hours_before), "UTC"),
-        "top10_recommendations": dg.FreshnessPolicy.time_window(
-            timedelta(days=tables.fail_days), timedelta(days=tables.warn_days)
-        ),
-    }
-    assert nightly.policy("Asia/Tokyo").timezone == "Asia/Tokyo"  # type: ignore[attr-defined]
+def test_a_nightly_run_is_late_from_its_deadline_on() -> None:
+    nightly = NightlyDeadline(deadline="0 6 * * *", hours_before=4)
+    vienna = ZoneInfo("Europe/Vienna")
+    last = datetime(2003, 3, 1, 3, tzinfo=vienna)
+    for now, late in (
+        (datetime(2003, 3, 1, 7, tzinfo=vienna), False),
+        (datetime(2003, 3, 2, 5, 59, tzinfo=vienna), False),
+        (datetime(2003, 3, 2, 6, 1, tzinfo=vienna), True),
+    ):
+        assert nightly.lateness(last, now) == (dg.AssetCheckSeverity.ERROR if late else None)
+    # 05:30 in Vienna's winter is 04:30 UTC: there, the deadline of the 2nd has not passed yet
+    assert nightly.lateness(last, datetime(2003, 3, 2, 5, 30, tzinfo=UTC)) is None
+    # four hours before the deadline is early enough, five are not
+    now = datetime(2003, 3, 1, 7, tzinfo=vienna)
+    assert nightly.lateness(datetime(2003, 3, 1, 2, tzinfo=vienna), now) is None
+    assert nightly.lateness(datetime(2003, 3, 1, 1, tzinfo=vienna), now) == dg.AssetCheckSeverity.ERROR
 
 
-def test_the_daemon_looks_at_them(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    env.setenv("DAGSTER_HOME", str(tmp_path / "instance"))
-    use_instance()
-    with dg.DagsterInstance.get() as instance:
-        assert "FRESHNESS_DAEMON" in instance.get_required_daemon_types()
+def test_old_tables_warn_first() -> None:
+    tables, last = TablesWindow(warn_days=14, fail_days=30), datetime(2003, 3, 1, tzinfo=UTC)
+    found = [tables.lateness(last, last + timedelta(days=days)) for days in (13.9, 14, 29.9, 30)]
+    assert found == [None, dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR]

@@ -80,6 +80,14 @@ def test_what_is_green_is_left_alone(instance: dg.DagsterInstance) -> None:
     assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == []
 
 
+def test_it_can_be_needed_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == ["first", "second"]
+        monkeypatch.setattr(f"{__name__}.fails", True)
+        assert not run(instance)
+    assert status(instance) is AssetCheckExecutionRecordStatus.PLANNED
+
+
 def test_a_check_that_did_not_pass_stays_so(instance: dg.DagsterInstance) -> None:
     evaluation = dg.AssetCheckEvaluation(SECOND, "whole", passed=False, metadata={}, partition=PARTITION)
     instance.report_runless_asset_event(evaluation)
