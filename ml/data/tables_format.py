@@ -39,7 +39,7 @@ def table_format(name: str, tables: Dataset) -> Format:
         raise ValueError("expected a data set of the reader table")
     files[RATINGS] = _ratings_file(ids, tables.ratings)
     return Format(
-        f"table {name}",
+        f"tables of {name}",
         files,
         _description(tables),
         partial(_prepared, tables.users),
@@ -229,7 +229,7 @@ def _prepared_items(side: Items | None, rows: pd.DataFrame, base: pd.DataFrame) 
 def _ranges(numbers: pd.Series, base: pd.Series, bins: int) -> pd.Series:
     """Return each number's range as text; the limits are quantiles of the base files' numbers."""
     known = base.dropna().to_numpy()
-    limits = np.unique(np.quantile(known, np.arange(1, bins) / bins)).tolist() if len(known) else []
+    limits = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="higher")).tolist() if len(known) else []
     texts = [_said(low, high) for low, high in zip([None, *limits], [*limits, None], strict=True)]
     position = np.searchsorted(limits, numbers.to_numpy(), side="right")
     return pd.Series(np.array(texts)[position], index=numbers.index, dtype="str").where(numbers.notna(), NO_VALUE)

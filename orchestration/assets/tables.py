@@ -9,6 +9,7 @@ import pandas as pd
 from ml import checks, schema
 from ml.data.history import BASE, history, present
 from ml.features import tables
+from ml.schema import Side
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
@@ -16,6 +17,7 @@ from orchestration.reporting.check_results import blocking, require
 from orchestration.reporting.metadata import counts_metadata
 from orchestration.resources.raw_data import RawData
 
+_MOST_VALUES_SHOWN = 30
 _COMMON: dict[str, Any] = {
     "group_name": "tables",
     "kinds": {"pandas", "parquet"},
@@ -34,9 +36,7 @@ def users(raw_data: RawData, raw_users: pd.DataFrame, ingested_users: pd.DataFra
     rows = present(history(raw_users, ingested_users), ["user_id"])
     table = raw_data.format.prepare_users(rows[[*raw_users]], raw_users)
     yield from require("users", checks.complete(table))
-    shown = {"genders": "gender", "age_groups": "age"}
-    distributions = {name: counts_metadata(table[column]) for name, column in shown.items() if column in table}
-    yield dg.MaterializeResult(value=table, metadata=distributions)
+    yield dg.MaterializeResult(value=table, metadata=_distributions(raw_data, "user", table))
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
@@ -48,11 +48,13 @@ def movies(raw_data: RawData, raw_movies: pd.DataFrame, ingested_movies: pd.Data
     rows = present(history(raw_movies, ingested_movies), ["movie_id"])
     table = raw_data.format.prepare_movies(rows[[*raw_movies]], raw_movies)
     yield from require("movies", checks.complete(table))
-    distributions = {
-        "first_genres": counts_metadata(table["genre1"]),
-        "decades": counts_metadata(table["movie_decade"]),
-    }
-    yield dg.MaterializeResult(value=table, metadata=distributions)
+    yield dg.MaterializeResult(value=table, metadata=_distributions(raw_data, "movie", table))
+
+
+def _distributions(raw_data: RawData, side: Side, table: pd.DataFrame) -> dict[str, Any]:
+    """How often each value of a side's features occurs, of those with few values."""
+    names = [field.name for field in raw_data.format.description.fields if field.side == side]
+    return {name: counts_metadata(table[name]) for name in names if table[name].nunique() <= _MOST_VALUES_SHOWN}
 
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))

@@ -63,7 +63,7 @@ def announce(split: Split) -> tuple[RawData, str]:
     raw_data = RawData.of(DataSet(register(last.source), split).key)
     remember(last)
     form = raw_data.format.name
-    line = f"Data set: {raw_data.dataset} (source {last.source}{note}, {form} files, {split} split)"
+    line = f"Data set: {raw_data.dataset} (source {last.source}{note}, {form}, {split} split)"
     say(sys.stdout, line)
     return raw_data, line
 

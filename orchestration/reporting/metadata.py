@@ -39,7 +39,8 @@ def markdown_table(table: pd.DataFrame, index: bool = False) -> dg.MarkdownMetad
     """A small frame as a Markdown table, without padding, since the UI hides long texts."""
     cells = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
     ids = [index + position for position, name in enumerate(table) if name in _IDS and id_type(table[name]) is str]
-    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–", disable_numparse=ids)
+    literal = ids if len(table) else []  # tabulate knows no columns of a table without rows
+    padded = gaps_as_none(cells).to_markdown(index=index, floatfmt=".5g", missingval="–", disable_numparse=literal)
     return dg.MetadataValue.md(_RULE.sub("-", _PADDED_BAR.sub("|", padded)))
 
 

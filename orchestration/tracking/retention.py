@@ -34,7 +34,7 @@ def prune(tracking: Tracking, model: str) -> Pruned:
     """
     client, name = tracking.client, tracking.config.registered_models[model]
     publication, versions = tracking.publication(model), tracking.versions(model)
-    kept = _kept(tracking, model, list(versions))
+    kept = _kept(tracking, model, list(versions)) if versions else set()  # without any, no model may be registered
     dropped = [number for number in versions if number not in kept]
     for number in dropped:
         client.delete_model_version(name, number)
