@@ -122,9 +122,9 @@ def _paths_row(name: str, result: PathsResult) -> dict[str, Any]:
 def bench_latency(bundle: ModelBundle, ratings: pd.DataFrame, moment: tuple[int, int]) -> dict[str, float]:
     """Measure milliseconds for one user's list, after a warm-up."""
     recommender = Recommender(Scorer(bundle), ratings)
-    users = np.random.default_rng(1).choice(bundle.users["user_id"], _USERS_TIMED)
-    recommender.recommend(int(users[0]), *moment)
-    times = [timed(recommender.recommend, int(user), *moment)[0] * 1000 for user in users]
+    users = np.random.default_rng(1).choice(bundle.users["user_id"], _USERS_TIMED).tolist()
+    recommender.recommend(users[0], *moment)
+    times = [timed(recommender.recommend, user, *moment)[0] * 1000 for user in users]
     return {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99))}
 
 

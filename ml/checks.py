@@ -127,7 +127,7 @@ def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Findi
 
 
 def top_lists(
-    top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[int], movies: Sequence[int], length: int
+    top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[Any], movies: Sequence[Any], length: int
 ) -> Finding:
     """Check that every user has one complete list: distinct unrated movies with falling scores, ``length`` of them.
 
@@ -137,8 +137,8 @@ def top_lists(
     Args:
         top: user_id, rank (from 1), movie_id, score.
         ratings: user_id, movie_id of all ratings.
-        users: every user that must have a list.
-        movies: every movie that may be listed.
+        users: ids of the users that must have a list.
+        movies: ids of the movies that may be listed.
         length: most rows per user.
     """
     ordered = top.sort_values(["user_id", "rank"], kind="stable")
