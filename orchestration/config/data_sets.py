@@ -108,10 +108,12 @@ def scheduled_data_sets() -> tuple[str, ...]:
     Raises:
         DataError: one of them is unknown in this home.
     """
-    chosen = settings().schedule_datasets
-    for name in chosen:
+    if (chosen := settings().schedule_datasets) is None:
+        return (default_data_set(),)
+    names = tuple(name.strip() for name in chosen.split(","))
+    for name in names:
         source_of(name)
-    return chosen or (default_data_set(),)
+    return names
 
 
 def register(spec: str) -> str:
