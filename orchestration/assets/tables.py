@@ -12,7 +12,7 @@ from ml.features import tables
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.check_results import blocking, checks_last, require
 from orchestration.reporting.metadata import counts_metadata
 
 _COMMON: dict[str, Any] = {
@@ -25,6 +25,7 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
+@checks_last
 def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
     """Users with what the data set tells of them; ingested rows replace earlier ones.
 
@@ -39,6 +40,7 @@ def users(raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
+@checks_last
 def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
     """Movies with their year, decade and up to three genres; ingested rows replace earlier ones.
 
@@ -55,6 +57,7 @@ def movies(raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[
 
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
+@checks_last
 def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
     """Ratings with their year, month and decade (UTC), of base files and batches together.
 
@@ -73,6 +76,7 @@ def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterat
 
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
+@checks_last
 def interactions(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
     """Every rating with its user, its movie and its label: 1 for a rating of 4 or more, else 0.
 
