@@ -12,7 +12,7 @@ from ml.training.recipes import PAPER
 from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of, trained_models
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import blocking, check_spec, require, skipped_check
+from orchestration.reporting.check_results import blocking, check_spec, checks_last, require, skipped_check
 from orchestration.reporting.evaluation import (
     HEADLINES,
     baselines_metadata,
@@ -107,6 +107,7 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
         retry_policy=TRANSIENT,
         check_specs=blocking(metrics_name, "not_below_random"),
     )
+    @checks_last
     def evaluate_model(
         tracking: Tracking,
         trained: dict[str, Any],
@@ -151,6 +152,7 @@ def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDe
         ins=inputs_of(models, "scores", "metrics", "lists", "list_metrics"),
         check_specs=[check_spec("metric_drops", "model_comparison", _NO_DROPS)],
     )
+    @checks_last
     def model_comparison(
         storage: Storage,
         tracking: Tracking,

@@ -16,7 +16,7 @@ from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import LaunchConfig
-from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.check_results import blocking, checks_last, require
 from orchestration.reporting.metadata import SETTINGS, counts_metadata, markdown_table
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import as_parquet
@@ -31,6 +31,7 @@ _COMMON: dict[str, Any] = {"group_name": "features", "owners": OWNERS, "code_ver
     io_manager_key=DOCUMENTS,
     check_specs=blocking("feature_map", "cardinalities", "indices_kept"),
 )
+@checks_last
 def feature_map(
     raw_data: RawData,
     raw_users: pd.DataFrame,
@@ -75,6 +76,7 @@ def _sizes(fitted: FeatureMap, grown: FeatureMap) -> dict[str, Any]:
     kinds={"pandas", "parquet"},
     check_specs=blocking("encoded_interactions", "row_count", "complete", "indices_in_range"),
 )
+@checks_last
 def encoded_interactions(interactions: pd.DataFrame, feature_map: dict[str, Any]) -> Iterator[Any]:
     """Every interaction with its values as indices of the feature map, with label, rating and timestamp; same order."""
     encoders = FeatureMap.from_dict(feature_map)
@@ -120,6 +122,7 @@ class SplitConfig(LaunchConfig):
     },
     check_specs=blocking("train_interactions", "whole_split", "both_labels"),
 )
+@checks_last
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
     train, test = splits.split_interactions(encoded_interactions, raw_data.split, config.test_share, config.seed)

@@ -14,6 +14,7 @@ from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import check_spec
 from orchestration.reporting.failures import without_retry
 from orchestration.reporting.metadata import markdown_table
+from orchestration.reporting.recorded_checks import refer_to_latest
 from orchestration.resources.raw_data import RawData
 
 _COMMON: dict[str, Any] = {"group_name": "raw", "owners": OWNERS, "code_version": code_version(__name__)}
@@ -75,6 +76,7 @@ def ingest_batches(
         data_version=dg.DataVersion(manifest.version(*KINDS)),
         metadata=_facts(ingestion, sorting, manifest),
     )
+    refer_to_latest(context.instance, context.partition_key, dg.AssetCheckKey(dg.AssetKey(BATCHES), _CHECK))
     for kind, table in tables.items():
         yield dg.MaterializeResult(
             asset_key=f"ingested_{kind}",

@@ -15,7 +15,7 @@ from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
-from orchestration.reporting.check_results import blocking, require, skipped_check
+from orchestration.reporting.check_results import blocking, checks_last, require, skipped_check
 from orchestration.reporting.metadata import SETTINGS, drawing, figures
 from orchestration.resources.storage import Storage
 from orchestration.steps.starting_point import TrainingTables, TrainingTask
@@ -50,6 +50,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         metadata={SETTINGS: config_type().model_dump(exclude={RETRAIN})},
         check_specs=blocking(name, "losses_fall"),
     )
+    @checks_last
     def model(
         context: dg.AssetExecutionContext,
         config: config_type,  # type: ignore[valid-type]

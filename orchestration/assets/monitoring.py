@@ -13,7 +13,7 @@ from ml.small_charts import bar_chart, line_chart
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import check_spec, warning
+from orchestration.reporting.check_results import check_spec, checks_last, warning
 from orchestration.reporting.metadata import drawing, markdown_table
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         kinds={"pandas", "parquet"},
         check_specs=[check_spec(name, "data_drift", text) for name, text in _CHECKS.items()],
     )
+    @checks_last
     def data_drift(
         interactions: pd.DataFrame, ingestion_batches: dict[str, Any], feature_map: dict[str, Any]
     ) -> Iterator[Any]:

@@ -56,7 +56,6 @@ def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> Iterat
     if confirmed:
         context.log.info(f"Confirmed, since an earlier run failed before it reached them: {', '.join(confirmed)}")
     reasons = pd.DataFrame({"asset": list(config.reasons), "rebuilt because": list(config.reasons.values())})
-    yield on_time(RUN_PLAN)
     yield dg.MaterializeResult(
         metadata={
             "summary": config.summary,
@@ -67,6 +66,7 @@ def run_plan(context: dg.AssetExecutionContext, config: RunPlanConfig) -> Iterat
             "up_to_date": dg.MetadataValue.json(config.up_to_date),
         },
     )
+    yield on_time(RUN_PLAN)
 
 
 def _check_keys(checks: Mapping[str, list[str]]) -> list[dg.AssetCheckKey]:

@@ -12,7 +12,7 @@ from ml.errors import DataError
 from orchestration.assets.common import OWNERS, TRANSIENT
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.check_results import blocking, checks_last, require
 from orchestration.reporting.metadata import SOURCE_FILE, counts_metadata
 from orchestration.resources.raw_data import RawData
 
@@ -42,6 +42,7 @@ _NAMES = {
     check_specs=[spec for name in _NAMES for spec in blocking(name, "row_count", "unique_keys")],
     retry_policy=TRANSIENT,
 )
+@checks_last
 def raw_movielens(context: dg.AssetExecutionContext, raw_data: RawData) -> Iterator[Any]:
     """Read the files together, since ratings must refer to known users and movies."""
     try:

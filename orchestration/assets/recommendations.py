@@ -16,6 +16,7 @@ from orchestration.config.monitoring_config import MonitoringConfig
 from orchestration.reporting.check_results import (
     blocking_by_model,
     check_spec,
+    checks_last,
     on_time,
     on_time_spec,
     require,
@@ -147,6 +148,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
             on_time_spec("top10_recommendations", "The tables are no older than monitoring.yaml accepts."),
         ],
     )
+    @checks_last
     def top10_recommendations(
         context: dg.AssetExecutionContext,
         config: TopTenConfig,

@@ -13,7 +13,7 @@ from ml.schema import Side
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
-from orchestration.reporting.check_results import blocking, require
+from orchestration.reporting.check_results import blocking, checks_last, require
 from orchestration.reporting.metadata import counts_metadata
 from orchestration.resources.raw_data import RawData
 
@@ -28,6 +28,7 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, check_specs=blocking("users", "complete"))
+@checks_last
 def users(raw_data: RawData, raw_users: pd.DataFrame, ingested_users: pd.DataFrame) -> Iterator[Any]:
     """Users with what the data set tells of them; ingested rows replace earlier ones.
 
@@ -40,6 +41,7 @@ def users(raw_data: RawData, raw_users: pd.DataFrame, ingested_users: pd.DataFra
 
 
 @dg.asset(**_COMMON, check_specs=blocking("movies", "complete"))
+@checks_last
 def movies(raw_data: RawData, raw_movies: pd.DataFrame, ingested_movies: pd.DataFrame) -> Iterator[Any]:
     """Movies with their year, decade and up to three genres; ingested rows replace earlier ones.
 
@@ -58,6 +60,7 @@ def _distributions(raw_data: RawData, side: Side, table: pd.DataFrame) -> dict[s
 
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
+@checks_last
 def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
     """Ratings with their year, month and decade (UTC), of base files and batches together.
 
@@ -76,6 +79,7 @@ def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterat
 
 
 @dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
+@checks_last
 def interactions(raw_data: RawData, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
     """Every rating with its user, its movie and its label: 1 for a like (on MovieLens, a rating of 4 or more), else 0.
 

@@ -6,9 +6,6 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-# Dagster has no public name for what a result refers to.
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-
 from orchestration.assets.operations import RUN_PLAN
 from orchestration.automation.staleness import TOP_LISTS
 from orchestration.config.data_sets import scheduled_data_sets
@@ -49,7 +46,15 @@ def report_lateness(instance: dg.DagsterInstance, data_set: str, now: datetime) 
             moment = datetime.fromtimestamp(last.timestamp, now.tzinfo)
             late = lateness(moment, now)
             told = f"Overdue: last materialized on {moment:%Y-%m-%d at %H:%M %Z}." if late else "In time."
-            found = _result(check, data_set, last, late, told)
+            found = dg.AssetCheckEvaluation(
+                asset_key=check.asset_key,
+                check_name=check.name,
+                passed=late is None,
+                metadata={},
+                severity=late or dg.AssetCheckSeverity.ERROR,
+                description=told,
+                partition=data_set,
+            )
             record = latest(instance, data_set, [check]).get(check)
             before = record.evaluation if record and record.status is not PLANNED else None
             if record and before and (before.passed, before.severity) != (found.passed, found.severity):
@@ -60,20 +65,3 @@ def report_lateness(instance: dg.DagsterInstance, data_set: str, now: datetime) 
 def _rules() -> Mapping[str, Lateness]:
     freshness = monitoring().freshness
     return {RUN_PLAN: freshness.nightly.lateness, TOP_LISTS: freshness.tables.lateness}
-
-
-def _result(
-    check: dg.AssetCheckKey, data_set: str, last: dg.EventLogRecord, late: dg.AssetCheckSeverity | None, told: str
-) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=late is None,
-        metadata={},
-        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp
-        ),
-        severity=late or dg.AssetCheckSeverity.ERROR,
-        description=told,
-        partition=data_set,
-    )

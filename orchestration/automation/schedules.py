@@ -15,6 +15,8 @@ from orchestration.config.settings import settings
 from orchestration.resources.raw_data import RawData
 
 _ARRIVALS_SECONDS = 60
+_NIGHTLY = "The schedule nightly"
+_Context = dg.ScheduleEvaluationContext | dg.SensorEvaluationContext
 
 
 def nightly() -> dg.ScheduleDefinition:
@@ -40,12 +42,9 @@ def _schedule() -> dg.ScheduleDefinition:
     def evaluate(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
         # One run per tick and data set: a second daemon on the same instance launches none for the same key.
         tick = context.scheduled_execution_time.isoformat()
-        return _requests(
-            "The schedule nightly",
-            context.instance,
-            context.repository_def,
-            {data_set: f"{tick} {data_set}" for data_set in _scheduled("The schedule nightly")},
-        )
+        with _told(_NIGHTLY):
+            data_sets = scheduled_data_sets()
+        return _requests(_NIGHTLY, context, {data_set: f"{tick} {data_set}" for data_set in data_sets})
 
     return evaluate
 
@@ -59,43 +58,41 @@ def _schedule() -> dg.ScheduleDefinition:
 )
 def arrivals(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Called by Dagster."""
-    ingestions = {data_set: RawData.of(data_set).ingestion for data_set in _scheduled("The sensor arrivals")}
-    arrived = {data_set: files for data_set, ingestion in ingestions.items() if (files := ingestion.arrived())}
-    if not arrived:
-        folders = ", ".join(str(ingestion.incoming) for ingestion in ingestions.values())
-        return dg.SkipReason(f"Nothing has arrived in {folders}")
-    keys = {data_set: f"{digest(files.encode())} {data_set}" for data_set, files in arrived.items()}
-    return _requests("The sensor arrivals", context.instance, context.repository_def, keys)
+    run_keys, others = {}, []
+    for data_set in scheduled_data_sets():
+        try:
+            ingestion = RawData.of(data_set).ingestion
+            if arrived := ingestion.arrived():
+                run_keys[data_set] = f"{digest(arrived.encode())} {data_set}"
+            else:
+                others.append(f"Nothing has arrived in {ingestion.incoming}")
+        except DataError as error:  # which the nightly schedule reports
+            others.append(str(error))
+    return _requests("The sensor arrivals", context, run_keys) if run_keys else dg.SkipReason("; ".join(others))
 
 
-def _scheduled(who: str) -> tuple[str, ...]:
-    with _told(who):
-        return scheduled_data_sets()
-
-
-def _requests(
-    who: str, instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, run_keys: Mapping[str, str]
-) -> list[dg.RunRequest]:
+def _requests(who: str, context: _Context, run_keys: Mapping[str, str]) -> list[dg.RunRequest]:
     """A run of what is stale for each data set; at most one per key.
 
     A data set that cannot be planned does not hold up the others.
 
     Args:
         who: evaluates.
-        instance: holds the records.
-        repository: of the assets.
+        context: of the evaluation.
         run_keys: by data set.
     """
-    assert repository is not None  # noqa: S101 - Dagster sets it when it evaluates
+    assert context.repository_def is not None  # noqa: S101 - Dagster sets it when it evaluates
+    graph = context.repository_def.asset_graph
     requests, failures = [], []
     for data_set, run_key in run_keys.items():
         try:
             with _told(f"{who}, data set {data_set},"):
-                plan = Planner(instance, repository.asset_graph, RawData.of(data_set)).plan(SELECTIONS[PIPELINE])
+                plan = Planner(context.instance, graph, RawData.of(data_set)).plan(SELECTIONS[PIPELINE])
         except Exception as error:
+            context.log.error(f"Data set {data_set}: {error}")
             failures.append(error)
             continue
-        add_partition(instance, data_set)
+        add_partition(context.instance, data_set)
         requests.append(
             dg.RunRequest(
                 run_key=run_key,

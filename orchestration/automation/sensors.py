@@ -68,10 +68,10 @@ def _failed_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def _warnings(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:
-    """The descriptions of failed checks that warn."""
+    """The descriptions of failed checks that warn, as the run's steps recorded them."""
     for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records:
         event = record.event_log_entry.dagster_event
-        check = event.asset_check_evaluation_data if event else None
+        check = event.asset_check_evaluation_data if event and event.step_key else None
         if check and not check.passed:
             yield check.description or f"{check.check_name} of {check.asset_key.to_user_string()} did not pass"
 

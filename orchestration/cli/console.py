@@ -74,7 +74,7 @@ class Console:
                 self._print(f"  retry  {step}: {error.message.strip() if error else 'failed'}")
             case dg.DagsterEventType.STEP_FAILURE:
                 self._print(f"  FAILED {step}: {reason_of(event)}")
-            case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            case dg.DagsterEventType.ASSET_CHECK_EVALUATION if step:  # else an earlier result is replaced
                 check = event.asset_check_evaluation_data
                 if not check.passed:
                     name = f"{check.check_name} of {check.asset_key.to_user_string()}"

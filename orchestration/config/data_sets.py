@@ -128,10 +128,12 @@ def scheduled_data_sets() -> tuple[str, ...]:
     Raises:
         DataError: one of them is unknown in this home.
     """
-    names = settings().schedule_datasets
+    if (listed := settings().schedule_datasets) is None:
+        return (default_data_set(),)
+    names = tuple(name.strip() for name in listed.split(","))
     for name in names:
         source_of(name)
-    return names or (default_data_set(),)
+    return names
 
 
 def register(spec: str) -> str:

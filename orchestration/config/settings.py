@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from upath import UPath
 
 from ml.data.datasets import DEFAULT
@@ -25,11 +25,6 @@ def _plain_home(value: str) -> str:
     if found := next((mark for mark in _RESERVED if mark in value), None):
         raise ValueError(f"expected a directory or URL without {found!r}, which has a meaning in database addresses")
     return value
-
-
-def _names(value: Any) -> Any:
-    """Names in a text, separated by commas."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
 _timezones = cache(available_timezones)  # reads hundreds of files
@@ -90,8 +85,8 @@ class Settings(BaseSettings):
     schedule_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="Time zone of schedule_cron."
     )
-    schedule_datasets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
-        default=(),
+    schedule_datasets: str | None = Field(
+        default=None,
         description="Data sets that the schedule and the sensor arrivals run, separated by commas; default: that of "
         "MOVIELENS_DIR if it is set, else that of the last run.",
     )

@@ -6,7 +6,8 @@ that warns stops nothing.
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import dagster as dg
@@ -40,6 +41,30 @@ def on_time_spec(asset: str, description: str) -> dg.AssetCheckSpec:
 def on_time(asset: str) -> dg.AssetCheckResult:
     """The result of the check ``ON_TIME`` of an asset that is materialized now."""
     return dg.AssetCheckResult(passed=True, asset_key=asset, check_name=ON_TIME, description="In time.")
+
+
+def checks_last(materialize: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """Let an asset's function yield the results of checks after everything else, or before its exception.
+
+    Dagster's UI shows only results that refer to the latest materialization of a partition. They are evaluated before
+    it is written all the same.
+    """
+
+    @wraps(materialize)
+    def reordered(*arguments: Any, **named: Any) -> Iterator[Any]:
+        results: list[dg.AssetCheckResult] = []
+        try:
+            for event in materialize(*arguments, **named):
+                if isinstance(event, dg.AssetCheckResult):
+                    results.append(event)
+                else:
+                    yield event
+        except Exception:
+            yield from results
+            raise
+        yield from results
+
+    return reordered
 
 
 def blocking(asset: str, *names: str) -> list[dg.AssetCheckSpec]:

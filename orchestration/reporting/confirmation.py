@@ -29,7 +29,8 @@ def confirm(
     confirmed = {key for key in assets if _confirm_materialization(instance, partition, key)}
     for check, record in latest(instance, partition, checks).items():
         result = last_result(instance, partition, check)
-        if record.status is PLANNED and result and _has_failed(instance, record.run_id):
+        unreached = record.status is PLANNED and _has_failed(instance, record.run_id)
+        if result and (unreached or (record.status is not PLANNED and check.asset_key in confirmed)):
             replace(instance, record, result)
             confirmed.add(check.asset_key)
     return sorted(key.to_user_string() for key in confirmed)

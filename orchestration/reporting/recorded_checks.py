@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 # Dagster has no public names for the records of a check's executions.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -37,14 +38,38 @@ def last_result(
 def replace(
     instance: dg.DagsterInstance, execution: AssetCheckExecutionRecord, result: dg.AssetCheckEvaluation
 ) -> None:
-    """Replace the result of an execution.
+    """Replace the result of an execution by one that refers to the partition's latest materialization.
 
     It is recorded as an event of the execution's run: of results without a run, Dagster keeps one per partition only.
     """
+    of_partition = dg.AssetRecordsFilter(result.asset_key, asset_partitions=[str(result.partition)])
+    target = None
+    for last in instance.fetch_materializations(of_partition, limit=1).records:
+        target = AssetCheckEvaluationTargetMaterializationData(
+            storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp
+        )
     event: Any = dg.DagsterEvent(
         event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
         job_name="",
         message=result.description or "",
-        event_specific_data=result,
+        event_specific_data=dg.AssetCheckEvaluation(
+            asset_key=result.asset_key,
+            check_name=result.check_name,
+            passed=result.passed,
+            metadata=result.metadata,
+            target_materialization_data=target,
+            severity=result.severity,
+            description=result.description,
+            blocking=result.blocking,
+            partition=result.partition,
+        ),
     )
     instance.report_dagster_event(event, run_id=execution.run_id)
+
+
+def refer_to_latest(instance: dg.DagsterInstance, partition: str, check: dg.AssetCheckKey) -> None:
+    """Let the last result, recorded before its asset was written, refer to what was written: the UI shows no others."""
+    result = last_result(instance, partition, check)
+    execution = latest(instance, partition, [check]).get(check)
+    if result and execution:
+        replace(instance, execution, result)

@@ -42,6 +42,7 @@ _RULES = (
     Rule(r"make months FIRST=\S+ LAST=\S+", How.HERE),
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make (ui|app|serve)", How.SERVER),
+    Rule(r"SCHEDULE_DATASETS=\S+ make ui", How.MINUTES),
     Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
     Rule(r"\.venv/bin/python -m app recommend .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),

@@ -156,6 +156,7 @@ def test_checks_block_but_for_those_that_warn(with_paper: dg.Definitions) -> Non
     for key in graph.asset_check_keys:
         checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
         assert graph.get_check_spec(key).blocking != (key.name in WARNINGS), key
+        assert graph.get_check_spec(key).partitions_def == DATA_SETS, key
     assert checks == CHECKS
 
 

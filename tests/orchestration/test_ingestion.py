@@ -16,7 +16,7 @@ from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.jobs import PIPELINE, SELECTIONS
 from orchestration.automation.schedules import arrivals
 from orchestration.automation.staleness import Plan, Planner
-from orchestration.config.data_sets import DataSet
+from orchestration.config.data_sets import DataSet, register
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import DATASET, Pipeline, run_job
@@ -225,6 +225,28 @@ def test_sensor_asks_for_one_run_when_files_have_arrived(
         assert request.asset_selection
         graph = repository.asset_graph
         assert set(request.asset_selection) == SELECTIONS[PIPELINE].resolve(graph)
+
+
+def test_the_sensor_asks_for_each_data_set_by_itself(
+    incoming: Path, small_raw_directory: Path, tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    """One whose directory is gone does not hold up the others."""
+    other = register(str(small_raw_directory))
+    gone = register(str(tmp_path / "gone"))
+    env.setenv("SCHEDULE_DATASETS", f"{gone},{other},{DATASET}")
+    repository = build_definitions().get_repository_def()
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_sensor_context(instance, repository_def=repository) as context,
+    ):
+        skipped = arrivals(context)
+        assert isinstance(skipped, dg.SkipReason)
+        assert f"{tmp_path / 'gone'}: no such directory" in str(skipped.skip_message)
+        assert str(incoming.with_name(other)) in str(skipped.skip_message)
+        deliver(incoming.with_name(other), f"ratings-{DATE}.dat", "1::1::5::5")
+        found = arrivals(context)
+        assert isinstance(found, list)
+        assert [request.partition_key for request in found] == [other]
 
 
 def test_what_arrives_elsewhere_is_set_by_the_environment(env: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from orchestration.config.monitoring_config import NightlyDeadline
 from orchestration.reporting.check_results import on_time, on_time_spec
 from orchestration.reporting.recorded_checks import last_result
 
-NOW = datetime.now(UTC)
 IN_TIME = (True, dg.AssetCheckSeverity.ERROR)
 RUN_PLAN, TABLES = "run_plan", "top10_recommendations"
 
@@ -43,6 +42,11 @@ def publish(instance: dg.DagsterInstance, data_set: str) -> None:
     assert dg.materialize([run_plan, top10_recommendations], instance=instance, partition_key=data_set).success
 
 
+def after(**duration: float) -> datetime:
+    """A moment that long after the present."""
+    return datetime.now(UTC) + timedelta(**duration)
+
+
 def result(instance: dg.DagsterInstance, asset: str, data_set: str) -> tuple[bool, dg.AssetCheckSeverity]:
     found = last_result(instance, data_set, dg.AssetCheckKey(dg.AssetKey(asset), "on_time"))
     assert found
@@ -50,7 +54,7 @@ def result(instance: dg.DagsterInstance, asset: str, data_set: str) -> tuple[boo
 
 
 def test_each_data_set_has_deadlines_of_its_own(instance: dg.DagsterInstance) -> None:
-    later = NOW + timedelta(days=14, minutes=1)
+    later = after(days=14, minutes=1)
     told = list(report_lateness(instance, "films", later))
     assert [text.split(": Overdue: last materialized on")[0] for text in told] == [
         "run_plan of films", "top10_recommendations of films"
@@ -65,21 +69,21 @@ def test_each_data_set_has_deadlines_of_its_own(instance: dg.DagsterInstance) ->
 
 
 def test_a_materialization_clears_it(instance: dg.DagsterInstance) -> None:
-    assert len(list(report_lateness(instance, "films", NOW + timedelta(days=30, minutes=1)))) == 2
+    assert len(list(report_lateness(instance, "films", after(days=30, minutes=1)))) == 2
     publish(instance, "films")
     assert result(instance, TABLES, "films") == IN_TIME
 
 
 def test_so_does_a_later_deadline(instance: dg.DagsterInstance) -> None:
-    assert len(list(report_lateness(instance, "films", NOW + timedelta(days=30, minutes=1)))) == 2
-    assert set(report_lateness(instance, "films", NOW + timedelta(minutes=1))) == {
+    assert len(list(report_lateness(instance, "films", after(days=30, minutes=1)))) == 2
+    assert set(report_lateness(instance, "films", after(minutes=1))) == {
         "run_plan of films: In time.",
         "top10_recommendations of films: In time.",
     }
 
 
 def test_what_was_never_materialized_has_no_deadline(instance: dg.DagsterInstance) -> None:
-    assert list(report_lateness(instance, "songs", NOW + timedelta(days=99))) == []
+    assert list(report_lateness(instance, "songs", after(days=99))) == []
 
 
 def test_the_sensor_looks_at_what_the_schedule_runs(instance: dg.DagsterInstance, env: pytest.MonkeyPatch) -> None:

@@ -115,12 +115,6 @@ def test_relative_source_counts_from_the_project(tmp_path: Path, monkeypatch: py
     assert RawData.of(register("tests")).prepare() == PROJECT_ROOT / "tests"
 
 
-def test_scheduled_data_sets_are_separated_by_commas(env: pytest.MonkeyPatch) -> None:
-    assert Settings().schedule_datasets == ()
-    env.setenv("SCHEDULE_DATASETS", " ml-1m, films,")
-    assert Settings().schedule_datasets == ("ml-1m", "films")
-
-
 @pytest.mark.parametrize("name", ["PIPELINE_HOME", "INCOMING_DIR", "DAGSTER_HOME", "MOVIELENS_CACHE", "RECIPES_YAML"])
 def test_the_users_directory_is_expanded_where_no_shell_does(
     name: str, env_file: Path, tmp_path: Path, env: pytest.MonkeyPatch

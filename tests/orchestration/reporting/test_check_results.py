@@ -11,7 +11,7 @@ import pytest
 from ml.checks import Finding
 from orchestration.assets.common import TRANSIENT
 from orchestration.config.data_sets import DATA_SETS, add_partition, register
-from orchestration.reporting.check_results import blocking, require, together
+from orchestration.reporting.check_results import blocking, checks_last, require, together
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import TableIOManager
 from tests.orchestration.conftest import DATASET, failure_text, run_job
@@ -71,6 +71,25 @@ def test_findings_on_several_things_become_one() -> None:
     assert whole == Finding("enough_a_month", True, {"checked": "2001-01"})
     (result,) = require("numbers", whole)
     assert result.passed
+
+
+def test_results_come_after_what_they_are_about_or_before_the_failure() -> None:
+    one, two = (dg.AssetCheckResult(passed=True, asset_key="numbers", check_name=name) for name in ("one", "two"))
+    written = dg.MaterializeResult(asset_key="numbers")
+
+    @checks_last
+    def numbers(fails: bool) -> Iterator[Any]:
+        yield one
+        if fails:
+            raise ValueError("after the first")
+        yield written
+        yield two
+
+    assert list(numbers(fails=False)) == [written, one, two]
+    failing = numbers(fails=True)
+    assert next(failing) == one
+    with pytest.raises(ValueError, match="after the first"):
+        next(failing)
 
 
 def test_all_findings_are_reported_before_the_failure() -> None:

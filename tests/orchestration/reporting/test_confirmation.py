@@ -15,7 +15,7 @@ from orchestration.reporting.confirmation import confirm
 FIRST, SECOND = AssetKey("first"), AssetKey("second")
 CHECK = AssetCheckKey(SECOND, "whole")
 PARTITION, OTHER = "films", "shows"
-fails = False
+fails, passes = False, True
 
 
 @dg.asset(partitions_def=DATA_SETS)
@@ -28,7 +28,7 @@ def first() -> None:
     partitions_def=DATA_SETS, deps=[first], check_specs=[check_spec("whole", "second", "Whole.")], code_version="7"
 )
 def second() -> Iterator[object]:
-    yield dg.AssetCheckResult(passed=True, check_name="whole", metadata={"rows": 3})
+    yield dg.AssetCheckResult(passed=passes, check_name="whole", metadata={"rows": 3})
     yield dg.MaterializeResult(metadata={"rows": 3}, data_version=dg.DataVersion("abc"))
 
 
@@ -80,6 +80,13 @@ def test_what_is_green_is_left_alone(instance: dg.DagsterInstance) -> None:
     assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == []
 
 
+def test_results_refer_to_what_was_recorded_again(instance: dg.DagsterInstance) -> None:
+    confirm(instance, PARTITION, [FIRST, SECOND], [CHECK])
+    [info] = instance.event_log_storage.get_asset_check_partition_info([CHECK], partition_keys=[PARTITION])
+    assert info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED
+    assert info.latest_target_materialization_storage_id == last(instance, SECOND).storage_id
+
+
 def test_it_can_be_needed_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert confirm(instance, PARTITION, [FIRST, SECOND], [CHECK]) == ["first", "second"]
@@ -88,8 +95,10 @@ def test_it_can_be_needed_again(instance: dg.DagsterInstance, monkeypatch: pytes
     assert status(instance) is AssetCheckExecutionRecordStatus.PLANNED
 
 
-def test_a_check_that_did_not_pass_stays_so(instance: dg.DagsterInstance) -> None:
-    evaluation = dg.AssetCheckEvaluation(SECOND, "whole", passed=False, metadata={}, partition=PARTITION)
-    instance.report_runless_asset_event(evaluation)
+def test_a_check_that_did_not_pass_stays_so(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.passes", False)
+    assert run(instance)
+    monkeypatch.setattr(f"{__name__}.fails", True)
+    assert not run(instance)
     confirm(instance, PARTITION, [FIRST, SECOND], [CHECK])
     assert status(instance) is AssetCheckExecutionRecordStatus.FAILED
