@@ -50,7 +50,7 @@ class Bench:
 
     def __init__(self, published: Published, seed: int) -> None:
         people = published.current.people
-        liked = people.ratings[people.ratings["rating"] >= schema.LIKED_RATING]
+        liked = people.ratings[people.ratings[schema.LABEL] == 1]
         shuffled = liked.sample(frac=1, random_state=seed)
         counts = shuffled.groupby("user_id").size()
         busy = counts[counts >= _LEAST_LIKES].index.to_series()

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -19,7 +19,8 @@ from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
 _GENRES_DRAWN = 8  # in the small chart
-_MOST_GENRES = 40  # in the large charts
+_MOST_GENRES = 40  # in the large charts; the most values of other features too
+_TITLES = {"age": "age group"}
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,31 @@ class Section:
         return Markup("data:image/png;base64,") + base64.b64encode(self.picture).decode()
 
 
-def sections(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
-    """Return all sections for the preprocessed tables."""
-    return [*_of_ratings(movies, ratings), *_of_movies(movies, ratings), *_of_users(users, ratings)]
+def sections(
+    users: pd.DataFrame,
+    movies: pd.DataFrame,
+    ratings: pd.DataFrame,
+    fields: Sequence[schema.Field] = schema.FIELDS,
+) -> list[Section]:
+    """Return all sections for the preprocessed tables, whose features are ``fields``."""
+    features = {side: [field.name for field in fields if field.side == side] for side in ("movie", "user")}
+    of_movies = (
+        _of_movies(movies, ratings)
+        if {"movie_decade", "movie_year"} <= {*features["movie"]}
+        else _of_features(movies, features["movie"], "items")
+    )
+    return [*_of_ratings(movies, ratings), *of_movies, *_of_features(users, features["user"], "users")]
 
 
 def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
     """Return small copies of the main charts, SVG by name."""
     months = statistics.ratings_by_month(ratings)
     shares = statistics.shares_of_the_top(statistics.long_tail(ratings, "movie_id"))
+    genres = statistics.movies_by_genre(movies).head(_GENRES_DRAWN)
+    of_genres = {"movies_by_genre": bar_chart(genres)} if (movies["genres"] != "").any() else {}
     return {
         "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
-        "movies_by_genre": bar_chart(statistics.movies_by_genre(movies).head(_GENRES_DRAWN)),
+        **of_genres,
         "ratings_by_month": line_chart(months[["ratings"]]),
         "long_tail": line_chart(shares.to_frame("% of ratings, top % of movies")),
     }
@@ -71,7 +85,7 @@ def page(dataset: str, totals: Mapping[str, float], parts: list[Section]) -> str
         "rated movies": f"{totals['rated_movies']:,}",
         "ratings": f"{totals['ratings']:,}",
         "mean rating": f"{totals['mean_rating']:.3f}",
-        f"share of likes ({schema.LIKED_RATING} or more)": f"{totals['like_share']:.1%}",
+        "share of likes": f"{totals['like_share']:.1%}",
         "user-movie pairs that are rated": f"{totals['density']:.1%}",
         "median ratings per user": f"{totals['median_of_user']:,.0f}",
         "median ratings per movie": f"{totals['median_of_movie']:,.0f}",
@@ -91,7 +105,7 @@ def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
             "ratings",
             "Ratings",
             f"The most common rating is {most_common:g}: {distribution.max() / len(ratings):.0%} of all ratings. "
-            f"A like is a rating of {schema.LIKED_RATING} or more.",
+            "A like is a rating of at least the limit of the data set: 4 on MovieLens.",
             _png(charts.bars(distribution, "ratings")),
         ),
         Section(
@@ -156,19 +170,16 @@ def _genres_text(genres: pd.Series) -> str:
     return f"A movie counts in each of its genres. The largest: {largest}.{drawn}"
 
 
-def _of_users(users: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
+def _of_features(table: pd.DataFrame, features: Sequence[str], what: str) -> list[Section]:
+    """Return a section for each feature with few values; ``what`` are the rows of the table."""
     found = []
-    for field, title in (
-        ("gender", "Users by gender"),
-        ("age", "Users by age group"),
-        ("occupation", "Users by occupation"),
-    ):
-        if field not in users:
+    for name in features:
+        if name not in table or table[name].nunique() > _MOST_GENRES:
             continue
-        counts = statistics.users_by(users, field)
-        largest = counts.idxmax()
-        text = f"The largest group, {largest}, has {counts.max() / len(users):.0%} of the users."
-        found.append(Section(field, title, text, _png(charts.bars(counts, "users"))))
+        counts = statistics.users_by(table, name)
+        text = f"The largest group, {counts.idxmax()}, has {counts.max() / len(table):.0%} of the {what}."
+        title = f"{what.capitalize()} by {_TITLES.get(name, name.replace('_', ' '))}"
+        found.append(Section(name, title, text, _png(charts.bars(counts, what))))
     return found
 
 

@@ -28,7 +28,7 @@ def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> 
         "ratings": len(ratings),
         "rated_movies": len(of_movie),
         "mean_rating": float(ratings["rating"].mean()),
-        "like_share": float((ratings["rating"] >= schema.LIKED_RATING).mean()),
+        "like_share": float(ratings[schema.LABEL].mean()),
         "density": len(ratings) / (len(users) * len(of_movie)),
         "median_of_user": float(of_user.median()),
         "median_of_movie": float(of_movie.median()),
@@ -62,7 +62,7 @@ def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFram
 
 def likes_by_decade(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     """Return ratings and like_share by release decade."""
-    joined = ratings[["movie_id", "rating"]].merge(movies[["movie_id", "movie_decade"]], on="movie_id")
+    joined = ratings[["movie_id", schema.LABEL]].merge(movies[["movie_id", "movie_decade"]], on="movie_id")
     return _likes_by(joined, joined["movie_decade"])
 
 
@@ -110,8 +110,7 @@ def shares_of_the_top(counts: np.ndarray) -> pd.Series:
 
 
 def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
-    liked = ratings["rating"] >= schema.LIKED_RATING
-    grouped = liked.groupby(group.to_numpy())
+    grouped = ratings[schema.LABEL].groupby(group.to_numpy())
     return pd.DataFrame({"ratings": grouped.size(), "like_share": grouped.mean()})
 
 

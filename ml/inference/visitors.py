@@ -47,12 +47,12 @@ class VisitorRecommender:
 
     Args:
         recommender: of the model.
-        ratings: user_id, movie_id, rating of the known users.
+        ratings: user_id, movie_id and label (1 for a like) of the known users.
     """
 
     def __init__(self, recommender: "Recommender", ratings: pd.DataFrame) -> None:
         self._recommender = recommender
-        liked = ratings[ratings["rating"] >= schema.LIKED_RATING]
+        liked = ratings[ratings[schema.LABEL] == 1]
         self._likes = recommender.scorer.known_pairs(liked, np.float32)
         self._lengths = np.sqrt(self._likes.sum(axis=1))
 

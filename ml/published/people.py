@@ -30,7 +30,8 @@ class People:
     Args:
         users: user_id, and those of ``PROFILE`` that the data set has.
         movies: movie_id, title, movie_year, genres.
-        ratings: user_id, movie_id, rating, timestamp (seconds since 1970, UTC).
+        ratings: user_id, movie_id, rating, timestamp (seconds since 1970, UTC), label (1 for a like). Without labels,
+            as in tables of earlier releases, which were all of MovieLens, a rating of 4 or more is a like.
     """
 
     def __init__(self, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> None:
@@ -40,6 +41,8 @@ class People:
         # A run writes its tables one after another: for a short time ratings may name movies that are not there yet.
         known = ratings["movie_id"].isin(self.movies.index) & ratings["user_id"].isin(self.users.index)
         self.ratings = ratings[known].sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
+        if schema.LABEL not in ratings:
+            self.ratings[schema.LABEL] = schema.likes(self.ratings["rating"], schema.LIKED_RATING).astype("int8")
         when = pd.to_datetime(self.ratings["timestamp"], unit="s").dt
         self.years, self.months = (sorted(map(int, part.unique())) for part in (when.year, when.month))
         self._starts = self.ratings["user_id"].searchsorted(self.users.index)
@@ -86,7 +89,7 @@ class People:
         history = rows[["movie_id", "rating"]].join(self.movies, on="movie_id")
         return history.assign(
             when=pd.to_datetime(rows["timestamp"], unit="s", utc=True),
-            liked=rows["rating"] >= schema.LIKED_RATING,
+            liked=rows[schema.LABEL] == 1,
         ).reset_index(drop=True)[["movie_id", "title", "movie_year", "genres", "rating", "when", "liked"]]
 
     @cached_property

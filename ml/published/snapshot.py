@@ -18,7 +18,7 @@ from ml.published.lists import PublishedLists
 from ml.published.locations import tables_directory
 from ml.published.people import PROFILE, People
 from ml.published.purposes import Purpose, purposes_of
-from ml.schema import Id
+from ml.schema import LABEL, Id
 
 if TYPE_CHECKING:
     from ml.inference.explanations import Explanations
@@ -230,7 +230,7 @@ def _people(tables: UPath) -> People:
         for name, columns, optional in (
             ("users", ["user_id"], PROFILE),
             ("movies", ["movie_id", "title", "movie_year", "genres"], ()),
-            ("ratings", ["user_id", "movie_id", "rating", "timestamp"], ()),
+            ("ratings", ["user_id", "movie_id", "rating", "timestamp"], (LABEL,)),
         )
     )
     return People(users, movies, ratings)

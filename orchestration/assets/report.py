@@ -29,7 +29,8 @@ def data_report(
     from ml.exploration.report import key_pictures, page, sections
     from ml.exploration.statistics import totals
 
-    counts, parts = totals(users, movies, ratings), sections(users, movies, ratings)
+    fields = storage.raw_data.format.description.fields
+    counts, parts = totals(users, movies, ratings), sections(users, movies, ratings, fields)
     path = storage.tables / _FILE
     write_atomically(path, page(storage.raw_data.dataset, counts, parts).encode())
     return dg.MaterializeResult(

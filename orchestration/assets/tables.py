@@ -61,13 +61,13 @@ def _distributions(raw_data: RawData, side: Side, table: pd.DataFrame) -> dict[s
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
 @checks_last
-def ratings(raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
-    """Ratings with their year, month and decade (UTC), of base files and batches together.
+def ratings(raw_data: RawData, raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
+    """Ratings with their year, month and decade (UTC) and their label (1 for a like), of base files and batches.
 
     One row per user and movie: the latest rating.
     """
     rows = present(history(raw_ratings, ingested_ratings), ["user_id", "movie_id"], ["timestamp"])
-    table = tables.preprocess_ratings(rows)
+    table = tables.preprocess_ratings(rows, raw_data.format.description.liked)
     yield from require("ratings", checks.complete(table))
     yield dg.MaterializeResult(
         value=table,
@@ -85,13 +85,12 @@ def interactions(raw_data: RawData, users: pd.DataFrame, movies: pd.DataFrame, r
 
     Models are trained and measured on these rows, and everything downstream refers to them.
     """
-    liked = raw_data.format.description.liked
-    table = tables.join_interactions(users, movies, ratings, liked)
+    table = tables.join_interactions(users, movies, ratings)
     yield from require(
         "interactions",
         checks.row_count(len(table), len(ratings)),
         checks.unique_keys(table, ["user_id", "movie_id"]),
         checks.complete(table),
-        checks.both_labels(table[schema.LABEL], likes_only=liked is None),
+        checks.both_labels(table[schema.LABEL], likes_only=raw_data.format.description.liked is None),
     )
     yield dg.MaterializeResult(value=table, metadata={"labels": counts_metadata(table[schema.LABEL])})

@@ -84,8 +84,8 @@ def test_features_become_categories(tmp_path: Path) -> None:
         ["Elm", "30.5 or more", "new", "no", "no"],
     ]
     assert users["country"].tolist() == ["DE", "unknown", "KR"]
-    ratings = preprocess_ratings(raw.ratings)
-    joined = join_interactions(users, movies, ratings, form.description.liked)
+    ratings = preprocess_ratings(raw.ratings, form.description.liked)
+    joined = join_interactions(users, movies, ratings)
     assert joined["label"].tolist() == [1, 1, 1, 1]
     assert not joined.isna().to_numpy().any()
     tables = (table.assign(ingestion_batch=0) for table in (users, movies, ratings))
@@ -125,8 +125,7 @@ def test_ratings_alone_are_enough(tmp_path: Path) -> None:
     assert raw.ratings["timestamp"].tolist() == [0, 0, 0]
     assert form.prepare_movies(raw.movies, raw.movies)["title"].tolist() == ["a", "b"]
     assert not form.description.has_times
-    joined = join_interactions(raw.users, form.prepare_movies(raw.movies, raw.movies), raw.ratings, 3.5)
-    assert joined["label"].tolist() == [1, 1, 0]
+    assert preprocess_ratings(raw.ratings, 3.5)["label"].tolist() == [1, 1, 0]
 
 
 def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def users() -> pd.DataFrame:
 @pytest.fixture
 def ratings() -> pd.DataFrame:
     rows = [(7, 1, 5, JANUARY), (7, 2, 4, JANUARY + 60), (8, 1, 1, JANUARY), (8, 2, 3, MARCH)]
-    return pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"])
+    frame = pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"])
+    return frame.assign(label=[1, 1, 0, 0])
 
 
 def test_totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> None:

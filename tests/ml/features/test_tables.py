@@ -121,7 +121,7 @@ def test_ratings_keep_order_columns_and_types() -> None:
     raw = raw_ratings([(2, 11, 3, 978307199), (1, 10, 5, 978307200), (2, 10, 1, 0)])
     ratings = preprocess_ratings(raw)
     pd.testing.assert_frame_equal(ratings[[*raw]], raw)
-    added = {"rating_year": "int16", "rating_month": "int8", "rating_decade": "str"}
+    added = {"rating_year": "int16", "rating_month": "int8", "rating_decade": "str", "label": "int8"}
     assert types(ratings) == types(raw) | added
     assert ratings["rating_year"].tolist() == [2000, 2001, 1970]
     assert "rating_year" not in raw

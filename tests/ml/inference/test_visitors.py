@@ -14,7 +14,7 @@ YEAR, MONTH = 2002, 6
 
 @pytest.fixture(scope="module")
 def ratings(small_interactions: pd.DataFrame) -> pd.DataFrame:
-    return small_interactions[["user_id", "movie_id", "rating"]]
+    return small_interactions[["user_id", "movie_id", "rating", "label"]]
 
 
 @pytest.fixture(scope="module")
