@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 try: ## a small first run on generated data, in var/try; then make ui TRY=1, make app TRY=1
 	@$(MAKE) --no-print-directory run TRY=1
 
-run: $(READY) ## build top-10 tables from raw ratings; rebuilds what is stale: [MOVIELENS_DIR=<directory>] [RETRAIN=1]
+run: $(READY) ## build top-10 tables from raw ratings; rebuilds what is stale: [DATASET=<name> | MOVIELENS_DIR=<directory>] [RETRAIN=1]
 	@$(BIN)/python -m orchestration run random $(if $(RETRAIN),--retrain)
 
 ui: $(READY) ## Dagster and MLflow in the browser; Ctrl-C stops both: [DAGSTER_PORT=3000] [MLFLOW_PORT=5000]

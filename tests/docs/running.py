@@ -44,6 +44,7 @@ _RULES = (
     Rule(r"make (ui|app|serve)", How.SERVER),
     Rule(r"SCHEDULE_DATASETS=\S+ make ui", How.MINUTES),
     Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
+    Rule(r"(\S+=\S+ )*make run DATASET=\S+", How.MINUTES),  # test_shop.py runs the example of datasets.md
     Rule(r"\.venv/bin/python -m app recommend .*", How.HERE),
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
