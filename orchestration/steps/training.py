@@ -44,7 +44,12 @@ def train_and_register(
     fitting = beginning.fitting
     checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, task.fingerprint.whole)
     with tracking.run(context, name, {**task.fingerprint.tags, **beginning.tags}) as run:
-        run.log_setup(recipe, fitting.network.count_params(), tables.interactions, tables.encoders.to_dict())
+        run.log_setup(
+            recipe.within(tables.encoders),
+            fitting.network.count_params(),
+            tables.interactions,
+            tables.encoders.to_dict(),
+        )
         reporter = _Reporter(context, name, run)
         reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]

@@ -65,7 +65,7 @@ INPUTS: dict[str, list[str]] = {
     "top10_recommendations": ["ratings", "promotion"],
     "monthly_top10": ["ratings", "top10_recommendations"],
     "pruned_versions": ["top10_recommendations"],
-    "data_drift": ["interactions", "ingestion_batches"],
+    "data_drift": ["interactions", "ingestion_batches", "feature_map"],
 }  # fmt: skip
 DRIFT = {"counts", "positive_share", "population_stability", "unknown_codes"}
 CHECKS = {

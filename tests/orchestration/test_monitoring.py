@@ -14,6 +14,7 @@ from orchestration.config.data_sets import DATA_SETS, add_partition
 from orchestration.config.monitoring_config import load_monitoring_config
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from tests.feature_maps import fitted
 from tests.orchestration.config.test_monitoring_config import with_value
 from tests.orchestration.conftest import DATASET, RUN_CONFIG, Pipeline, run_job
 from tests.orchestration.recipes import MODELS
@@ -50,12 +51,16 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         files = [{"sequence": number, "ingestion": number, "kind": "ratings"} for number in range(1, len(nights) + 1)]
         return dg.MaterializeResult(value={"files": files})
 
+    @dg.asset(partitions_def=DATA_SETS, io_manager_key="document_io_manager")
+    def feature_map() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(value=fitted(pd.concat([rows_of(0), *nights])).to_dict())
+
     raw_data = RawData()
     resources = {
         "io_manager": TableIOManager(raw_data=raw_data),
         "document_io_manager": DocumentIOManager(raw_data=raw_data),
     }
-    assets = [interactions, ingestion_batches, drift_asset(load_monitoring_config().drift)]
+    assets = [interactions, ingestion_batches, feature_map, drift_asset(load_monitoring_config().drift)]
     with dg.DagsterInstance.ephemeral() as instance:
         add_partition(instance, DATASET)
         result = dg.materialize(assets, resources=resources, instance=instance, partition_key=DATASET)

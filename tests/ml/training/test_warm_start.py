@@ -214,7 +214,7 @@ def test_rows_of_new_values_and_nothing_else_stay_as_they_were(
         expected = before if name.endswith("/membership") else learned
         assert after[name].tolist() == expected[name].tolist(), name
     start = old_start = new_values = 0
-    for field in recipe.fields:
+    for field in recipe.within(now).fields:
         for code, value in enumerate(now[field].values):
             if value in then.feature_map[field].values:
                 expected = learned["embedding/0/table"][old_start + then.feature_map[field].values.index(value)]

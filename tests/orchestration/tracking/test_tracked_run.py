@@ -12,8 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ml.data.formats import RawTables
+from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.features.negatives import NegativesConfig
-from ml.features.tables import join_interactions, preprocess_movies, preprocess_ratings, preprocess_users
+from ml.features.tables import join_interactions, preprocess_ratings
 from ml.inference.scorer import Scorer
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
