@@ -87,9 +87,7 @@ def _requests(who: str, context: _Context, run_keys: Mapping[str, str]) -> list[
     for data_set, run_key in run_keys.items():
         try:
             with _told(f"{who}, data set {data_set},"):
-                plan = Planner(context.instance, graph, RawData.of(data_set)).plan(
-                    SELECTIONS[PIPELINE]
-                )
+                plan = Planner(context.instance, graph, RawData.of(data_set)).plan(SELECTIONS[PIPELINE])
         except Exception as error:
             context.log.error(f"Data set {data_set}: {error}")
             failures.append(error)
