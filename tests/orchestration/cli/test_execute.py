@@ -1,5 +1,6 @@
 """What make run launches, without executing it."""
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from ml.errors import DataError
+from orchestration.__main__ import main as command
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.cli import execute, ui
 from orchestration.config.settings import PROJECT_ROOT
@@ -43,7 +45,29 @@ def test_a_run_is_one_of_the_code_location(launched: list[dg.DagsterRun], small_
     use_instance()
     with dg.DagsterInstance.get() as instance:  # the UI's timeline and job pages filter by these
         found = instance.get_runs(dg.RunsFilter(tags={".dagster/repository": "__repository__@movie_recommender"}))
+        offered = instance.get_dynamic_partitions("datasets")
     assert [each.run_id for each in found] == [run.run_id]
+    assert offered == [run.tags["dagster/partition"]] == [small_raw_directory.name]
+
+
+def test_a_split_is_a_partition_of_its_own(launched: list[dg.DagsterRun], small_raw_directory: Path) -> None:
+    assert execute.main(str(small_raw_directory), "temporal", "tag") == 0
+    [run] = launched
+    assert run.job_name == "temporal_evaluation"
+    assert run.tags["dagster/partition"] == f"{small_raw_directory.name}+temporal"
+
+
+def test_a_second_directory_of_the_same_name_launches_nothing(
+    launched: list[dg.DagsterRun], small_raw_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute.main(str(small_raw_directory), "random", "tag") == 0
+    other = tmp_path / "other" / small_raw_directory.name
+    shutil.copytree(small_raw_directory, other)
+    assert command(["execute", str(other), "random", "tag"]) == 1
+    told = capsys.readouterr().err
+    assert str(other) in told
+    assert str(small_raw_directory) in told
+    assert len(launched) == 1
 
 
 def test_months_are_a_job_of_their_own(launched: list[dg.DagsterRun], small_raw_directory: Path) -> None:
