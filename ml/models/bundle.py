@@ -15,9 +15,10 @@ from upath import UPath
 
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
+from ml.files import parse_json
 from ml.models.autoint import embedded_positions, inner_network
 from ml.models.layers import FieldEmbedding
-from ml.models.saved_network import read_json, read_members, read_network
+from ml.models.saved_network import read_members, read_network
 
 _NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
 _NUMBERS = "numbers.json"
@@ -86,7 +87,7 @@ class ModelBundle:
         """
         members = read_members(data, _MEMBERS, where)
         feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{where}, {_FEATURE_MAP}")
-        numbers = read_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
+        numbers = parse_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
         if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
             raise DataError(f"{where}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
         network = read_network(members[_NETWORK], f"{where}, {_NETWORK}")

@@ -19,10 +19,10 @@ import keras
 
 import ml.models.autoint  # noqa: F401 - registers the layers that a saved network refers to
 from ml.errors import DataError
+from ml.files import parse_json
 from ml.models.layers import PACKAGE
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
-_LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON; parsed, it takes many times as much memory
 _FLOAT_BYTES = 4
 _DEEPEST = 16  # nested groups; ours have at most 6
 
@@ -51,7 +51,7 @@ def read_network(data: bytes, where: str) -> keras.Model:
         DataError: it is not a .keras file, or has parts that the builders do not use; the message names the part.
     """
     members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
-    config = read_json(members[_CONFIG], f"{where}, {_CONFIG}")
+    config = parse_json(members[_CONFIG], f"{where}, {_CONFIG}")
     for each in _objects(config):
         each.pop("compile_config", None)  # optimizer and loss, which scoring does not need
     _require_known_classes(config, f"{where}, {_CONFIG}")
@@ -103,16 +103,6 @@ def _problem_of_members(found: list[zipfile.ZipInfo], names: tuple[str, ...]) ->
                 f"{info.compress_size:,} stored); expected stored, unencrypted members"
             )
     return None
-
-
-def read_json(data: bytes, where: str) -> Any:
-    """Parse a JSON document. Raises DataError if it is not JSON, too large or too deep."""
-    if len(data) > _LARGEST_DOCUMENT:
-        raise DataError(f"{where}: {len(data):,} bytes of JSON; expected at most {_LARGEST_DOCUMENT:,}")
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not a JSON document ({error})") from error
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:
