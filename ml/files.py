@@ -1,7 +1,8 @@
-"""Replace files as a whole, tell contents apart, and read tables."""
+"""Replace files as a whole, tell contents apart, and read tables and JSON documents."""
 
 import hashlib
 import io
+import json
 import os
 import re
 import uuid
@@ -15,6 +16,7 @@ from upath import UPath
 
 from ml.errors import DataError
 
+LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON; parsed, it takes many times as much memory
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{32}")  # of a file while it is written
 _Path = TypeVar("_Path", Path, UPath)
 
@@ -93,7 +95,25 @@ def read_parquet(path: UPath, columns: Sequence[str], optional: Collection[str] 
         data = io.BytesIO(path.read_bytes())
         own = pq.read_schema(data).names if optional else []
         return pd.read_parquet(data, columns=[*columns, *(name for name in optional if name in own)])
-    except (OSError, ValueError) as error:  # PyArrow's errors are ValueErrors
+    except Exception as error:  # whatever PyArrow and pandas raise for damaged bytes
         raise DataError(
             f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); rebuild it (make run)"
         ) from error
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse a JSON document.
+
+    Args:
+        data: the document, UTF-8.
+        where: what to call it in errors.
+
+    Raises:
+        DataError: it is not JSON, too large or too deep.
+    """
+    if len(data) > LARGEST_DOCUMENT:
+        raise DataError(f"{where}: {len(data):,} bytes of JSON; expected at most {LARGEST_DOCUMENT:,}")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not a JSON document ({error})") from error

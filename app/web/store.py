@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 from upath import UPath
@@ -30,14 +32,25 @@ def published(home: str, dataset: str) -> Published:
 def _refresh(opened: Published) -> None:
     """Poll for new champions forever; one that cannot be used leaves the old one in place."""
     while True:
-        try:
-            models = opened.current.models.values()
-            for model in models:
-                model.live.warm_up(model.lists.moment)
-            for model in models:
-                _ = model.live.explanations
-            time.sleep(REFRESH_SECONDS)
-            opened.refresh()
-        except (DataError, NotFoundError, OSError) as error:
-            _log.warning("%s: %s", opened.dataset, error)
-            time.sleep(REFRESH_SECONDS)
+        _attempt(opened.dataset, opened.refresh)
+        models = opened.current.models.items()
+        warm = [
+            (name, model)
+            for name, model in models
+            if _attempt(f"{opened.dataset}, {name}", partial(model.live.warm_up, model.lists.moment))
+        ]
+        for name, model in warm:
+            _attempt(f"{opened.dataset}, {name}", partial(getattr, model.live, "explanations"))
+        time.sleep(REFRESH_SECONDS)
+
+
+def _attempt(what: str, work: Callable[[], object]) -> bool:
+    """Do it and return whether it worked. Whatever goes wrong is logged: without the thread, nothing new is shown."""
+    try:
+        work()
+        return True
+    except (DataError, NotFoundError, OSError) as error:
+        _log.warning("%s: %s", what, error)
+    except Exception:
+        _log.exception("%s: cannot be loaded; trying again in %d s", what, REFRESH_SECONDS)
+    return False

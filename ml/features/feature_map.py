@@ -16,6 +16,7 @@ import pandas as pd
 
 from ml import schema
 from ml.errors import DataError
+from ml.files import parse_json
 
 _VERSION = 2
 # Version 1 was of MovieLens only, and did not say what its data set's description does.
@@ -191,12 +192,11 @@ class FeatureMap:
     @classmethod
     def from_json(cls, data: bytes, where: str) -> "FeatureMap":
         """Read what ``to_json`` returned. Raises DataError that calls the document ``where``."""
+        document = parse_json(data, where)
         try:
-            return cls.from_dict(json.loads(data.decode("utf-8")))
+            return cls.from_dict(document)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: not a JSON document ({error})") from error
 
 
 def _read_field(field: Any) -> FieldVocabulary:

@@ -4,24 +4,41 @@ import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
+from ml.files import LARGEST_DOCUMENT, parse_json
 from ml.models.autoint import embedded_positions, inner_network
 from ml.models.layers import FieldEmbedding
-from ml.models.saved_network import read_json, read_members, read_network
+from ml.models.saved_network import LARGEST_NETWORK, read_members, read_network
 
 _NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
 _NUMBERS = "numbers.json"
-_MEMBERS = (_NETWORK, _FEATURE_MAP, _USERS, _MOVIES, _NUMBERS)
+_LARGEST_TABLE = 256 * 2**20  # bytes, also of its texts when they are decoded
+_MEMBERS = {
+    _NETWORK: LARGEST_NETWORK,
+    _FEATURE_MAP: LARGEST_DOCUMENT,
+    _USERS: _LARGEST_TABLE,
+    _MOVIES: _LARGEST_TABLE,
+    _NUMBERS: 2**20,
+}
+# Tables may have these alone: pages of other compressions can be thousands of times as large as what is stored.
+_CODECS = ("SNAPPY", "UNCOMPRESSED")
+_SIDES: Mapping[str, schema.Side] = {"user_id": "user", "movie_id": "movie"}
+_SHOWN = {"user_id": (), "movie_id": ("title", "genres")}  # columns that are not features
 
 
 @dataclass(frozen=True)
@@ -52,10 +69,12 @@ class ModelBundle:
         movies: pd.DataFrame,
         numbers: tuple[str, ...] = (),
     ) -> "ModelBundle":
-        """Bundle a network with the rows of the users and movies tables that the feature map knows."""
-        return cls(
-            network, feature_map, feature_map.known("user_id", users), feature_map.known("movie_id", movies), numbers
-        )
+        """Bundle a network with the rows and columns of the users and movies tables that the feature map knows."""
+        known = {
+            key: feature_map.known(key, table[[name for name in table if name in _columns(key, feature_map)]])
+            for key, table in (("user_id", users), ("movie_id", movies))
+        }
+        return cls(network, feature_map, known["user_id"], known["movie_id"], numbers)
 
     def save(self, path: Path) -> None:
         """Write a zip archive with a .keras file, JSON and Parquet; no pickle."""
@@ -71,7 +90,8 @@ class ModelBundle:
     @classmethod
     def load(cls, path: Path | UPath) -> "ModelBundle":
         """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
-        return cls.from_bytes(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            return cls._read(file, str(path))
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "ModelBundle":
@@ -84,9 +104,13 @@ class ModelBundle:
         Raises:
             DataError: it is no such archive.
         """
-        members = read_members(data, _MEMBERS, where)
+        return cls._read(io.BytesIO(data), where)
+
+    @classmethod
+    def _read(cls, file: BinaryIO, where: str) -> "ModelBundle":
+        members = read_members(file, _MEMBERS, where)
         feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{where}, {_FEATURE_MAP}")
-        numbers = read_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
+        numbers = parse_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
         if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
             raise DataError(f"{where}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
         network = read_network(members[_NETWORK], f"{where}, {_NETWORK}")
@@ -98,20 +122,68 @@ class ModelBundle:
         return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))
 
 
+def _columns(key: str, feature_map: FeatureMap) -> set[str]:
+    """Return the columns of the table with this key."""
+    return {key, *feature_map.side(_SIDES[key]).names, *_SHOWN[key]}
+
+
 def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
     """Read a table with one row for each value of its key. Raises DataError for any other."""
+    expected = list(feature_map[key].values)
     try:
-        rows, expected = pq.read_metadata(io.BytesIO(data)).num_rows, list(feature_map[key].values)
-        # A small file can declare any number of identical rows, so it is read only with the expected number.
-        table = pd.read_parquet(io.BytesIO(data)) if rows == len(expected) else None
+        # A small file can declare any number of identical rows or values, so both are counted before they are decoded.
+        problem = _problem_of_table(data, len(expected), key, _columns(key, feature_map))
+        table = None if problem else pd.read_parquet(io.BytesIO(data))
         values = None if table is None else table[key].tolist()
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException) as error:
         raise DataError(f"{where}: not a table ({error}); rebuild the model") from error
     if table is None:
-        raise DataError(f"{where}: {rows:,} rows; expected {len(expected):,}, one for each known {key}")
+        raise DataError(f"{where}: {problem}")
     if values != expected:
         raise DataError(f"{where}: {key} differs from the feature map's; expected its values in index order")
     return table
+
+
+def _problem_of_table(data: bytes, rows: int, key: str, columns: set[str]) -> str | None:
+    """Return what is wrong with the form of a Parquet file; None if it is as expected."""
+    metadata = pq.read_metadata(io.BytesIO(data))
+    if metadata.num_rows != rows:
+        return f"{metadata.num_rows:,} rows; expected {rows:,}, one for each known {key}"
+    described = metadata.schema.to_arrow_schema()
+    if sorted(described.names) != sorted(columns):
+        return f"found the columns {_listed(described.names)}; expected {_listed(columns)}"
+    for field in described:
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or _is_text(field.type)):
+            return f"the column {field.name} is of the type {str(field.type)[:100]}; expected numbers or texts"
+    chunks = (
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    if strange := next((chunk for chunk in chunks if chunk.compression not in _CODECS), None):
+        return f"the column {strange.path_in_schema} is compressed by {strange.compression}; expected {_CODECS[0]}"
+    texts = [field.name for field in described if _is_text(field.type)]
+    encoded = pq.read_table(io.BytesIO(data), columns=texts, read_dictionary=texts)
+    if (size := sum(_text_bytes(column) for column in encoded.columns)) > _LARGEST_TABLE:
+        return f"{size:,} bytes of text; expected at most {_LARGEST_TABLE:,}"
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Return how many bytes the texts of a dictionary-encoded column have when they are decoded."""
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary).to_numpy(zero_copy_only=False)
+        total += int(lengths[chunk.indices.drop_null().to_numpy()].sum())
+    return total
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))[:300]
 
 
 def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numbers: int, where: str) -> None:

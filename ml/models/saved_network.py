@@ -12,18 +12,20 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import keras
 
 import ml.models.autoint  # noqa: F401 - registers the layers that a saved network refers to
 from ml.errors import DataError
+from ml.files import LARGEST_DOCUMENT, parse_json
 from ml.models.layers import PACKAGE
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
-_LARGEST_DOCUMENT = 64 * 2**20  # bytes of JSON; parsed, it takes many times as much memory
 _FLOAT_BYTES = 4
+LARGEST_NETWORK = 4 * 2**30  # bytes
+_MEMBERS = {_CONFIG: LARGEST_DOCUMENT, _METADATA: LARGEST_DOCUMENT, _WEIGHTS: LARGEST_NETWORK}
 _DEEPEST = 16  # nested groups; ours have at most 6
 
 _OWN = {name for name in keras.saving.get_custom_objects() if name.startswith(f"{PACKAGE}>")}  # registered names
@@ -50,8 +52,8 @@ def read_network(data: bytes, where: str) -> keras.Model:
     Raises:
         DataError: it is not a .keras file, or has parts that the builders do not use; the message names the part.
     """
-    members = read_members(data, (_CONFIG, _WEIGHTS, _METADATA), where)
-    config = read_json(members[_CONFIG], f"{where}, {_CONFIG}")
+    members = read_members(io.BytesIO(data), _MEMBERS, where)
+    config = parse_json(members[_CONFIG], f"{where}, {_CONFIG}")
     for each in _objects(config):
         each.pop("compile_config", None)  # optimizer and loss, which scoring does not need
     _require_known_classes(config, f"{where}, {_CONFIG}")
@@ -69,18 +71,23 @@ def read_network(data: bytes, where: str) -> keras.Model:
             raise DataError(f"{where}: Keras cannot load it ({error}); retrain the model") from error
 
 
-def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, bytes]:
+def read_members(file: BinaryIO, largest: Mapping[str, int], where: str) -> dict[str, bytes]:
     """Return the members of a zip archive that has exactly these, all uncompressed, as this project writes them.
 
     Uncompressed members cannot be larger than the archive, and no file is written under a name from the archive.
+
+    Args:
+        file: the archive; none of its members is read before all were checked.
+        largest: accepted bytes of each member by name.
+        where: the archive's name in errors.
 
     Raises:
         DataError: it is not such an archive.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            problem = _problem_of_members(archive.infolist(), names)
-            members = {} if problem else {name: archive.read(name) for name in names}
+        with zipfile.ZipFile(file) as archive:
+            problem = _problem_of_members(archive.infolist(), largest)
+            members = {} if problem else {name: archive.read(name) for name in largest}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
         raise DataError(f"{where}: not a model bundle ({error}); rebuild the model") from error
     if problem:
@@ -88,13 +95,13 @@ def read_members(data: bytes, names: tuple[str, ...], where: str) -> dict[str, b
     return members
 
 
-def _problem_of_members(found: list[zipfile.ZipInfo], names: tuple[str, ...]) -> str | None:
+def _problem_of_members(found: list[zipfile.ZipInfo], largest: Mapping[str, int]) -> str | None:
     """Return what is wrong with the members of an archive; None if they are those expected."""
     given = [info.filename for info in found]
-    if missing := set(names) - set(given):
+    if missing := set(largest) - set(given):
         return f"{', '.join(sorted(missing))} missing"
-    expected = ", ".join(sorted(names))
-    if strange := sorted({name for name in given if name not in names or given.count(name) > 1}):
+    expected = ", ".join(sorted(largest))
+    if strange := sorted({name for name in given if name not in largest or given.count(name) > 1}):
         return f"unexpected member {strange[0]!r}; expected once each {expected}"
     for info in found:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
@@ -102,17 +109,9 @@ def _problem_of_members(found: list[zipfile.ZipInfo], names: tuple[str, ...]) ->
                 f"member {info.filename!r} is compressed or encrypted ({info.file_size:,} bytes declared, "
                 f"{info.compress_size:,} stored); expected stored, unencrypted members"
             )
+        if info.file_size > largest[info.filename]:
+            return f"member {info.filename!r} has {info.file_size:,} bytes; expected at most {largest[info.filename]:,}"
     return None
-
-
-def read_json(data: bytes, where: str) -> Any:
-    """Parse a JSON document. Raises DataError if it is not JSON, too large or too deep."""
-    if len(data) > _LARGEST_DOCUMENT:
-        raise DataError(f"{where}: {len(data):,} bytes of JSON; expected at most {_LARGEST_DOCUMENT:,}")
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not a JSON document ({error})") from error
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

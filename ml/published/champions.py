@@ -5,11 +5,10 @@ each are in a directory of its number beside it. The list is replaced atomically
 a reader that follows it sees one whole publication.
 """
 
-import json
-
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
+from ml.files import parse_json
 from ml.published.locations import checked_name
 
 ARCHIVE = "archive"  # directory under the home
@@ -47,9 +46,9 @@ class ArchivedVersion:
         if not self.record.exists():
             return {}
         try:
-            metrics: dict[str, float] = json.loads(self.record.read_bytes())["metrics"]
+            metrics: dict[str, float] = parse_json(self.record.read_bytes(), str(self.record))["metrics"]
             return {name: float(value) for name, value in metrics.items()}
-        except (AttributeError, ValueError, TypeError, LookupError) as error:
+        except (DataError, AttributeError, ValueError, TypeError, LookupError, OverflowError) as error:
             raise DataError(
                 f"{self.record}: expected the metrics of a version, found none ({error!r}); publish it again (make run)"
             ) from error
@@ -93,8 +92,8 @@ class ModelArchive:
         except FileNotFoundError:
             return []
         try:
-            found = json.loads(data)
-        except ValueError:
+            found = parse_json(data, str(self.pointer))
+        except DataError:
             found = None
         if not isinstance(found, list) or not all(_is_number(number) for number in found):
             raise DataError(

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -58,7 +57,7 @@ class Checkpoint:
         variables = _state(model)
         try:
             reports, values, best_weights = _read(path, variables, model.weights)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, BadZipFile) as error:
+        except Exception as error:  # whatever NumPy, zipfile and its decompressors raise for damaged bytes
             _log.warning("%s: not a checkpoint of this training (%s); removed, training starts over", path, error)
             self.remove()
             return [], []

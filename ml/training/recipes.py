@@ -98,7 +98,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
         if isinstance(settings, dict):
-            settings = ARCHITECTURES[architecture](**settings)
+            settings = ARCHITECTURES[architecture].model_validate(settings)
         return {**document, "model": settings}
 
     @property

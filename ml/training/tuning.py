@@ -1,8 +1,10 @@
 """Tune a recipe: try values from its search space, and store the result of each trial in a study's file."""
 
+import logging
 import math
+import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ml.errors import DataError
+from ml.files import digest
 from ml.training.data import TrainingData
 from ml.training.early_stopping import best_epoch
 from ml.training.fitting import Fitting
@@ -19,6 +22,8 @@ from ml.training.recipes import Recipe, own_parameters, with_values
 from ml.training.reports import EpochReport
 from ml.training.search import suggest
 
+_log = logging.getLogger(__name__)
+_JOURNALS = ("-journal", "-wal", "-shm")  # of SQLite, beside its file
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
 
@@ -73,9 +78,18 @@ Observe = Callable[[int, Mapping[str, Any]], AbstractContextManager[TrialObserve
 
 
 def open_study(path: Path) -> optuna.Study:
-    """Open the study in this SQLite file, or create it. For one process at a time."""
+    """Open the study in this SQLite file, or create it. For one process at a time.
+
+    A damaged file is renamed with a warning, and the study starts over.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and (damage := _damage_of(path)):
+        aside = f"damaged-{digest(path.read_bytes())}"
+        for suffix in ("", *_JOURNALS):  # a journal would be applied to the new file
+            if (file := path.with_name(f"{path.name}{suffix}")).exists():
+                file.rename(file.with_name(f"{file.name}.{aside}"))
+        _log.warning("%s: not a study (%s); renamed to %s.%s, tuning starts over", path, damage, path.name, aside)
     return optuna.create_study(
         storage=f"sqlite:///{path}",
         study_name="tuning",
@@ -83,6 +97,18 @@ def open_study(path: Path) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
         load_if_exists=True,
     )
+
+
+def _damage_of(path: Path) -> str | None:
+    """Say what is wrong with a SQLite file; None for a sound one. Raises sqlite3.OperationalError if it is locked."""
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            found = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return None if found == "ok" else " ".join(found.split())
 
 
 def finished_trials(study: optuna.Study) -> int:

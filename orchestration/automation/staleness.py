@@ -92,7 +92,7 @@ class Planner:
             forced: assets to rebuild in any case.
 
         Raises:
-            DataError: a raw file is missing.
+            DataError: a raw file is missing, or what says who is champion is damaged, which no run can repair.
         """
         self._raw_data.checked()
         keys = selection.resolve(self._graph) - {AssetKey(RUN_PLAN)}
@@ -175,8 +175,10 @@ class Planner:
     def _arrivals(self) -> "_Arrivals":
         if not self._raw_data.takes_batches:
             return _Arrivals()
-        known = Known(*(self._storage.read_table(f"raw_{kind}")[f"{kind[:-1]}_id"] for kind in (USERS, MOVIES)))
-        sorting = self._raw_data.ingestion.sort(known)
+        users, movies = (self._storage.find_table(f"raw_{kind}", [f"{kind[:-1]}_id"]) for kind in (USERS, MOVIES))
+        if users is None or movies is None:  # they are rebuilt, and what has arrived is sorted after that
+            return _Arrivals()
+        sorting = self._raw_data.ingestion.sort(Known(users["user_id"], movies["movie_id"]))
         refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
         return _Arrivals(
             _counted(len(sorting.good), "has arrived", "have arrived"),

@@ -1,7 +1,6 @@
 """Tune a recipe and write the best one to a file: ``make tune RECIPE=<name> [TRIALS=20]``."""
 
 import io
-import json
 import os
 import sys
 from contextlib import AbstractContextManager
@@ -120,7 +119,7 @@ def _tables(storage: Storage) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
     train, document, movies = contents
     return (
         pd.read_parquet(io.BytesIO(train)),
-        FeatureMap.from_dict(json.loads(document)),
+        FeatureMap.from_json(document, str(tables / "feature_map.json")),
         pd.read_parquet(io.BytesIO(movies)),
     )
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 from upath import UPath
@@ -17,6 +18,7 @@ from orchestration.config.settings import settings
 
 DEFAULT = "default"  # the entry of all recipes without an entry of their own
 SERVED = "mlflow-artifacts:"  # scheme of locations that count from where a tracking server keeps its artifacts
+ARTIFACTS = SERVED.removesuffix(":")  # the folder beside a SQLite database that SERVED means without a server
 SQLITE = "sqlite:///"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NO_NAME = re.compile(r"[/\\:@\x00-\x1f]")  # would break addresses such as models:/<name>@<alias>
@@ -43,8 +45,9 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
     tracking_uri: str = Field(description="MLflow's server or database; may hold {home}.")
     artifact_location: str = Field(
         description="Where a new experiment's artifacts are kept; must hold {dataset}, may hold {home}. "
-        "mlflow-artifacts:/... is served by the tracking server and moves with the home; any other URI that MLflow "
-        "knows, or a path, which counts from the home, is used as it is."
+        "mlflow-artifacts:/... is served by the tracking server and moves with the home, as does a path below the "
+        "home; a relative path counts from it. Any other path, or URI that MLflow knows, is used as it is. Nothing is "
+        "written or deleted anywhere else."
     )
     experiment: str = Field(description="The experiment's name; must hold {dataset}.")
     registered_models: dict[str, str] = Field(
@@ -106,10 +109,11 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
                 f"mlflow.yaml, tracking_uri: a database under {home} is not possible; set MLFLOW_TRACKING_URI"
             )
         values = {"home": str(home), "dataset": dataset}
+        tracking_uri = self.tracking_uri.format(**values)
         return self.model_copy(
             update={
-                "tracking_uri": self.tracking_uri.format(**values),
-                "artifact_location": _located(self.artifact_location.format(**values), home),
+                "tracking_uri": tracking_uri,
+                "artifact_location": _located(self.artifact_location.format(**values), home, tracking_uri),
                 "experiment": self.experiment.format(**values),
                 "registered_models": _names(self.registered_models, dataset),
             }
@@ -119,6 +123,13 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
 def database_file(tracking_uri: str) -> Path:
     """The file of a SQLite database."""
     return Path(tracking_uri.removeprefix(SQLITE).split("?")[0])
+
+
+def local_path(location: str) -> Path | None:
+    """The directory that a location without a scheme, or a ``file:`` URI, means; None for any other location."""
+    if location.startswith("file:"):
+        return Path(unquote(urlsplit(location).path)).resolve()
+    return None if _SCHEME.match(location) else Path(location).resolve()
 
 
 def _checked(value: str, *placeholders: str) -> str:
@@ -148,12 +159,22 @@ def _names(patterns: dict[str, str], dataset: str) -> dict[str, str]:
     }
 
 
-def _located(location: str, home: UPath) -> str:
-    """A location as a URI; a path counts from the home."""
-    if _SCHEME.match(location):
+def _located(location: str, home: UPath, tracking_uri: str) -> str:
+    """A location as a URI; a path counts from the home.
+
+    What is beside the home's own database is named as the tracking server does, so that it moves with the home.
+    """
+    is_local = home.protocol in ("", "file")
+    if not is_local:
+        return location if _SCHEME.match(location) else str(home / location)
+    inside = location if _SCHEME.match(location) else str(Path(str(home)) / Path(location).expanduser())
+    if (path := local_path(inside)) is None:
         return location
-    path = home / Path(location).expanduser()
-    return Path(str(path)).resolve().as_uri() if home.protocol in ("", "file") else str(path)
+    beside = Path(str(home)).resolve() / ARTIFACTS
+    with_database = tracking_uri.startswith(SQLITE) and database_file(tracking_uri).resolve().parent == beside.parent
+    if with_database and path != beside and path.is_relative_to(beside):
+        return f"{SERVED}/{path.relative_to(beside)}"
+    return path.as_uri()
 
 
 def load_tracking_config(path: Path | None = None, tracking_uri: str | None = None) -> TrackingConfig:

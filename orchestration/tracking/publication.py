@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from upath import UPath
 
-from ml.errors import NotFoundError
-from ml.files import read_parquet, replace_files, write_atomically
+from ml.errors import DataError, NotFoundError
+from ml.files import parse_json, read_parquet, replace_files, write_atomically
 from ml.published.champions import ModelArchive
 from ml.published.locations import exported_table_path
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -58,9 +58,21 @@ class Publication:
         return str(model.aliases[self._alias]) if model and self._alias in model.aliases else None
 
     def recorded(self, number: str) -> RegisteredVersion | None:
-        """The version that was published under a number; None where earlier releases did not record it."""
+        """The version that was published under a number; None where earlier releases did not record it.
+
+        Raises:
+            DataError: the record is damaged.
+        """
         record = self.archive.version(number).record
-        return RegisteredVersion(**json.loads(record.read_bytes())["version"]) if record.exists() else None
+        if not record.exists():
+            return None
+        try:
+            return RegisteredVersion(**parse_json(record.read_bytes(), str(record))["version"])
+        except (DataError, TypeError, LookupError) as error:
+            raise DataError(
+                f"{record}: expected the registered version and its metrics, found none ({error}); restore it from a "
+                "backup, or remove it: the next run writes it again"
+            ) from error
 
     def published_lists(self, columns: list[str]) -> pd.DataFrame | None:
         """Columns of the champion's table; None before the first. Raises DataError where it cannot be read."""

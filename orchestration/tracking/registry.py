@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from ml.errors import DataError
 from orchestration.config.settings import PROJECT_ROOT, settings
-from orchestration.config.tracking_config import SERVED, SQLITE, TrackingConfig, database_file, tracking_config
+from orchestration.config.tracking_config import SQLITE, TrackingConfig, database_file, tracking_config
 from orchestration.tracking.publication import Publication
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def client_of(config: TrackingConfig) -> "MlflowClient":
     artifacts.register()
     uri = config.tracking_uri
     if uri.startswith(SQLITE):
-        _prepare(uri, config.artifact_location.startswith(SERVED))
+        _prepare(uri, str(settings().home), tracking_config().artifact_location)
     return MlflowClient(uri, uri)
 
 
 @cache
-def _prepare(uri: str, movable: bool) -> None:
-    """Create or open a SQLite database, once per process."""
+def _prepare(uri: str, home: str, location: str) -> None:
+    """Create or open a SQLite database, and make its locations those of the home; once per process and arguments."""
     from orchestration.tracking import artifacts
 
     path = database_file(uri)
@@ -95,11 +95,10 @@ def _prepare(uri: str, movable: bool) -> None:
             if not path.exists():
                 _make_database(path)
     _open(uri)
-    if movable:
-        with lock():
-            changed = artifacts.make_movable(uri)
-        if changed:
-            _LOG.info("%s: the artifact locations of %d experiments are now relative to it", path, changed)
+    with lock():
+        changed = artifacts.make_movable(uri, lambda dataset: configuration(dataset).artifact_location)
+    if changed:
+        _LOG.info("%s: %d experiments now keep their artifacts in %s, under %s", path, changed, home, location)
 
 
 def _open(uri: str) -> None:

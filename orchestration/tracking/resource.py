@@ -12,6 +12,8 @@ from urllib.parse import quote
 import dagster as dg
 
 from ml.files import digest
+from ml.published.champions import ModelArchive
+from orchestration.config.settings import settings
 from orchestration.tracking.bundles import BundleCopies
 from orchestration.tracking.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.tracking.publication import found_in_registry
@@ -137,7 +139,7 @@ class Tracking(TrackingServer):
         return ModelBundle.from_bytes(self.bundle_file(version), f"{version.uri}/{BUNDLE_ARTIFACT}")
 
     def bundle_file(self, version: RegisteredVersion) -> bytes:
-        """Read the bundle that was logged with a version, from this machine's copy or else from MLflow.
+        """Read the bundle that was logged with a version: this machine's copy, the archive's, or else MLflow's.
 
         Raises:
             dagster.Failure: the file in MLflow is damaged. The step is not retried.
@@ -147,6 +149,9 @@ class Tracking(TrackingServer):
         copies = BundleCopies(self.dataset, version.model)
         if expected and (copy := copies.find(version.model_id, expected)):
             return copy
+        archived = ModelArchive(settings().home, self.dataset, version.model).version(version.version).bundle
+        if expected and archived.exists() and digest(data := archived.read_bytes()) == expected:
+            return data
         data = self._download(f"{version.uri}/{BUNDLE_ARTIFACT}")
         if expected and (found := digest(data)) != expected:
             raise dg.Failure(

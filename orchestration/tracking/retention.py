@@ -4,6 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import dagster as dg
+
+from orchestration.config.settings import settings
+from orchestration.config.tracking_config import TrackingConfig
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.server import ACTIVE
@@ -93,25 +97,37 @@ def _models_without_version(tracking: Tracking, model: str, with_version: set[st
 def _delete(tracking: Tracking, runs: Iterable[str], models: Iterable[str]) -> None:
     """Delete runs and logged models with their artifacts. A tracking server only marks them for its own ``mlflow gc``.
 
-    With a database, this does what ``mlflow gc`` does. That command would also delete every experiment that anybody
-    has ever marked as deleted, with all its runs; and MLflow has no public function that deletes for good.
+    With a database, this does what ``mlflow gc`` does, but leaves the files of another home alone. That command would
+    also delete every experiment that anybody has ever marked as deleted, with all its runs; and MLflow has no public
+    function that deletes for good.
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    client, uri = tracking.client, tracking.config.tracking_uri
-    store = None if uri.startswith("http") else SqlAlchemyStore(uri, tracking.config.artifact_location)
+    client, config = tracking.client, tracking.config
+    has_server = config.tracking_uri.startswith("http")
+    store = None if has_server else SqlAlchemyStore(config.tracking_uri, config.artifact_location)
     for run_id in runs:
         run = found_in_registry(partial(client.get_run, run_id))
         if run is not None and run.info.lifecycle_stage == ACTIVE:
             client.delete_run(run_id)
         if run is not None and store:
-            get_artifact_repository(run.info.artifact_uri, uri).delete_artifacts()
+            _delete_files(run.info.artifact_uri, config)
             store._hard_delete_run(run_id)
     for model_id in models:
         logged = found_in_registry(partial(client.get_logged_model, model_id))
         if logged is not None:
             client.delete_logged_model(model_id)
         if logged is not None and store:
-            get_artifact_repository(logged.artifact_location, uri).delete_artifacts()
+            _delete_files(logged.artifact_location, config)
             store._hard_delete_logged_model(model_id)
+
+
+def _delete_files(location: str, config: TrackingConfig) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    from orchestration.tracking.artifacts import is_own
+
+    if is_own(location, config):
+        get_artifact_repository(location, config.tracking_uri).delete_artifacts()
+    else:
+        dg.get_dagster_logger().warning(f"{location} is not deleted: it is outside {settings().home}")

@@ -154,7 +154,8 @@ class TrackingServer(dg.ConfigurableResource):
         """The data set's experiment: created where it is missing, restored with its runs where somebody deleted it.
 
         Raises:
-            dagster.Failure: artifacts cannot be stored at the location in mlflow.yaml. The step is not retried.
+            dagster.Failure: artifacts cannot be stored at the location in mlflow.yaml, or the experiment has another
+                one outside the home. The step is not retried.
         """
         client, config = self.client, self.config
         with lock():
@@ -165,12 +166,27 @@ class TrackingServer(dg.ConfigurableResource):
                 # The kind makes the UI show pages for machine learning; the default is language models.
                 tags = {"dataset": self.dataset, "mlflow.experimentKind": "custom_model_development"}
                 return str(client.create_experiment(config.experiment, config.artifact_location, tags))
+            _require_own(experiment.artifact_location, config)
             if experiment.lifecycle_stage != ACTIVE:
                 client.restore_experiment(experiment.experiment_id)
                 dg.get_dagster_logger().info(
                     f"The experiment {config.experiment} was deleted in MLflow; it is restored with its runs"
                 )
             return str(experiment.experiment_id)
+
+
+def _require_own(location: str, config: TrackingConfig) -> None:
+    """Raise dagster.Failure where an experiment's artifacts are not this home's, as in a copy of another home."""
+    from orchestration.tracking.artifacts import is_own
+
+    if not is_own(location, config):
+        raise dg.Failure(
+            f"{settings().mlflow_yaml}, artifact_location: the experiment {config.experiment} keeps its artifacts in "
+            f"{location}, outside {settings().home}, and expected is {config.artifact_location}: they may belong to "
+            "the home that this one is a copy of, so nothing is written or deleted there. If they are this home's, "
+            "set artifact_location to that place; if not, copy them to the expected one",
+            allow_retries=False,
+        )
 
 
 def _require_usable(location: str, tracking_uri: str) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from ml.errors import DataError
 from orchestration.assets.monthly import MONTHS
 from orchestration.config.data_sets import DATA_SETS, register
+from orchestration.config.recipes_in_force import RESERVED, names_of, recipes_in_force
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
 from tests.orchestration.recipes import MODELS, PAPER_MODELS
@@ -94,6 +96,7 @@ WARNINGS = {
     "all_taken_in", "metric_drops", "on_time", *DRIFT,
     *(f"{check}_{model}" for check in ("promoted", "stable") for model in MODELS),
 }  # fmt: skip
+BASELINES = {"random", "popularity", "movie_mean", "matrix_factorization", "implicit_als", "ease"}
 MONTHLY = "monthly_top10"  # shown as an asset, but made by an op for months that a person chooses
 NIGHTLY = set.union(*GROUPS.values()) - {MONTHLY}
 PUBLISHING = ("promotion", "top10_recommendations", "pruned_versions")
@@ -115,6 +118,39 @@ def test_assets_by_group(definitions: dg.Definitions) -> None:
     for node in definitions.resolve_asset_graph().asset_nodes:
         groups.setdefault(node.group_name or "", set()).add(node.key.to_user_string())
     assert groups == {**GROUPS, "paper": PAPER}
+
+
+def test_no_recipe_can_have_the_name_of_anything_else(with_paper: dg.Definitions) -> None:
+    """If this fails, add the new name to RESERVED or to the names of a recipe."""
+    nodes = with_paper.resolve_asset_graph().asset_nodes
+    jobs = [job for job in with_paper.get_repository_def().get_all_jobs() if not job.name.startswith("__")]
+    names = {node.key.to_user_string() for node in nodes} | {node.group_name or "" for node in nodes}
+    names |= {name for job in jobs for name in (job.name, *(node.name for node in job.all_node_defs))}
+    of_recipes = {name for recipe in (*MODELS, *PAPER_MODELS) for name in names_of(recipe)}
+    assert {*names} - of_recipes <= RESERVED
+    assert RESERVED - names <= {*BASELINES, "default"}
+    assert of_recipes.isdisjoint(RESERVED)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "told"),
+    [
+        (["users"], "recipes.users: its name would give something the name users, which the pipeline has already"),
+        (["movies"], "recipes.movies: .* which the pipeline has"),
+        (["paper"], "recipes.paper: .* which the pipeline has"),
+        (["default"], "recipes.default: .* which the pipeline has"),
+        (["baseline"], "recipes.baseline: .* the name baseline_scores, which the pipeline has"),
+        (["mine", "mine_lists"], "recipes.mine_lists: .* the name mine_lists, which the recipe mine has"),
+    ],
+)
+def test_a_recipe_named_like_something_else_is_refused(
+    recipes: list[str], told: str, tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text(yaml.safe_dump({"recipes": {n: {"description": "x", "architecture": "autoint"} for n in recipes}}))
+    env.setenv("RECIPES_YAML", str(path))
+    with pytest.raises(DataError, match=f"^{path}, {told}"):
+        recipes_in_force()
 
 
 def test_every_asset_has_owner_and_description(definitions: dg.Definitions) -> None:

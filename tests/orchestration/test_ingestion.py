@@ -189,6 +189,24 @@ def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, 
     assert plan(planned).reasons[BATCHES] == "files were ingested or withdrawn since"
 
 
+@pytest.mark.parametrize("damage", [b"PAR1 damaged", b"", None])
+@pytest.mark.parametrize("name", ["raw_users", "raw_movies"])
+def test_a_damaged_raw_table_is_read_again(
+    planned: dg.DagsterInstance, own_home: Path, incoming: Path, name: str, damage: bytes | None
+) -> None:
+    path, before = own_home / "tables" / DATASET / f"{name}.parquet", read(own_home, name)
+    path.unlink() if damage is None else path.write_bytes(damage)
+    user, movie = read(own_home, "ratings").iloc[0][["user_id", "movie_id"]]
+    deliver(incoming, f"ratings-{DATE}.dat", f"{user}::{movie}::5::{AFTER}")
+    told = "is missing" if damage is None else "has been changed since it was written"
+    reasons = plan(planned).reasons
+    assert reasons[name] == f"{name}.parquet {told}"
+    assert set(DELIVERED) <= set(reasons)
+    night(planned, *reasons)
+    pd.testing.assert_frame_equal(read(own_home, name), before)
+    assert plan(planned).reasons == {}
+
+
 def test_a_damaged_ledger_stops_the_intake(planned: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:
     folder = own_home / "received" / DATASET
     folder.mkdir(parents=True)

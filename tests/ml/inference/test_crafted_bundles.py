@@ -310,10 +310,51 @@ def test_a_pickled_type_in_a_table(bundle: ModelBundle, members: dict[str, bytes
     metadata = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickle.dumps(Owned())}
     field = pa.field("evil", pa.int64(), metadata=metadata)
     data = parquet(table.append_column(field, pa.array(range(len(bundle.users)), pa.int64())))
-    path = tmp_path / "model.zip"
-    path.write_bytes(zipped({**members, "users.parquet": data}))
     with warnings.catch_warnings(action="ignore"):  # PyArrow warns of a type that it will not read
-        assert len(ModelBundle.load(path).users) == len(bundle.users)
+        message = refusal(zipped({**members, "users.parquet": data}), tmp_path)
+    assert message.startswith(", users.parquet: found the columns age, evil, gender")
+
+
+@pytest.mark.parametrize("kind", ["list", "struct", "map", "dictionary", "time"])
+def test_a_column_that_is_not_flat(
+    kind: str, bundle: ModelBundle, members: dict[str, bytes], tmp_path: Path, place: Path
+) -> None:
+    table = pa.Table.from_pandas(bundle.users, preserve_index=False)
+    rows, at = len(table), table.schema.get_field_index("zip")
+    columns: dict[str, pa.Array] = {
+        "list": pa.array([[0] * 1000] * rows),
+        "struct": pa.array([{"a": 0}] * rows),
+        "map": pa.array([[("a", 0)]] * rows, pa.map_(pa.string(), pa.int64())),
+        "dictionary": pa.array(["x"] * rows).dictionary_encode(),
+        "time": pa.array([0] * rows, pa.timestamp("s")),
+    }
+    data = parquet(table.set_column(at, "zip", columns[kind]))
+    message = refusal(zipped({**members, "users.parquet": data}), tmp_path)
+    assert message.startswith(", users.parquet: the column zip is of the type ")
+
+
+def test_texts_that_are_many_times_as_large_as_the_file(
+    bundle: ModelBundle, members: dict[str, bytes], tmp_path: Path, place: Path
+) -> None:
+    table = pa.Table.from_pandas(bundle.users, preserve_index=False)
+    texts = pa.array(["x" * 2**20] * len(table))
+    large = table.set_column(table.schema.get_field_index("zip"), "zip", texts)
+    for codec, told in (("ZSTD", "the column user_id is compressed by ZSTD"), ("SNAPPY", "bytes of text; expected at")):
+        buffer = io.BytesIO()
+        pq.write_table(large, buffer, compression=codec, row_group_size=len(large))
+        assert len(buffer.getvalue()) < 2**20
+        message = refusal(zipped({**members, "users.parquet": buffer.getvalue()}), tmp_path)
+        assert message.startswith(", users.parquet: ")
+        assert told in message
+
+
+@pytest.mark.parametrize(("name", "largest"), [("numbers.json", 2**20), ("feature_map.json", 64 * 2**20)])
+def test_a_member_is_not_read_if_it_is_too_large(
+    name: str, largest: int, members: dict[str, bytes], tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = zipped({**members, name: bytes(largest + 1)})
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("read"))
+    assert f"member {name!r} has {largest + 1:,} bytes; expected at most {largest:,}" in refusal(data, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["users.parquet", "movies.parquet"])
@@ -324,7 +365,7 @@ def test_tables_of_other_rows(name: str, members: dict[str, bytes], tmp_path: Pa
     for other, words in (
         (parquet(many), "1,000,000 rows; expected"),
         (table.iloc[::-1].to_parquet(index=False), f"{key} differs from the feature map's"),
-        (table.drop(columns=key).to_parquet(index=False), "not a table"),
+        (table.drop(columns=key).to_parquet(index=False), "found the columns"),
         (pickle.dumps(Owned()), "not a table"),
         (members[name][:-30], "not a table"),
     ):

@@ -34,7 +34,7 @@ def test_kept_versions_are_those_with_table_and_bundle(tmp_path: Path) -> None:
     assert ModelArchive(UPath(tmp_path), DATASET, "autoint").versions() == ["9", "10"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '["3", "../../4"]', '["3"', "\xff"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '["3", "../../4"]', '["3"', "\xff", "[" * 10**5])
 def test_a_damaged_list_is_named_with_what_to_do(text: str, tmp_path: Path) -> None:
     point_to(tmp_path, "autoint_mlp", "1")
     point_to(tmp_path, "autoint", "1")
@@ -63,3 +63,15 @@ def test_published_are_the_models_with_a_champion(tmp_path: Path) -> None:
     assert chosen_dataset(home, None) == chosen_dataset(home, DATASET) == DATASET
     with pytest.raises(NotFoundError, match="no model of data set 'films' is published; there are data sets small"):
         chosen_dataset(home, "films")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 10**5, "[]", '{"metrics": {"auc": "x"}}', f'{{"metrics": {{"auc": {"9" * 400}}}}}', "\xff"]
+)
+def test_a_damaged_record_is_named_with_what_to_do(text: str, tmp_path: Path) -> None:
+    record = archive(tmp_path, "autoint") / "1" / "version.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(text, "latin-1")
+    version = ModelArchive(UPath(tmp_path), DATASET, "autoint").version("1")
+    with pytest.raises(DataError, match=rf"{record}: expected the metrics of a version, .* publish it again"):
+        version.metrics()

@@ -54,6 +54,24 @@ def pickled(file: Path) -> np.ndarray:
     return np.array([Owned(file.parent.parent / "owned")], dtype=object)
 
 
+def marked(file: Path, offset: int, value: bytes) -> None:
+    """Overwrite bytes of the first member's entry in the archive's directory."""
+    data = bytearray(file.read_bytes())
+    entry = data.index(b"PK\x01\x02") + offset
+    data[entry : entry + len(value)] = value
+    file.write_bytes(bytes(data))
+
+
+def compressed(file: Path) -> None:
+    """Damage the bytes of a compressed member."""
+    with np.load(file) as kept:
+        arrays = dict(kept)
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    data = file.read_bytes()
+    start = data.index(b"reports.npy") + len(b"reports.npy") + 20
+    file.write_bytes(data[:start] + b"\xff" * 8 + data[start + 8 :])
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "empty": lambda file: file.write_bytes(b""),
     "cut off": lambda file: file.write_bytes(file.read_bytes()[:1000]),
@@ -66,6 +84,12 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "another shape": lambda file: rewritten(file, lambda arrays: arrays.update({"0": np.ones((2, 2))})),
     "texts": lambda file: rewritten(file, lambda arrays: arrays.update({"0": np.full(arrays["0"].shape, "x")})),
     "no reports": lambda file: rewritten(file, lambda arrays: arrays.update(reports=np.ones(3, np.uint8))),
+    "said to be encrypted": lambda file: marked(file, 8, b"\x01"),
+    "of an unknown compression": lambda file: marked(file, 10, b"\x63"),
+    "damaged in a compressed member": compressed,
+    "nested reports": lambda file: rewritten(
+        file, lambda arrays: arrays.update(reports=np.frombuffer(b"[" * 100_000, np.uint8))
+    ),
     "other reports": lambda file: rewritten(
         file, lambda arrays: arrays.update(reports=np.frombuffer(b'[{"epoch": 1}]', np.uint8))
     ),

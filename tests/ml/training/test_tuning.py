@@ -51,6 +51,42 @@ def study(empty_study: Path, tmp_path: Path) -> optuna.Study:
     return open_study(Path(shutil.copy(empty_study, tmp_path / "study.db")))
 
 
+STUDY_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:5000],
+    "text": lambda data: b"no database" * 100,
+    "a page of zeros": lambda data: data[:4096] + bytes(4096) + data[8192:],
+    "the header": lambda data: bytes(100) + data[100:],
+}
+
+
+@pytest.mark.parametrize("damage", STUDY_DAMAGES)
+def test_a_damaged_study_is_renamed_and_starts_over(
+    damage: str, empty_study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, damaged = tmp_path / "study.db", STUDY_DAMAGES[damage](empty_study.read_bytes())
+    path.write_bytes(damaged)
+    (tmp_path / "study.db-journal").write_bytes(b"of the damaged file")
+    assert finished_trials(open_study(path)) == 0
+    [warning] = caplog.messages
+    assert warning.startswith(f"{path}: not a study (")
+    [aside] = tmp_path.glob("study.db.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert warning.endswith(f"renamed to {aside.name}, tuning starts over")
+    assert not (tmp_path / "study.db-journal").exists()
+    assert finished_trials(open_study(path)) == 0
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_an_empty_study_is_filled_and_a_sound_one_is_kept(
+    content: bytes | None, empty_study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(empty_study.read_bytes() if content is None else content)
+    open_study(path)
+    assert ([file.name for file in tmp_path.iterdir()], caplog.messages) == (["study.db"], [])
+
+
 @pytest.fixture
 def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Curve], None]:
     """Have trainings report the validation losses of a curve, without any training."""

@@ -236,3 +236,14 @@ def test_what_a_person_changed_of_the_champions(
     tracking.client.delete_model_version(f"{DATASET}-autoint", "1")
     told = "version 1 of autoint, whose table is published, is not in the registry"
     assert (reasons("promotion"), reasons("top10_recommendations")) == ([told], [told])
+
+
+@pytest.mark.parametrize("name", ["champions.json", "1/version.json"])
+def test_what_no_run_can_repair_of_the_publication_stops_the_plan(
+    instance: dg.DagsterInstance, own_home: Path, materialized: Pipeline, name: str
+) -> None:
+    path = own_home / "archive" / DATASET / "autoint" / name
+    path.write_bytes(b"[" * 10**5)
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+    with pytest.raises(DataError, match=f"{path}: expected .* restore it from a backup, or "):
+        list(planner._registry_reasons("promotion"))

@@ -185,6 +185,8 @@ def test_remote_home_needs_a_tracking_uri() -> None:
         ("file:///data/{dataset}", "file:///data/films"),
         ("mlflow-artifacts:/{dataset}", "mlflow-artifacts:/films"),
         ("{home}/art/{dataset}", "file://{home}/art/films"),
+        ("{home}/mlflow-artifacts/{dataset}", "mlflow-artifacts:/films"),
+        ("mlflow-artifacts/{dataset}", "mlflow-artifacts:/films"),
         ("./art/{dataset}", "file://{home}/art/films"),
         ("art of/{dataset}", "file://{home}/art%20of/films"),
         ("/data/{dataset}", "file:///data/films"),

@@ -86,6 +86,17 @@ def test_a_damaged_file_in_mlflow_is_an_error_and_not_stored(mlflow: Mlflow, fil
     assert copies(tmp_path) == []
 
 
+@pytest.mark.parametrize(("archived", "expected"), [(BUNDLE, 0), (b"of another version", 1)])
+def test_the_archive_s_copy_is_used_where_it_is_the_logged_file(
+    mlflow: Mlflow, films: Path, tmp_path: Path, archived: bytes, expected: int
+) -> None:
+    folder = tmp_path / "home" / "archive" / "films" / "autoint" / VERSION.version
+    folder.mkdir(parents=True)
+    (folder / "bundle.zip").write_bytes(archived)
+    assert mlflow.bundle_file(VERSION) == BUNDLE
+    assert len(downloads(films)) == expected
+
+
 def test_without_a_digest_no_copy_is_trusted(mlflow: Mlflow, films: Path, tmp_path: Path) -> None:
     (films / "digest").unlink()  # a version of an earlier release
     BundleCopies("films", "autoint").store(VERSION.model_id, b"anything")

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 from upath import UPath
 
-from ml.errors import NotFoundError
+from ml.errors import DataError, NotFoundError
 from ml.published.champions import ModelArchive
 from orchestration.tracking.publication import Publication, found_in_registry
 from orchestration.tracking.registered_version import RegisteredVersion
@@ -230,3 +230,17 @@ def test_a_table_that_is_missing_from_the_archive_leaves_the_exported_one(
     table.unlink()
     assert publication.sync() == [f"{table.parent} lacks the table or the bundle of autoint's champion"]
     assert exported(tmp_path) == "table 1"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[" * 10**5, b"[]", b'{"version": 1}', b'{"version": {"model": "a"}}', b"\xff"]
+)
+def test_a_damaged_record_of_a_version_is_named_with_what_to_do(publication: Publication, content: bytes) -> None:
+    publish(publication, "1")
+    assert publication.recorded("1") == VERSIONS["1"]
+    record = publication.archive.version("1").record
+    record.write_bytes(content)
+    with pytest.raises(DataError, match=f"{record}: expected the registered version .* remove it"):
+        publication.recorded("1")
+    record.unlink()
+    assert publication.recorded("1") is None

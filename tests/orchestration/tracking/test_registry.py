@@ -19,12 +19,12 @@ from orchestration.cli.rollback import roll_back
 from orchestration.config.data_sets import register
 from orchestration.resources.raw_data import RawData
 from orchestration.runtime.cleanup import remove_earlier_copies, sync_publications
-from orchestration.tracking import registry
+from orchestration.tracking import artifacts, registry
 from orchestration.tracking.artifacts import artifacts_root
 from orchestration.tracking.fingerprint import Fingerprint
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
-from orchestration.tracking.retention import prune
+from orchestration.tracking.retention import _delete, prune
 from tests.orchestration.conftest import LENIENT
 
 FINGERPRINT = Fingerprint("data", "code", "recipe")
@@ -109,14 +109,12 @@ def test_a_home_can_be_moved(films: Tracking, home: Path, env: pytest.MonkeyPatc
 def test_a_home_of_absolute_paths_can_be_moved_or_copied(
     films: Tracking, home: Path, env: pytest.MonkeyPatch, tmp_path: Path, original_is_there: bool
 ) -> None:
-    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location="{home}/mlflow-artifacts/{dataset}")))
     version = train(films)
-    assert str(home).encode() in (home / "mlflow.db").read_bytes()
+    _store_absolute_paths(home)
     copied = Path(shutil.copytree(home, tmp_path / "copy"))
     original = sorted(home.rglob("*"))
     if not original_is_there:
         shutil.rmtree(home)
-    env.setenv("MLFLOW_YAML", str(LENIENT))
     env.setenv("PIPELINE_HOME", str(copied))
     (copied / "mlflow-artifacts" / "films" / version.run_id / "artifacts" / "recipe.yaml").write_text("the copy's")
     assert files_of(films, version) == (b"a bundle", b"the copy's")
@@ -125,6 +123,85 @@ def test_a_home_of_absolute_paths_can_be_moved_or_copied(
     with sqlite3.connect(copied / "mlflow.db") as database:
         places = "SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models"
         assert all(place.startswith("mlflow-artifacts:/films/") for (place,) in database.execute(places))
+
+
+def _store_absolute_paths(home: Path) -> None:
+    """As earlier releases did."""
+    with sqlite3.connect(home / "mlflow.db") as database:
+        for table, column in artifacts._COLUMNS:
+            absolute = f"{home.as_uri()}/mlflow-artifacts/"
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, 'mlflow-artifacts:/', ?)", (absolute,))
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Without SQLite's files, whose content a reader may change."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("mlflow."))
+    return {str(path): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize(
+    "location", ["{home}/mlflow-artifacts/{dataset}", "file://{home}/mlflow-artifacts/{dataset}", "art of/{dataset}/x"]
+)
+@pytest.mark.parametrize("original_is_there", [True, False])
+def test_a_copy_leaves_the_original_alone_wherever_in_the_home_artifacts_are(
+    films: Tracking, home: Path, env: pytest.MonkeyPatch, tmp_path: Path, location: str, original_is_there: bool
+) -> None:
+    retention = {"versions": 1, "champions": 0, "runs": 0}
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location=location, retention=retention)))
+    first = train(films)
+    films.publication(MODEL).publish(first, b"table", b"bundle")
+    copied = Path(shutil.copytree(home, tmp_path / "copy"))
+    if not original_is_there:
+        shutil.rmtree(home)
+    before = files_below(home)
+    env.setenv("PIPELINE_HOME", str(copied))
+    assert files_of(films, first) == (b"a bundle", b"recipe")
+    second, third = train(films), train(films)
+    films.publication(MODEL).publish(third, b"table", b"bundle")
+    films.client.set_registered_model_alias(third.registered_model, "challenger", third.version)
+    assert prune(films, MODEL).versions == (first.version, second.version)
+    assert files_below(home) == before
+    assert files_of(films, third) == (b"a bundle", b"recipe")
+    bundles = [path for path in copied.rglob("bundle.zip") if "archive" not in path.parts]
+    assert [third.model_id in str(path) for path in bundles] == [True]
+
+
+@pytest.mark.parametrize("location", ["mlflow-artifacts:/{dataset}", "other/{dataset}"])
+def test_a_location_that_cannot_be_repaired_is_refused_by_name(
+    films: Tracking, home: Path, env: pytest.MonkeyPatch, tmp_path: Path, location: str
+) -> None:
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location="art/{dataset}")))
+    version = train(films)
+    copied = Path(shutil.copytree(home, tmp_path / "copy"))
+    before = files_below(home)
+    env.setenv("PIPELINE_HOME", str(copied))
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location=location)))
+    with pytest.raises(dg.Failure, match=f"artifacts in {home.as_uri()}/art/films, outside {copied}") as caught:
+        train(films)
+    assert caught.value.allow_retries is False
+    _delete(films, [version.run_id], [version.model_id])
+    assert files_below(home) == before
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location=f"{home}/art/{{dataset}}")))
+    train(films)  # named by the configuration
+
+
+@pytest.mark.parametrize(
+    ("location", "own"),
+    [
+        ("mlflow-artifacts:/films/run", True),
+        ("s3://bucket/films/run/artifacts", True),
+        ("s3://bucket/films2/run", False),
+        ("s3://bucket/films/../others", False),
+        ("file://{home}/anything", True),
+        ("file://{home}/../others", False),
+        ("{home}-2/films", False),
+    ],
+)
+def test_what_may_be_written_and_deleted(
+    films: Tracking, home: Path, env: pytest.MonkeyPatch, tmp_path: Path, location: str, own: bool
+) -> None:
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, artifact_location="s3://bucket/{dataset}")))
+    assert artifacts.is_own(location.format(home=home), films.config) is own
 
 
 def test_artifacts_elsewhere_stay_elsewhere(
