@@ -203,8 +203,8 @@ def _described(prepared: PreparedModel, purpose: Purpose) -> ModelAnswer:
         month=model.lists.month,
         users=len(model.lists.users),
         movies=len(bundle.movies),
-        years=sorted(bundle.feature_map["rating_year"].values),
-        months=sorted(bundle.feature_map["rating_month"].values),
+        years=sorted(bundle.feature_map.years),
+        months=sorted(bundle.feature_map.months),
         score_is_chance=model.scores_are_chances,
         calibration_error=model.calibration_error,
     )

@@ -143,7 +143,7 @@ class Manifest:
         try:
             document = json.loads(path.read_bytes())
             entries = [_entry(file) for file in document["files"]]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise DataError(f"{path}: not a valid manifest ({error!r}); restore it from a backup") from error
         known = document.get("version") in (_VERSION, *_EARLIER_VERSIONS)
         if not known or [entry.sequence for entry in entries] != [*range(1, len(entries) + 1)]:

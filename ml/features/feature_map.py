@@ -113,6 +113,24 @@ class FeatureMap:
         """Values of each feature in index order."""
         return {field.name: field.values for field in self.fields}
 
+    @property
+    def has_times(self) -> bool:
+        """Whether ratings have times, so that there are features of them."""
+        return not {"rating_year", "rating_month"}.isdisjoint(self.names)
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years of ratings in index order; without times, that of timestamp 0."""
+        return self._moments("rating_year", 1970)
+
+    @property
+    def months(self) -> tuple[int, ...]:
+        """Months of ratings (1-12) in index order; without times, that of timestamp 0."""
+        return self._moments("rating_month", 1)
+
+    def _moments(self, name: str, none: int) -> tuple[int, ...]:
+        return tuple(map(int, self[name].values)) if name in self.names else (none,)
+
     def __getitem__(self, name: str) -> FieldVocabulary:
         """Return the vocabulary of one feature."""
         return self.fields[self.names.index(name)]

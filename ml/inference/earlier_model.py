@@ -32,8 +32,8 @@ def latest_known_month(encoders: FeatureMap, ratings: pd.DataFrame) -> tuple[int
         encoders: the model's.
         ratings: rating_year, rating_month.
     """
-    known = [ratings[name].isin(encoders[name].index) for name in ("rating_year", "rating_month")]
-    return latest_month(ratings[known[0] & known[1]])
+    known = ratings["rating_year"].isin(encoders.years) & ratings["rating_month"].isin(encoders.months)
+    return latest_month(ratings[known])
 
 
 def held_out_lists_of(scorer: Scorer, train_interactions: pd.DataFrame, encoders: FeatureMap) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class Explanations:
     def of(cls, scorer: Scorer, seed: int = 42) -> "Explanations":
         """Compute it at the last year and month of the model's encoders, on users that ``seed`` samples."""
         feature_map = scorer.bundle.feature_map
-        year, month = (int(feature_map[name].values[-1]) for name in ("rating_year", "rating_month"))
+        year, month = feature_map.years[-1], feature_map.months[-1]
         users = len(scorer.user_ids)
         drawn = np.random.default_rng(seed).choice(users, min(users, SAMPLED_USERS), replace=False)
         logits = scorer.catalogue(year, month).rows(np.sort(drawn))

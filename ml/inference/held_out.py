@@ -31,10 +31,13 @@ def held_out_lists(
         lists were found.
     """
     vocabularies = scorer.bundle.feature_map
-    months = train_interactions[_MONTH].drop_duplicates()
-    values = pd.DataFrame({name: np.array(vocabularies[name].values)[months[name]] for name in _MONTH})
     users, movies = (train_interactions[name].to_numpy() for name in ("user_id", "movie_id"))
-    return unseen_lists(scorer, users, movies, latest_month(values), on_progress)
+    moment = vocabularies.years[-1], vocabularies.months[-1]
+    if vocabularies.has_times:
+        months = train_interactions[_MONTH].drop_duplicates()
+        values = pd.DataFrame({name: np.array(vocabularies[name].values)[months[name]] for name in _MONTH})
+        moment = latest_month(values)
+    return unseen_lists(scorer, users, movies, moment, on_progress)
 
 
 def unseen_lists(

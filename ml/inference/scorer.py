@@ -84,14 +84,14 @@ class Scorer:
     def context_indices(self, years: pd.Series, months: pd.Series) -> np.ndarray:
         """Indices [n, context features] of rating years and months 1-12. Raises NotFoundError for unknown ones."""
         context = pd.DataFrame({"rating_year": years, "rating_month": months})
-        for name in ("rating_year", "rating_month"):
-            values = self.bundle.feature_map[name].values
+        feature_map = self.bundle.feature_map
+        for name, values in (("rating_year", feature_map.years), ("rating_month", feature_map.months)):
             unknown = context.loc[~context[name].isin(values), name]
             if not unknown.empty:
                 known = ", ".join(map(str, values))
                 raise NotFoundError(f"unknown {name} {unknown.iloc[0]}; the model was trained on {known}")
         context["rating_decade"] = context["rating_year"].map(schema.decade_of)
-        return self.bundle.feature_map.side("context").transform(context).to_numpy()
+        return feature_map.side("context").transform(context).to_numpy(np.int32)
 
     def score_rows(self, rows: pd.DataFrame) -> np.ndarray:
         """Score full rows, with all features of the feature map, or else pairs; float32 [rows].

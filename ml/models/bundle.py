@@ -124,7 +124,8 @@ class ModelBundle:
 
 def _columns(key: str, feature_map: FeatureMap) -> set[str]:
     """Return the columns of the table with this key."""
-    return {key, *feature_map.side(_SIDES[key]).names, *_SHOWN[key]}
+    multivalued = feature_map.multivalued if key == "movie_id" else ()
+    return {key, *feature_map.side(_SIDES[key]).names, *multivalued, *_SHOWN[key]}
 
 
 def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:

@@ -125,6 +125,12 @@ class SplitConfig(LaunchConfig):
 @checks_last
 def split_interactions(config: SplitConfig, raw_data: RawData, encoded_interactions: pd.DataFrame) -> Iterator[Any]:
     """Split the encoded interactions 80:20, or as configured."""
+    if raw_data.split == splits.TEMPORAL and not raw_data.format.description.has_times:
+        raise dg.Failure(
+            f"{raw_data.data_set.name}: ratings have no time, so they cannot be split by it; name their column as "
+            "ratings.timestamp in datasets.yaml, or use another split",
+            allow_retries=False,
+        )
     train, test = splits.split_interactions(encoded_interactions, raw_data.split, config.test_share, config.seed)
     expected = splits.splittable(encoded_interactions, raw_data.split)
     likes_only = raw_data.format.description.liked is None

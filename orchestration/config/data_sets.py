@@ -79,7 +79,7 @@ def last_source() -> LastSource | None:
         return None
     try:
         return LastSource(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: expected the source of the last run ({error}); remove the file") from error
 
 
@@ -178,7 +178,7 @@ def _recorded() -> dict[str, str]:
         return {}
     try:
         return {str(name): str(spec) for name, spec in dict(json.loads(path.read_bytes())).items()}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: expected the source of each data set by its name ({error})") from error
 
 

@@ -173,9 +173,9 @@ def signature_of(bundle: ModelBundle) -> ModelSignature:
 
 def example_of(bundle: ModelBundle) -> pd.DataFrame:
     """A pair that a registered model can score, one row."""
-    values = bundle.feature_map.values
-    user, movie = (values[name][0] for name in ("user_id", "movie_id"))
-    pair = (user, movie, values["rating_year"][-1], values["rating_month"][0])
+    feature_map = bundle.feature_map
+    user, movie = (feature_map[name].values[0] for name in ("user_id", "movie_id"))
+    pair = (user, movie, feature_map.years[-1], feature_map.months[0])
     return pd.DataFrame([pair], columns=list(PAIR_COLUMNS))
 
 
