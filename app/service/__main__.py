@@ -23,6 +23,7 @@ def main() -> int:
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    config = config.model_copy(update={"hosts": (*config.hosts, own.serve_host)})
     app = create_app(own.home, own.serve_dataset, config)
     host = f"[{own.serve_host}]" if ":" in own.serve_host else own.serve_host
     sys.stderr.write(f"REST service  http://{host}:{own.serve_port}  (API documentation: /docs)\n")

@@ -19,7 +19,7 @@ from app.service.config import ServingConfig
 from app.service.limits import BoundedBody, max_body_bytes
 from app.service.log import make_logger
 from app.service.metrics import Metrics
-from app.service.middleware import FACTS, Observed
+from app.service.middleware import FACTS, KnownHosts, Observed
 from app.service.schemas import (
     Health,
     Ids,
@@ -74,6 +74,7 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
     )
     app.state.recommender = state
     app.add_middleware(BoundedBody, max_bytes=max_body_bytes(config.max_pairs))
+    app.add_middleware(KnownHosts, hosts=config.hosts)
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     problems.install(app)
     _add_recommendations(app, state, metrics)

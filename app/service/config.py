@@ -39,6 +39,11 @@ class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     max_k: int = Field(ge=1, description="Length of the longest list.")
     max_pairs: int = Field(ge=1, description="Largest number of pairs in one request to /score.")
     max_queue: int = Field(ge=1, description="Requests that may wait for live scoring; further ones get status 503.")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further names and addresses, without a port, by which clients may call the service; localhost, "
+        "127.0.0.1, [::1] and SERVE_HOST are always accepted.",
+    )
     experiment: Experiment | None = Field(
         default=None,
         description="Which model answers a user if the request names none; default: the published model that best "

@@ -16,6 +16,7 @@ from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
 from orchestration.automation.jobs import JOB_OF_SPLIT, SELECTIONS
 from orchestration.automation.staleness import Planner
 from orchestration.config.recipes_in_force import paper_models, reference_models
+from orchestration.config.writer import claim_home
 from orchestration.definitions import definitions_of
 from orchestration.resources.raw_data import RawData
 from orchestration.runtime.instance import use_instance
@@ -33,6 +34,7 @@ def pipeline_job(name: str) -> dg.JobDefinition:
 def main(*arguments: str) -> int:
     """Run the split's job on a source of raw data; gives the exit status. Raises DataError."""
     given = _parser().parse_args(arguments)
+    claim_home()
     use_instance()
     raw_data = RawData(source=given.source, split=given.split)
     job = MONTHLY_RECOMMENDATIONS if given.months else JOB_OF_SPLIT[given.split]

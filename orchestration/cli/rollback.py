@@ -11,6 +11,7 @@ from ml.published.champions import published_datasets
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.config.settings import settings
+from orchestration.config.writer import claim_home
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registered_version import ROLLED_BACK
 from orchestration.tracking.registry import client_of, configuration, publication
@@ -22,6 +23,7 @@ def main(*arguments: str) -> int:
     with locks.turn() as turn:
         for _ in turn:
             raise DataError("a run is in progress; try again when it has ended (make ui shows it)")
+        claim_home()
         left = roll_back(model, version, dataset)
     sys.stdout.write(
         f"{model} of {dataset}: version {version} is champion again, its table is published; left: {left}\n"

@@ -26,12 +26,15 @@ _IN_PROGRESS = [
 ]
 START_SECONDS = 120  # a launched run has a process long before
 _STARTED_SECONDS = 20  # a process that has started the run holds its lock long before
+# While this run has its turn, another one that lives can only wait for its own, with its lock. One that has just
+# started may not have it yet.
+_STARTED_SECONDS_IN_TURN = 2
 _STARTED = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 
 
 def clean_up(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Do all of the below for the run that begins; yields a line for each change."""
-    yield from fail_crashed_runs(instance, run_id)
+    yield from fail_crashed_runs(instance, run_id, _STARTED_SECONDS_IN_TURN)
     yield from free_pool_slots(instance, run_id)
     remove_locks(instance)
     yield from remove_temporary_files()
@@ -43,15 +46,23 @@ def clean_up(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     yield from close_tracked_runs(instance, run_id)
 
 
-def fail_crashed_runs(instance: dg.DagsterInstance, own_run_id: str | None = None) -> Iterator[str]:
-    """Mark crashed runs as failed. Dagster's run monitoring cannot: its launcher does not watch processes."""
+def fail_crashed_runs(
+    instance: dg.DagsterInstance, own_run_id: str | None = None, started_seconds: float = _STARTED_SECONDS
+) -> Iterator[str]:
+    """Mark crashed runs as failed. Dagster's run monitoring cannot: its launcher does not watch processes.
+
+    Args:
+        instance: of the runs.
+        own_run_id: the run that asks.
+        started_seconds: how old a started run without a lock must be to count as crashed.
+    """
     for record in instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS)):
         run = record.dagster_run
         if run.run_id == own_run_id:
             continue
         living = locks.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        limit = _STARTED_SECONDS if run.status in _STARTED else START_SECONDS
+        limit = started_seconds if run.status in _STARTED else START_SECONDS
         if living is False or (living is None and age > limit):
             instance.report_run_failed(run, "The run's process terminated unexpectedly: killed, or the machine stopped")
             yield f"Run {run.run_id} is marked as failed: its process is gone"

@@ -8,6 +8,7 @@ import dagster as dg
 
 from orchestration.config import locks
 from orchestration.config.instance_config import trainings_at_once
+from orchestration.config.writer import claim_home
 from orchestration.runtime.cleanup import clean_up
 
 _POLL_SECONDS = 0.5
@@ -30,10 +31,15 @@ class OneRunAtATime(dg.Executor):
         return self._steps.retries
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        """Called by Dagster, which has no public names for the types of the arguments."""
+        """Called by Dagster, which has no public names for the types of the arguments.
+
+        Raises:
+            DataError: another checkout writes to the home.
+        """
         run_id = plan_context.run_id
         with locks.living(run_id), locks.turn() as turn:
             _wait(turn, plan_context.log)
+            claim_home()
             for line in clean_up(plan_context.instance, run_id):
                 plan_context.log.info(line)
             yield from self._steps.execute(plan_context, execution_plan)

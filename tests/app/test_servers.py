@@ -1,5 +1,9 @@
 """Test what ``make app`` and ``make serve`` listen on, and their errors if the address is not available."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,9 +13,10 @@ import pytest
 
 from app.service import __main__ as service
 from app.web import __main__ as web
+from orchestration.config.settings import PROJECT_ROOT
 from tests.browser import answers, server
 from tests.published_home import DATASET
-from tests.waiting import free_port
+from tests.waiting import free_port, until
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,25 @@ def test_servers_listen_only_on_this_machine(module: str, setting: str, page: st
         found = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
     assert port in {each.laddr.port for each in found}
     assert all(ip_address(each.laddr.ip).is_loopback for each in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_stays_on_the_port_of_a_web_app_that_was_told_to_end(
+    signum: signal.Signals, published_home: Path
+) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/_stcore/health"
+    variables = {"PIPELINE_HOME": str(published_home), "SERVE_DATASET": DATASET, "APP_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.web"], cwd=PROJECT_ROOT, env={**os.environ, **variables}, stdout=subprocess.DEVNULL
+    )
+    until(lambda: answers(address))
+    [child] = psutil.Process(process.pid).children()
+    process.send_signal(signum)
+    assert process.wait(60) == 0
+    assert not child.is_running()
+    assert not answers(address)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ CONFIG = ServingConfig.model_validate(
         "max_k": 50,
         "max_pairs": 20,
         "max_queue": 4,
+        "hosts": ["testserver", "2001:db8::5"],
         "experiment": {
             "name": "test",
             "arms": [{"model": "autoint", "share": 0.25}, {"model": "autoint_mlp", "share": 0.75}],

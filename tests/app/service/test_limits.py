@@ -186,3 +186,22 @@ def test_response_to_an_invalid_body_is_short(body: bytes, client: TestClient) -
     assert len(response.content) < 5000
     if body.count(b"{}") == 20:
         assert "and 60 more" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("[::1]", 200),
+        ("testserver", 200), ("[2001:db8::5]:80", 200),
+        ("evil.example", 400), ("localhost.evil.example", 400), ("127.0.0.1.evil.example:8000", 400), ("", 400),
+        ("localhost@evil.example", 400), ("[::1].evil.example", 400), ("::1", 400), ("[::2]", 400), ("localhost:x", 400),
+    ],
+)  # fmt: skip
+def test_only_the_service_s_own_names_are_answered(
+    client: TestClient, problem: Problem, host: str, status: int
+) -> None:
+    answer = client.get("/healthz", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 400:
+        assert "hosts of serving.yaml" in problem(answer, 400)["detail"]
+        assert answer.headers["X-Request-ID"]

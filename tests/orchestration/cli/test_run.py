@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import socket
 import threading
@@ -156,3 +158,26 @@ def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(DataError, match=r"source\.json: expected the source of the last run"):
         RawData().prepare()
+
+
+@pytest.mark.parametrize("name", ["run", "ui", "months"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_home_that_cannot_be_written_is_one_line(
+    env: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, number: int
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number), str(tmp_path / f".source.json.{'0' * 32}"))
+
+    env.setattr(f"orchestration.cli.{name}.main", fail)
+    assert command([name]) == 1
+    told = f"error: {tmp_path}: no permission ({os.strerror(number)}); make it writable, or set PIPELINE_HOME to "
+    assert capsys.readouterr().err == f"{told}another directory\n"
+
+
+def test_other_errors_of_the_system_keep_their_traceback(env: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise OSError(errno.ENOSPC, "disk full", "file")
+
+    env.setattr("orchestration.cli.ui.main", fail)
+    with pytest.raises(OSError, match="disk full"):
+        command(["ui"])

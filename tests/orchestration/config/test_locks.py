@@ -11,7 +11,9 @@ import pytest
 from orchestration.config import locks
 from orchestration.config.settings import PROJECT_ROOT, Settings
 from orchestration.resources.raw_data import RawData
+from orchestration.runtime import cleanup
 from orchestration.runtime.cleanup import (
+    clean_up,
     fail_crashed_runs,
     free_pool_slots,
     remove_checkpoints,
@@ -104,6 +106,20 @@ def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[s
         found = instance.get_run_by_id(OTHER)
         assert found
         assert found.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_whoever_has_the_turn_waits_less_for_runs_that_died_at_their_start(env: pytest.MonkeyPatch) -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dead = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        own = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        assert [*clean_up(instance, own.run_id), *fail_crashed_runs(instance)] == []  # it may not have its lock yet
+        env.setattr(cleanup, "_STARTED_SECONDS_IN_TURN", -1)  # as after two seconds
+        assert list(fail_crashed_runs(instance)) == []
+        assert list(clean_up(instance, own.run_id)) == [f"Run {dead.run_id} is marked as failed: its process is gone"]
 
 
 @pytest.mark.parametrize("holder", ["run"], indirect=True)
