@@ -66,7 +66,9 @@ class Settings(BaseSettings):
         "default: <pipeline_home>/incoming.",
     )
     pipeline_home: _Home = Field(
-        default="var", description="Directory or fsspec URL under which everything is written."
+        default="var",
+        description="Directory under which everything is written; or an fsspec URL for tables and published versions, "
+        "whose one writer keeps all else (Dagster's records, ingested files, checkpoints, ...) in var of its checkout.",
     )
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
     mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
