@@ -1,6 +1,7 @@
 """Clean up after crashed runs, before a run begins: no other run is in progress then."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -29,6 +30,7 @@ _STARTED_SECONDS = 20  # a process that has started the run holds its lock long 
 # While this run has its turn, another one that lives can only wait for its own, with its lock. One that has just
 # started may not have it yet.
 _STARTED_SECONDS_IN_TURN = 2
+_END_SECONDS, _POLL_SECONDS = 2, 0.1
 _STARTED = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 
 
@@ -63,9 +65,21 @@ def fail_crashed_runs(
         living = locks.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
         limit = started_seconds if run.status in _STARTED else START_SECONDS
-        if living is False or (living is None and age > limit):
+        if living is False or (living is None and age > limit and not _ends(instance, run.run_id)):
             instance.report_run_failed(run, "The run's process terminated unexpectedly: killed, or the machine stopped")
             yield f"Run {run.run_id} is marked as failed: its process is gone"
+
+
+def _ends(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run without a lock ends by itself: it gives up its lock and its turn before Dagster records its end."""
+    deadline = time.monotonic() + _END_SECONDS
+    while True:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def free_pool_slots(instance: dg.DagsterInstance, own_run_id: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The library on anybody's tables, from files to lists: strings as ids, numbers, several values; with times or without."""
+"""The library on anybody's tables, from files to lists: string ids, numbers, several values, with times or not."""
 
 from pathlib import Path
 from typing import Any

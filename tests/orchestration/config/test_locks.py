@@ -122,6 +122,22 @@ def test_whoever_has_the_turn_waits_less_for_runs_that_died_at_their_start(env: 
         assert list(clean_up(instance, own.run_id)) == [f"Run {dead.run_id} is marked as failed: its process is gone"]
 
 
+def test_a_run_that_is_about_to_end_is_not_marked_as_failed(env: pytest.MonkeyPatch) -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    env.setattr(cleanup, "_STARTED_SECONDS_IN_TURN", -1)
+    with dg.DagsterInstance.ephemeral() as instance:
+        ending = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        # It has left its turn, and Dagster records its end while the next run cleans up.
+        env.setattr(cleanup.time, "sleep", lambda _: instance.report_run_canceled(ending))
+        assert list(clean_up(instance, "own")) == []
+        found = instance.get_run_by_id(ending.run_id)
+        assert found
+        assert found.status is dg.DagsterRunStatus.CANCELED
+
+
 @pytest.mark.parametrize("holder", ["run"], indirect=True)
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED])  # of an unrecorded end
 def test_places_in_pools_are_freed_however_their_run_ended(
