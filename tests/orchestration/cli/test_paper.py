@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": home / "cache"}), dg.instance_for_test() as instance:
         add_partition(instance, NAME)
         result = (
-            build_definitions(dg.in_process_executor)
+            build_definitions(dg.in_process_executor, with_paper=True)
             .resolve_job_def(PAPER_PROTOCOL)
             .execute_in_process(
                 run_config={"ops": {model: {"config": SETTINGS} for model in PAPER_MODELS}},
