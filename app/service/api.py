@@ -85,7 +85,7 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
 
 
 def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
-    query_type, user_ids = list_query(state.config.max_k), id_field(lambda: state.user_id_type)
+    query_type, user_ids = list_query(state.config.max_k), id_field(lambda: state.user_id_type, in_address=True)
 
     @app.get(
         "/users/{user_id:path}/recommendations",  # an id may contain a slash

@@ -1,10 +1,12 @@
 """Define the service's requests and responses; its OpenAPI schema is generated from them."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -13,15 +15,31 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from ml import schema
 
-_IntegerId = Annotated[int, Field(ge=0, le=schema.LARGEST_ID)]
+_DECIMAL = re.compile("0|-?[1-9][0-9]{0,17}")
+
+
+def _decimal(value: Any) -> Any:
+    """Refuse other spellings of whole numbers in addresses, such as 1_0, +3, 03 and 3.0, which Pydantic accepts."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise PydanticKnownError("int_parsing")
+    return value
+
+
+_Decimal = BeforeValidator(_decimal)
+_IdInAddress = Annotated[int, _Decimal, Field(ge=0, le=schema.LARGEST_ID)]
+_IntegerId = Annotated[int, Field(strict=True, ge=0, le=schema.LARGEST_ID)]
 _TextId = Annotated[str, Field(min_length=1, max_length=schema.LONGEST_ID)]
-_OF_TYPE: dict[schema.IdType, TypeAdapter[Any]] = {int: TypeAdapter(_IntegerId), str: TypeAdapter(_TextId)}
+_TEXTS = TypeAdapter(_TextId)
+_ADDRESSED, _GIVEN = TypeAdapter(_IdInAddress), TypeAdapter(_IntegerId)
 _AnyId = Annotated[_IntegerId | _TextId, Field(description="An integer or a string, whichever the data set's ids are.")]
-Year = Annotated[int, Field(ge=1900, le=2999)]
-Month = Annotated[int, Field(ge=1, le=12)]
+_YEARS, _MONTHS = Field(ge=1900, le=2999), Field(ge=1, le=12)
+Year = Annotated[int, _Decimal, _YEARS]
+Month = Annotated[int, _Decimal, _MONTHS]
+_Count = Annotated[int, _Decimal]
 ModelName = Annotated[str, Field(max_length=100)]
 
 
@@ -33,7 +51,7 @@ class ListQuery(BaseModel, extra="forbid"):
         description="Default: the model of the user's experiment arm; without an experiment, the default of /models.",
         examples=["autoint"],
     )
-    k: int = Field(default=10, ge=1, description="Length of the list.")
+    k: _Count = Field(default=10, ge=1, description="Length of the list.")
     year: Year | None = Field(default=None, description="Year to recommend for; default: the table's year.")
     month: Month | None = Field(default=None, description="Month to recommend for; required with year.")
 
@@ -44,23 +62,25 @@ class ListQuery(BaseModel, extra="forbid"):
         return self
 
 
-def id_field(kind: Callable[[], schema.IdType | None]) -> Any:
+def id_field(kind: Callable[[], schema.IdType | None], in_address: bool = False) -> Any:
     """Return the type of an id in a request.
 
     Args:
         kind: returns the type that the data set's ids have now; None until the data set is loaded.
+        in_address: whether it is part of an address, where an integer is text.
     """
+    integers = _ADDRESSED if in_address else _GIVEN
 
     def validated(value: Any, either: ValidatorFunctionWrapHandler) -> Any:
         own = kind()
-        return either(value) if own is None else _OF_TYPE[own].validate_python(value)
+        return either(value) if own is None else (integers if own is int else _TEXTS).validate_python(value)
 
     return Annotated[_AnyId, WrapValidator(validated)]
 
 
 def list_query(max_k: int) -> type[ListQuery]:
     """Return ListQuery with a limit on the list's length."""
-    k = (int, Field(default=10, ge=1, le=max_k, description="Length of the list."))
+    k: Any = (_Count, Field(default=10, ge=1, le=max_k, description="Length of the list."))
     return create_model("ListQuery", __base__=ListQuery, k=k)
 
 
@@ -122,8 +142,8 @@ class Pair(BaseModel, extra="forbid"):
 
     user_id: _AnyId
     movie_id: _AnyId
-    year: Year
-    month: Month
+    year: Annotated[int, Field(strict=True), _YEARS]
+    month: Annotated[int, Field(strict=True), _MONTHS]
 
 
 class ScoreRequest(BaseModel):

@@ -119,12 +119,24 @@ def test_unknown_user_model_and_month_are_not_found(client: TestClient, problem:
         ("/users/7/recommendations?year=2001", "query"),
         ("/users/7/recommendations?year=2001&month=13", "query.month"),
         ("/users/7/recommendations?modle=autoint", "query.modle"),
+        *((f"/users/{given}/recommendations", "path.user_id") for given in ("1_0", "+3", "%203", "3.0", "03", "true")),
+        *((f"/users/7/recommendations?k={given}", "query.k") for given in ("1_0", "%2B3", "3.0", "03", "true")),
+        ("/users/7/recommendations?year=%2B2001&month=1", "query.year"),
+        ("/users/7/recommendations?year=2001&month=1_0", "query.month"),
     ],
 )
 def test_bad_request_is_refused_with_the_field(path: str, location: str, client: TestClient, problem: Problem) -> None:
     document = problem(client.get(path), 422)
     assert location in [error["location"] for error in document["errors"]]
     assert location in document["detail"]
+
+
+@pytest.mark.parametrize("given", ["1_0", "+3", " 3 ", "3.0", "03", "3", True, 3.5])
+@pytest.mark.parametrize("name", ["user_id", "movie_id", "year", "month"])
+def test_numbers_of_a_pair_are_integers(name: str, given: object, client: TestClient, problem: Problem) -> None:
+    pair = {"user_id": 7, "movie_id": 1, "year": 2001, "month": 1, name: given}
+    document = problem(client.post("/score", json={"model": "autoint", "pairs": [pair]}), 422)
+    assert [error["location"] for error in document["errors"]] == [f"body.pairs.0.{name}"]
 
 
 def test_scores_of_pairs_in_their_order(client: TestClient, bundles: dict[str, ModelBundle]) -> None:
