@@ -8,6 +8,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     TypeAdapter,
     ValidatorFunctionWrapHandler,
@@ -36,6 +37,7 @@ _TextId = Annotated[str, Field(min_length=1, max_length=schema.LONGEST_ID)]
 _TEXTS = TypeAdapter(_TextId)
 _ADDRESSED, _GIVEN = TypeAdapter(_IdInAddress), TypeAdapter(_IntegerId)
 _AnyId = Annotated[_IntegerId | _TextId, Field(description="An integer or a string, whichever the data set's ids are.")]
+_MOST_KEYS = 20  # of a pair in a request; more are refused unread
 _YEARS, _MONTHS = Field(ge=1900, le=2999), Field(ge=1, le=12)
 Year = Annotated[int, _Decimal, _YEARS]
 Month = Annotated[int, _Decimal, _MONTHS]
@@ -145,6 +147,14 @@ class Pair(BaseModel, extra="forbid"):
     year: Annotated[int, Field(strict=True), _YEARS]
     month: Annotated[int, Field(strict=True), _MONTHS]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, value: Any) -> Any:
+        """Refuse at once what would take seconds to refuse key by key, while other requests wait."""
+        if isinstance(value, dict) and len(value) > _MOST_KEYS:
+            raise ValueError(f"expected the keys {', '.join(cls.model_fields)}, got {len(value):,} keys")
+        return value
+
 
 class ScoreRequest(BaseModel):
     """A batch of pairs for one model to score."""
@@ -171,7 +181,8 @@ def score_request(max_pairs: int, user_ids: Any, movie_ids: Any) -> type[ScoreRe
         movie_ids: type of the movies' ids.
     """
     pair = create_model("Pair", __base__=Pair, user_id=(user_ids, ...), movie_id=(movie_ids, ...))
-    pairs = (list[pair], Field(min_length=1, max_length=max_pairs))
+    # The first invalid pair ends the validation: thousands of errors would take seconds, while other requests wait.
+    pairs: Any = (Annotated[list[pair], FailFast()], Field(min_length=1, max_length=max_pairs))
     return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
 
 

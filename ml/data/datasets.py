@@ -88,23 +88,23 @@ class Ratings(BaseModel, frozen=True, extra="forbid"):
 class Ids(BaseModel, frozen=True, extra="forbid"):
     """Types of the ids."""
 
-    user: IdType = "string"
-    item: IdType = "string"
+    user: IdType = Field(default="string", description="Of users: string, or integer from 0 to 2147483647.")
+    item: IdType = Field(default="string", description="Of items, likewise.")
 
 
 class Archive(BaseModel, frozen=True, extra="forbid"):
     """A zip archive with the files, downloaded once."""
 
-    url: str = Field(pattern="^https?://")
+    url: str = Field(pattern="^https?://", description="Its address.")
     md5: str = Field(pattern="^[0-9a-f]{32}$", description="Digest of the archive; another one is refused.")
 
 
 class Expected(BaseModel, frozen=True, extra="forbid"):
     """Numbers of rows; a data set with others is refused."""
 
-    users: int | None = Field(default=None, ge=1)
-    items: int | None = Field(default=None, ge=1)
-    ratings: int | None = Field(default=None, ge=1)
+    users: int | None = Field(default=None, ge=1, description="Users in their file, or who have rated.")
+    items: int | None = Field(default=None, ge=1, description="Items in their file, or that were rated.")
+    ratings: int | None = Field(default=None, ge=1, description="Ratings.")
     values: tuple[int, ...] | None = Field(default=None, description="Distinct values of each feature, in their order.")
 
 
@@ -114,7 +114,7 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     reader: Reader = Field(description="How the files are read.")
     path: str | None = Field(default=None, description="Directory of a MovieLens's files; relative to datasets.yaml.")
     archive: Archive | None = Field(default=None, description="Where a MovieLens is downloaded from, without a path.")
-    expect: Expected = Expected()
+    expect: Expected = Field(default=Expected(), description="What is known of its size; another size is refused.")
     liked: float | Literal["all"] = Field(
         default=schema.LIKED_RATING, description="A rating of at least this is a like; all: every row is one."
     )

@@ -244,6 +244,6 @@ def test_what_no_run_can_repair_of_the_publication_stops_the_plan(
 ) -> None:
     path = own_home / "archive" / DATASET / "autoint" / name
     path.write_bytes(b"[" * 10**5)
-    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData(source=DATASET))
+    planner = Planner(instance, build_definitions().resolve_asset_graph(), RawData.of(DATASET))
     with pytest.raises(DataError, match=f"{path}: expected .* restore it from a backup, or "):
         list(planner._registry_reasons("promotion"))

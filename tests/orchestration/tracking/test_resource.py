@@ -20,6 +20,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
+from ml.features.feature_map import FeatureMap
 from ml.files import digest
 from ml.inference.scorer import Scorer
 from ml.training.recipes import Recipe
@@ -182,7 +183,8 @@ def test_artifacts(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run],
     for picture in ("comparison.png", "loss_curve.png", "reliability.png"):
         assert paths[picture].read_bytes().startswith(b"\x89PNG\r\n")
     followed = Recipe(**yaml.safe_load(paths["recipe.yaml"].read_text("utf-8")))
-    assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING})
+    features = FeatureMap.from_dict(pipeline.document("feature_map"))
+    assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING}).within(features)
     assert runs[model].info.artifact_uri == f"mlflow-artifacts:/{DATASET}/{run_id}/artifacts"
     assert (pipeline.home / "mlflow-artifacts" / DATASET / run_id / "artifacts" / "recipe.yaml").exists()
 

@@ -11,8 +11,10 @@ from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ml import schema
 from ml.data.formats import RawTables
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.features.negatives import NegativesConfig
 from ml.features.tables import join_interactions, preprocess_ratings
 from ml.inference.scorer import Scorer
@@ -39,6 +41,8 @@ def test_requirements_are_what_the_stored_code_imports() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_every_setting_of_a_recipe_is_a_parameter(recipe: Recipe) -> None:
+    names = (FieldVocabulary(field.name, field.side, values=("a",)) for field in schema.FIELDS)
+    recipe = recipe.within(FeatureMap(tuple(names)))
     found = recipe_parameters(recipe)
     settings = {**recipe.model.model_dump(exclude_none=True), **recipe.training.model_dump(exclude_none=True)}
     assert settings.keys() <= found.keys()
