@@ -108,6 +108,7 @@ class Pipeline:
     home: Path
     cache: Path
     result: dg.ExecuteInProcessResult
+    checks: tuple[Any, ...] = ()  # as Dagster's UI knew them when the run had ended
 
     @property
     def run_id(self) -> str:
@@ -179,7 +180,10 @@ def materialized(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterI
     folder = tmp_path_factory.mktemp("pipeline")
     home, cache = folder / "home", folder / "cache"
     with environment({"PIPELINE_HOME": home, "MOVIELENS_CACHE": cache}):
-        return Pipeline(home, cache, run_job(instance, RUN_CONFIG))
+        result = run_job(instance, RUN_CONFIG)
+    keys = [check.asset_check_key for check in result.get_asset_check_evaluations()]
+    found = instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=[DATASET])
+    return Pipeline(home, cache, result, tuple(found))
 
 
 def copy_of(materialized: Pipeline, folder: Path) -> Path:
