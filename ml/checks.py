@@ -111,19 +111,24 @@ def both_labels(labels: pd.Series, likes_only: bool = False) -> Finding:
     return Finding("both_labels", passed, {"liked": liked, "not_liked": len(labels) - liked, "needed": needed})
 
 
-def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame) -> Finding:
-    """Check that no metric is below that of a random order, among metrics where higher is better.
+def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame, users: int) -> Finding:
+    """Check that no metric is below that of a random order by more than chance, among metrics where higher is better.
 
-    A metric without a value for the random order, such as the AUC of rows with one label, is not compared.
+    Chance is two standard errors of a mean over the users. The standard deviation of values from 0 to 1 is at most 0.5,
+    so the margin is ``1 / sqrt(users)``: .01 for 6,000 users, .14 for 50. A metric without a value for the random
+    order, such as the AUC of rows with one label, is not compared.
 
     Args:
         evaluation: model, metric, value of one model.
         baselines: the same of the baselines, including ``random``.
+        users: number of users with test rows.
     """
     own = evaluation.set_index("metric")["value"]
     random = baselines[baselines["model"] == "random"].set_index("metric")["value"]
-    below = [name for name in random.dropna().index if not own[name] >= random[name]]  # NaN counts as below
-    return Finding("not_below_random", len(random) > 0 and not below, {"metrics_below": ", ".join(below) or "none"})
+    margin = 1 / math.sqrt(max(users, 1))
+    below = [name for name in random.dropna().index if not own[name] >= random[name] - margin]  # NaN counts as below
+    facts = {"metrics_below": ", ".join(below) or "none", "margin": margin}
+    return Finding("not_below_random", len(random) > 0 and not below, facts)
 
 
 def top_lists(

@@ -126,7 +126,8 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
             return
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
-        yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics))
+        users = test_interactions["user_id"].nunique()
+        yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics, users))
         yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
         yield dg.MaterializeResult(
             asset_key=metrics_name,

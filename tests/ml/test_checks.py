@@ -153,7 +153,8 @@ def evaluation(model: str, **values: float) -> pd.DataFrame:
     [
         ({"ndcg_at_10": 0.7, "auc": 0.8, "log_loss": 0.6}, "none"),
         ({"ndcg_at_10": 0.6, "auc": 0.5, "log_loss": 0.6}, "none"),
-        ({"ndcg_at_10": 0.59, "auc": 0.8, "log_loss": 0.6}, "ndcg_at_10"),
+        ({"ndcg_at_10": 0.501, "auc": 0.401, "log_loss": 0.6}, "none"),
+        ({"ndcg_at_10": 0.499, "auc": 0.8, "log_loss": 0.6}, "ndcg_at_10"),
         ({"ndcg_at_10": 0.7, "auc": NAN, "log_loss": 0.6}, "auc"),
         ({"ndcg_at_10": 0.1, "auc": 0.2, "log_loss": 0.6}, "ndcg_at_10, auc"),
     ],
@@ -161,9 +162,9 @@ def evaluation(model: str, **values: float) -> pd.DataFrame:
 def test_not_below_random(values: dict[str, float], below: str) -> None:
     # The other baseline is better than the model; only the random order counts.
     baselines = [evaluation("movie mean", ndcg_at_10=0.9, auc=0.9), evaluation("random", ndcg_at_10=0.6, auc=0.5)]
-    finding = checks.not_below_random(evaluation("mine", **values), pd.concat(baselines))
+    finding = checks.not_below_random(evaluation("mine", **values), pd.concat(baselines), users=100)
     assert (finding.name, finding.passed) == ("not_below_random", below == "none")
-    assert finding.facts == {"metrics_below": below}
+    assert finding.facts == {"metrics_below": below, "margin": 0.1}
 
 
 # Two users with three movies each, in two orders of rows; user 1 has rated movie 10, user 2 movie 20.
@@ -272,8 +273,8 @@ def test_both_labels(labels: list[int], passed: bool) -> None:
 
 def test_a_metric_without_a_value_for_the_random_order_is_not_compared() -> None:
     random = evaluation("random", ndcg_at_10=0.6, auc=NAN)
-    assert checks.not_below_random(evaluation("mine", ndcg_at_10=0.6, auc=NAN), random).passed
-    assert not checks.not_below_random(evaluation("mine", ndcg_at_10=NAN, auc=NAN), random).passed
+    assert checks.not_below_random(evaluation("mine", ndcg_at_10=0.6, auc=NAN), random, users=9).passed
+    assert not checks.not_below_random(evaluation("mine", ndcg_at_10=NAN, auc=NAN), random, users=9).passed
 
 
 def test_another_users_rating_is_no_defect() -> None:
