@@ -129,7 +129,8 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> pa.Table:
             found = ", ".join(file.schema_arrow.names)
             raise DataError(f"{path}: lacks the columns {', '.join(missing)}; it has {found}")
         table = file.read(columns=list(dict.fromkeys(columns.values())))
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # text that is not UTF-8 would fail much later
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as Parquet ({error}); fix or replace the file") from error
     if not table.num_rows:
         raise DataError(f"{path}: no rows")
@@ -171,7 +172,8 @@ def _texts(place: Place, values: pa.ChunkedArray, name: str) -> pd.Series:
 
 def _numbers(place: Place, texts: pd.Series, name: str, may_lack: bool) -> pd.Series:
     numbers = pd.to_numeric(texts.where(texts.str.strip() != "", "nan"), errors="coerce")
-    valid = np.isfinite(numbers) | ((texts.str.strip() == "") & may_lack)
+    finite = numbers.abs() <= np.finfo(np.float32).max  # ratings are stored as float32
+    valid = finite | ((texts.str.strip() == "") & may_lack)
     place.require(valid, texts, f"{name} as a number")
     return numbers.astype("float64")
 
