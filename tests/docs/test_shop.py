@@ -15,8 +15,8 @@ from orchestration.config.settings import PROJECT_ROOT
 
 pytestmark = pytest.mark.docs
 
-USERS, ITEMS = 50, 30
-BRANDS, TAGS = ("Alder", "Birch", "Cedar"), ("garden", "kitchen", "gift", "sale")
+USERS, ITEMS = 300, 120
+BRANDS, TAGS = ("Alder", "Birch", "Cedar"), ("garden", "kitchen", "gift", "sale", "new")
 
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -26,10 +26,10 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def write_shop(folder: Path) -> None:
-    """Write customers who prefer one brand; the last one has ordered all but three products."""
+    """Write customers who prefer a brand and a tag; the last one has ordered all but three products."""
     rng = random.Random(1)
     products = [
-        (f"SKU/{n:02d}", f"Product {n}", rng.choice(BRANDS), "|".join(rng.sample(TAGS, n % 4)), n * 1.5 if n else "")
+        (f"SKU/{n:03d}", f"Product {n}", rng.choice(BRANDS), "|".join(rng.sample(TAGS, n % 4)), n * 1.5 if n else "")
         for n in range(ITEMS)
     ]
     write(folder / "data/products.csv", ["sku", "name", "brand", "tags", "price"], products)
@@ -37,8 +37,9 @@ def write_shop(folder: Path) -> None:
     write(folder / "data/customers.csv", ["customer", "country"], customers)
     orders = []
     for customer, _ in customers:
-        favorite = rng.choice(BRANDS)
-        own = rng.choices(products, [6 if brand == favorite else 1 for _, _, brand, _, _ in products], k=12)
+        favorite, liked = rng.choice(BRANDS), rng.choice(TAGS)
+        weights = [1 + 6 * (brand == favorite) + 4 * (liked in tags) for _, _, brand, tags, _ in products]
+        own = rng.choices(products, weights, k=rng.randint(5, 40))
         own = products[3:] if customer == customers[-1][0] else own
         orders += [(customer, sku, f"2024-0{rng.randint(1, 6)}-15T10:00:00Z") for sku, *_ in own]
     for part in range(2):
@@ -69,5 +70,5 @@ def test_a_shop_gets_recommendations(tmp_path: Path) -> None:
     assert len(lengths) == USERS
     assert lengths[f"C-{USERS - 1:03d}"] == 3
     assert lengths.drop(f"C-{USERS - 1:03d}").eq(10).all()
-    assert top["movie_id"].str.fullmatch(r"SKU/\d\d").all()
+    assert top["movie_id"].str.fullmatch(r"SKU/\d{3}").all()
     assert top["title"].str.startswith("Product ").all()
