@@ -108,7 +108,7 @@ def test_runs_of_dead_processes_are_marked_as_failed(holder: "subprocess.Popen[s
         assert found.status is dg.DagsterRunStatus.FAILURE
 
 
-def test_whoever_has_the_turn_waits_less_for_runs_that_died_at_their_start(env: pytest.MonkeyPatch) -> None:
+def test_the_holder_of_the_turn_waits_less_for_runs_that_died_at_their_start(env: pytest.MonkeyPatch) -> None:
     @dg.job
     def nothing() -> None:
         pass
