@@ -112,8 +112,6 @@ OCCUPATIONS: tuple[str, ...] = (
     "unemployed",
     "writer",
 )
-GENRE_SLOTS = 3
-NO_GENRE = "no"  # in a genre slot
 NO_GENRES = "(no genres listed)"  # instead of a movie's genres
 NO_YEAR = 0  # of a movie whose title names none
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from ml import schema
+from ml.data.slots import slot_names
 from ml.settings_file import read_settings
 
 DEFAULT = "ml-1m"  # of datasets.yaml
-SLOTS = 3  # of a multi-valued feature: its first values, each a feature as MovieLens's genres are
 _SUFFIXES = (".csv", ".parquet")
 # Columns that the pipeline's tables have anyway.
 _RESERVED = frozenset(
@@ -59,10 +59,10 @@ class Side(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _names_can_be_columns(self) -> "Side":
         for name, feature in self.features.items():
-            if not re.fullmatch("[a-z][a-z0-9_]{0,40}", name) or {name, *slots(name, feature)} & _RESERVED:
+            if not re.fullmatch("[a-z][a-z0-9_]{0,40}", name) or {name, *columns_of(name, feature)} & _RESERVED:
                 raise ValueError(
                     f"a feature cannot be named {name!r}; expected lowercase letters, digits and underscores, and "
-                    f"none of {', '.join(sorted(_RESERVED))}; name the file's column by its key column"
+                    f"none of {', '.join(sorted(_RESERVED))}; its setting column says what the file calls it"
                 )
         return self
 
@@ -151,9 +151,9 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def slots(name: str, feature: Feature) -> tuple[str, ...]:
+def columns_of(name: str, feature: Feature) -> tuple[str, ...]:
     """Return the columns of categories that a feature becomes."""
-    return tuple(f"{name}{slot + 1}" for slot in range(SLOTS)) if feature.kind == "multivalued" else (name,)
+    return slot_names(name) if feature.kind == "multivalued" else (name,)
 
 
 def _checked_name(name: str) -> str:

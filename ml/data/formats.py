@@ -104,7 +104,7 @@ class Format:
 
     def dtypes(self, kind: str) -> Mapping[str, str]:
         """Columns of a table with their types."""
-        return self.file_of(kind).dtypes if kind in self.files else self._keys(kind)
+        return self.files[kind].dtypes if kind in self.files else self._keys(kind)
 
     def read(self, directory: Path, day: dt.date | None = None) -> RawTables:
         """Read all files, and check that ratings refer to known users and movies.

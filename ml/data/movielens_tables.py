@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.data.slots import slots_of
 
 # A year may be the first of a range, such as (2006-2007) or (1983-), and be followed by spaces.
 _YEAR_IN_TITLE = r"^(.*\S)\s*\(([0-9]{4})(?:[-\u2013]\s*[0-9]{0,4}\s*)?\)\s*$"
@@ -38,7 +39,4 @@ def preprocess_movies(raw_movies: pd.DataFrame) -> pd.DataFrame:
     movies = raw_movies.assign(
         title=title, genres=listed, movie_year=year, movie_decade=year.map(schema.decade_of).astype("str")
     )
-    genres = listed.replace("", schema.NO_GENRE).str.split("|", expand=True).reindex(columns=range(schema.GENRE_SLOTS))
-    for slot in range(schema.GENRE_SLOTS):
-        movies[f"genre{slot + 1}"] = genres[slot].astype("str").fillna(schema.NO_GENRE)
-    return movies
+    return movies.assign(**slots_of("genre", listed))

@@ -11,14 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ml import schema
-from ml.data.datasets import SLOTS, Dataset, IdType, Items, Ratings, Side, slots
+from ml.data.datasets import Dataset, IdType, Items, Ratings, Side, columns_of
 from ml.data.formats import FileFormat, Format
 from ml.data.lines import Layout, Place, read_lines
 from ml.data.manifest import MOVIES, RATINGS, USERS
+from ml.data.slots import slots_of
 from ml.errors import DataError
 
 NO_VALUE = "unknown"  # instead of a category or number that is missing
-NO_SLOT = "no"  # in a slot of an item with fewer values
+_DTYPES = {"string": "str", "integer": "int32", "numeric": "float64", "rating": "float32", "timestamp": "int64"}
+_FILLED = {"rating": 1, "timestamp": 0}  # of ratings whose file has no such column
 _YEAR_3000 = 32_503_680_000
 
 
@@ -53,7 +55,7 @@ def _description(tables: Dataset) -> schema.Description:
     sides: tuple[tuple[schema.Side, Side | None], ...] = (("movie", tables.items), ("user", tables.users))
     for side, table in sides:
         for name, feature in table.features.items() if table else ():
-            fields += [schema.Field(column, side, feature.kind) for column in slots(name, feature)]
+            fields += [schema.Field(column, side, feature.kind) for column in columns_of(name, feature)]
     if tables.ratings and tables.ratings.timestamp:
         fields += [field for field in schema.FIELDS if field.side == "context"]
     features = tables.items.features if tables.items else {}
@@ -76,19 +78,15 @@ def _ratings_file(ids: Mapping[str, IdType], ratings: Ratings) -> FileFormat:
         columns["rating"], kinds["rating"] = ratings.rating, "rating"
     if ratings.timestamp:
         columns["timestamp"], kinds["timestamp"] = ratings.timestamp, "timestamp"
-    whole = {"rating": "float32", "timestamp": "int64"}
-    return _file(ratings.path, columns, kinds, {}, whole)
-
-
-_DTYPES = {"string": "str", "integer": "int32", "numeric": "float64", "rating": "float32", "timestamp": "int64"}
+    return _file(ratings.path, columns, kinds, filled=_FILLED)
 
 
 def _file(
     path: str,
     columns: Mapping[str, str],
-    kinds: Mapping[str, str],
-    separators: Mapping[str, str],
-    constant: Mapping[str, str] | None = None,
+    kinds: dict[str, str],
+    separators: Mapping[str, str] = {},
+    filled: Mapping[str, int] = {},
 ) -> FileFormat:
     """Describe one kind of file.
 
@@ -97,21 +95,19 @@ def _file(
         columns: names in the file, by those in the table.
         kinds: what each column is.
         separators: of multi-valued columns.
-        constant: types of columns that the table has in any case: a rating is 1, a timestamp 0 where there is none.
+        filled: values of columns that the table has in any case.
     """
-    dtypes = {name: _DTYPES.get(kind, "str") for name, kind in kinds.items()} | dict(constant or {})
-    is_text = Path(path).suffix == ".csv"
+    dtypes = {name: _DTYPES.get(kind, "str") for name, kind in (kinds | {name: name for name in filled}).items()}
+    read, first, unit = (_csv, 2, "line") if Path(path).suffix == ".csv" else (_parquet, 1, "row")
 
     def read_rows(file: Path) -> pd.DataFrame:
-        place = Place(file, 2, "line") if is_text else Place(file, 1, "row")
-        table = _csv(file, columns) if is_text else _parquet(file, columns)
+        place, table = Place(file, first, unit), read(file, columns)
         frame = pd.DataFrame(
             {name: _column(place, table[name], kind, name, separators.get(name, "|")) for name, kind in kinds.items()}
         )
-        filled = {"rating": 1, "timestamp": 0}
-        return frame.assign(**{name: filled[name] for name in dtypes if name not in frame})
+        return frame.assign(**{name: value for name, value in filled.items() if name not in frame})
 
-    return FileFormat(path, dtypes, read_rows, 2 if is_text else 1, "line" if is_text else "row")
+    return FileFormat(path, dtypes, read_rows, first, unit)
 
 
 def _csv(path: Path, columns: Mapping[str, str]) -> pa.Table:
@@ -215,10 +211,7 @@ def _prepared(side: Side | None, rows: pd.DataFrame, base: pd.DataFrame) -> pd.D
         elif feature.kind == "categorical":
             derived[name] = rows[name].where(rows[name] != "", NO_VALUE)
         else:
-            found = rows[name].str.split("|", expand=True).reindex(columns=range(SLOTS))
-            for slot, column in enumerate(slots(name, feature)):
-                texts = found[slot].astype("str").fillna(NO_SLOT)
-                derived[column] = texts.where(texts != "", NO_SLOT)
+            derived |= slots_of(name, rows[name])
     return rows.assign(**derived)
 
 

@@ -116,7 +116,7 @@ class FeatureMap:
     @property
     def has_times(self) -> bool:
         """Whether ratings have times, so that there are features of them."""
-        return not {"rating_year", "rating_month"}.isdisjoint(self.names)
+        return bool(self.side("context").fields)
 
     @property
     def years(self) -> tuple[int, ...]:

@@ -111,7 +111,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         """Return why nothing can be learned from a data set by this recipe; empty if something can."""
         if self.fields and not any(name in feature_map.names for name in self.fields):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
-        if self.numbers and not feature_map.side("context").fields:
+        if self.numbers and not feature_map.has_times:
             return f"the recipe learns from {', '.join(self.numbers)}, and the data set's ratings have no time"
         if feature_map.liked is None and not self.negatives:
             return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"

@@ -8,14 +8,14 @@ import dagster as dg
 import pandas as pd
 
 from ml.features.feature_map import FeatureMap
-from orchestration.assets.common import OWNERS, TRANSIENT, links_of
+from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, links_of, skipped_tables
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.evaluation import values_by_metric
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
 from orchestration.steps.measurement import measure_lists
-from orchestration.tracking.registered_version import SKIPPED, version_of
+from orchestration.tracking.registered_version import version_of
 from orchestration.tracking.resource import Tracking
 
 _COMMON: dict[str, Any] = {
@@ -24,7 +24,6 @@ _COMMON: dict[str, Any] = {
     "code_version": code_version(__name__, "orchestration.steps.measurement"),
 }
 _LISTS = {"user_id": "int32", "rank": "int16", "movie_id": "int32"}
-_METRICS = {"model": "str", "metric": "str", "value": "float64"}
 _BASELINES = {
     "baseline_lists": "Every user's ten best movies without a training row, by each baseline: popularity, movie mean, "
     "matrix factorization, implicit ALS, EASE.",
@@ -104,9 +103,7 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
 
         version = version_of(trained)
         if version is None:
-            for asset, columns in ((lists_name, _LISTS), (metrics_name, _METRICS)):
-                nothing = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
-                yield dg.MaterializeResult(asset_key=asset, value=nothing, metadata={SKIPPED: trained[SKIPPED]})
+            yield from skipped_tables(trained, {lists_name: _LISTS, metrics_name: METRICS})
             return
         scorer = Scorer(tracking.load_bundle(version))
         lists, search = held_out_lists(scorer, train_interactions, on_progress=progress_reporter(context, model))

@@ -1,13 +1,15 @@
 """What several asset modules use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from orchestration.tracking.registered_version import SKIPPED, RegisteredVersion, version_of
 from orchestration.tracking.resource import Tracking
 
+METRICS = {"model": "str", "metric": "str", "value": "float64"}  # columns of tables of metrics
 OWNERS = ["team:recommendations"]
 # For failures that pass: of the network, of a locked database, of a process that ran out of memory.
 TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -35,6 +37,18 @@ def trained_models(models: Sequence[str], inputs: Mapping[str, Any]) -> dict[str
         reasons = "; ".join(f"{model}: {inputs[f'{model}_version'][SKIPPED]}" for model in models)
         raise dg.Failure(f"No recipe can learn from this data set: {reasons}", allow_retries=False)
     return {model: version for model, version in found.items() if version}
+
+
+def skipped_tables(trained: Mapping[str, str], tables: Mapping[str, Mapping[str, str]]) -> Iterator[Any]:
+    """Materialize empty tables of a model whose recipe was skipped.
+
+    Args:
+        trained: the value of the model's asset.
+        tables: types of the columns, by the asset's name.
+    """
+    for asset, columns in tables.items():
+        nothing = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
+        yield dg.MaterializeResult(asset_key=asset, value=nothing, metadata={SKIPPED: trained[SKIPPED]})
 
 
 def links_of(tracking: Tracking, version: RegisteredVersion) -> dict[str, dg.UrlMetadataValue]:

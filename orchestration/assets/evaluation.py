@@ -9,7 +9,7 @@ import pandas as pd
 from ml import checks
 from ml.evaluation.stability import MetricLimits
 from ml.training.recipes import PAPER
-from orchestration.assets.common import OWNERS, TRANSIENT, inputs_of, links_of, trained_models
+from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, inputs_of, links_of, skipped_tables, trained_models
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, check_spec, checks_last, require, skipped_check
@@ -120,9 +120,7 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
         version = version_of(trained)
         if version is None:
             yield skipped_check(metrics_name, "not_below_random", trained[SKIPPED])
-            empty = pd.DataFrame({"score": []}, dtype="float32"), baseline_metrics.iloc[:0]
-            for asset, table in zip((scores_name, metrics_name), empty, strict=True):
-                yield dg.MaterializeResult(asset_key=asset, value=table, metadata={SKIPPED: trained[SKIPPED]})
+            yield from skipped_tables(trained, {scores_name: {"score": "float32"}, metrics_name: METRICS})
             return
         scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
