@@ -42,7 +42,7 @@ def movie_list(texts: Texts, answer: Answer, shared: set[schema.Id], explanation
 
 
 def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations: Mapping[schema.Id, str]) -> str:
-    genres = _genres(texts, row.genres)
+    about = " · ".join(filter(None, (_genres(texts, row.genres), str(row.movie_id))))
     mark = f' <b class="rec-mark">✓ {escape(texts("in_both"))}</b>' if is_shared else ""
     chance = ""
     if answer.model.scores_are_chances:
@@ -55,7 +55,7 @@ def _card(texts: Texts, row: Any, answer: Answer, is_shared: bool, explanations:
     return (
         f'<li><div class="rec-rank">{row.rank}</div>'
         f'<div class="rec-title">{escape(row.title)} {year}</div>{chance}'
-        f'<div class="rec-about">{escape(genres)} · {escape(str(row.movie_id))}{mark}</div>{explanation}</li>'
+        f'<div class="rec-about">{escape(about)}{mark}</div>{explanation}</li>'
     )
 
 
