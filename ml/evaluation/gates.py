@@ -22,7 +22,11 @@ class Gates(BaseModel, frozen=True, extra="forbid"):
         description="How far the challenger may be below the champion: the lower end of the 95 % interval of their "
         "paired difference must not be below minus this value.",
     )
-    below_movie_mean: float = Field(ge=0, description="How far the challenger may be below the movie mean.")
+    below_movie_mean: float = Field(
+        ge=0,
+        description="How far the challenger may be below the movie mean: the upper end of the 95 % interval of their "
+        "paired difference must not be below minus this value.",
+    )
     calibration_error: float | None = Field(
         default=None, gt=0, description="Largest expected calibration error; none if scores are not probabilities."
     )
@@ -44,30 +48,31 @@ def not_below_champion(gates: Gates, comparison: pd.DataFrame | None) -> Finding
     """
     if comparison is None:
         return Finding("not_below_champion", True, {"champion": "none to beat"})
-    row = comparison.set_index("metric").loc[gates.metric]
-    names = ("difference", "low", "high")
-    facts = dict(zip(names, row[list(names)].to_numpy(float).tolist(), strict=True))
-    return Finding(
-        "not_below_champion",
-        facts["low"] >= -gates.below_champion,
-        {"metric": gates.metric, **facts, "margin": gates.below_champion},
-    )
+    facts = _interval(comparison, gates.metric)
+    passed = facts["low"] >= -gates.below_champion
+    return Finding("not_below_champion", passed, {"metric": gates.metric, **facts, "margin": gates.below_champion})
 
 
-def not_below_movie_mean(gates: Gates, values: pd.Series, movie_mean: pd.Series) -> Finding:
-    """Check that the challenger's metric is not below the movie mean's by more than the margin.
+def not_below_movie_mean(gates: Gates, comparison: pd.DataFrame) -> Finding:
+    """Check that the challenger's metric is not shown to be below the movie mean's by more than the margin.
+
+    Passes if the upper end of the paired bootstrap's 95 % interval of challenger minus movie mean is not below minus
+    the margin, so that chance on a few users does not stop a model that nobody can tell from the movie mean.
 
     Args:
         gates: metric and margin.
-        values: the challenger's metrics, by name.
-        movie_mean: the baseline's, by name.
+        comparison: table from ``ml.evaluation.intervals`` with challenger (a) and movie mean (b).
     """
-    own, baseline = float(values[gates.metric]), float(movie_mean[gates.metric])
-    return Finding(
-        "not_below_movie_mean",
-        own >= baseline - gates.below_movie_mean,
-        {"metric": gates.metric, "challenger": own, "movie_mean": baseline, "margin": gates.below_movie_mean},
-    )
+    facts = _interval(comparison, gates.metric)
+    passed = facts["high"] >= -gates.below_movie_mean  # NaN, where nothing could be measured, does not pass
+    return Finding("not_below_movie_mean", passed, {"metric": gates.metric, **facts, "margin": gates.below_movie_mean})
+
+
+def _interval(comparison: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Return difference, low and high of the metric."""
+    row = comparison.set_index("metric").loc[metric]
+    names = ("difference", "low", "high")
+    return dict(zip(names, row[list(names)].to_numpy(float).tolist(), strict=True))
 
 
 def calibrated(gates: Gates, values: pd.Series) -> Finding:

@@ -99,8 +99,8 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         feature_map: dict[str, Any],
         train_interactions: pd.DataFrame,
         test_interactions: pd.DataFrame,
-        baseline_metrics: pd.DataFrame,
-        baseline_list_metrics: pd.DataFrame,
+        baseline_scores: pd.DataFrame,
+        baseline_lists: pd.DataFrame,
         **inputs: Any,
     ) -> dg.MaterializeResult[Any]:
         """Whether each challenger passes the gates of mlflow.yaml, with the figures.
@@ -110,8 +110,10 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         """
         _require_published(raw_data)
         rows = Rows(interactions, train_interactions, test_interactions, FeatureMap.from_dict(feature_map))
-        baselines = pd.concat([baseline_metrics, baseline_list_metrics])
-        movie_mean = baselines[baselines["model"] == MOVIE_MEAN].set_index("metric")["value"]
+        movie_mean = {
+            "scores": baseline_scores[[MOVIE_MEAN]].set_axis(["score"], axis="columns"),
+            "lists": baseline_lists[baseline_lists["model"] == MOVIE_MEAN],
+        }
         verdicts = {}
         for model, version in trained_models(models, inputs).items():
             own = {part: inputs[f"{model}_{part}"] for part in _PARTS}

@@ -77,7 +77,7 @@ def judge(
     challenger: RegisteredVersion,
     rows: Rows,
     own: Mapping[str, pd.DataFrame],
-    movie_mean: pd.Series,
+    movie_mean: Mapping[str, pd.DataFrame],
 ) -> Verdict:
     """Judge a challenger. A version that is the champion already has no gates to pass.
 
@@ -86,37 +86,50 @@ def judge(
         challenger: the version.
         rows: on which it was trained and measured.
         own: its ``scores``, ``lists``, ``metrics`` and ``list_metrics``.
-        movie_mean: metrics of that baseline, by name.
+        movie_mean: ``scores`` and ``lists`` of that baseline.
     """
     champion = tracking.champion(challenger.model)
     if champion == challenger:
         return Verdict(challenger, [])
     gates = tracking.config.gates(challenger.model)
     values = pd.concat([own["metrics"], own["list_metrics"]]).set_index("metric")["value"]
-    comparison = _compare(tracking, gates, champion, rows, own) if champion else None
+    with_champion = _compare_with_champion(tracking, gates, champion, rows, own) if champion else None
     findings = (
-        not_below_champion(gates, comparison),
-        not_below_movie_mean(gates, values, movie_mean),
+        not_below_champion(gates, with_champion),
+        not_below_movie_mean(gates, _compare(gates, rows.test, own, movie_mean)),
         calibrated(gates, values),
     )
     return Verdict(challenger, findings)
 
 
-def _compare(
+def _compare_with_champion(
     tracking: Tracking, gates: Gates, champion: RegisteredVersion, rows: Rows, own: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    """Compare challenger and champion on the test rows that the champion can score."""
-    from ml.evaluation.intervals import compare_lists, compare_models
+    """Compare challenger (a) and champion (b) on the test rows that the champion can score."""
     from ml.inference.earlier_model import held_out_lists_of, score_known
     from ml.inference.scorer import Scorer
 
     scorer = Scorer(tracking.load_bundle(champion))
     if gates.metric in CATALOGUE_USER_METRICS:
         lists = held_out_lists_of(scorer, rows.interactions.iloc[rows.train["row"]], rows.encoders)
-        return compare_lists(rows.test, {"challenger": own["lists"], "champion": lists})
+        return _compare(gates, rows.test, own, {"lists": lists})
     known, scores = score_known(scorer, rows.interactions.iloc[rows.test["row"]])
-    both = {"challenger": own["scores"]["score"].to_numpy()[known], "champion": scores}
-    return compare_models(rows.test[known], both)
+    return _compare(
+        gates, rows.test[known], {"scores": own["scores"][known]}, {"scores": pd.DataFrame({"score": scores})}
+    )
+
+
+def _compare(
+    gates: Gates, test: pd.DataFrame, own: Mapping[str, pd.DataFrame], other: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Compare the ``lists`` or the ``scores`` of two models, whichever the gates' metric is computed from."""
+    from ml.evaluation.intervals import compare_lists, compare_models
+
+    if gates.metric in CATALOGUE_USER_METRICS:
+        return compare_lists(test, {"own": own["lists"], "other": other["lists"]})
+    return compare_models(
+        test, {name: each["scores"]["score"].to_numpy() for name, each in (("own", own), ("other", other))}
+    )
 
 
 def gates_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:

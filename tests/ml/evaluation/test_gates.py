@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml.evaluation.gates import Gates, calibrated, not_below_champion, not_below_movie_mean
-from ml.evaluation.intervals import compare_models
+from ml.evaluation.intervals import compare_by_user, compare_models
 
 GATES = Gates(metric="ndcg_at_10", below_champion=0.01, below_movie_mean=0.02, calibration_error=0.05)
 
@@ -46,11 +46,30 @@ def test_equal_scores_pass_and_reversed_ones_do_not() -> None:
         assert not_below_champion(GATES, compared).passed == passed
 
 
-@pytest.mark.parametrize(("own", "passed"), [(0.9, True), (0.781, True), (0.779, False), (np.nan, False)])
-def test_movie_mean_is_all_but_matched(own: float, passed: bool) -> None:
-    finding = not_below_movie_mean(GATES, pd.Series({"ndcg_at_10": own}), pd.Series({"ndcg_at_10": 0.8}))
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "passed"),
+    [
+        (0.02, 0.015, 0.025, True),  # better
+        (-0.03, -0.2, 0.14, True),  # worse, as it happens, but on too few users to tell
+        (-0.03, -0.04, -0.02, True),  # at the margin
+        (-0.03, -0.04, -0.021, False),  # worse
+        (np.nan, np.nan, np.nan, False),  # nothing was measured
+    ],
+)
+def test_movie_mean_is_not_clearly_better(difference: float, low: float, high: float, passed: bool) -> None:
+    finding = not_below_movie_mean(GATES, comparison(difference, low, high))
     assert finding.passed == passed
-    assert finding.facts["movie_mean"] == 0.8
+    assert finding.facts == pytest.approx(
+        {"metric": "ndcg_at_10", "difference": difference, "low": low, "high": high, "margin": 0.02}, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(("users", "passed"), [(12, True), (2_000, False)])
+def test_the_same_difference_counts_only_on_enough_users(users: int, passed: bool) -> None:
+    # The first of every ten users finds nothing where the movie mean finds everything; the others are equal.
+    values = pd.DataFrame({"ndcg_at_10": np.arange(users) % 10 > 0}, dtype=float)
+    compared = compare_by_user({"challenger": values, "movie_mean": values * 0 + 1})
+    assert not_below_movie_mean(GATES, compared).passed == passed
 
 
 @pytest.mark.parametrize(("error", "margin", "passed"), [(0.05, 0.05, True), (0.051, 0.05, False), (0.9, None, True)])
