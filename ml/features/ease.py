@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
 
 from ml import schema
 
 _OVERSAMPLING, _POWER_ITERATIONS = 10, 4
+_BLOCK = 4096  # columns
 
 
 class EaseConfig(BaseModel, frozen=True, extra="forbid"):
@@ -36,19 +38,47 @@ def seen_matrix(train: pd.DataFrame, users: int, movies: int, of: str = "likes")
     return sparse.csr_array((np.ones(len(rows)), cells), shape=(users, movies))
 
 
-def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray:
+def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray | LinearOperator:
     """Return the weights B, float64 [movies, movies], of the scores ``seen @ B``.
 
     B minimizes the squares of ``seen - seen @ B`` with an L2 penalty and a zero diagonal: with
     ``P = inv(seen' seen + penalty I)``, ``B[i, j] = -P[i, j] / P[j, j]`` (Steck, "Embarrassingly Shallow Autoencoders
     for Sparse Data", WWW 2019, equation 8).
+
+    With fewer users than movies, B is given by its products: they only need an inverse of the users' size.
     """
+    users, movies = seen.shape
+    return _weights_by_users(seen, penalty) if users < movies else _weights_by_movies(seen, penalty)
+
+
+def _weights_by_movies(seen: sparse.csr_array, penalty: float) -> np.ndarray:
     gram = (seen.T @ seen).toarray()
     gram[np.diag_indices_from(gram)] += penalty
     inverse = np.linalg.inv(gram)
     weights: np.ndarray = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
     return weights
+
+
+def _weights_by_users(seen: sparse.csr_array, penalty: float) -> LinearOperator:
+    """``P = (I - seen' inv(seen seen' + penalty I) seen) / penalty`` (Woodbury), and ``B = I - P / diag(P)``."""
+    users, movies = seen.shape
+    inner = np.linalg.inv((seen @ seen.T).toarray() + penalty * np.eye(users))
+    diagonal = np.empty((movies, 1))
+    for start in range(0, movies, _BLOCK):
+        columns = seen[:, start : start + _BLOCK].toarray()
+        diagonal[start : start + _BLOCK, 0] = (1 - (columns * (inner @ columns)).sum(axis=0)) / penalty
+
+    def inverse_times(right: np.ndarray) -> np.ndarray:
+        return (right - seen.T @ (inner @ (seen @ right))) / penalty
+
+    return LinearOperator(
+        (movies, movies),
+        matvec=lambda right: right - inverse_times(right / diagonal.reshape(right.shape)),
+        matmat=lambda right: right - inverse_times(right / diagonal),
+        rmatmat=lambda left: left - inverse_times(left) / diagonal,
+        dtype=np.float64,
+    )
 
 
 def low_rank_ease(train: pd.DataFrame, users: int, movies: int, config: EaseConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,20 @@ def test_weights_of_two_movies_by_hand() -> None:
     assert weights == pytest.approx(np.array([[0, 1 / 6], [1 / 7, 0]]), rel=1e-12)
 
 
+@pytest.mark.parametrize("users", [12, 40, 90])  # fewer users than movies, as many, more
+def test_scores_are_those_of_a_ridge_regression(train: pd.DataFrame, users: int) -> None:
+    seen = seen_matrix(train[train["user_id"] < users], users, MOVIES)
+    weights, cells = ease_weights(seen, PENALTY), seen.toarray()
+    for movie in range(MOVIES):
+        others = np.delete(cells, movie, axis=1)
+        gram = others.T @ others + PENALTY * np.eye(MOVIES - 1)
+        expected = np.insert(np.linalg.solve(gram, others.T @ cells[:, movie]), movie, 0)
+        unit = np.eye(MOVIES)[:, movie]
+        np.testing.assert_allclose(weights @ unit, expected, atol=1e-12)
+        np.testing.assert_allclose((seen @ weights)[:, movie], cells @ expected, atol=1e-12)
+        np.testing.assert_allclose((weights.T @ cells.T)[movie], cells @ expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("of", ["likes", "ratings"])
 def test_all_but_one_rank_leaves_the_smallest_singular_value(
     train: pd.DataFrame, scores: dict[str, np.ndarray], of: str
