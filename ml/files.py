@@ -80,21 +80,22 @@ def file_stamp(path: UPath) -> tuple[float, int]:
     return stat.st_mtime, stat.st_size
 
 
-def read_parquet(path: UPath, columns: Sequence[str], optional: Collection[str] = ()) -> pd.DataFrame:
+def read_parquet(path: UPath, columns: Sequence[str], optional: Collection[str] | None = ()) -> pd.DataFrame:
     """Read columns of a Parquet file.
 
     Args:
         path: the file.
         columns: the columns.
-        optional: further columns, where the file has them.
+        optional: further columns, where the file has them; None: all that it has.
 
     Raises:
         DataError: the file is not a Parquet table with the columns.
     """
     try:
         data = io.BytesIO(path.read_bytes())
-        own = pq.read_schema(data).names if optional else []
-        return pd.read_parquet(data, columns=[*columns, *(name for name in optional if name in own)])
+        own = pq.read_schema(data).names
+        further = [name for name in own if name not in columns and (optional is None or name in optional)]
+        return pd.read_parquet(data, columns=[*columns, *further])
     except Exception as error:  # whatever PyArrow and pandas raise for damaged bytes
         raise DataError(
             f"{path}: found no Parquet table with the columns {', '.join(columns)} ({error}); rebuild it (make run)"

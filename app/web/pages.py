@@ -1,6 +1,6 @@
 """Render the pages: landing, user, visitor, invalid URL, and nothing published."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
@@ -18,7 +18,7 @@ from ml.published.people import People
 from ml.published.snapshot import PublishedModel, Snapshot
 
 Value = str | int
-_TOLD = ("age", "gender", "occupation")  # what a visitor can tell
+_MOST_CHOICES = 50  # values of a feature that a visitor can tell
 _MOST_LIKED = 20
 _POLL_SECONDS = 2.0
 
@@ -46,7 +46,6 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
     st.title(texts("title"))
     st.write(texts("tagline"))
     people = snapshot.people
-    start, end = people.span
     st.subheader(texts("counts_title"))
     widgets.facts(
         {
@@ -54,16 +53,22 @@ def landing(texts: Texts, snapshot: Snapshot) -> None:
             texts("movies"): f"{len(people.movies):,}",
             texts("rated_movies"): f"{people.ratings['movie_id'].nunique():,}",
             texts("ratings"): f"{len(people.ratings):,}",
-            texts("first_rating"): texts.moment(start.year, start.month),
-            texts("last_rating"): texts.moment(end.year, end.month),
+            **_first_and_last_rating(texts, people),
         }
     )
     st.subheader(texts("published_title"))
     for model in map(snapshot.model, snapshot.purposes):
         facts = {"model": texts.model(model.name), "version": model.version, "month": texts.moment(*model.lists.moment)}
         purpose = texts.purpose(snapshot.purposes[model.name])
-        st.markdown(f"- {texts('published_line', **facts, purpose=purpose)}")
+        st.markdown(f"- {texts.of_times('published_line', people.has_times, **facts, purpose=purpose)}")
     st.info(texts.of_ids("begin", people.user_id_type))
+
+
+def _first_and_last_rating(texts: Texts, people: People) -> dict[str, str]:
+    if not people.has_times:
+        return {}
+    first, last = (texts.moment(time.year, time.month) for time in people.span)
+    return {texts("first_rating"): first, texts("last_rating"): last}
 
 
 def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
@@ -87,11 +92,11 @@ def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     st.title(texts("profile", user_id=shown_id))
     widgets.facts(
         {
-            **{texts(kind): _named(texts, people, kind, value) for kind, value in profile.items()},
+            **{texts.feature(kind): _named(texts, people, kind, value) for kind, value in profile.items()},
             texts("liked_count"): texts("liked_of", liked=f"{len(liked):,}", count=f"{len(history):,}"),
         }
     )
-    st.subheader(texts("lists", month=texts.moment(*query.moment)))
+    st.subheader(texts.of_times("lists", people.has_times, month=texts.moment(*query.moment)))
     _lists(
         texts,
         snapshot,
@@ -105,20 +110,22 @@ def user(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     if history.empty:
         st.write(texts("no_history"))
         return
-    shown = history if st.toggle(texts("all_ratings")) else liked
-    st.caption(texts("history_note"))
+    shown = history if people.has_ratings and st.toggle(texts("all_ratings")) else liked
+    if people.has_times:
+        st.caption(texts("history_note"))
     if shown.empty:
         st.write(texts("no_likes"))
     else:
-        widgets.history(texts, shown)
+        widgets.history(texts, people, shown)
 
 
 def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     """Show recommendations for a visitor without a history."""
     people = snapshot.people
     st.title(texts("visitor_title"))
+    choices = people.choices(_MOST_CHOICES)
     st.write(texts("visitor_rule", count=COMPANIONS))
-    told = _demographics(texts, people)
+    told = _demographics(texts, people, choices)
     titles = people.titles_of_rated
     liked = st.multiselect(
         texts("visitor_liked"),
@@ -130,9 +137,9 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     )
     who = Visitor(told, tuple(liked))
     if not who.liked and not who.demographics:
-        st.info(texts("visitor_nothing"))
+        st.info(texts("visitor_nothing" if choices else "visitor_likes_nothing"))
         return
-    st.subheader(texts("lists_visitor", month=texts.moment(*query.moment)))
+    st.subheader(texts.of_times("lists_visitor", people.has_times, month=texts.moment(*query.moment)))
     _lists(
         texts,
         snapshot,
@@ -144,14 +151,13 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     )
 
 
-def _demographics(texts: Texts, people: People) -> dict[str, Value]:
-    """Let the visitor choose a value, or none, of what the data set tells of its users."""
+def _demographics(texts: Texts, people: People, choices: Mapping[str, list[Value]]) -> dict[str, Value]:
+    """Let the visitor choose a value, or none, of each feature."""
     told = {}
-    kinds = [kind for kind in _TOLD if people.choices(kind)]
-    for kind, place in zip(kinds, st.columns(max(len(kinds), 1)), strict=False):
+    for (kind, values), place in zip(choices.items(), st.columns(max(len(choices), 1)), strict=False):
         chosen = place.selectbox(
-            texts(kind),
-            people.choices(kind),
+            texts.feature(kind),
+            values,
             index=None,
             format_func=partial(_named, texts, people, kind),
             placeholder=texts("not_specified"),

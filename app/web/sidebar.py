@@ -119,6 +119,8 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
     tables = models[0].lists.moment
     _initialize("year", address.take("year", years) or tables[0], years)
     _initialize("month", address.take("month", months) or tables[1], months)
+    if not snapshot.people.has_times:
+        return tables
     left, right = st.columns(2)
     year = left.selectbox(texts("year"), years, key="year")
     month = right.selectbox(texts("month"), months, format_func=texts.month_name, key="month")
@@ -128,13 +130,19 @@ def _moment(texts: Texts, address: Address, snapshot: Snapshot, models: tuple[Pu
 def _filtered(texts: Texts, snapshot: Snapshot) -> list[Id] | None:
     people = snapshot.people
     first, last = people.released
+    if not people.genres and first == last:
+        return None
     with st.expander(texts("filters")):
-        genres = st.multiselect(
-            texts("genres"),
-            people.genres,
-            format_func=lambda genre: texts.name("genre", genre),
-            placeholder=texts("any_genre"),
-            select_all=False,  # with it, Enter would select all matches of the typed text
+        genres = (
+            []
+            if not people.genres
+            else st.multiselect(
+                texts("genres"),
+                people.genres,
+                format_func=lambda genre: texts.name("genre", genre),
+                placeholder=texts("any_genre"),
+                select_all=False,  # with it, Enter would select all matches of the typed text
+            )
         )
         released = st.slider(texts("released"), first, last, (first, last)) if first < last else (first, last)
         st.caption(texts("filters_note"))

@@ -32,6 +32,14 @@ class Texts:
         """Return the text ``key`` about ids of a type; ``<key>_string`` is about strings."""
         return self(key if kind is int else f"{key}_string", **values)
 
+    def of_times(self, key: str, has_times: bool, **values: Any) -> str:
+        """Return the text ``key`` with a month; ``<key>_timeless`` is about ratings without times."""
+        return self(key if has_times else f"{key}_timeless", **values)
+
+    def feature(self, name: str) -> str:
+        """Return the readable name of a feature of users, or the name itself."""
+        return str(self._texts["feature_names"].get(name, name))
+
     def name(self, kind: str, value: Any) -> str:
         """Return a value's readable name, or the value itself; ``kind`` is gender, age, occupation or genre."""
         return str(self._texts[f"{kind}_names"].get(value, value))

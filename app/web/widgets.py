@@ -70,12 +70,13 @@ def explanation_texts(
     return {movie: texts(key, title=people.movies["title"][liked]) for movie, liked in explanations.items()}
 
 
-def history(texts: Texts, rows: pd.DataFrame) -> None:
-    """Show rated movies, latest first."""
+def history(texts: Texts, people: People, rows: pd.DataFrame) -> None:
+    """Show rated movies, latest first, with what the data set tells about them."""
+    told = {"title": True, "rating": people.has_ratings, "when": people.has_times, "genres": bool(people.genres)}
     shown = rows.assign(
         genres=[_genres(texts, genres) for genres in rows["genres"]],
         title=full_titles(rows),
-    )[["title", "rating", "when", "genres"]]
+    )[[name for name, is_told in told.items() if is_told]]
     st.dataframe(
         shown,
         hide_index=True,

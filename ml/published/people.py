@@ -12,8 +12,6 @@ from ml.errors import NotFoundError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 
-PROFILE = ("gender", "age", "occupation", "zip")  # columns of users that pages show, where a data set has them
-
 
 class People:
     """The preprocessed tables, queried for one user at a time.
@@ -24,11 +22,13 @@ class People:
         ratings: sorted by user and time.
         years: years with a rating, in ascending order.
         months: months (1-12) with a rating, in ascending order.
+        has_times: whether the ratings have times; without them, each timestamp is 0.
+        has_ratings: whether there are different ratings; where all rows are likes, each is 1.
         user_id_type: int or str.
         movie_id_type: int or str.
 
     Args:
-        users: user_id, and those of ``PROFILE`` that the data set has.
+        users: user_id, and the features that the data set has.
         movies: movie_id, title, movie_year, genres.
         ratings: user_id, movie_id, rating, timestamp (seconds since 1970, UTC), label (1 for a like). Without labels,
             as in tables of earlier releases, which were all of MovieLens, a rating of 4 or more is a like.
@@ -43,6 +43,8 @@ class People:
         self.ratings = ratings[known].sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
         if schema.LABEL not in ratings:
             self.ratings[schema.LABEL] = schema.likes(self.ratings["rating"], schema.LIKED_RATING).astype("int8")
+        rating = self.ratings["rating"]
+        self.has_times, self.has_ratings = bool(self.ratings["timestamp"].any()), bool(rating.max() > rating.min())
         when = pd.to_datetime(self.ratings["timestamp"], unit="s").dt
         self.years, self.months = (sorted(map(int, part.unique())) for part in (when.year, when.month))
         self._starts = self.ratings["user_id"].searchsorted(self.users.index)
@@ -69,11 +71,12 @@ class People:
     def profile(self, user_id: schema.Id) -> dict[str, str | int]:
         """What the data set tells of a user, by column. Raises NotFoundError."""
         row = self.users.iloc[[self._position(user_id)]]
-        return {name: row[name].tolist()[0] for name in PROFILE if name in row}
+        return {str(name): values.tolist()[0] for name, values in row.items()}
 
-    def choices(self, name: str) -> list[str | int]:
-        """All values of a column of users, sorted; none where the data set lacks it."""
-        return sorted(self.users[name].unique().tolist()) if name in self.users else []
+    def choices(self, most: int) -> dict[str, list[str | int]]:
+        """The values of each feature of users that has at most ``most`` of them, sorted, by its name."""
+        values = {str(name): sorted(column.unique().tolist()) for name, column in self.users.items()}
+        return {name: own for name, own in values.items() if len(own) <= most}
 
     def history(self, user_id: schema.Id) -> pd.DataFrame:
         """A user's ratings, the latest first.

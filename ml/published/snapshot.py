@@ -16,7 +16,7 @@ from ml.files import file_stamp, read_parquet
 from ml.published.champions import ArchivedVersion, chosen_dataset, published_versions
 from ml.published.lists import PublishedLists
 from ml.published.locations import tables_directory
-from ml.published.people import PROFILE, People
+from ml.published.people import People
 from ml.published.purposes import Purpose, purposes_of
 from ml.schema import LABEL, Id
 
@@ -228,7 +228,7 @@ def _people(tables: UPath) -> People:
     users, movies, ratings = (
         read_parquet(tables / f"{name}.parquet", columns, optional)
         for name, columns, optional in (
-            ("users", ["user_id"], PROFILE),
+            ("users", ["user_id"], None),
             ("movies", ["movie_id", "title", "movie_year", "genres"], ()),
             ("ratings", ["user_id", "movie_id", "rating", "timestamp"], (LABEL,)),
         )

@@ -234,7 +234,7 @@ def test_visitors_list_is_by_the_stated_rule(
     app = page(who="visitor", model="autoint")
     assert app.info[0].value == Texts("en")("visitor_nothing")
     likes = tables["ratings"]["movie_id"].value_counts().index[:3].tolist()
-    app.main.selectbox[1].set_value("F").run()
+    next(box for box in app.main.selectbox if box.label == "Gender").set_value("F").run()
     app.main.multiselect[0].set_value(likes).run()
     assert not app.exception
     recommender = Recommender(Scorer(bundles["autoint"]), tables["ratings"])

@@ -1,6 +1,7 @@
 """Test that the pages show the same for a data set with strings as ids."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.web.texts import Texts
 from app.web.widgets import plain
 from ml.inference import explanations as explanations_module
 from orchestration.config.settings import PROJECT_ROOT
-from tests.published_home import DATASET, table_path
+from tests.published_home import DATASET, table_path, write_tables
 from tests.string_ids import movie_name, user_name
 
 USER = 7
@@ -120,3 +121,33 @@ def test_visitor_gets_a_list_by_liked_movies(tables: dict[str, pd.DataFrame]) ->
     assert not app.exception
     assert len(movies_of(app)) == 10
     assert not {*movies_of(app)} & {*likes}
+
+
+def test_pages_leave_out_what_the_data_set_does_not_tell(
+    home_of_strings: Path, tmp_path: Path, settings: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "shop"
+    shutil.copytree(home_of_strings, home)
+    settings.setenv("PIPELINE_HOME", str(home))
+    tables = {
+        name: pd.read_parquet(home / "tables" / DATASET / f"{name}.parquet") for name in ("users", "movies", "ratings")
+    }
+    write_tables(
+        home,
+        {
+            "users": tables["users"][["user_id"]].assign(country="NL"),
+            "movies": tables["movies"].assign(genres="", movie_year=0),
+            "ratings": tables["ratings"].assign(timestamp=0, rating=1, label=1),
+        },
+    )
+    landing = page()
+    assert "1970" not in html_of(landing) + "".join(line.value for line in landing.markdown)
+    user = page(user=user_name(USER), model="autoint")
+    assert "<dt>country</dt><dd>NL</dd>" in html_of(user)
+    assert user.subheader[0].value == "Top unseen movies"
+    assert list(user.dataframe[0].value.columns) == ["title"]
+    assert not user.toggle
+    assert [box.label for box in user.sidebar.selectbox] == ["Model"]
+    assert not user.sidebar.multiselect
+    visitor = page(who="visitor", model="autoint")
+    assert [box.label for box in visitor.main.selectbox] == ["country"]

@@ -86,3 +86,18 @@ def test_strings_are_sorted_and_found_literally(people: People) -> None:
         with pytest.raises(NotFoundError) as caught:
             named.profile(unknown)
         assert caught.value.args[0] == f"unknown user_id {unknown!r}; there are 2 users from 'B' to 'a'"
+
+
+def test_profile_has_whatever_the_data_set_tells(people: People) -> None:
+    users = pd.DataFrame({"user_id": ["a", "b"], "country": ["NL", "FR"], "segment": ["x", "x"]})
+    shop = People(users, people.movies.reset_index(), people.ratings.iloc[:0])
+    assert shop.profile("b") == {"country": "FR", "segment": "x"}
+    assert shop.choices(most=2) == {"country": ["FR", "NL"], "segment": ["x"]}
+    assert shop.choices(most=1) == {"segment": ["x"]}
+
+
+@pytest.mark.parametrize(("ratings", "times"), [(True, True), (False, True), (True, False), (False, False)])
+def test_ratings_and_times_are_told_from_likes_alone(ratings: bool, times: bool, people: People) -> None:
+    rows = people.ratings.assign(**({} if ratings else {"rating": 1}), **({} if times else {"timestamp": 0}))
+    found = People(people.users.reset_index(), people.movies.reset_index(), rows)
+    assert (found.has_ratings, found.has_times) == (ratings, times)
