@@ -150,6 +150,12 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("features: expected each name once, in users or in items")
         return self
 
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Features of users and items that are named here, as columns of categories."""
+        sides = [side.features for side in (self.users, self.items) if side]
+        return tuple(column for own in sides for name, feature in own.items() for column in columns_of(name, feature))
+
 
 def columns_of(name: str, feature: Feature) -> tuple[str, ...]:
     """Return the columns of categories that a feature becomes."""

@@ -5,13 +5,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, NonNegativeFloat, field_validator
 
-from ml import schema
-
 
 class Limits(BaseModel, frozen=True, extra="forbid"):
     """The largest accepted value by name; a name whose override is null has no limit."""
 
-    names: ClassVar[Collection[str]] = ()
+    names: ClassVar[Collection[str] | None] = None  # that overrides may have; None: any
 
     default: NonNegativeFloat = Field(description="Limit of names without an override.")
     overrides: Mapping[str, NonNegativeFloat | None] = Field(default={}, description="Limits by name; null: no limit.")
@@ -19,7 +17,7 @@ class Limits(BaseModel, frozen=True, extra="forbid"):
     @field_validator("overrides")
     @classmethod
     def _names_are_known(cls, overrides: Mapping[str, float | None]) -> Mapping[str, float | None]:
-        if unknown := [name for name in overrides if name not in cls.names]:
+        if cls.names is not None and (unknown := [name for name in overrides if name not in cls.names]):
             raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(cls.names)}")
         return overrides
 
@@ -29,6 +27,4 @@ class Limits(BaseModel, frozen=True, extra="forbid"):
 
 
 class FieldLimits(Limits):
-    """Limits by feature."""
-
-    names = schema.FIELD_NAMES
+    """Limits by feature. Which features there are depends on the data set."""

@@ -9,9 +9,12 @@ from dagster._utils.schedules import get_latest_completed_cron_tick  # Dagster h
 from dagster_shared.check import CheckError
 from pydantic import BaseModel, Field, model_validator
 
+from ml.errors import DataError
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.evaluation.stability import MetricLimits
+from ml.schema import FIELD_NAMES
 from ml.settings_file import read_settings
+from orchestration.config.data_sets import described
 from orchestration.config.settings import settings
 
 
@@ -77,7 +80,21 @@ class MonitoringConfig(BaseModel, frozen=True, extra="forbid"):
 
 def load_monitoring_config(path: Path | None = None) -> MonitoringConfig:
     """Read and validate monitoring.yaml. Raises DataError naming file and field."""
-    return read_settings(path or settings().monitoring_yaml, MonitoringConfig)
+    path = path or settings().monitoring_yaml
+    config = read_settings(path, MonitoringConfig)
+    _require_known_features(path, config.drift)
+    return config
+
+
+def _require_known_features(path: Path, drift: DriftThresholds) -> None:
+    """Raise DataError if a limit is of a feature that no data set has."""
+    known = {*FIELD_NAMES, *(name for entry in described().values() for name in entry.own_features)}
+    for key, limits in (("stability_index", drift.stability_index), ("unknown_share", drift.unknown_share)):
+        if unknown := sorted(set(limits.overrides) - known):
+            raise DataError(
+                f"{path}: drift.{key}.overrides: unknown {', '.join(unknown)}; expected features of a data set: "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 @cache

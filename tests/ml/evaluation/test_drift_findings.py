@@ -175,7 +175,7 @@ def test_limits_beside_the_fields() -> None:
         {"count_ratio": {"low": 1.5, "high": 2}},
         {"count_ratio": {"low": 0.5, "high": 0.9}},
         {"unknown_share": {"default": -0.1}},
-        {"unknown_share": {"default": 0.1, "overrides": {"colour": 0.2}}},
+        {"unknown_share": {"default": 0.1, "overrides": {"colour": -0.2}}},
         {"stability_index": {"default": 0.1, "other": 0.2}},
         {"limit": 1},
     ],

@@ -9,9 +9,18 @@ import pytest
 import yaml
 
 from ml.errors import DataError
+from orchestration.config.data_sets import described
 from orchestration.config.monitoring_config import NightlyDeadline, TablesWindow, load_monitoring_config
 from orchestration.config.settings import PROJECT_ROOT
 
+SHOP = """
+datasets:
+  shop:
+    reader: table
+    liked: all
+    ratings: {path: orders.csv, user: customer, item: sku}
+    items: {path: products.csv, key: sku, features: {brand: categorical, tags: multivalued}}
+"""
 PATH = PROJECT_ROOT / "monitoring.yaml"
 
 
@@ -45,7 +54,7 @@ def test_another_file_by_the_environment(tmp_path: Path, env: pytest.MonkeyPatch
     [
         ("drift.minimum_rows", 0, "drift.minimum_rows"),
         ("drift.psi", 1, "drift.psi: Extra inputs are not permitted"),
-        ("drift.stability_index.overrides.colour", 0.1, "unknown colour; expected some of user_id"),
+        ("drift.stability_index.overrides.colour", 0.1, "unknown colour; expected features of a data set: age, "),
         ("metric_drop.overrides", {"catalogue_mean_popularity_at_10": 1}, "unknown catalogue_mean_popularity_at_10"),
         ("slots_changed", 70, "slots_changed"),
         ("freshness.nightly.deadline", "six o'clock", "freshness.nightly: Value error.*Invalid cron string"),
@@ -60,6 +69,18 @@ def test_bad_files_are_refused(tmp_path: Path, keys: str, value: Any, reason: st
     with pytest.raises(DataError, match=reason) as refused:
         load_monitoring_config(path)
     assert str(refused.value).startswith(str(path))
+
+
+def test_limits_may_name_features_of_an_own_data_set(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.yaml").write_text(SHOP, "utf-8")
+    env.setenv("DATASETS_YAML", str(tmp_path / "shop.yaml"))
+    described.cache_clear()
+    path = with_value(tmp_path, "drift.stability_index.overrides", {"brand": 0.5, "tags2": None, "zip": None})
+    limits = load_monitoring_config(path).drift.stability_index
+    assert (limits.of("brand"), limits.of("tags2"), limits.of("country")) == (0.5, None, 0.25)
+    path = with_value(tmp_path, "drift.stability_index.overrides", {"tags": 0.5})
+    with pytest.raises(DataError, match=r"unknown tags; expected features of a data set: .*tags1, tags2, tags3"):
+        load_monitoring_config(path)
 
 
 def test_a_nightly_run_is_late_from_its_deadline_on() -> None:
