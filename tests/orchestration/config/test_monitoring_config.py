@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from ml.errors import DataError
-from orchestration.config.data_sets import described
 from orchestration.config.monitoring_config import NightlyDeadline, TablesWindow, load_monitoring_config
 from orchestration.config.settings import PROJECT_ROOT
 
@@ -74,7 +73,6 @@ def test_bad_files_are_refused(tmp_path: Path, keys: str, value: Any, reason: st
 def test_limits_may_name_features_of_an_own_data_set(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop.yaml").write_text(SHOP, "utf-8")
     env.setenv("DATASETS_YAML", str(tmp_path / "shop.yaml"))
-    described.cache_clear()
     path = with_value(tmp_path, "drift.stability_index.overrides", {"brand": 0.5, "tags2": None, "zip": None})
     limits = load_monitoring_config(path).drift.stability_index
     assert (limits.of("brand"), limits.of("tags2"), limits.of("country")) == (0.5, None, 0.25)
