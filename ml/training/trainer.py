@@ -1,6 +1,5 @@
 """Train a network on encoded interactions."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.training.batches import EpochOrder, training_batches, validation_batches
 from ml.training.checkpoint import Checkpoint
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import EarlyStopping, is_stopped
@@ -68,17 +68,15 @@ def train(
         on_epoch(report)
 
     reporter = _Reporter(config, fitted, epoch_done, on_batch)
-    rows = {"x": _one_or_all([each[:fitted] for each in inputs]), "y": labels[:fitted], "batch_size": config.batch_size}
-    if config.reshuffle:
-        batches = ReshuffledBatches([each[:fitted] for each in inputs], labels[:fitted], config, epoch=len(done))
-        rows = {"x": batches, "shuffle": False}
+    order = EpochOrder(fitted, config.seed) if config.reshuffle else None
+    # An early stop comes before the report, so that a checkpoint has the best weights.
+    callbacks = [each for each in (order, stopping, reporter) if each]
     model.fit(
-        **rows,
-        validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
-        validation_batch_size=config.batch_size,
+        **training_batches([each[:fitted] for each in inputs], labels[:fitted], config.batch_size, order),
+        **validation_batches([each[fitted:] for each in inputs], labels[fitted:], config.batch_size),
         initial_epoch=len(done),
         epochs=len(done) if is_stopped(done, config) else config.epochs,
-        callbacks=[stopping, reporter] if stopping else [reporter],  # in this order: a checkpoint has the best weights
+        callbacks=callbacks,
         verbose=0,
     )
     return done
@@ -87,40 +85,6 @@ def train(
 def fitted_rows(rows: int, config: TrainingConfig) -> int:
     """Return how many of the training rows are learned from; the rest, at their end, only measures the loss."""
     return int(rows * (1 - config.validation_share))
-
-
-class ReshuffledBatches(keras.utils.PyDataset):
-    """Batches of rows in a new order for every epoch, which depends on the seed and the epoch alone.
-
-    Args:
-        inputs: arrays [rows, ...] that the network takes.
-        labels: [rows].
-        config: batch_size and seed.
-        epoch: index of the first epoch, from 0.
-    """
-
-    def __init__(self, inputs: list[np.ndarray], labels: np.ndarray, config: TrainingConfig, epoch: int = 0) -> None:
-        super().__init__()
-        self._inputs, self._labels, self._config, self._next_epoch = inputs, labels, config, epoch
-        self._order = np.arange(len(labels))  # Keras reads a batch before the first epoch
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._labels) / self._config.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
-        size = self._config.batch_size
-        rows = self._order[index * size : (index + 1) * size]
-        return _one_or_all([each[rows] for each in self._inputs]), self._labels[rows]
-
-    def on_epoch_begin(self) -> None:
-        """Shuffle the rows. Called by Keras."""
-        self._order = np.random.default_rng([self._config.seed, self._next_epoch]).permutation(len(self._labels))
-        self._next_epoch += 1
-
-
-def _one_or_all(inputs: list[np.ndarray]) -> Any:
-    """Return the inputs as Keras takes them: a single array as it is, several as a tuple."""
-    return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
 
 def _learning_rate(config: TrainingConfig, rows: int) -> Any:

@@ -19,7 +19,6 @@ from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
-from ml.training.trainer import ReshuffledBatches
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
 SMALL_MODEL = {"embed_dim": 4, "num_layers": 1, "head_dim": 4}
@@ -345,41 +344,3 @@ def test_draws_have_the_moment_of_their_likes(
     assert data.numbers is not None
     moments = rows["timestamp"].to_numpy()[rows["label"] == 1]
     np.testing.assert_allclose(data.numbers[:, 0], np.repeat(moments, 2), rtol=1e-6)
-
-
-def test_batches_hold_every_row_once_in_an_order_of_each_epoch() -> None:
-    config = TrainingConfig(batch_size=4, seed=3)
-    codes, labels = np.arange(20).reshape(10, 2), np.arange(10)
-
-    def orders(epoch: int, count: int) -> list[list[int]]:
-        batches = ReshuffledBatches([codes], labels, config, epoch)
-        found = []
-        for _ in range(count):
-            batches.on_epoch_begin()
-            parts = [batches[index] for index in range(len(batches))]
-            assert [len(part[1]) for part in parts] == [4, 4, 2]
-            assert all((part[0][:, 0] == 2 * part[1]).all() for part in parts)
-            found.append(np.concatenate([part[1] for part in parts]).tolist())
-        return found
-
-    first, second, third = orders(0, 3)
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert first != second != third
-    assert orders(1, 2) == [second, third]
-
-
-def test_keras_sees_another_order_in_every_epoch() -> None:
-    seen: list[int] = []
-
-    class Recording(keras.layers.Layer):
-        def call(self, inputs: Any) -> Any:
-            seen.extend(np.asarray(inputs)[:, 0].astype(int).tolist())
-            return inputs
-
-    model = keras.Sequential([keras.Input((1,)), Recording(), keras.layers.Dense(1)])
-    model.compile(loss="mse", run_eagerly=True)
-    seen.clear()
-    batches = ReshuffledBatches([np.arange(6.0)[:, None]], np.zeros(6), TrainingConfig(batch_size=2, seed=1))
-    model.fit(batches, epochs=3, shuffle=False, verbose=0)
-    expected = [np.random.default_rng([1, epoch]).permutation(6).tolist() for epoch in range(3)]
-    assert [seen[:6], seen[6:12], seen[12:18]] == expected

@@ -1,0 +1,105 @@
+"""Give rows to ``keras.Model.fit`` in batches.
+
+On TensorFlow, Keras reads arrays by a pipeline of tf.data whose autotuner makes ``fit`` wait, up to a minute, whenever
+it sleeps while an epoch ends. So the same pipeline is built here without the autotuner, with rows in the same order.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+Arrays = list[np.ndarray]
+
+
+class EpochOrder(keras.callbacks.Callback):
+    """A new order of the rows for every epoch, which depends on the seed and the epoch alone.
+
+    Args:
+        rows: number of rows.
+        seed: of the orders.
+
+    Attributes:
+        order: int64 [rows], of the present epoch.
+    """
+
+    def __init__(self, rows: int, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self.order = np.arange(rows)  # Keras reads a batch before the first epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shuffle the rows. Called by Keras."""
+        self.order = np.random.default_rng([self._seed, epoch]).permutation(len(self.order))
+
+
+def training_batches(inputs: Arrays, labels: np.ndarray, batch_size: int, order: EpochOrder | None) -> dict[str, Any]:
+    """Return arguments of ``fit`` for the rows to learn from.
+
+    Args:
+        inputs: arrays [rows, ...] that the network takes.
+        labels: [rows].
+        batch_size: rows per batch; the last one has the rest.
+        order: which is also a callback of the same ``fit``; None: in the order that Keras's seed gives.
+    """
+    if keras.config.backend() == "tensorflow":
+        return {"x": _tensorflow_batches(inputs, labels, batch_size, order or "shuffled")}
+    if order:
+        return {"x": _OrderedBatches(inputs, labels, batch_size, order), "shuffle": False}
+    return {"x": _one_or_all(inputs), "y": labels, "batch_size": batch_size}
+
+
+def validation_batches(inputs: Arrays, labels: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """Return arguments of ``fit`` for the rows that only measure the loss; see ``training_batches``."""
+    if keras.config.backend() == "tensorflow":
+        return {"validation_data": _tensorflow_batches(inputs, labels, batch_size, "as_is")}
+    return {"validation_data": (_one_or_all(inputs), labels), "validation_batch_size": batch_size}
+
+
+def _tensorflow_batches(inputs: Arrays, labels: np.ndarray, batch_size: int, order: EpochOrder | str) -> Any:
+    """Return a ``tf.data.Dataset`` of batches of the rows in an order: ``shuffled``, ``as_is`` or each epoch's own."""
+    import tensorflow as tf
+
+    rows, whole = len(labels), len(labels) // batch_size * batch_size
+    data = _one_or_all([tf.constant(each) for each in inputs]), tf.constant(labels)
+
+    def ordered(_: Any) -> Any:
+        if isinstance(order, EpochOrder):
+            indices = tf.numpy_function(lambda: order.order, [], tf.int64)
+            return tf.ensure_shape(indices, (rows,))
+        indices = tf.range(rows, dtype=tf.int64)
+        return tf.random.shuffle(indices) if order == "shuffled" else indices
+
+    def batched(indices: Any) -> Any:
+        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(indices[:whole], (-1, batch_size)))
+        return batches.concatenate(tf.data.Dataset.from_tensors(indices[whole:])) if whole < rows else batches
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    batches = tf.data.Dataset.range(1).map(ordered).flat_map(batched)
+    batches = batches.map(lambda indices: tf.nest.map_structure(lambda each: tf.gather(each, indices), data))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(rows / batch_size)))
+    return batches.prefetch(2).with_options(options)
+
+
+class _OrderedBatches(keras.utils.PyDataset):
+    """Batches of rows in the present order of an ``EpochOrder``."""
+
+    def __init__(self, inputs: Arrays, labels: np.ndarray, batch_size: int, order: EpochOrder) -> None:
+        super().__init__()
+        self._inputs, self._labels, self._batch_size, self._order = inputs, labels, batch_size, order
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+        rows = self._order.order[index * self._batch_size : (index + 1) * self._batch_size]
+        return _one_or_all([each[rows] for each in self._inputs]), self._labels[rows]
+
+
+def _one_or_all(inputs: list[Any]) -> Any:
+    """Return the inputs as Keras takes them: a single array as it is, several as a tuple."""
+    return inputs[0] if len(inputs) == 1 else tuple(inputs)
