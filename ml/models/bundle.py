@@ -124,7 +124,7 @@ class ModelBundle:
 
 def _columns(key: str, feature_map: FeatureMap) -> set[str]:
     """Return the columns of the table with this key."""
-    multivalued = feature_map.multivalued if key == "movie_id" else ()
+    multivalued = feature_map.multivalued_names if key == "movie_id" else ()
     return {key, *feature_map.side(_SIDES[key]).names, *multivalued, *_SHOWN[key]}
 
 
