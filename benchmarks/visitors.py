@@ -87,7 +87,7 @@ class Bench:
         recommender = model.live.recommender
         cached = _CachedLogits(recommender.scorer.catalogue(year, month))
         recommender.scorer.catalogue = lambda *_: cached  # type: ignore[assignment,method-assign]
-        visitors = VisitorRecommender(recommender, self.others)
+        visitors = VisitorRecommender(recommender, self._people.users.reset_index(), self.others)
         known = Recommender(recommender.scorer, self.others)
 
         def rule(*given: str) -> Callable[[int], np.ndarray]:

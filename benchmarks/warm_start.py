@@ -81,7 +81,7 @@ class Bench:
         chosen = choose_rows(rows, recipe, settings, night - 1)
         data = TrainingData.of(followed, rows, self._feature_map, self._movies, chosen.positions)
         fitting = Fitting(followed, data)
-        continue_from(parent, fitting.network, followed, self._feature_map, self._movies)
+        continue_from(parent, fitting.network, followed, self._feature_map)
         fitting.run(lambda report: None)
         return self._bundle(fitting, recipe), self._timing(wall, cpu, len(chosen.positions))
 

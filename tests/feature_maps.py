@@ -10,9 +10,17 @@ from ml.features.feature_map import FeatureMap, FieldVocabulary
 
 
 def fitted(interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.FIELDS) -> FeatureMap:
-    """Return the map of each feature's values, sorted; on base rows alone, ``FeatureMap.grow`` returns the same."""
+    """Return the map of each feature's values, sorted; on base rows alone, ``FeatureMap.grow`` returns the same.
+
+    The multi-valued features are those of MovieLens that the interactions have.
+    """
     vocabularies = []
     for field in fields:
         values = np.sort(interactions[field.name].unique())
         vocabularies.append(FieldVocabulary(field.name, field.side, field.kind, values=tuple(values.tolist())))
-    return FeatureMap(tuple(vocabularies))
+    multivalued = []
+    for name in schema.MULTIVALUED:
+        if name in interactions:
+            values = sorted(set("|".join(interactions[name].unique()).split("|")) - {""})
+            multivalued.append(FieldVocabulary(name, "movie", "multivalued", values=tuple(values)))
+    return FeatureMap(tuple(vocabularies), tuple(multivalued))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ml.features.feature_map import FeatureMap
 from ml.models.bundle import ModelBundle
 
 
@@ -34,4 +33,6 @@ def with_string_vocabulary(bundle: ModelBundle, columns: Collection[str] = tuple
         for field in bundle.feature_map.fields
     ]
     users, movies = (with_strings(table, columns) for table in (bundle.users, bundle.movies))
-    return ModelBundle.of(bundle.network, FeatureMap(tuple(fields)), users, movies, bundle.numbers)
+    return ModelBundle.of(
+        bundle.network, replace(bundle.feature_map, fields=tuple(fields)), users, movies, bundle.numbers
+    )

@@ -18,9 +18,11 @@ from ml import schema
 from ml.errors import DataError
 from ml.files import parse_json
 
-_VERSION = 2
-# Version 1 was of MovieLens only, and did not say what its data set's description does.
+_VERSION = 3
+# Version 1 was of MovieLens only, and did not say what its data set's description does. Version 2 has only the names of
+# multi-valued features; a network of that time holds what it needs of them.
 _FIRST = {"version": 1, "multivalued": list(schema.MULTIVALUED), "liked": schema.LIKED_RATING}
+_VERSIONS = (1, 2, _VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +58,13 @@ class FeatureMap:
     """Vocabularies of all features, in the networks' order, and what else the data set's description says.
 
     Attributes:
-        fields: the features; first the keys user_id and movie_id.
-        multivalued: multi-valued features, as in ``schema.Description``.
+        fields: the features as columns of categories; first the keys user_id and movie_id.
+        multivalued: multi-valued features, see ``schema.Description``; none has values in a map of version 1 or 2.
         liked: a rating of at least this is a like; None: every row is one.
     """
 
     fields: tuple[FieldVocabulary, ...]
-    multivalued: tuple[str, ...] = schema.MULTIVALUED
+    multivalued: tuple[FieldVocabulary, ...] = ()
     liked: float | None = schema.LIKED_RATING
 
     @classmethod
@@ -84,24 +86,31 @@ class FeatureMap:
             ratings: of the same.
             description: which of their columns are features.
         """
-        tables = {"user": users, "movie": movies}
-        rated = {side: ratings.groupby(f"{side}_id")["ingestion_batch"].min() for side in tables}
-        vocabularies = []
-        for field in description.fields:
-            rows, came = ratings, ratings["ingestion_batch"]
-            if field.side != "context":
-                first_rated = tables[field.side][f"{field.side}_id"].map(rated[field.side])
-                rows = tables[field.side][first_rated.notna()]
-                came = rows["ingestion_batch"].clip(lower=first_rated.dropna().astype("int32"))
-            first = came.groupby(rows[field.name]).min().rename("came").reset_index()
-            ordered = first.sort_values(["came", field.name])[field.name]
-            vocabularies.append(FieldVocabulary(field.name, field.side, field.kind, values=tuple(ordered.tolist())))
-        return cls(tuple(vocabularies), description.multivalued, description.liked)
+        rows = {
+            "user": _rated_rows(users, "user_id", ratings),
+            "movie": _rated_rows(movies, "movie_id", ratings),
+            "context": ratings,
+        }
+        fields = [
+            FieldVocabulary(field.name, field.side, field.kind, values=_in_order(rows[field.side], field.name))
+            for field in description.fields
+        ]
+        multivalued = []
+        for name in description.multivalued:
+            single = rows["movie"].assign(**{name: rows["movie"][name].str.split("|")}).explode(name)
+            values = _in_order(single[single[name] != ""], name)
+            multivalued.append(FieldVocabulary(name, "movie", "multivalued", values=values))
+        return cls(tuple(fields), tuple(multivalued), description.liked)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the features in order."""
         return tuple(field.name for field in self.fields)
+
+    @property
+    def multivalued_names(self) -> tuple[str, ...]:
+        """Names of the multi-valued features in order."""
+        return tuple(field.name for field in self.multivalued)
 
     @property
     def field_dims(self) -> tuple[int, ...]:
@@ -132,8 +141,8 @@ class FeatureMap:
         return tuple(map(int, self[name].values)) if name in self.names else (none,)
 
     def __getitem__(self, name: str) -> FieldVocabulary:
-        """Return the vocabulary of one feature."""
-        return self.fields[self.names.index(name)]
+        """Return the vocabulary of one feature, multi-valued or not."""
+        return {field.name: field for field in (*self.fields, *self.multivalued)}[name]
 
     def side(self, side: schema.Side) -> "FeatureMap":
         """Return the map of one side's features only, in order."""
@@ -167,41 +176,34 @@ class FeatureMap:
     def to_dict(self) -> dict[str, Any]:
         """Return a document for JSON.
 
-        Its keys: version, liked, multivalued, and fields, each of which has name, side, kind, size and values.
+        Its keys: version, liked, and fields and multivalued, lists of features with name, side, kind, size and values.
         """
-        fields = [
-            {
-                "name": field.name,
-                "side": field.side,
-                "kind": field.kind,
-                "size": len(field.values),
-                "values": list(field.values),
-            }
-            for field in self.fields
-        ]
-        return {"version": _VERSION, "liked": self.liked, "multivalued": list(self.multivalued), "fields": fields}
+        return {
+            "version": _VERSION,
+            "liked": self.liked,
+            "fields": [_document_of(field) for field in self.fields],
+            "multivalued": [_document_of(field) for field in self.multivalued],
+        }
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "FeatureMap":
         """Return the map of a document made by ``to_dict``. Raises DataError for any other document."""
-        if not isinstance(document, dict) or document.get("version") not in (_FIRST["version"], _VERSION):
+        if not isinstance(document, dict) or document.get("version") not in _VERSIONS:
             found = document.get("version") if isinstance(document, dict) else document
             raise DataError(f"feature map version {found!r}; expected {_VERSION}")
         if document["version"] == _FIRST["version"]:
             document = {**document, **_FIRST}
-        described = document.get("fields")
+        described, multivalued, liked = (document.get(key) for key in ("fields", "multivalued", "liked"))
         if not isinstance(described, list) or not described:
             raise DataError("feature map: expected a list of fields")
         fields = tuple(_read_field(field) for field in described)
-        names = [field.name for field in fields]
+        multivalued = _read_multivalued(multivalued, document["version"])
+        names = [field.name for field in (*fields, *multivalued)]
         if len(set(names)) != len(names):
             raise DataError(f"feature map: fields {', '.join(names)}; expected each once")
-        multivalued, liked = document.get("multivalued"), document.get("liked")
-        if not isinstance(multivalued, list) or not all(isinstance(name, str) for name in multivalued):
-            raise DataError(f"feature map: multivalued {multivalued!r}; expected a list of names")
         if liked is not None and type(liked) not in (int, float):
             raise DataError(f"feature map: liked {liked!r}; expected a number, or null")
-        return cls(fields, tuple(multivalued), liked)
+        return cls(fields, multivalued, liked)
 
     def to_json(self) -> bytes:
         """Return the document as JSON."""
@@ -217,7 +219,37 @@ class FeatureMap:
             raise DataError(f"{where}: {error}") from error
 
 
-def _read_field(field: Any) -> FieldVocabulary:
+def _rated_rows(rows: pd.DataFrame, key: str, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of users or movies that have a rating, with the batch from which both are there."""
+    first_rated = rows[key].map(ratings.groupby(key)["ingestion_batch"].min())
+    rows = rows[first_rated.notna()]
+    came = rows["ingestion_batch"].clip(lower=first_rated.dropna().astype("int32"))
+    return rows.assign(ingestion_batch=came)
+
+
+def _in_order(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
+    """Return the distinct values of a column in the order of their first batch, then sorted."""
+    first = rows.groupby(name)["ingestion_batch"].min().rename("came").reset_index()
+    return tuple(first.sort_values(["came", name])[name].tolist())
+
+
+def _document_of(field: FieldVocabulary) -> dict[str, Any]:
+    values = list(field.values)
+    return {"name": field.name, "side": field.side, "kind": field.kind, "size": len(values), "values": values}
+
+
+def _read_multivalued(described: Any, version: int) -> tuple[FieldVocabulary, ...]:
+    """Read the multi-valued features of a document. Raises DataError."""
+    if not isinstance(described, list):
+        raise DataError(f"feature map: multivalued {described!r}; expected a list")
+    if version == _VERSION:
+        return tuple(_read_field(field, may_be_empty=True) for field in described)
+    if not all(isinstance(name, str) for name in described):
+        raise DataError(f"feature map: multivalued {described!r}; expected a list of names")
+    return tuple(FieldVocabulary(name, "movie", "multivalued", values=()) for name in described)
+
+
+def _read_field(field: Any, may_be_empty: bool = False) -> FieldVocabulary:
     """Read a feature of a document. Raises DataError."""
     try:
         name, side, size, values = (field[key] for key in ("name", "side", "size", "values"))
@@ -228,7 +260,8 @@ def _read_field(field: Any) -> FieldVocabulary:
         raise DataError(f"feature map field {name!r}: side {side!r}; expected {', '.join(get_args(schema.Side))}")
     if kind not in get_args(schema.Kind):
         raise DataError(f"feature map field {name}: kind {kind!r}; expected {', '.join(get_args(schema.Kind))}")
-    if not isinstance(values, list) or {type(value) for value in values} not in ({int}, {str}):
+    kinds = ({int}, {str}, set()) if may_be_empty else ({int}, {str})
+    if not isinstance(values, list) or {type(value) for value in values} not in kinds:
         raise DataError(f"feature map field {name}: expected values that are all integers or all strings")
     if len(values) != size or len(set(values)) != size:
         raise DataError(f"feature map field {name}: expected {size} distinct values")

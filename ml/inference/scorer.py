@@ -38,11 +38,15 @@ class Scorer:
     def __init__(self, bundle: ModelBundle, forward: Forward | None = None) -> None:
         self.bundle = bundle
         self.forward = forward or forward_of(bundle.network)
-        feature_map = bundle.feature_map
         self.user_ids = bundle.users["user_id"].to_numpy()
         self.movie_ids = bundle.movies["movie_id"].to_numpy()
-        self._users = feature_map.side("user").transform(bundle.users).to_numpy()  # [users, user features]
-        self._movies = feature_map.side("movie").transform(bundle.movies).to_numpy()  # [movies, movie features]
+        self._users = self._encoded("user", bundle.users)
+        self._movies = self._encoded("movie", bundle.movies)
+
+    def _encoded(self, side: schema.Side, table: pd.DataFrame) -> np.ndarray:
+        """Indices of a side's features, int32 [rows, features]; 0 for those that the network does not look at."""
+        used, names = self.bundle.used.side(side), self.bundle.feature_map.side(side).names
+        return used.transform(table).reindex(columns=list(names), fill_value=0).to_numpy(np.int32)
 
     def indices(self, key: str, ids: pd.Series | Sequence[schema.Id]) -> np.ndarray:
         """Indices of user or movie ids, int32 [n].

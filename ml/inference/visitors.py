@@ -47,11 +47,15 @@ class VisitorRecommender:
 
     Args:
         recommender: of the model.
+        users: user_id and the columns that a visitor may give values of. Users that the model does not know are left
+            out.
         ratings: user_id, movie_id and label (1 for a like) of the known users.
     """
 
-    def __init__(self, recommender: "Recommender", ratings: pd.DataFrame) -> None:
+    def __init__(self, recommender: "Recommender", users: pd.DataFrame, ratings: pd.DataFrame) -> None:
         self._recommender = recommender
+        # A model holds the columns that it was trained on; a visitor can be compared by others too.
+        self._users = users[users["user_id"].isin(recommender.scorer.user_ids)]
         liked = ratings[ratings[schema.LABEL] == 1]
         self._likes = recommender.scorer.known_pairs(liked, np.float32)
         self._lengths = np.sqrt(self._likes.sum(axis=1))
@@ -77,11 +81,11 @@ class VisitorRecommender:
 
     def _have(self, name: str, value: str | int) -> np.ndarray:
         """Which known users have a value, bool [users]. Raises DataError if none has it."""
-        users = self._recommender.scorer.bundle.users
-        if name not in users or not (have := (users[name] == value).to_numpy()).any():
+        users = self._users
+        if name not in users or not (same := users[name] == value).any():
             known = ", ".join(map(str, sorted(users[name].unique()))) if name in users else "the columns of users"
             raise DataError(f"{name} {value!r}; expected one of {known}")
-        return have
+        return pd.Index(self._recommender.scorer.user_ids).isin(users.loc[same, "user_id"])
 
     def recommend(
         self, visitor: Visitor, year: int, month: int, top_k: int = 10, among: Collection[schema.Id] | None = None

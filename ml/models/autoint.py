@@ -198,6 +198,9 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
 
 
 def embedded_positions(network: keras.Model) -> Any:
-    """Return what selects the embedded features from a row's indices."""
+    """Return what selects the embedded features from a row's indices.
+
+    A network with a selection must read no other categorical feature: a bundle holds no values of the others.
+    """
     selections = [layer.positions for layer in network.layers if isinstance(layer, SelectFields)]
     return list(selections[0]) if selections else slice(None)

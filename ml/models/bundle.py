@@ -5,7 +5,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,8 +49,9 @@ class ModelBundle:
         network: from indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there
             are any, to the probability of a like, float32 [batch, 1].
         feature_map: that the network was trained with.
-        users: that the network knows, one row each, with the user features; in index order.
-        movies: that the network knows, one row each, with the movie features, title and genres; in index order.
+        users: that the network knows, one row each, with the user features in ``used``; in index order.
+        movies: that the network knows, one row each, with the movie features in ``used``, title and genres; in index
+            order.
         numbers: columns that the network takes as numeric features.
     """
 
@@ -69,12 +70,21 @@ class ModelBundle:
         movies: pd.DataFrame,
         numbers: tuple[str, ...] = (),
     ) -> "ModelBundle":
-        """Bundle a network with the rows and columns of the users and movies tables that the feature map knows."""
+        """Bundle a network with the rows of the users and movies that it knows, and the columns that it uses.
+
+        Whoever can load a model can read what it holds of each user, so it holds no more than it needs.
+        """
+        used = _used(network, feature_map)
         known = {
-            key: feature_map.known(key, table[[name for name in table if name in _columns(key, feature_map)]])
+            key: feature_map.known(key, table[_columns(key, used)])
             for key, table in (("user_id", users), ("movie_id", movies))
         }
         return cls(network, feature_map, known["user_id"], known["movie_id"], numbers)
+
+    @property
+    def used(self) -> FeatureMap:
+        """The part of the feature map that scoring needs: the keys, and the features that the network embeds."""
+        return _used(self.network, self.feature_map)
 
     def save(self, path: Path) -> None:
         """Write a zip archive with a .keras file, JSON and Parquet; no pickle."""
@@ -89,7 +99,10 @@ class ModelBundle:
 
     @classmethod
     def load(cls, path: Path | UPath) -> "ModelBundle":
-        """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive."""
+        """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive.
+
+        Tables of earlier releases have all features; those that the network does not use are left out.
+        """
         with path.open("rb") as file:
             return cls._read(file, str(path))
 
@@ -115,26 +128,39 @@ class ModelBundle:
             raise DataError(f"{where}, {_NUMBERS}: expected a list of column names, found {numbers!r}")
         network = read_network(members[_NETWORK], f"{where}, {_NETWORK}")
         _require_fitting_network(network, feature_map, len(numbers), f"{where}, {_NETWORK}")
+        used = _used(network, feature_map)
         tables = {
-            key: _read_table(members[name], key, feature_map, f"{where}, {name}")
+            key: _read_table(members[name], key, feature_map, used, f"{where}, {name}")
             for key, name in (("user_id", _USERS), ("movie_id", _MOVIES))
         }
         return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))
 
 
-def _columns(key: str, feature_map: FeatureMap) -> set[str]:
-    """Return the columns of the table with this key."""
-    multivalued = feature_map.multivalued if key == "movie_id" else ()
-    return {key, *feature_map.side(_SIDES[key]).names, *multivalued, *_SHOWN[key]}
+def _used(network: keras.Model, feature_map: FeatureMap) -> FeatureMap:
+    """Return the map of the keys and of the features that a network embeds."""
+    positions = embedded_positions(inner_network(network))
+    names = {*_SIDES, *np.array(feature_map.names)[positions].tolist()}
+    return replace(feature_map, fields=tuple(field for field in feature_map.fields if field.name in names))
 
 
-def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> pd.DataFrame:
-    """Read a table with one row for each value of its key. Raises DataError for any other."""
-    expected = list(feature_map[key].values)
+def _columns(key: str, features: FeatureMap) -> list[str]:
+    """Return the columns of the table with this key that holds these features."""
+    return list(dict.fromkeys((key, *features.side(_SIDES[key]).names, *_SHOWN[key])))
+
+
+def _earlier_columns(key: str, feature_map: FeatureMap) -> list[str]:
+    """Return the columns of the same table of an earlier release, which held all features."""
+    multivalued = feature_map.multivalued_names if key == "movie_id" else ()
+    return list(dict.fromkeys((*_columns(key, feature_map), *multivalued)))
+
+
+def _read_table(data: bytes, key: str, feature_map: FeatureMap, used: FeatureMap, where: str) -> pd.DataFrame:
+    """Read the used features from a table with one row for each value of its key. Raises DataError for any other."""
+    expected, columns = list(feature_map[key].values), _columns(key, used)
     try:
         # A small file can declare any number of identical rows or values, so both are counted before they are decoded.
-        problem = _problem_of_table(data, len(expected), key, _columns(key, feature_map))
-        table = None if problem else pd.read_parquet(io.BytesIO(data))
+        problem = _problem_of_table(data, len(expected), key, columns, _earlier_columns(key, feature_map))
+        table = None if problem else pd.read_parquet(io.BytesIO(data), columns=columns)
         values = None if table is None else table[key].tolist()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException) as error:
         raise DataError(f"{where}: not a table ({error}); rebuild the model") from error
@@ -145,13 +171,13 @@ def _read_table(data: bytes, key: str, feature_map: FeatureMap, where: str) -> p
     return table
 
 
-def _problem_of_table(data: bytes, rows: int, key: str, columns: set[str]) -> str | None:
-    """Return what is wrong with the form of a Parquet file; None if it is as expected."""
+def _problem_of_table(data: bytes, rows: int, key: str, columns: list[str], earlier: list[str]) -> str | None:
+    """Return what is wrong with the form of a Parquet file; None if it has these columns, or those of earlier."""
     metadata = pq.read_metadata(io.BytesIO(data))
     if metadata.num_rows != rows:
         return f"{metadata.num_rows:,} rows; expected {rows:,}, one for each known {key}"
     described = metadata.schema.to_arrow_schema()
-    if sorted(described.names) != sorted(columns):
+    if sorted(described.names) not in (sorted(columns), sorted(earlier)):
         return f"found the columns {_listed(described.names)}; expected {_listed(columns)}"
     for field in described:
         if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or _is_text(field.type)):
@@ -195,6 +221,8 @@ def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numb
         raise DataError(f"{where}: inputs and outputs have the shapes {found}; expected {expected}")
     inner, dims = inner_network(network), np.array(feature_map.field_dims)
     positions = embedded_positions(inner)
+    if isinstance(positions, list) and max(positions) >= len(dims):
+        raise DataError(f"{where}: selects the feature at position {max(positions)}; expected at most {len(dims) - 1}")
     for layer in inner.layers:
         if isinstance(layer, FieldEmbedding) and list(layer.field_dims) != dims[positions].tolist():
             raise DataError(f"{where}: layer {layer.name!r} has other sizes than the feature map's features")

@@ -35,11 +35,11 @@ class LiveModel:
 
     Args:
         bundle: file with the network and its encoders.
-        ratings: user_id, movie_id, rating.
+        people: the known users. What they have rated is not recommended to them, and visitors are compared with them.
     """
 
-    def __init__(self, bundle: UPath, ratings: pd.DataFrame) -> None:
-        self._bundle, self._ratings = bundle, ratings
+    def __init__(self, bundle: UPath, people: People) -> None:
+        self._bundle, self._people = bundle, people
         self._loading, self._explaining = threading.RLock(), threading.Lock()
         self._recommender: Recommender | None = None
         self._visitors: VisitorRecommender | None = None
@@ -54,7 +54,7 @@ class LiveModel:
 
         with self._loading:
             if self._recommender is None:
-                self._recommender = Recommender(Scorer(ModelBundle.load(self._bundle)), self._ratings)
+                self._recommender = Recommender(Scorer(ModelBundle.load(self._bundle)), self._people.ratings)
             return self._recommender
 
     @property
@@ -64,7 +64,9 @@ class LiveModel:
 
         with self._loading:
             if self._visitors is None:
-                self._visitors = VisitorRecommender(self.recommender, self._ratings)
+                self._visitors = VisitorRecommender(
+                    self.recommender, self._people.users.reset_index(), self._people.ratings
+                )
             return self._visitors
 
     @property
@@ -220,7 +222,7 @@ class Published:
 
 def _model(name: str, champion: ArchivedVersion, people: People, stamp: tuple[float, int]) -> PublishedModel:
     lists = PublishedLists.load(champion.table, champion.number)
-    live = LiveModel(champion.bundle, people.ratings)
+    live = LiveModel(champion.bundle, people)
     return PublishedModel(name, champion.number, lists, live, champion.metrics(), stamp)
 
 

@@ -71,7 +71,8 @@ class TrainingData:
         elif recipe.numbers:
             numbers = rows[list(recipe.numbers)].to_numpy(np.float32)
         multivalued = tuple(
-            Multivalued(name, PAIR[1], membership_of(known_movies[name])[1]) for name in recipe.multivalued
+            Multivalued(name, PAIR[1], membership_of(known_movies[name], feature_map[name]))
+            for name in recipe.multivalued
         )
         centres, scales = _standardization(numbers, fitted_rows(len(rows), recipe.training))
         inputs = Inputs(feature_map.field_dims, recipe.positions(feature_map.names), centres, scales, multivalued)

@@ -133,12 +133,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         if signals:
             affinity = tuple(name for name in signals.affinity_fields if name in names)
             signals = signals.model_copy(update={"affinity_fields": affinity})
-        multivalued = tuple(name for name in self.multivalued if name in feature_map.multivalued)
+        multivalued = tuple(name for name in self.multivalued if name in feature_map.multivalued_names)
         return self.model_copy(update={"fields": fields, "without": (), "multivalued": multivalued, "signals": signals})
 
     def left_out(self, feature_map: FeatureMap) -> list[str]:
         """Return the features that the recipe names and the data set lacks."""
-        has = {*feature_map.names, *feature_map.multivalued}
+        has = {*feature_map.names, *feature_map.multivalued_names}
         return [name for name in (*self.fields, *self.multivalued) if name not in has]
 
     def positions(self, names: Sequence[str]) -> Sequence[int] | None:

@@ -14,7 +14,6 @@ import pandas as pd
 from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
-from ml.features.membership import membership_of
 from ml.models.autoint import inner_network
 from ml.models.bundle import ModelBundle
 from ml.models.numerical import NumericalEmbedding
@@ -98,9 +97,7 @@ def warm_recipe(recipe: Recipe, settings: WarmStartConfig) -> Recipe:
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
 
 
-def continue_from(
-    earlier: ModelBundle, network: keras.Model, recipe: Recipe, feature_map: FeatureMap, movies: pd.DataFrame
-) -> None:
+def continue_from(earlier: ModelBundle, network: keras.Model, recipe: Recipe, feature_map: FeatureMap) -> None:
     """Copy the weights of an earlier network to a new one; embeddings of new values keep their initial weights.
 
     For rows with known values and the same collaborative features, both networks then return the same. Numeric features
@@ -111,7 +108,6 @@ def continue_from(
         network: from ``build_model`` and the same recipe; unchanged if this raises.
         recipe: of both networks.
         feature_map: the present one, which can have more values and other indices than the earlier model's.
-        movies: the present movies table.
 
     Raises:
         NoWarmStartError: the networks differ in layers, settings or shapes.
@@ -124,7 +120,7 @@ def continue_from(
     names, earlier_names = ([layer.name for layer in each.layers] for each in (network, source))
     if names != earlier_names:
         raise NoWarmStartError(f"layers are {', '.join(names)}, in the earlier network {', '.join(earlier_names)}")
-    vocabularies = _vocabularies(earlier, recipe, feature_map, movies)
+    vocabularies = _vocabularies(earlier.feature_map, recipe.within(feature_map), feature_map)
     values: _Values = []
     for layer, old in zip(network.layers, source.layers, strict=True):
         _require_same_settings(layer, old)
@@ -133,20 +129,12 @@ def continue_from(
         weight.assign(value)
 
 
-def _vocabularies(
-    earlier: ModelBundle, recipe: Recipe, feature_map: FeatureMap, movies: pd.DataFrame
-) -> dict[str, _Vocabularies]:
+def _vocabularies(earlier: FeatureMap, recipe: Recipe, feature_map: FeatureMap) -> dict[str, _Vocabularies]:
     """Return the values of each embedding table's rows, then and now, by the layer's name."""
-    found: dict[str, _Vocabularies] = {
-        "embedding": [
-            (earlier.feature_map[name].index, feature_map[name].index) for name in recipe.within(feature_map).fields
-        ]
+    layers = {"embedding": recipe.fields} | {f"{name}_embedding": (name,) for name in recipe.multivalued}
+    return {
+        layer: [(earlier[name].index, feature_map[name].index) for name in names] for layer, names in layers.items()
     }
-    present = feature_map.known("movie_id", movies)
-    for name in recipe.within(feature_map).multivalued:
-        then, now = (pd.Index(membership_of(table[name])[0]) for table in (earlier.movies, present))
-        found[f"{name}_embedding"] = [(then, now)]
-    return found
 
 
 def _require_same_settings(layer: keras.layers.Layer, old: keras.layers.Layer) -> None:

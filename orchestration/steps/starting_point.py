@@ -157,7 +157,7 @@ def _warm(
     followed = warm_recipe(task.recipe, settings)
     data = TrainingData.of(followed, tables.interactions, tables.encoders, tables.movies, chosen.positions)
     fitting = Fitting(followed, data)
-    continue_from(tracking.load_bundle(parent), fitting.network, followed, tables.encoders, tables.movies)
+    continue_from(tracking.load_bundle(parent), fitting.network, followed, tables.encoders)
     own = {
         WARM_START: f"from version {parent.version}, trained on data up to ingestion batch {since}",
         PARENT: parent.version,

@@ -238,7 +238,7 @@ def test_visitors_list_is_by_the_stated_rule(
     app.main.multiselect[0].set_value(likes).run()
     assert not app.exception
     recommender = Recommender(Scorer(bundles["autoint"]), tables["ratings"])
-    visitors = VisitorRecommender(recommender, tables["ratings"])
+    visitors = VisitorRecommender(recommender, tables["users"], tables["ratings"])
     expected = visitors.recommend(Visitor({"gender": "F"}, tuple(likes)), *MOMENT)
     assert movies_of(app) == [expected["movie_id"].tolist()]
 

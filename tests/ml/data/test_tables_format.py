@@ -99,7 +99,7 @@ def test_features_become_categories(tmp_path: Path) -> None:
         "multivalued",
         "numeric",
     ]
-    assert (feature_map.multivalued, feature_map.liked) == (("tags",), None)
+    assert (feature_map.multivalued_names, feature_map.liked) == (("tags",), None)
     assert FeatureMap.from_json(feature_map.to_json(), "here") == feature_map
 
 

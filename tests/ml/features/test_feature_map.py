@@ -1,5 +1,6 @@
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,19 @@ def test_grown_on_base_rows_it_is_fitted(
     assert FeatureMap.grow(
         *(table.assign(ingestion_batch=0) for table in tables), schema.MOVIELENS
     ) == feature_maps.fitted(small_interactions)
+
+
+def test_values_of_a_multivalued_feature_are_in_the_order_of_their_first_batch() -> None:
+    users, ratings = came("user", (5, "m", 0)), came("rating", (5, 20, 6, 0), (5, 10, 4, 0), (5, 15, 3, 1))
+    movies = came("movie", (20, "War", 0), (10, "", 0), (30, "Crime", 0), (15, "Action", 0), (20, "War", 1)).assign(
+        tags=["war|drama", "", "crime", "war|action|comedy", "war|a new tag"]
+    )
+    grown = FeatureMap.grow(users, movies, ratings, replace(GROWN, multivalued=("tags",)))
+    # Movie 30 has no rating, and movie 15 only in the first batch.
+    values = ("drama", "war", "a new tag", "action", "comedy")
+    assert grown.multivalued == (FieldVocabulary("tags", "movie", "multivalued", values=values),)
+    assert grown["tags"].values == values
+    assert "tags" not in grown.names
 
 
 def test_no_code_ever_changes() -> None:
@@ -207,16 +221,19 @@ def test_field_is_found_by_name() -> None:
 def test_document_by_hand() -> None:
     feature_map = FeatureMap(
         (FieldVocabulary("zip", "user", values=("01", "é")), FieldVocabulary("age", "user", "numeric", values=(1, 18))),
-        ("genres", "tags"),
+        (FieldVocabulary("tags", "movie", "multivalued", values=("b", "a")), FieldVocabulary("x", "movie", values=())),
         None,
     )
     document = {
-        "version": 2,
+        "version": 3,
         "liked": None,
-        "multivalued": ["genres", "tags"],
         "fields": [
             {"name": "zip", "side": "user", "kind": "categorical", "size": 2, "values": ["01", "é"]},
             {"name": "age", "side": "user", "kind": "numeric", "size": 2, "values": [1, 18]},
+        ],
+        "multivalued": [
+            {"name": "tags", "side": "movie", "kind": "multivalued", "size": 2, "values": ["b", "a"]},
+            {"name": "x", "side": "movie", "kind": "categorical", "size": 0, "values": []},
         ],
     }
     assert feature_map.to_dict() == document
@@ -226,14 +243,28 @@ def test_document_by_hand() -> None:
 def test_documents_of_the_first_version_are_of_movielens() -> None:
     fields = [{"name": "zip", "side": "user", "size": 2, "values": ["01", "é"]}]
     read = FeatureMap.from_dict({"version": 1, "fields": fields})
-    assert (read.liked, read.multivalued, read["zip"].kind) == (4, ("genres",), "categorical")
+    assert (read.liked, read.multivalued_names, read["zip"].kind) == (4, ("genres",), "categorical")
+
+
+def test_documents_of_the_second_version_name_multivalued_features_without_values() -> None:
+    fields = [{"name": "zip", "side": "user", "kind": "categorical", "size": 2, "values": ["01", "é"]}]
+    read = FeatureMap.from_dict({"version": 2, "liked": None, "multivalued": ["tags"], "fields": fields})
+    assert read.multivalued == (FieldVocabulary("tags", "movie", "multivalued", values=()),)
+    assert (read.liked, read["zip"].values) == (None, ("01", "é"))
+    with pytest.raises(DataError, match=r"feature map: multivalued \[1\]; expected a list of names"):
+        FeatureMap.from_dict({"version": 2, "liked": None, "multivalued": [1], "fields": fields})
 
 
 @pytest.mark.parametrize(
     ("part", "words"),
     [
         ({"liked": "4"}, "feature map: liked '4'; expected a number, or null"),
-        ({"multivalued": "genres"}, "feature map: multivalued 'genres'; expected a list of names"),
+        ({"multivalued": "genres"}, "feature map: multivalued 'genres'; expected a list"),
+        ({"multivalued": ["genres"]}, "feature map: a field has no name, side, size or values"),
+        (
+            {"multivalued": [{"name": "zip", "side": "user", "size": 0, "values": []}]},
+            "fields zip, movie_id, rating_month, age, zip; expected each once",
+        ),
     ],
 )
 def test_documents_with_another_description_are_refused(part: dict[str, object], words: str) -> None:
@@ -251,9 +282,9 @@ def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
     assert json.loads(data.decode("utf-8")) == feature_map.to_dict()
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_document_of_another_version_is_refused(version: object) -> None:
-    with pytest.raises(DataError, match=f"feature map version {version!r}; expected 2"):
+    with pytest.raises(DataError, match=f"feature map version {version!r}; expected 3"):
         FeatureMap.from_dict(fitted().to_dict() | {"version": version})
 
 

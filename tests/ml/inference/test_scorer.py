@@ -20,6 +20,10 @@ FIELDS = (
     "user_id", "movie_id", "movie_decade", "movie_year", "rating_year", "rating_month", "rating_decade",
     "genre1", "genre2", "genre3", "gender", "age", "occupation", "zip",
 )  # fmt: skip
+OWN = {
+    "user_id": ("gender", "age", "occupation", "zip"),
+    "movie_id": ("movie_decade", "movie_year", "genre1", "genre2", "genre3"),
+}
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 
@@ -28,8 +32,11 @@ class Reference:
 
     def __init__(self, bundle: ModelBundle, interactions: pd.DataFrame) -> None:
         self.network = bundle.network
-        self.users = {row["user_id"]: row for row in bundle.users.to_dict("records")}
-        self.movies = {row["movie_id"]: row for row in bundle.movies.to_dict("records")}
+        sides = {key: [name for name in FIELDS if name in (key, *own)] for key, own in OWN.items()}
+        self.users, self.movies = (
+            {row[key]: row for row in interactions[own].drop_duplicates().to_dict("records")}
+            for key, own in sides.items()
+        )
         self.codes = {
             field: {value: code for code, value in enumerate(sorted(set(interactions[field])))} for field in FIELDS
         }

@@ -82,11 +82,14 @@ def test_lists_pass_their_checks(by_name: Recommender, ratings: pd.DataFrame) ->
     assert slots_changed(top, top) == 0
 
 
-def test_visitors_lists_are_the_same(ratings: pd.DataFrame, by_number: Recommender, by_name: Recommender) -> None:
+def test_visitors_lists_are_the_same(
+    small_users: pd.DataFrame, ratings: pd.DataFrame, by_number: Recommender, by_name: Recommender
+) -> None:
     likes = ratings["movie_id"].value_counts().index[:3].tolist()
-    expected = VisitorRecommender(by_number, ratings).recommend(Visitor({"gender": "F"}, tuple(likes)), *MOMENT)
+    visitor = Visitor({"gender": "F"}, tuple(likes))
+    expected = VisitorRecommender(by_number, small_users, ratings).recommend(visitor, *MOMENT)
     visitor = Visitor({"gender": "F"}, tuple(map(movie_name, likes)))
-    found = VisitorRecommender(by_name, with_strings(ratings)).recommend(visitor, *MOMENT)
+    found = VisitorRecommender(by_name, with_strings(small_users), with_strings(ratings)).recommend(visitor, *MOMENT)
     pd.testing.assert_frame_equal(found, with_strings(expected))
 
 

@@ -18,8 +18,8 @@ def ratings(small_interactions: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def visitors(bundle: ModelBundle, ratings: pd.DataFrame) -> VisitorRecommender:
-    return VisitorRecommender(Recommender(Scorer(bundle), ratings), ratings)
+def visitors(bundle: ModelBundle, small_users: pd.DataFrame, ratings: pd.DataFrame) -> VisitorRecommender:
+    return VisitorRecommender(Recommender(Scorer(bundle), ratings), small_users.iloc[::-1], ratings)
 
 
 def likeness(user: int, visitor: Visitor, ratings: pd.DataFrame, users: pd.DataFrame) -> float:

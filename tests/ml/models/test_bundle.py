@@ -132,7 +132,7 @@ def test_networks_of_every_kind_survive_the_file(name: str, bundle: ModelBundle,
         network.optimizer.build(network.trainable_variables)
         sides = [np.ones((dims[position], 5), np.float32) for position in PAIR]
         network = with_collaborative(network, CollaborativeTables(("a", "b"), (2, 3), *sides), PAIR)
-    made = ModelBundle(network, bundle.feature_map, bundle.users, bundle.movies)
+    made = ModelBundle.of(network, bundle.feature_map, bundle.users, bundle.movies)
     made.save(tmp_path / "model.zip")
     assert_equal_bundles(ModelBundle.load(tmp_path / "model.zip"), made)
 

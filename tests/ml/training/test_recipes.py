@@ -25,7 +25,10 @@ def written(tmp_path: Path, recipes: Any) -> Path:
 
 
 def feature_map_of(names: Sequence[str], multivalued: tuple[str, ...] = ()) -> FeatureMap:
-    return FeatureMap(tuple(FieldVocabulary(name, "movie", values=("a",)) for name in names), multivalued)
+    fields, several = (
+        tuple(FieldVocabulary(name, "movie", values=("a",)) for name in each) for each in (names, multivalued)
+    )
+    return FeatureMap(fields, several)
 
 
 MOVIELENS = feature_map_of(schema.FIELD_NAMES, schema.MULTIVALUED)

@@ -71,11 +71,15 @@ def then(small_interactions: pd.DataFrame, small_movies: pd.DataFrame) -> Then:
 
 def grown(then: FeatureMap, interactions: pd.DataFrame) -> FeatureMap:
     """Every old value with its old code, every new one behind them."""
-    fields = []
-    for old, new in zip(then.fields, fitted(interactions).fields, strict=True):
+    both = fitted(interactions)
+
+    def longer(old: FieldVocabulary, new: FieldVocabulary) -> FieldVocabulary:
         values: Any = (*old.values, *(value for value in new.values if value not in set(old.values)))
-        fields.append(replace(old, values=values))
-    return FeatureMap(tuple(fields))
+        return replace(old, values=values)
+
+    return FeatureMap(
+        tuple(map(longer, then.fields, both.fields)), tuple(map(longer, then.multivalued, both.multivalued))
+    )
 
 
 @pytest.fixture(scope="module", params=["grown", "refitted"])
@@ -171,11 +175,10 @@ def continued(
     data: TrainingData,
     now: FeatureMap,
     champion: Callable[[Recipe], ModelBundle],
-    small_movies: pd.DataFrame,
 ) -> Continued:
     earlier, network = champion(recipe), Fitting(recipe, data).network
     before = weights(network)
-    continue_from(earlier, network, recipe, now, small_movies)
+    continue_from(earlier, network, recipe, now)
     return Continued(recipe, earlier, network, before)
 
 
@@ -232,15 +235,14 @@ def test_multivalued_rows_are_found_by_their_names(
     recipe = RECIPES["paper_autoint"]
     earlier = champion(recipe)
     learned = np.asarray(inner(earlier.network).get_layer("genres_embedding").table).copy()
-    known = sorted(set("|".join(earlier.movies["genres"]).split("|")))
-    rated = now.known("movie_id", small_movies)["genres"]
-    names, membership = membership_of(rated)
+    known, names = (each["genres"].values for each in (then.feature_map, now))
+    membership = membership_of(now.known("movie_id", small_movies)["genres"], now["genres"])
     inputs = Inputs(
         now.field_dims, recipe.positions(now.names), [0.0], [1.0], (Multivalued("genres", PAIR[1], membership),)
     )
     network = build_model(recipe.architecture, inputs, recipe.model, seed=1)
     before = np.asarray(network.get_layer("genres_embedding").table).copy()
-    continue_from(earlier, network, recipe, now, small_movies)
+    continue_from(earlier, network, recipe, now)
     table = np.asarray(network.get_layer("genres_embedding").table).copy()
     assert NEW_GENRE in set(names) - set(known)
     for row, name in enumerate(names):
@@ -265,7 +267,7 @@ def test_a_warm_start_is_ahead_of_one_from_scratch(
     data = TrainingData.of(followed, rows, feature_map, small_movies, chosen.positions)
     [scratch] = Fitting(followed, data).run(lambda report: None)
     fitting = Fitting(followed, data)
-    continue_from(bundle_of(earlier, recipe, then, small_users), fitting.network, followed, feature_map, small_movies)
+    continue_from(bundle_of(earlier, recipe, then, small_users), fitting.network, followed, feature_map)
     [warm] = fitting.run(lambda report: None)
     assert warm.train_loss < scratch.train_loss
 
@@ -283,34 +285,32 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("reason", CHANGES)
 def test_another_architecture_is_refused_and_nothing_changed(
-    reason: str, then: Then, champion: Callable[[Recipe], ModelBundle], small_movies: pd.DataFrame
+    reason: str, then: Then, champion: Callable[[Recipe], ModelBundle]
 ) -> None:
     recipe = RECIPES["autoint_mlp"]
     other = with_values(recipe, CHANGES[reason])
     network = build_model(other.architecture, Inputs(then.feature_map.field_dims), other.model, seed=1)
     before = weights(network)
     with pytest.raises(NoWarmStartError, match=f"{reason}.*, in the earlier network"):
-        continue_from(champion(recipe), network, other, then.feature_map, small_movies)
+        continue_from(champion(recipe), network, other, then.feature_map)
     assert all((weight == before[name]).all() for name, weight in weights(network).items())
 
 
-def test_other_fields_are_refused(
-    then: Then, champion: Callable[[Recipe], ModelBundle], small_movies: pd.DataFrame
-) -> None:
+def test_other_fields_are_refused(then: Then, champion: Callable[[Recipe], ModelBundle]) -> None:
     recipe, fields = RECIPES["paper_autoint"], ("gender", "age", "occupation", "zip", "genre1")
     other = recipe.model_copy(update={"fields": fields, "numbers": ()})
     rows = encoded(then.interactions, then.feature_map)
     network = Fitting(other, TrainingData.of(other, rows, then.feature_map, then.movies)).network
     with pytest.raises(NoWarmStartError, match=r"layers are codes, .*, in the earlier network .*numbers"):
-        continue_from(champion(recipe), network, other, then.feature_map, small_movies)
+        continue_from(champion(recipe), network, other, then.feature_map)
     other = recipe.model_copy(update={"fields": fields})
     network = Fitting(other, TrainingData.of(other, rows, then.feature_map, then.movies)).network
     with pytest.raises(NoWarmStartError, match=r"fields's positions is \[10, 11, 12, 13, 7\], in the earlier network"):
-        continue_from(champion(recipe), network, other, then.feature_map, small_movies)
+        continue_from(champion(recipe), network, other, then.feature_map)
 
 
 def test_a_bundle_whose_tables_are_of_other_values_is_refused(
-    then: Then, champion: Callable[[Recipe], ModelBundle], small_movies: pd.DataFrame
+    then: Then, champion: Callable[[Recipe], ModelBundle]
 ) -> None:
     recipe = RECIPES["autoint"]
     earlier = champion(recipe)
@@ -319,10 +319,10 @@ def test_a_bundle_whose_tables_are_of_other_values_is_refused(
     first, *others = then.feature_map.fields
     shorter = FeatureMap((FieldVocabulary(first.name, first.side, values=first.values[:-1]), *others))
     with pytest.raises(NoWarmStartError, match=r"embedding's table is \(\d+, 4\) for \d+ values, in the earlier"):
-        continue_from(replace(earlier, feature_map=shorter), network, recipe, then.feature_map, small_movies)
+        continue_from(replace(earlier, feature_map=shorter), network, recipe, then.feature_map)
     renamed = FeatureMap((replace(first, name="viewer"), *others))
     with pytest.raises(NoWarmStartError, match=r"features are user_id, .* in the earlier model viewer, "):
-        continue_from(replace(earlier, feature_map=renamed), network, recipe, then.feature_map, small_movies)
+        continue_from(replace(earlier, feature_map=renamed), network, recipe, then.feature_map)
     assert all((weight == before[name]).all() for name, weight in weights(network).items())
 
 
