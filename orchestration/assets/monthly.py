@@ -110,6 +110,7 @@ class MonthsConfig(SearchConfig):
 @dg.op(name=RANK_MONTHS, retry_policy=TRANSIENT)
 def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, tracking: Tracking) -> None:
     """Rank with each model's champion for all months, and write the tables once all have passed their audit."""
+    _require_times(storage)
     champions, ratings = _champions(tracking), storage.read_table("ratings")
     in_data = months_of(ratings)
     months = config.chosen(in_data)
@@ -138,6 +139,13 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
 def monthly_recommendations() -> None:
     """One run for all months, since the first month costs more than further ones."""
     rank_months()
+
+
+def _require_times(storage: Storage) -> None:
+    if not storage.raw_data.format.description.has_times:
+        raise dg.Failure(
+            f"{storage.raw_data.dataset}: ratings have no time, so there are no months to rank for", allow_retries=False
+        )
 
 
 def _champions(tracking: Tracking) -> dict[str, RegisteredVersion | None]:

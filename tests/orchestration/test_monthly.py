@@ -1,6 +1,7 @@
 """Tables of several months: one run makes them, beside the published ones."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml import schema
+from ml.data.movielens import MOVIELENS_1M
 from ml.files import digest
 from ml.inference.engine import shortlist
 from ml.inference.recommend import Recommender
@@ -16,6 +19,7 @@ from orchestration.assets.monthly import MONTHLY, MONTHLY_RECOMMENDATIONS, MONTH
 from orchestration.config.data_sets import add_partition
 from orchestration.definitions import build_definitions
 from orchestration.reporting.metadata import SETTINGS
+from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED
 from orchestration.runtime.cleanup import remove_temporary_files
 from orchestration.tracking.resource import Tracking
@@ -191,6 +195,17 @@ def test_without_any_champion_it_says_what_to_run(
     text = failure_text(result, RANK_MONTHS)
     assert text.startswith(f"data set {DATASET}: none of {', '.join(MODELS)} has a champion")
     assert "make run, or the job recommender_pipeline" in text
+
+
+def test_without_times_there_are_no_months(
+    own_home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = tuple(field for field in schema.FIELDS if field.side != "context")
+    timeless = replace(MOVIELENS_1M, description=replace(schema.MOVIELENS, fields=fields))
+    monkeypatch.setattr(RawData, "format", property(lambda self: timeless))
+    result = make_months(instance, "2001-12", "2002-02", raise_on_error=False)
+    assert not result.success
+    assert failure_text(result, RANK_MONTHS).endswith("ratings have no time, so there are no months to rank for")
 
 
 def test_a_failed_audit_leaves_all_files_as_they_are(
