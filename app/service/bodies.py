@@ -16,9 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.service.limits import BYTES_BESIDE_PAIRS, max_body_bytes
-
-_VALUES_PER_PAIR = 10  # a pair needs 5 values and 6 strings: twice that, so a slightly longer batch is told its limit
+# A pair has 5 values, 6 strings and, besides strings and spaces, at most 36 characters. Twice as much and more is
+# parsed, so that the response to a batch of slightly too many pairs is the usual one.
+_BESIDE_PAIRS, _VALUES_PER_PAIR, _CHARACTERS_PER_PAIR = 4096, 10, 72
 
 
 def queued_route(submit: Callable[[Callable[[], Response]], "Future[Response]"], max_pairs: int) -> type[APIRoute]:
@@ -60,18 +60,20 @@ def refuse_elaborate(body: bytes, max_pairs: int) -> None:
         max_pairs: largest number of pairs in a batch.
 
     Raises:
-        RequestValidationError: there are too many values, or too many characters outside strings.
+        RequestValidationError: there are too many values or strings, or numbers of too many digits.
     """
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads decodes it
     except UnicodeDecodeError:
         return  # not parsed
-    most = BYTES_BESIDE_PAIRS + _VALUES_PER_PAIR * max_pairs
+    most = _BESIDE_PAIRS + _VALUES_PER_PAIR * max_pairs
     text = text.replace("\\\\", "").replace('\\"', "")  # quotes that are left start or end a string
     if text.count('"') <= 2 * most:
         outside = "".join(text.split('"')[::2])
+        for space in " \n\r\t":
+            outside = outside.replace(space, "")
         values = sum(map(outside.count, ",[{"))  # each value but the first follows one of these
-        if values <= most and len(outside) <= max_body_bytes(max_pairs, strings=0):
+        if values <= most and len(outside) <= _BESIDE_PAIRS + _CHARACTERS_PER_PAIR * max_pairs:
             return
     told = f"Value error, expected at most {max_pairs:,} pairs, got far more JSON than they need; send smaller batches"
     raise RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": told}])

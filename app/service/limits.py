@@ -16,7 +16,7 @@ from ml.schema import LONGEST_ID
 CONNECTIONS = 512  # open at one time; requests on further ones get status 503
 _BYTES_PER_PAIR = 256  # of a batch's JSON, indented or not, with a margin; without ids that are strings
 _BYTES_PER_STRING = 4 * LONGEST_ID  # of an id that is a string, in UTF-8
-BYTES_BESIDE_PAIRS = 4096
+_BYTES_BESIDE_PAIRS = 4096
 _CLOSE = {"Connection": "close"}  # do not wait for the rest of the body
 
 
@@ -27,7 +27,7 @@ def max_body_bytes(max_pairs: int, strings: int) -> int:
         max_pairs: number of its pairs.
         strings: number of ids in a pair that are strings, 0 to 2.
     """
-    return BYTES_BESIDE_PAIRS + (_BYTES_PER_PAIR + _BYTES_PER_STRING * strings) * max_pairs
+    return _BYTES_BESIDE_PAIRS + (_BYTES_PER_PAIR + _BYTES_PER_STRING * strings) * max_pairs
 
 
 class BoundedBody:

@@ -22,12 +22,11 @@ _RETRY_SECONDS = 5
 
 
 def _exempt_from_garbage_collection() -> None:
-    """Let the garbage collector pass over all objects there are now, after a last look at them.
+    """Let the garbage collector pass over all objects there are now, once it has removed the garbage.
 
-    Modules, tables and networks are half a million objects that stay. A large batch makes enough objects for a full
-    collection, which would stop all responses for up to half a second each time.
+    Nearly all are of modules: half a million that stay. A few large batches make enough objects for a full collection,
+    which would stop all responses for up to half a second each time.
     """
-    gc.unfreeze()  # those of earlier champions too
     gc.collect()
     gc.freeze()
 
@@ -206,7 +205,8 @@ class State:
             for name, model in snapshot.models.items()
         }
         self._serving = Serving(snapshot, models)
-        _exempt_from_garbage_collection()
+        if before is None:  # later champions have few objects; of the first ones, only the networks are never freed
+            _exempt_from_garbage_collection()
         self._metrics.versions.clear()
         for name, model in snapshot.models.items():
             self._metrics.versions.labels(name, model.version).set(1)

@@ -95,9 +95,8 @@ def test_full_queue_is_a_503_even_for_an_invalid_body(
         b'["' + rb"\\\"" + b'",%s]' % b",".join([b"1"] * 5000),
         f'["\u2222",{",".join(["1"] * 5000)}]'.encode("utf-16-le"),  # this character has two bytes of a quote
         b"[%s]" % b",".join([b"7" * 4000] * 5),
-        b'"" ' + b" " * 10_000,
     ],
-    ids=["objects", "keys", "depth", "strings", "backslash", "escapes", "UTF-16", "digits", "spaces"],
+    ids=["objects", "keys", "depth", "strings", "backslash", "escapes", "UTF-16", "digits"],
 )
 def test_elaborate_body_is_refused_unparsed(body: bytes) -> None:
     with pytest.raises(RequestValidationError) as raised:
