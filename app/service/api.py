@@ -15,6 +15,7 @@ from upath import UPath
 
 from app.service import problems
 from app.service.arms import arm_of
+from app.service.bodies import queued_route
 from app.service.config import ServingConfig
 from app.service.limits import BoundedBody, max_body_bytes
 from app.service.log import make_logger
@@ -25,6 +26,7 @@ from app.service.schemas import (
     ListQuery,
     ModelAnswer,
     Models,
+    Pair,
     Readiness,
     Recommendations,
     ScoreRequest,
@@ -137,16 +139,15 @@ async def _live(state: State, prepared: PreparedModel, user_id: Id, moment: tupl
 
 def _add_scores(app: FastAPI, state: State) -> None:
     user_ids, movie_ids = id_field(lambda: state.user_id_type), id_field(lambda: state.movie_id_type)
-    body_type = score_request(state.config.max_pairs, user_ids, movie_ids)
+    max_pairs = state.config.max_pairs
+    body_type = score_request(max_pairs, user_ids, movie_ids)
 
-    @app.post("/score", response_model=Scores, responses=_SCORE_ERRORS, summary="Score pairs")
     async def score(request: Request, body: body_type) -> Response:  # type: ignore[valid-type]
         """Return the scores of (user, movie) pairs in a month, in the order of the pairs."""
         params: ScoreRequest = body
         model = state.serving.model(params.model).model
-        pairs = pd.DataFrame([pair.model_dump() for pair in params.pairs])
-        scorer = model.live.recommender.scorer
-        scores = await asyncio.wrap_future(state.score_live(lambda: scorer.score_pairs(pairs)))
+        pairs = pd.DataFrame({name: [getattr(pair, name) for pair in params.pairs] for name in Pair.model_fields})
+        scores = model.live.recommender.scorer.score_pairs(pairs)
         request.scope[FACTS].update(model=model.name, model_version=model.version, pairs=len(pairs), source="live")
         answer = {
             "model": model.name,
@@ -155,6 +156,16 @@ def _add_scores(app: FastAPI, state: State) -> None:
             "scores": scores.round(6).tolist(),
         }
         return Response(orjson.dumps(answer), media_type=_JSON)
+
+    app.router.add_api_route(
+        "/score",
+        score,
+        methods=["POST"],
+        response_model=Scores,
+        responses=_SCORE_ERRORS,
+        summary="Score pairs",
+        route_class_override=queued_route(state.score_live, max_pairs),
+    )
 
 
 def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:

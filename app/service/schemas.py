@@ -37,7 +37,7 @@ _TextId = Annotated[str, Field(min_length=1, max_length=schema.LONGEST_ID)]
 _TEXTS = TypeAdapter(_TextId)
 _ADDRESSED, _GIVEN = TypeAdapter(_IdInAddress), TypeAdapter(_IntegerId)
 _AnyId = Annotated[_IntegerId | _TextId, Field(description="An integer or a string, whichever the data set's ids are.")]
-_MOST_KEYS = 20  # of a pair in a request; more are refused unread
+_MOST_KEYS = 20  # of an object in a request; more are refused unread
 _YEARS, _MONTHS = Field(ge=1900, le=2999), Field(ge=1, le=12)
 Year = Annotated[int, _Decimal, _YEARS]
 Month = Annotated[int, _Decimal, _MONTHS]
@@ -139,7 +139,18 @@ class Recommendations(BaseModel):
     items: list[Item]
 
 
-class Pair(BaseModel, extra="forbid"):
+class _FewKeys(BaseModel, extra="forbid"):
+    """An object of a request that refuses at once what would take seconds to refuse key by key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > _MOST_KEYS:
+            raise ValueError(f"expected the keys {', '.join(cls.model_fields)}, got {len(value):,} keys")
+        return value
+
+
+class Pair(_FewKeys):
     """A pair to score."""
 
     user_id: _AnyId
@@ -147,20 +158,11 @@ class Pair(BaseModel, extra="forbid"):
     year: Annotated[int, Field(strict=True), _YEARS]
     month: Annotated[int, Field(strict=True), _MONTHS]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_keys(cls, value: Any) -> Any:
-        """Refuse at once what would take seconds to refuse key by key, while other requests wait."""
-        if isinstance(value, dict) and len(value) > _MOST_KEYS:
-            raise ValueError(f"expected the keys {', '.join(cls.model_fields)}, got {len(value):,} keys")
-        return value
 
-
-class ScoreRequest(BaseModel):
+class ScoreRequest(_FewKeys):
     """A batch of pairs for one model to score."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"model": "autoint", "pairs": [{"user_id": 3, "movie_id": 1, "year": 2003, "month": 2}]},
