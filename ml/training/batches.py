@@ -44,7 +44,7 @@ def training_batches(inputs: Arrays, labels: np.ndarray, batch_size: int, order:
         order: which is also a callback of the same ``fit``; None: in the order that Keras's seed gives.
     """
     if keras.config.backend() == "tensorflow":
-        return {"x": _tensorflow_batches(inputs, labels, batch_size, order or "shuffled")}
+        return {"x": _tensorflow_batches(inputs, labels, batch_size, order or "shuffled"), "shuffle": False}
     if order:
         return {"x": _OrderedBatches(inputs, labels, batch_size, order), "shuffle": False}
     return {"x": _one_or_all(inputs), "y": labels, "batch_size": batch_size}
