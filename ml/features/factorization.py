@@ -84,7 +84,9 @@ def _solve(residuals: sparse.csr_array, other: np.ndarray, config: Factorization
     design[:, 1:width] = other[:, 1:]
     values = residuals.data - other[residuals.indices, 0]  # the other side's bias moves to the target
     counts = np.diff(residuals.indptr)
-    ridges = np.where(counts, config.penalty + config.penalty_per_rating * counts, 1)  # any solves a row without ratings
+    ridges = np.where(
+        counts, config.penalty + config.penalty_per_rating * counts, 1
+    )  # any solves a row without ratings
     weights = np.empty((residuals.shape[0], design.shape[1]))
     solve_rows(residuals.indptr, residuals.indices, values, design, ridges, weights)
     return weights[:, :width]

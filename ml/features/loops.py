@@ -38,25 +38,46 @@ def solve_rows(
         gram[:] = 0
         right[:] = 0
         for first in range(starts[r], starts[r + 1], _GROUP):
-            for k in range(_GROUP):
-                if first + k < starts[r + 1]:
-                    column, value = columns[first + k], values[first + k]
-                    for j in range(width):
-                        group[k, j] = design[column, j]
-                        right[j] += value * group[k, j]
-                else:
-                    group[k] = 0
-            for i in range(width):  # also below the diagonal: loops of one length are faster
-                a, b, c, d = group[0, i], group[1, i], group[2, i], group[3, i]
-                e, f, g, h = group[4, i], group[5, i], group[6, i], group[7, i]
-                for j in range(width):
-                    gram[i, j] += (
-                        a * group[0, j] + b * group[1, j] + c * group[2, j] + d * group[3, j]
-                        + e * group[4, j] + f * group[5, j] + g * group[6, j] + h * group[7, j]
-                    )  # fmt: skip
+            _take_rows(columns, values, first, min(first + _GROUP, starts[r + 1]), design, group, right)
+            _add_products(group, gram)
         for i in range(width):
             gram[i, i] += ridges[r]
         _solve(gram, right, out[r])
+
+
+@compile_loop
+def _take_rows(
+    columns: np.ndarray,
+    values: np.ndarray,
+    first: int,
+    stop: int,
+    design: np.ndarray,
+    group: np.ndarray,
+    right: np.ndarray,
+) -> None:
+    """Set ``group`` [_GROUP, W] to the cells' rows of ``design``, then zeros; add rows times values to ``right``."""
+    for k in range(stop - first):
+        column, value = columns[first + k], values[first + k]
+        for j in range(design.shape[1]):
+            group[k, j] = design[column, j]
+            right[j] += value * design[column, j]
+    for k in range(stop - first, _GROUP):
+        for j in range(design.shape[1]):
+            group[k, j] = 0
+
+
+@compile_loop
+def _add_products(group: np.ndarray, gram: np.ndarray) -> None:
+    """Add ``group' group`` to ``gram``; also below the diagonal, since loops of one length are faster."""
+    width = group.shape[1]
+    for i in range(width):
+        a, b, c, d = group[0, i], group[1, i], group[2, i], group[3, i]
+        e, f, g, h = group[4, i], group[5, i], group[6, i], group[7, i]
+        for j in range(width):
+            gram[i, j] += (
+                a * group[0, j] + b * group[1, j] + c * group[2, j] + d * group[3, j]
+                + e * group[4, j] + f * group[5, j] + g * group[6, j] + h * group[7, j]
+            )  # fmt: skip
 
 
 @compile_loop
