@@ -66,7 +66,7 @@ INPUTS: dict[str, list[str]] = {
         "baseline_metrics", *(f"{model}{part}" for model in PAPER_MODELS for part in ("", "_metrics"))
     ],
     "promotion": [  # only models whose evaluation passed its checks are judged
-        "interactions", "feature_map", *_SPLIT, "baseline_metrics", "baseline_list_metrics", "model_comparison",
+        "interactions", "feature_map", *_SPLIT, "baseline_scores", "baseline_lists", "model_comparison",
         *_OF_MODELS,
     ],
     "top10_recommendations": ["ratings", "promotion"],
