@@ -9,6 +9,7 @@ import dagster as dg
 from ml.features.splits import PAPER
 from orchestration.assets import features, ingestion, monthly, operations, raw, report, tables
 from orchestration.assets.catalogue import catalogue_assets
+from orchestration.assets.collaborative import collaborative_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.models import model_assets
 from orchestration.assets.monitoring import drift_asset
@@ -22,7 +23,7 @@ from orchestration.config.monitoring_config import monitoring
 from orchestration.config.recipes_in_force import paper_models, recipes_in_force, reference_models
 from orchestration.config.tracking_config import tracking_rules
 from orchestration.resources.raw_data import RawData
-from orchestration.resources.storage import DocumentIOManager, Storage, TableIOManager
+from orchestration.resources.storage import DocumentIOManager, FoldsIOManager, Storage, TableIOManager
 from orchestration.runtime.executor import one_run_at_a_time
 from orchestration.tracking.resource import Tracking
 
@@ -51,6 +52,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
             "tracking": Tracking(raw_data=raw_data),
             "io_manager": TableIOManager(raw_data=raw_data),
             "document_io_manager": DocumentIOManager(raw_data=raw_data),
+            "folds_io_manager": FoldsIOManager(raw_data=raw_data),
         },
         executor=executor or one_run_at_a_time,
     )
@@ -73,6 +75,7 @@ def _assets(with_paper: bool) -> Iterator[Any]:
 
 def _assets_of_recipes() -> Iterator[dg.AssetsDefinition]:
     models, limits = reference_models(), monitoring()
+    yield from collaborative_assets(recipes_in_force())
     yield from model_assets(recipes_in_force())
     yield from evaluation_assets(models, paper_models(), limits.metric_drop)
     yield from catalogue_assets(models)

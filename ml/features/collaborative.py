@@ -4,11 +4,12 @@ Every feature is an inner product of a user's and a movie's vector: predictions 
 at a low rank, how likely the user is to rate the movie at all, the user's preference for the movie's genre, means and
 counts of user and movie. So two tables hold them all, and the features of any pair follow from its indices.
 
-A training row's own rating must not influence its features: they are computed out of fold, from tables fitted on the
-rows of the other folds. All other rows use tables fitted on all training rows.
+``ml.features.collaborative_folds`` fits them for a data set.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,10 @@ from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 
 _SIDES = ("user_id", "movie_id")
+# Statistics of a user or a movie, and the column whose mean each is; none for the count.
+_STATISTICS = {"mean_rating": "rating", "like_share": schema.LABEL, "log_count": None}
+
+Columns = tuple[np.ndarray, np.ndarray]  # a feature's columns in the users' and in the movies' table
 
 
 class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
@@ -58,6 +63,13 @@ class CollaborativeTables:
     users: np.ndarray
     movies: np.ndarray
 
+    @classmethod
+    def of_columns(cls, names: Sequence[str], columns: Sequence[Columns]) -> "CollaborativeTables":
+        """Join the columns of the features of these names."""
+        widths = tuple(user.shape[1] for user, _ in columns)
+        users, movies = (np.hstack(side).astype(np.float32, copy=False) for side in zip(*columns, strict=True))
+        return cls(tuple(names), widths, users, movies)
+
     def of(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the features, float32 [rows, features], of rows with the indices user_id and movie_id."""
         products = self.users[rows["user_id"]] * self.movies[rows["movie_id"]]
@@ -65,72 +77,78 @@ class CollaborativeTables:
         return np.add.reduceat(products, starts, axis=1)
 
 
-_Part = tuple[np.ndarray, np.ndarray]  # a feature's columns in the users' and in the movies' table
+@dataclass(frozen=True)
+class Part:
+    """A collaborative feature that can be fitted.
 
-
-def fit_collaborative(train: pd.DataFrame, users: int, movies: int, config: CollaborativeConfig) -> CollaborativeTables:
-    """Fit the tables of the collaborative features.
-
-    Args:
-        train: indices user_id and movie_id, rating, label, and the affinity features.
-        users: number of users.
-        movies: number of movies.
-        config: which features.
+    Attributes:
+        name: of the feature.
+        key: its settings as text; equal keys mean equal columns, whatever the name.
+        reads: further columns of the training rows that it is fitted on, besides user_id and movie_id.
+        learn: returns the columns, given such rows and the numbers of users and of movies.
     """
-    shape = (users, movies)
-    parts: dict[str, _Part] = {}
+
+    name: str
+    key: str
+    reads: tuple[str, ...]
+    learn: Callable[[pd.DataFrame, tuple[int, int]], Columns]
+
+    def fit(self, train: pd.DataFrame, shape: tuple[int, int], kept: np.ndarray | None = None) -> Columns:
+        """Return the feature's columns, float32.
+
+        Args:
+            train: training rows with indices user_id and movie_id, rating, label, and the affinity features.
+            shape: numbers of users and of movies.
+            kept: bool [rows], the rows to learn from; default: all.
+        """
+        rows = train[[*_SIDES, *self.reads]]
+        users, movies = self.learn(rows if kept is None else rows[kept], shape)
+        return users.astype(np.float32), movies.astype(np.float32)
+
+
+def parts_of(config: CollaborativeConfig) -> list[Part]:
+    """Return the features of a network, in their order."""
+    return [*_fitted_parts(config), *_affinities(config), *_side_statistics(config)]
+
+
+def _fitted_parts(config: CollaborativeConfig) -> Iterator[Part]:
     for name, settings in config.factorizations.items():
-        fitted = factorize(train, users, movies, settings)
-        bias, ones = fitted.users[:, :1] + fitted.mean, np.ones((users, 1))
-        user = np.hstack([bias, ones, fitted.users[:, 1:]])
-        parts[name] = user, np.hstack([np.ones((movies, 1)), fitted.movies])
-    parts |= {name: low_rank_ease(train, users, movies, settings) for name, settings in config.ease.items()}
-    if config.exposure_factors:
-        parts["exposure"] = _exposure(train, shape, config.exposure_factors)
-    parts |= _affinities(train, shape, config)
-    for side, (own, other) in zip(_SIDES, (shape, shape[::-1]), strict=True):
-        for what, values in _side_statistics(train, side, own, config.prior_rows).items():
-            part = values[:, None], np.ones((other, 1))
-            parts[f"{side.removesuffix('_id')}_{what}"] = part if side == "user_id" else part[::-1]
-    widths = tuple(user.shape[1] for user, _ in parts.values())
-    tables = (np.hstack(side).astype(np.float32) for side in zip(*parts.values(), strict=True))
-    return CollaborativeTables(tuple(parts), widths, *tables)
+        learn = partial(_factorization, config=settings)
+        yield Part(name, f"factorization {settings.model_dump_json()}", (settings.target,), learn)
+    for name, of in config.ease.items():
+        yield Part(name, f"ease {of.model_dump_json()}", (schema.LABEL,), partial(_ease, config=of))
+    if factors := config.exposure_factors:
+        yield Part("exposure", f"exposure {factors}", (), partial(_exposure, factors=factors))
 
 
-def out_of_fold_collaborative(
-    train: pd.DataFrame,
-    users: int,
-    movies: int,
-    config: CollaborativeConfig,
-    rows: pd.DataFrame | None = None,
-    sources: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return features, float32 [rows, features], each from tables fitted without the row's own fold.
-
-    Training rows must come shuffled: row i belongs to fold ``i % folds``.
-
-    Args:
-        train: as in ``fit_collaborative``.
-        users: number of users.
-        movies: number of movies.
-        config: which features, and how many folds.
-        rows: the rows to return features of; default: the training rows.
-        sources: int [rows], position of the training row whose fold each of ``rows`` shares.
-    """
-    rows = train if rows is None else rows
-    fold = np.arange(len(train)) % config.folds
-    row_fold = fold if sources is None else fold[sources]
-    parts = {
-        number: fit_collaborative(train[fold != number], users, movies, config).of(rows[row_fold == number])
-        for number in range(config.folds)
-    }
-    features = np.empty((len(rows), parts[0].shape[1]), np.float32)
-    for number, part in parts.items():
-        features[row_fold == number] = part
-    return features
+def _affinities(config: CollaborativeConfig) -> Iterator[Part]:
+    for field in config.affinity_fields:
+        name, settings = f"{field}_affinity", f"{config.affinity_prior_rows} {config.prior_rows}"
+        yield Part(name, f"{name} {settings}", ("rating", field), partial(_affinity, field=field, config=config))
 
 
-def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> _Part:
+def _side_statistics(config: CollaborativeConfig) -> Iterator[Part]:
+    for side in _SIDES:
+        for what, column in _STATISTICS.items():
+            name = f"{side.removesuffix('_id')}_{what}"
+            learn = partial(_side_statistic, side=side, column=column, prior_rows=config.prior_rows)
+            yield Part(name, f"{name} {config.prior_rows}", (column,) if column else (), learn)
+
+
+def _factorization(train: pd.DataFrame, shape: tuple[int, int], config: FactorizationConfig) -> Columns:
+    """Predict the target by a matrix factorization."""
+    fitted = factorize(train, *shape, config)
+    bias, ones = fitted.users[:, :1] + fitted.mean, np.ones((shape[0], 1))
+    user = np.hstack([bias, ones, fitted.users[:, 1:]])
+    return user, np.hstack([np.ones((shape[1], 1)), fitted.movies])
+
+
+def _ease(train: pd.DataFrame, shape: tuple[int, int], config: EaseConfig) -> Columns:
+    """Return EASE's score at a low rank."""
+    return low_rank_ease(train, *shape, config)
+
+
+def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> Columns:
     """Approximate who rated which movie (1 or 0) at rank ``factors``.
 
     Each cell is divided by the square roots of its row's and its column's count before, and multiplied by them
@@ -144,8 +162,8 @@ def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> _Par
     return left * values * user_roots[:, None], right.T * movie_roots[:, None]
 
 
-def _affinities(train: pd.DataFrame, shape: tuple[int, int], config: CollaborativeConfig) -> dict[str, _Part]:
-    """Return, for each affinity feature, how much better than expected a user rates movies with the same value.
+def _affinity(train: pd.DataFrame, shape: tuple[int, int], field: str, config: CollaborativeConfig) -> Columns:
+    """Tell how much better than expected a user rates movies with the same value of a feature.
 
     ``sum of deviations / (rows + affinity_prior_rows)`` over the user's rows with that value, where a deviation is the
     rating minus the movie's mean, and then minus the user's.
@@ -155,29 +173,28 @@ def _affinities(train: pd.DataFrame, shape: tuple[int, int], config: Collaborati
     for indices, size in ((movies, shape[1]), (users, shape[0])):
         means = np.bincount(indices, deviations, size) / (np.bincount(indices, minlength=size) + config.prior_rows)
         deviations = deviations - means[indices]
-    parts = {}
-    for name in config.affinity_fields:
-        values = train[name].to_numpy()
-        cells, table = (users, values), (shape[0], int(values.max()) + 1)
-        sums = sparse.coo_array((deviations, cells), table).toarray()
-        counts = sparse.coo_array((np.ones(len(train)), cells), table).toarray()
-        has_value = np.zeros((shape[1], table[1]))
-        has_value[movies, values] = 1  # a movie without training rows has no value here, hence no affinity
-        parts[f"{name}_affinity"] = sums / (counts + config.affinity_prior_rows), has_value
-    return parts
+    values = train[field].to_numpy()
+    cells, table = (users, values), (shape[0], int(values.max()) + 1)
+    sums = sparse.coo_array((deviations, cells), table).toarray()
+    counts = sparse.coo_array((np.ones(len(train)), cells), table).toarray()
+    has_value = np.zeros((shape[1], table[1]))
+    has_value[movies, values] = 1  # a movie without training rows has no value here, hence no affinity
+    return sums / (counts + config.affinity_prior_rows), has_value
 
 
-def _side_statistics(train: pd.DataFrame, side: str, size: int, prior_rows: float) -> dict[str, np.ndarray]:
-    """Return statistics of each user or movie by name, float64 [size].
+def _side_statistic(
+    train: pd.DataFrame, shape: tuple[int, int], side: str, column: str | None, prior_rows: float
+) -> Columns:
+    """Tell the mean of a column in a user's or a movie's n rows, or ``log(1 + n)``.
 
-    Mean rating and share of likes are ``sum of deviations from the average / (n + prior_rows)`` over its n rows; the
-    log count is ``log(1 + n)``.
+    The mean is ``sum of deviations from the average / (n + prior_rows)``.
     """
+    own, other = shape if side == "user_id" else shape[::-1]
     indices = train[side].to_numpy()
-    counts = np.bincount(indices, minlength=size)
-
-    def mean(column: str) -> np.ndarray:
+    counts = np.bincount(indices, minlength=own)
+    statistic = np.log1p(counts)
+    if column:
         values = train[column].to_numpy(np.float64)
-        return np.bincount(indices, values - values.mean(), minlength=size) / (counts + prior_rows)
-
-    return {"mean_rating": mean("rating"), "like_share": mean(schema.LABEL), "log_count": np.log1p(counts)}
+        statistic = np.bincount(indices, values - values.mean(), minlength=own) / (counts + prior_rows)
+    columns = statistic[:, None], np.ones((other, 1))
+    return columns if side == "user_id" else columns[::-1]

@@ -1,11 +1,13 @@
 """EASE: a linear item-to-item model."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field
 from scipy import sparse
+from scipy.linalg import blas, lapack
 from scipy.sparse.linalg import LinearOperator
 
 from ml import schema
@@ -47,38 +49,94 @@ def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray | LinearO
 
     With fewer users than movies, B is given by its products: they only need an inverse of the users' size.
     """
-    users, movies = seen.shape
-    return _weights_by_users(seen, penalty) if users < movies else _weights_by_movies(seen, penalty)
-
-
-def _weights_by_movies(seen: sparse.csr_array, penalty: float) -> np.ndarray:
-    gram = (seen.T @ seen).toarray()
-    gram[np.diag_indices_from(gram)] += penalty
-    inverse = np.linalg.inv(gram)
-    weights: np.ndarray = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-def _weights_by_users(seen: sparse.csr_array, penalty: float) -> LinearOperator:
-    """``P = (I - seen' inv(seen seen' + penalty I) seen) / penalty`` (Woodbury), and ``B = I - P / diag(P)``."""
-    users, movies = seen.shape
-    inner = np.linalg.inv((seen @ seen.T).toarray() + penalty * np.eye(users))
-    diagonal = np.empty((movies, 1))
-    for start in range(0, movies, _BLOCK):
-        columns = seen[:, start : start + _BLOCK].toarray()
-        diagonal[start : start + _BLOCK, 0] = (1 - (columns * (inner @ columns)).sum(axis=0)) / penalty
-
-    def inverse_times(right: np.ndarray) -> np.ndarray:
-        return (right - seen.T @ (inner @ (seen @ right))) / penalty
-
+    inverse = _Inverse.of(seen, penalty)
+    if isinstance(inverse, _ByMovies):
+        weights = -inverse.whole() / inverse.diagonal[:, 0]
+        np.fill_diagonal(weights, 0)
+        return weights
+    diagonal = inverse.diagonal
     return LinearOperator(
-        (movies, movies),
-        matvec=lambda right: right - inverse_times(right / diagonal.reshape(right.shape)),
-        matmat=lambda right: right - inverse_times(right / diagonal),
-        rmatmat=lambda left: left - inverse_times(left) / diagonal,
+        (seen.shape[1],) * 2,
+        matvec=lambda right: right - inverse.times(right / diagonal.reshape(right.shape)),
+        matmat=lambda right: right - inverse.times(right / diagonal),
+        rmatmat=lambda left: left - inverse.times(left) / diagonal,
         dtype=np.float64,
     )
+
+
+class _Inverse(ABC):
+    """``P = inv(seen' seen + penalty I)``, symmetric, [movies, movies].
+
+    Attributes:
+        diagonal: of P, float64 [movies, 1].
+    """
+
+    diagonal: np.ndarray
+
+    @abstractmethod
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """Return P @ right, for float64 [movies] or [movies, columns]."""
+
+    @staticmethod
+    def of(seen: sparse.csr_array, penalty: float) -> "_Inverse":
+        """Return the inverse by that of the smaller side."""
+        users, movies = seen.shape
+        return _ByUsers(seen, penalty) if users < movies else _ByMovies(seen, penalty)
+
+
+class _ByMovies(_Inverse):
+    """By the inverse U of the Cholesky factor: ``P = U U'``."""
+
+    def __init__(self, seen: sparse.csr_array, penalty: float) -> None:
+        from ml.features.loops import count_pairs
+
+        movies, by_movie = seen.shape[1], seen.T.tocsr()
+        gram = np.zeros((movies, movies))
+        count_pairs(seen.indptr, seen.indices, by_movie.indptr, by_movie.indices, gram)
+        gram[np.diag_indices(movies)] += penalty
+        self._factor = _inverted_factor(gram)
+        self.diagonal = np.einsum("ij,ij->i", self._factor, self._factor)[:, None]
+
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """See the base class."""
+        half = blas.dtrmm(1, self._factor, right, trans_a=1)
+        return blas.dtrmm(1, self._factor, half, overwrite_b=1)
+
+    def whole(self) -> np.ndarray:
+        """Return P, [movies, movies]."""
+        upper, _ = lapack.dlauum(self._factor)
+        return np.triu(upper) + np.triu(upper, 1).T
+
+
+class _ByUsers(_Inverse):
+    """``P = (I - seen' inv(seen seen' + penalty I) seen) / penalty`` (Woodbury)."""
+
+    def __init__(self, seen: sparse.csr_array, penalty: float) -> None:
+        users, movies = seen.shape
+        self._seen, self._penalty = seen, penalty
+        factor = _inverted_factor((seen @ seen.T).toarray() + penalty * np.eye(users))
+        self._inner = factor @ factor.T
+        self.diagonal = np.empty((movies, 1))
+        for start in range(0, movies, _BLOCK):
+            columns = seen[:, start : start + _BLOCK].toarray()
+            self.diagonal[start : start + _BLOCK, 0] = (1 - (columns * (self._inner @ columns)).sum(axis=0)) / penalty
+
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """See the base class."""
+        return (right - self._seen.T @ (self._inner @ (self._seen @ right))) / self._penalty
+
+
+def _inverted_factor(lower: np.ndarray) -> np.ndarray:
+    """Return U, upper triangular, float64 [size, size], with ``U U' = inv(A)``.
+
+    Args:
+        lower: A, symmetric and positive definite; only the lower triangle is read. Overwritten.
+    """
+    factor, failed = lapack.dpotrf(lower.T, lower=0, clean=1, overwrite_a=1)  # LAPACK stores by columns
+    factor, singular = lapack.dtrtri(factor, lower=0, overwrite_c=1)
+    if failed or singular:
+        raise np.linalg.LinAlgError("the matrix of co-occurrences plus penalty is not positive definite")
+    return factor
 
 
 def low_rank_ease(train: pd.DataFrame, users: int, movies: int, config: EaseConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -87,26 +145,47 @@ def low_rank_ease(train: pd.DataFrame, users: int, movies: int, config: EaseConf
     The rank is less than the number of users and of movies. Arguments as for ``seen_matrix``.
     """
     seen = seen_matrix(train, users, movies, config.of)
-    weights = ease_weights(seen, config.penalty)
     rank = min(config.rank, min(users, movies) - 1)
-    return _randomized_svd(
-        lambda right: seen @ (weights @ right), lambda left: weights.T @ (seen.T @ left), movies, rank
-    )
+    start = np.random.default_rng(0).normal(size=(movies, rank + _OVERSAMPLING))
+    known = np.flatnonzero(np.bincount(seen.indices, minlength=movies))
+    user_factors, movie_factors = np.zeros((users, rank)), np.zeros((movies, rank))  # of those without a row
+    if not known.size:
+        return user_factors, movie_factors
+    seen = seen[:, known]
+    inverse = _Inverse.of(seen, config.penalty)
+
+    def times(right: np.ndarray) -> np.ndarray:
+        return seen @ np.ascontiguousarray(right - inverse.times(right / inverse.diagonal))
+
+    def transposed_times(left: np.ndarray) -> np.ndarray:
+        products = seen.T @ left
+        return products - inverse.times(products) / inverse.diagonal
+
+    left, right = _randomized_svd(times, transposed_times, start[known], rank)
+    user_factors[:, : left.shape[1]], movie_factors[known, : right.shape[1]] = left, right
+    return user_factors, movie_factors
 
 
 def _randomized_svd(
     times: Callable[[np.ndarray], np.ndarray],
     transposed_times: Callable[[np.ndarray], np.ndarray],
-    columns: int,
+    start: np.ndarray,
     rank: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return left singular vectors times singular values, and right ones, of a matrix known by its products only.
 
-    Halko, Martinsson and Tropp, "Finding Structure with Randomness", SIAM Review 2011, algorithms 4.4 and 5.1.
+    Halko, Martinsson and Tropp, "Finding Structure with Randomness", SIAM Review 2011, algorithms 4.4 and 5.1. In
+    float64, it is enough to orthonormalize after both products of an iteration.
+
+    Args:
+        times: returns the matrix times float64 [columns, n].
+        transposed_times: returns the transposed matrix times float64 [rows, n].
+        start: normal random numbers, [columns, more than rank].
+        rank: how many singular vectors.
     """
-    basis = np.random.default_rng(0).normal(size=(columns, rank + _OVERSAMPLING))
+    basis = start
     for _ in range(_POWER_ITERATIONS):
-        basis = np.linalg.qr(transposed_times(np.linalg.qr(times(basis))[0]))[0]
+        basis = np.linalg.qr(transposed_times(times(basis)))[0]
     basis = np.linalg.qr(times(basis))[0]
     left, values, right = np.linalg.svd(transposed_times(basis).T, full_matrices=False)
     return (basis @ left * values)[:, :rank], right[:rank].T

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from scipy import sparse
+
+_MULTIPLE = 4  # widths of a compiled loop that make full vector instructions
 
 
 class FactorizationConfig(BaseModel, frozen=True, extra="forbid"):
@@ -17,6 +19,12 @@ class FactorizationConfig(BaseModel, frozen=True, extra="forbid"):
     penalty_per_rating: float = Field(default=0.02, ge=0, description="Part per rating of the row.")
     iterations: int = Field(default=20, ge=1, description="Alternations.")
     seed: int = Field(default=42, ge=0, description="Of the movies' normal initial values (sd 0.1).")
+
+    @model_validator(mode="after")
+    def _is_penalized(self) -> "FactorizationConfig":
+        if not self.penalty and not self.penalty_per_rating:
+            raise ValueError("penalty and penalty_per_rating are both 0; expected one of them to be positive")
+        return self
 
 
 @dataclass(frozen=True)
@@ -55,26 +63,30 @@ def factorize(train: pd.DataFrame, users: int, movies: int, config: Factorizatio
     values = train[config.target].to_numpy(np.float64)
     mean = float(values.mean())
     cells = (train["user_id"].to_numpy(), train["movie_id"].to_numpy())
-    residuals = sparse.csr_array((values - mean, cells), shape=(users, movies))
-    rated = sparse.csr_array((np.ones(len(train)), cells), shape=(users, movies))
+    by_user = sparse.csr_array((values - mean, cells), shape=(users, movies))
+    by_movie = by_user.T.tocsr()
 
     start = np.random.default_rng(config.seed).normal(scale=0.1, size=(movies, config.factors))
     movie_weights = np.column_stack([np.zeros(movies), start])
     for _ in range(config.iterations):
-        user_weights = _solve(residuals, rated, movie_weights, config)
-        movie_weights = _solve(residuals.T.tocsr(), rated.T.tocsr(), user_weights, config)
+        user_weights = _solve(by_user, movie_weights, config)
+        movie_weights = _solve(by_movie, user_weights, config)
     return Factorization(mean, user_weights, movie_weights)
 
 
-def _solve(
-    residuals: sparse.csr_array, rated: sparse.csr_array, other: np.ndarray, config: FactorizationConfig
-) -> np.ndarray:
+def _solve(residuals: sparse.csr_array, other: np.ndarray, config: FactorizationConfig) -> np.ndarray:
     """Solve for one side's weights [rows, 1 + factors], given the other side's [columns, 1 + factors]."""
+    from ml.features.loops import solve_rows
+
     width = config.factors + 1
-    design = np.column_stack([np.ones(len(other)), other[:, 1:]])  # the other side's bias moves to the target
-    outer = np.einsum("cf,cg->cfg", design, design).reshape(len(other), width**2)
-    gram = (rated @ outer).reshape(-1, width, width)
-    target = residuals @ design - (rated.multiply(other[:, 0]).tocsr()) @ design
-    counts = rated.sum(axis=1)
-    ridge = config.penalty + config.penalty_per_rating * counts
-    return np.linalg.solve(gram + ridge[:, None, None] * np.eye(width), target[..., None])[..., 0]
+    design = np.zeros((len(other), -(-width // _MULTIPLE) * _MULTIPLE))
+    design[:, 0] = 1
+    design[:, 1:width] = other[:, 1:]
+    values = residuals.data - other[residuals.indices, 0]  # the other side's bias moves to the target
+    counts = np.diff(residuals.indptr)
+    ridges = np.where(
+        counts, config.penalty + config.penalty_per_rating * counts, 1
+    )  # any solves a row without ratings
+    weights = np.empty((residuals.shape[0], design.shape[1]))
+    solve_rows(residuals.indptr, residuals.indices, values, design, ridges, weights)
+    return weights[:, :width]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ml.features.collaborative import CollaborativeTables, fit_collaborative, out_of_fold_collaborative
+from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, sample_negatives
@@ -42,6 +43,7 @@ class TrainingData:
         train_interactions: pd.DataFrame,
         feature_map: FeatureMap,
         movies: pd.DataFrame,
+        collaborative: CollaborativeFolds | None = None,
         chosen: np.ndarray | None = None,
     ) -> "TrainingData":
         """Make the training data of a recipe.
@@ -51,8 +53,13 @@ class TrainingData:
             train_interactions: encoded rows in shuffled order.
             feature_map: that encoded them.
             movies: the movies table.
-            chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Collaborative
-                features, and which movies a user has rated, are taken from all training rows in any case.
+            collaborative: collaborative features, fitted on all training rows; for a recipe without them, None will do.
+            chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Which movies a user
+                has rated is taken from all training rows in any case.
+
+        Raises:
+            ValueError: the recipe's collaborative features are not given.
+            DataError: they were fitted on other rows, or with other settings.
         """
         recipe = recipe.within(feature_map)
         known_movies = feature_map.known("movie_id", movies)
@@ -65,9 +72,11 @@ class TrainingData:
             rows, sources = train_interactions.iloc[chosen].reset_index(drop=True), chosen
         numbers, pairs = None, None
         if recipe.signals:
-            sizes = feature_map.field_dims[PAIR[0]], feature_map.field_dims[PAIR[1]]
-            numbers = out_of_fold_collaborative(train_interactions, *sizes, recipe.signals, rows, sources)
-            pairs = fit_collaborative(train_interactions, *sizes, recipe.signals)
+            if collaborative is None:
+                raise ValueError("collaborative is None; expected the collaborative features that the recipe has")
+            collaborative.require(len(train_interactions), *(feature_map.field_dims[position] for position in PAIR))
+            numbers = collaborative.out_of_fold(recipe.signals, rows, sources)
+            pairs = collaborative.tables(recipe.signals)
         elif recipe.numbers:
             numbers = rows[list(recipe.numbers)].to_numpy(np.float32)
         multivalued = tuple(

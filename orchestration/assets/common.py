@@ -13,7 +13,8 @@ METRICS = {"model": "str", "metric": "str", "value": "float64"}  # columns of ta
 OWNERS = ["team:recommendations"]
 # For failures that pass: of the network, of a locked database, of a process that ran out of memory.
 TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
-DOCUMENTS = "document_io_manager"
+DOCUMENTS, FOLDS = "document_io_manager", "folds_io_manager"
+COLLABORATIVE = "collaborative_features"  # the asset that all recipes with such features read
 
 
 def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:

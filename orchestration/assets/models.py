@@ -11,7 +11,7 @@ from ml import checks
 from ml.features.feature_map import FeatureMap
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
-from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, links_of
+from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, OWNERS, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
@@ -40,6 +40,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         name=name,
         partitions_def=DATA_SETS,
         description=_description(recipe),
+        ins={COLLABORATIVE: dg.AssetIn()} if recipe.signals else {},
         group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
@@ -60,12 +61,14 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         feature_map: dict[str, Any],
         users: pd.DataFrame,
         movies: pd.DataFrame,
+        **collaborative: Any,
     ) -> Generator[Any, None, None]:
         launched: Any = config
         settings = launched.model_dump(exclude={RETRAIN})
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
-        tables = TrainingTables(train_interactions, FeatureMap.from_dict(feature_map), users, movies)
+        encoders = FeatureMap.from_dict(feature_map)
+        tables = TrainingTables(train_interactions, encoders, users, movies, collaborative.get(COLLABORATIVE))
         if obstacle := followed.obstacle(tables.encoders):
             context.log.warning(f"{name} is skipped: {obstacle}")
             yield skipped_check(name, "losses_fall", obstacle)

@@ -11,10 +11,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ml.errors import DataError
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.features.splits import PAPER, RANDOM
 from ml.files import write_atomically
 from ml.training.recipes import Recipe, recipes_text
+from orchestration.assets.common import COLLABORATIVE
 from orchestration.cli.run import say
 from orchestration.config.data_sets import DataSet, default_data_set
 from orchestration.config.recipes_in_force import recipes_in_force
@@ -61,7 +63,7 @@ def _recipe(name: str) -> Recipe:
 def _tune(name: str, recipe: Recipe, trials: int) -> None:
     raw_data = RawData.of(DataSet(default_data_set(), PAPER if recipe.protocol == PAPER else RANDOM).key)
     storage = Storage(raw_data=raw_data)
-    train, feature_map, movies = _tables(storage)
+    train, feature_map, movies, collaborative = _tables(storage, recipe)
 
     from ml.training.data import TrainingData
     from ml.training.threads import share_processors
@@ -82,7 +84,7 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
             study.set_user_attr(_RUN_ATTRIBUTE, run.run_id)
             best = tune(
                 recipe,
-                lambda: TrainingData.of(recipe, train, feature_map, movies),
+                lambda: TrainingData.of(recipe, train, feature_map, movies, collaborative),
                 study,
                 trials,
                 run.trial,
@@ -104,24 +106,38 @@ def _alone(path: Path) -> AbstractContextManager[object]:
         raise DataError(f"{path}: another process is running this tuning; wait for it or stop it") from error
 
 
-def _tables(storage: Storage) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame]:
-    """Training rows, feature map and movies as last materialized. Raises DataError."""
-    raw_data, tables = storage.raw_data, storage.tables
-    contents = []
-    for file in ("train_interactions.parquet", "feature_map.json", "movies.parquet"):
-        path = tables / file
-        if not path.exists():
-            command = "make paper" if raw_data.split == PAPER else "make run"
-            raise DataError(
-                f"{path}: missing; run {command} first (data set {raw_data.dataset}; MOVIELENS_DIR sets another one)"
-            )
-        contents.append(path.read_bytes())
-    train, document, movies = contents
+def _tables(
+    storage: Storage, recipe: Recipe
+) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame, CollaborativeFolds | None]:
+    """Training rows, feature map, movies and the recipe's collaborative features as last materialized.
+
+    Raises:
+        DataError: one of them is missing, or damaged.
+    """
+    tables = storage.tables
+    train, document, movies = (
+        _content(storage, file) for file in ("train_interactions.parquet", "feature_map.json", "movies.parquet")
+    )
+    file = f"{COLLABORATIVE}.npz"
+    collaborative = (
+        CollaborativeFolds.from_bytes(_content(storage, file), str(tables / file)) if recipe.signals else None
+    )
     return (
         pd.read_parquet(io.BytesIO(train)),
         FeatureMap.from_json(document, str(tables / "feature_map.json")),
         pd.read_parquet(io.BytesIO(movies)),
+        collaborative,
     )
+
+
+def _content(storage: Storage, file: str) -> bytes:
+    raw_data, path = storage.raw_data, storage.tables / file
+    if not path.exists():
+        command = "make paper" if raw_data.split == PAPER else "make run"
+        raise DataError(
+            f"{path}: missing; run {command} first (data set {raw_data.dataset}; MOVIELENS_DIR sets another one)"
+        )
+    return path.read_bytes()
 
 
 def _line(result: "TrialResult", trials: int) -> str:

@@ -14,8 +14,8 @@ from orchestration.config.settings import settings
 RESERVED = {
     "raw_users", "raw_movies", "raw_ratings", "ingestion_batches", "ingested_users", "ingested_movies",
     "ingested_ratings", "users", "movies", "ratings", "interactions", "data_report", "feature_map",
-    "encoded_interactions", "train_interactions", "test_interactions", "baseline_scores", "baseline_metrics",
-    "baseline_lists", "baseline_list_metrics", "model_comparison", "paper_comparison", "promotion",
+    "encoded_interactions", "train_interactions", "test_interactions", "collaborative_features", "baseline_scores",
+    "baseline_metrics", "baseline_lists", "baseline_list_metrics", "model_comparison", "paper_comparison", "promotion",
     "top10_recommendations", "monthly_top10", "pruned_versions", "data_drift", "run_plan",
     "raw", "tables", "report", "features", "models", "evaluation", "catalogue", "recommendations", "monitoring",
     "operations", "paper",

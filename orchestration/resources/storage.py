@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.splits import PAPER, SPLITS
 from ml.files import digest, read_parquet, write_atomically
 from ml.published.locations import tables_directory
@@ -131,6 +132,18 @@ class _DocumentManager(_Manager):
         return document
 
 
+class _FoldsManager(_Manager):
+    extension = ".npz"
+
+    def dump_to_path(self, context: dg.OutputContext, obj: CollaborativeFolds, path: UPath) -> None:
+        data = obj.to_bytes()
+        self.write(context, path, data)
+        context.add_output_metadata({"bytes": len(data)})
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> CollaborativeFolds:
+        return CollaborativeFolds.from_bytes(path.read_bytes(), str(path))
+
+
 class TableIOManager(dg.ConfigurableIOManagerFactory):
     """Stores frames as Parquet files named like the asset."""
 
@@ -149,3 +162,13 @@ class DocumentIOManager(dg.ConfigurableIOManagerFactory):
     def create_io_manager(self, context: dg.InitResourceContext) -> _DocumentManager:
         """Called by Dagster."""
         return _DocumentManager(base_path=settings().home)
+
+
+class FoldsIOManager(dg.ConfigurableIOManagerFactory):
+    """Stores fitted collaborative features as NumPy archives named like the asset."""
+
+    raw_data: dg.ResourceDependency[RawData]  # every step holds its lock
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> _FoldsManager:
+        """Called by Dagster."""
+        return _FoldsManager(base_path=settings().home)

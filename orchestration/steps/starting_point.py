@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from ml.errors import DataError
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
@@ -19,6 +21,7 @@ from orchestration.tracking.registered_version import GENERATION, LAST_BATCH, PA
 from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
+    from ml.training.data import TrainingData
     from ml.training.fitting import Fitting
 
 _NEW_ROWS, _REPLAYED_ROWS = f"{WARM_START}.new_rows", f"{WARM_START}.replayed_rows"
@@ -34,12 +37,14 @@ class TrainingTables:
         encoders: their feature map.
         users: preprocessed users.
         movies: preprocessed movies.
+        collaborative: fitted collaborative features; None for a recipe without them.
     """
 
     interactions: pd.DataFrame
     encoders: FeatureMap
     users: pd.DataFrame
     movies: pd.DataFrame
+    collaborative: CollaborativeFolds | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def begin(tracking: Tracking, task: TrainingTask) -> Beginning:
     recipe's ``max_generations`` warm starts behind it, and newer rows have arrived.
 
     Raises:
-        dagster.Failure: the rows have no ingestion batches. The step is not retried.
+        dagster.Failure: the rows have no ingestion batches, or the collaborative features are those of other rows or
+            settings. The step is not retried.
     """
     from ml.training.warm_start import NoWarmStartError
 
@@ -148,15 +154,13 @@ def _warm(
     parent_tags: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> Beginning:
-    from ml.training.data import TrainingData
     from ml.training.fitting import Fitting
     from ml.training.warm_start import choose_rows, continue_from, warm_recipe
 
     tables, since = task.tables, int(parent_tags[LAST_BATCH])
     chosen = choose_rows(tables.interactions, task.recipe, settings, since)
     followed = warm_recipe(task.recipe, settings)
-    data = TrainingData.of(followed, tables.interactions, tables.encoders, tables.movies, chosen.positions)
-    fitting = Fitting(followed, data)
+    fitting = Fitting(followed, _data(followed, tables, chosen.positions))
     continue_from(tracking.load_bundle(parent), fitting.network, followed, tables.encoders)
     own = {
         WARM_START: f"from version {parent.version}, trained on data up to ingestion batch {since}",
@@ -169,8 +173,17 @@ def _warm(
 
 
 def _cold(task: TrainingTask, tags: Mapping[str, str]) -> Beginning:
-    from ml.training.data import TrainingData
     from ml.training.fitting import Fitting
 
-    data = TrainingData.of(task.recipe, task.tables.interactions, task.tables.encoders, task.tables.movies)
-    return Beginning(Fitting(task.recipe, data), task.recipe, tags)
+    return Beginning(Fitting(task.recipe, _data(task.recipe, task.tables)), task.recipe, tags)
+
+
+def _data(recipe: Recipe, tables: TrainingTables, chosen: np.ndarray | None = None) -> "TrainingData":
+    from ml.training.data import TrainingData
+
+    try:
+        return TrainingData.of(
+            recipe, tables.interactions, tables.encoders, tables.movies, tables.collaborative, chosen
+        )
+    except DataError as error:  # such as collaborative features of other settings
+        raise dg.Failure(str(error), allow_retries=False) from error

@@ -20,6 +20,7 @@ from ml.models.bundle import ModelBundle
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
+from tests.collaborative import folds_of
 
 USERS, ITEMS = 12, 15
 
@@ -60,10 +61,14 @@ def test_lists_come_of_any_tables(tmp_path: Path, with_times: bool) -> None:
     train, test = split_interactions(encode_interactions(join_interactions(users, movies, ratings), feature_map))
     recipe = Recipe(
         description="x", architecture="autoint", without=("user_id",), multivalued=("tags", "genres"),
+        signals={"factorizations": {"rating_2": {"factors": 2}}, "ease": {"likes": {"penalty": 5}},
+                 "exposure_factors": 2, "affinity_fields": ("shelf", "genre1")},
         model={"embed_dim": 4, "num_layers": 1, "head_dim": 2}, training={"epochs": 1, "batch_size": 32},
     )  # fmt: skip
     assert recipe.obstacle(feature_map) == ""
-    data = TrainingData.of(recipe, train, feature_map, movies)
+    data = TrainingData.of(recipe, train, feature_map, movies, folds_of(recipe, train, feature_map))
+    assert data.pairs is not None
+    assert data.pairs.names[:4] == ("rating_2", "likes", "exposure", "shelf_affinity")
     assert [each.name for each in data.inputs.multivalued] == ["tags"]
     fitting = Fitting(recipe, data)
     fitting.run(lambda report: None)

@@ -14,7 +14,7 @@ from orchestration.config.data_sets import DATA_SETS, register
 from orchestration.config.recipes_in_force import RESERVED, names_of, recipes_in_force
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.definitions import build_definitions
-from tests.orchestration.recipes import MODELS, PAPER_MODELS
+from tests.orchestration.recipes import COLLABORATIVE_MODELS, MODELS, PAPER_MODELS
 
 GROUPS = {
     "raw": {
@@ -23,7 +23,9 @@ GROUPS = {
     },
     "tables": {"users", "movies", "ratings", "interactions"},
     "report": {"data_report"},
-    "features": {"feature_map", "encoded_interactions", "train_interactions", "test_interactions"},
+    "features": {
+        "feature_map", "encoded_interactions", "train_interactions", "test_interactions", "collaborative_features"
+    },
     "models": set(MODELS),
     "evaluation": {
         "baseline_scores", "baseline_metrics", "model_comparison",
@@ -47,7 +49,10 @@ INPUTS: dict[str, list[str]] = {
     "feature_map": [f"{how}_{kind}" for how in ("raw", "ingested") for kind in ("users", "movies", "ratings")],
     "encoded_interactions": ["interactions", "feature_map"],
     **{key: ["encoded_interactions"] for key in _SPLIT},
+    "collaborative_features": ["train_interactions", "feature_map"],
     **{key: ["train_interactions", "feature_map", "users", "movies"] for key in (*MODELS, *PAPER_MODELS)},
+    **{key: ["collaborative_features", "train_interactions", "feature_map", "users", "movies"]
+       for key in COLLABORATIVE_MODELS},
     "baseline_scores": _SPLIT,
     "baseline_metrics": ["test_interactions", "baseline_scores"],
     **{f"{model}_{part}": [model, "test_interactions", "baseline_metrics"]
@@ -211,8 +216,9 @@ def test_jobs(definitions: dg.Definitions, with_paper: dg.Definitions) -> None:
         "recommender_pipeline": NIGHTLY,
         "temporal_evaluation": NIGHTLY - set(PUBLISHING),
         "monthly_recommendations": set(),
-        "paper_protocol": PAPER
-        | GROUPS["raw"] | GROUPS["tables"] | GROUPS["features"] | {"baseline_scores", "baseline_metrics"},
+        "paper_protocol": PAPER  # its recipes have no collaborative features
+        | GROUPS["raw"] | GROUPS["tables"] | GROUPS["features"] - {"collaborative_features"}
+        | {"baseline_scores", "baseline_metrics"},
     }  # fmt: skip
 
 

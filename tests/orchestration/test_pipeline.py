@@ -15,6 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml.features.collaborative import CollaborativeConfig, parts_of
+from ml.features.collaborative_folds import CollaborativeFolds
+from ml.files import digest
 from ml.published.recommendations import get_recommendations
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
@@ -32,7 +35,7 @@ from tests.orchestration.conftest import (
     retraining,
     run_job,
 )
-from tests.orchestration.recipes import MODELS
+from tests.orchestration.recipes import COLLABORATIVE_MODELS, MODELS, RECIPES
 
 TABLES = {
     "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
@@ -73,6 +76,7 @@ def latest_month(pipeline: Pipeline) -> tuple[int, int]:
 def test_all_tables_are_there(pipeline: Pipeline) -> None:
     assert {path.stem for path in pipeline.tables.glob("*.parquet")} == TABLES | EMPTY
     assert {path.stem for path in pipeline.tables.glob("*.json")} == DOCUMENTS
+    assert {path.stem for path in pipeline.tables.glob("*.npz")} == {"collaborative_features"}
     assert all(len(pipeline.table(name)) for name in TABLES)
     assert all(pipeline.document(name) for name in DOCUMENTS)
     assert len(pipeline.table("raw_ratings")) == 15_000
@@ -387,6 +391,30 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     assert losses[0] == losses[1]
     assert len(losses[0]) == EPOCHS
     assert not list((own_home / "training").rglob("*.npz"))
+
+
+def test_collaborative_features_are_fitted_once_for_all_recipes(pipeline: Pipeline) -> None:
+    path = pipeline.tables / "collaborative_features.npz"
+    [made] = pipeline.result.asset_materializations_for_node("collaborative_features")
+    shown = {name: entry.value for name, entry in made.metadata.items()}
+    assert shown["bytes"] == path.stat().st_size
+    assert shown["stored"] == {path.name: digest(path.read_bytes())}
+    assert shown["training_rows"] == len(pipeline.table("train_interactions"))
+    keys = {part.key for name in COLLABORATIVE_MODELS for part in parts_of(signals_of(name))}
+    assert shown["fitted_tables"] == 6 * len(keys)  # without each of five folds, and on all training rows
+    assert shown["autoint_catalogue.folds"] == 5
+    assert str(shown["autoint_catalogue.features"]).startswith("rating_15 (17), ease_likes (128), ease_ratings (128), ")
+    assert shown["autoint_catalogue.columns"] == 17 + 128 + 128 + 6
+    folds = CollaborativeFolds.from_bytes(path.read_bytes(), str(path))
+    for name in COLLABORATIVE_MODELS:
+        products = network_in(pipeline.bundle_path(name)).get_layer("signals")
+        assert np.asarray(products.left).tolist() == folds.tables(signals_of(name)).users.tolist()
+
+
+def signals_of(model: str) -> CollaborativeConfig:
+    signals = RECIPES[model].signals
+    assert signals
+    return signals
 
 
 def test_data_report_is_a_page_of_the_tables(pipeline: Pipeline) -> None:

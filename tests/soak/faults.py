@@ -17,7 +17,7 @@ Fault = Callable[[Home, np.random.Generator], None]
 FIRST_STEP = "raw_movielens"  # the base files are read only in the first night
 STEPS = (
     "ingest_batches", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
-    "encoded_interactions", "split_interactions", *MODELS,
+    "encoded_interactions", "split_interactions", "collaborative_features", *MODELS,
     "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
     *(f"{does}_{model}" for does in ("evaluate", "rank_catalogue_by") for model in MODELS),
     "model_comparison", "promotion", "top10_recommendations", "pruned_versions",

@@ -3,16 +3,13 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from ml.features.collaborative import (
-    CollaborativeConfig,
-    CollaborativeTables,
-    fit_collaborative,
-    out_of_fold_collaborative,
-)
+from ml.features.collaborative import CollaborativeConfig, CollaborativeTables
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.ease import EaseConfig, low_rank_ease
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
+from tests.collaborative import fit_tables
 
 CONFIG = CollaborativeConfig(
     factorizations={"rating_2": FactorizationConfig(factors=2, iterations=3)},
@@ -45,7 +42,11 @@ def sizes(small_feature_map: FeatureMap) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def out_of_fold(train: pd.DataFrame, sizes: tuple[int, int]) -> np.ndarray:
-    return out_of_fold_collaborative(train, *sizes, CONFIG)
+    return folds_of(train, sizes).out_of_fold(CONFIG, train)
+
+
+def folds_of(train: pd.DataFrame, sizes: tuple[int, int]) -> CollaborativeFolds:
+    return CollaborativeFolds.fit(train, *sizes, [CONFIG])
 
 
 def flipped(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def test_means_shares_and_counts_by_hand() -> None:
     ratings = [(0, 0, 5), (0, 1, 3), (1, 0, 4), (1, 2, 1), (1, 1, 2)]
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating"])
     train["label"] = (train["rating"] >= 4).astype("int8")
-    signals = fit_collaborative(train, users=3, movies=4, config=CollaborativeConfig(prior_rows=2))
+    signals = fit_tables(train, users=3, movies=4, config=CollaborativeConfig(prior_rows=2))
     found = signals.of(pd.DataFrame({"user_id": [0, 1, 2], "movie_id": [1, 0, 3]}))
     mean, share = 15 / 5, 2 / 5
     user_0 = [(5 + 3 - 2 * mean) / 4, (1 - 2 * share) / 4, np.log(3)]
@@ -77,7 +78,7 @@ def test_affinity_by_hand() -> None:
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating", "genre1"])
     train["label"] = (train["rating"] >= 4).astype("int8")
     config = CollaborativeConfig(affinity_fields=("genre1",), affinity_prior_rows=2, prior_rows=1)
-    signals = fit_collaborative(train, users=2, movies=4, config=config)
+    signals = fit_tables(train, users=2, movies=4, config=config)
     centred = train["rating"] - train["rating"].mean()
     by_movie = centred - centred.groupby(train["movie_id"]).transform(lambda own: own.sum() / (len(own) + 1))
     deviation = by_movie - by_movie.groupby(train["user_id"]).transform(lambda own: own.sum() / (len(own) + 1))
@@ -91,7 +92,7 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
     users, movies = np.nonzero(rated)
     train = pd.DataFrame({"user_id": users, "movie_id": movies, "rating": 3, "label": 0})
     everything = pd.DataFrame({"user_id": np.repeat(range(3), 4), "movie_id": np.tile(range(4), 3)})
-    signals = fit_collaborative(train, users=3, movies=4, config=CollaborativeConfig(exposure_factors=2))
+    signals = fit_tables(train, users=3, movies=4, config=CollaborativeConfig(exposure_factors=2))
     row_roots, column_roots = np.sqrt(rated.sum(axis=1))[:, None], np.sqrt(rated.sum(axis=0))[None, :]
     left, values, right = np.linalg.svd(rated / row_roots / column_roots, full_matrices=False)
     expected = (left[:, :2] * values[:2]) @ right[:2] * row_roots * column_roots
@@ -109,7 +110,7 @@ def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
 
 
 def test_factorisation_signal_is_the_factorisations_prediction(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    signals = fit_collaborative(train, *sizes, CONFIG)
+    signals = fit_tables(train, *sizes, CONFIG)
     fitted = factorize(train, *sizes, CONFIG.factorizations["rating_2"])
     expected = fitted.predict(train["user_id"].to_numpy(), train["movie_id"].to_numpy())
     assert signals.names == NAMES
@@ -117,7 +118,7 @@ def test_factorisation_signal_is_the_factorisations_prediction(train: pd.DataFra
 
 
 def test_ease_signals_are_its_scores_at_a_low_rank(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    found = fit_collaborative(train, *sizes, CONFIG).of(train)
+    found = fit_tables(train, *sizes, CONFIG).of(train)
     for column, name in ((1, "ease_4"), (2, "ease_ratings")):
         users, movies = low_rank_ease(train, *sizes, CONFIG.ease[name])
         scores = users @ movies.T
@@ -131,7 +132,7 @@ def test_out_of_fold_is_that_of_tables_fitted_on_the_other_folds(
 ) -> None:
     for fold in range(CONFIG.folds):
         own = np.arange(len(train)) % CONFIG.folds == fold
-        expected = fit_collaborative(train[~own], *sizes, CONFIG).of(train[own])
+        expected = fit_tables(train[~own], *sizes, CONFIG).of(train[own])
         assert out_of_fold[own].tolist() == expected.tolist()
 
 
@@ -141,7 +142,7 @@ def test_a_fold_s_own_ratings_do_not_reach_its_signals(
     own = np.arange(len(train)) % CONFIG.folds == 1
     changed = train.copy()
     changed.loc[own, ["rating", "label"]] = flipped(train)[["rating", "label"]][own]
-    after = out_of_fold_collaborative(changed, *sizes, CONFIG)
+    after = folds_of(changed, sizes).out_of_fold(CONFIG, changed)
     assert out_of_fold[own].tolist() == after[own].tolist()
     assert (out_of_fold[~own] != after[~own]).any(axis=1).mean() > 0.9
 
@@ -156,20 +157,20 @@ def other_pairs(train: pd.DataFrame, sizes: tuple[int, int]) -> tuple[pd.DataFra
 
 def test_rows_of_a_source_s_fold_get_its_tables(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
     pairs, sources = other_pairs(train, sizes)
-    found = out_of_fold_collaborative(train, *sizes, CONFIG, pairs, sources)
+    found = folds_of(train, sizes).out_of_fold(CONFIG, pairs, sources)
     assert (found.shape, found.dtype) == ((400, len(NAMES)), np.float32)
     for fold in range(CONFIG.folds):
         others = train[np.arange(len(train)) % CONFIG.folds != fold]
         own = sources % CONFIG.folds == fold
         assert own.sum() > 50
-        assert found[own].tolist() == fit_collaborative(others, *sizes, CONFIG).of(pairs[own]).tolist()
+        assert found[own].tolist() == fit_tables(others, *sizes, CONFIG).of(pairs[own]).tolist()
 
 
 def test_training_rows_are_their_own_sources(
     train: pd.DataFrame, sizes: tuple[int, int], out_of_fold: np.ndarray
 ) -> None:
     sources = np.arange(len(train))[::-1]
-    found = out_of_fold_collaborative(train, *sizes, CONFIG, train.iloc[sources], sources)
+    found = folds_of(train, sizes).out_of_fold(CONFIG, train.iloc[sources], sources)
     assert found.tolist() == out_of_fold[sources].tolist()
 
 
@@ -178,7 +179,7 @@ def test_a_fold_s_ratings_do_not_reach_the_rows_that_stem_from_it(train: pd.Data
     changed = train.copy()
     in_fold, own = np.arange(len(train)) % CONFIG.folds == 2, sources % CONFIG.folds == 2
     changed.loc[in_fold, ["rating", "label"]] = flipped(train)[["rating", "label"]][in_fold]
-    before, after = (out_of_fold_collaborative(rows, *sizes, CONFIG, pairs, sources) for rows in (train, changed))
+    before, after = (folds_of(rows, sizes).out_of_fold(CONFIG, pairs, sources) for rows in (train, changed))
     assert before[own].tolist() == after[own].tolist()
     differs = before[~own] != after[~own]
     assert differs.any(axis=1).all()
@@ -194,8 +195,8 @@ def test_test_labels_reach_no_training_input(
     train_again, test_again = split_interactions(changed)
     assert (test_again["label"].to_numpy() != encoded["label"].loc[test_rows].to_numpy()).all()
     pd.testing.assert_frame_equal(train_again, train)
-    assert (out_of_fold_collaborative(train_again, *sizes, CONFIG) == out_of_fold).all()
-    first, second = (fit_collaborative(rows, *sizes, CONFIG) for rows in (train, train_again))
+    assert (folds_of(train_again, sizes).out_of_fold(CONFIG, train_again) == out_of_fold).all()
+    first, second = (fit_tables(rows, *sizes, CONFIG) for rows in (train, train_again))
     assert (first.users == second.users).all()
     assert (first.movies == second.movies).all()
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.features.collaborative import fit_collaborative, out_of_fold_collaborative
+from ml.errors import DataError
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
@@ -19,6 +20,7 @@ from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
+from tests.collaborative import fit_tables, folds_of
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
 SMALL_MODEL = {"embed_dim": 4, "num_layers": 1, "head_dim": 4}
@@ -51,7 +53,10 @@ def recipe() -> Recipe:
 def data_of(
     rows: pd.DataFrame, small_feature_map: FeatureMap, movies: pd.DataFrame
 ) -> Callable[[Recipe], TrainingData]:
-    return lambda recipe: TrainingData.of(recipe, rows, small_feature_map, movies)
+    def data_of(recipe: Recipe) -> TrainingData:
+        return TrainingData.of(recipe, rows, small_feature_map, movies, folds_of(recipe, rows, small_feature_map))
+
+    return data_of
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ def test_serving_network_computes_the_signals_of_all_training_rows(
 ) -> None:
     users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    signals = fit_collaborative(rows, users, movies, recipe.signals).of(rows[:100])
+    signals = fit_tables(rows, users, movies, recipe.signals).of(rows[:100])
     codes = rows[list(schema.FIELD_NAMES)].to_numpy("int32")[:100]
     expected = np.asarray(fitted.network([codes, signals]))
     assert np.asarray(fitted.serving_network(codes)) == pytest.approx(expected, abs=1e-5)
@@ -89,7 +94,8 @@ def test_signals_are_standardised_by_the_fitted_rows(
 ) -> None:
     users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    signals = out_of_fold_collaborative(rows, users, movies, recipe.signals)[: int(len(rows) * 0.9)].astype(np.float64)
+    folds = CollaborativeFolds.fit(rows, users, movies, [recipe.signals])
+    signals = folds.out_of_fold(recipe.signals, rows)[: int(len(rows) * 0.9)].astype(np.float64)
     layer = fitted.network.get_layer("numbers")
     assert layer.centres == pytest.approx(signals.mean(axis=0))
     assert layer.scales == pytest.approx(signals.std(axis=0))
@@ -211,7 +217,7 @@ def test_signals_of_a_row_are_by_tables_without_its_like_s_fold(
     fold = np.arange(len(rows)) % SIGNALS["folds"]
     source_fold = sampled.rows[SOURCE].to_numpy() % SIGNALS["folds"]
     for number in range(SIGNALS["folds"]):
-        tables = fit_collaborative(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
+        tables = fit_tables(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
         own = source_fold == number
         assert sampled.numbers[own].tolist() == tables.of(sampled.rows[own]).tolist()
     assert (sampled.numbers.shape, sampled.numbers.dtype) == ((len(sampled.rows), 8), np.float32)
@@ -222,9 +228,19 @@ def test_signals_of_all_pairs_are_by_all_training_rows(
 ) -> None:
     assert sampled.pairs is not None
     assert sampling_recipe.signals is not None
-    expected = fit_collaborative(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
+    expected = fit_tables(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
     assert sampled.pairs.names == expected.names
     assert sampled.pairs.of(rows).tolist() == expected.of(rows).tolist()
+
+
+def test_signals_that_are_not_given_are_an_error(
+    recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap, movies: pd.DataFrame
+) -> None:
+    with pytest.raises(ValueError, match="collaborative is None; expected the collaborative features"):
+        TrainingData.of(recipe, rows, small_feature_map, movies)
+    others = folds_of(recipe, rows.head(1000), small_feature_map)
+    with pytest.raises(DataError, match=f"fitted on 1000 training rows, .*; expected {len(rows)}, .*make run"):
+        TrainingData.of(recipe, rows, small_feature_map, movies, others)
 
 
 def test_signals_of_likes_and_draws_are_standardised_by_the_fitted_ones(sampled: TrainingData) -> None:

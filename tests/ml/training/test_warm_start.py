@@ -27,6 +27,7 @@ from ml.training.warm_start import (
     warm_recipe,
 )
 from orchestration.config.settings import PROJECT_ROOT
+from tests.collaborative import folds_of
 from tests.feature_maps import fitted
 
 SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "model.num_layers": 2, "training.epochs": 1,
@@ -97,10 +98,20 @@ def encoded(interactions: pd.DataFrame, feature_map: FeatureMap, batch: Any = 0)
     return rows.sample(frac=1, random_state=1).reset_index(drop=True)
 
 
+def data_of(
+    recipe: Recipe,
+    rows: pd.DataFrame,
+    feature_map: FeatureMap,
+    movies: pd.DataFrame,
+    chosen: np.ndarray | None = None,
+) -> TrainingData:
+    return TrainingData.of(recipe, rows, feature_map, movies, folds_of(recipe, rows, feature_map), chosen)
+
+
 def fitting_of(recipe: Recipe, then: Then) -> Fitting:
     """A training on what was known then."""
     rows = encoded(then.interactions, then.feature_map)
-    return Fitting(recipe, TrainingData.of(recipe, rows, then.feature_map, then.movies))
+    return Fitting(recipe, data_of(recipe, rows, then.feature_map, then.movies))
 
 
 def bundle_of(fitting: Fitting, recipe: Recipe, then: Then, users: pd.DataFrame) -> ModelBundle:
@@ -142,7 +153,7 @@ def data(
     is_new = ~small_interactions.index.isin(then.interactions.index)
     rows = encoded(small_interactions, now, is_new.astype(np.int32))
     chosen = choose_rows(rows, recipe, WarmStartConfig(replay=1), since=0)
-    return TrainingData.of(recipe, rows, now, small_movies, chosen.positions)
+    return data_of(recipe, rows, now, small_movies, chosen.positions)
 
 
 def weights(network: keras.Model) -> dict[str, np.ndarray]:
@@ -264,7 +275,7 @@ def test_a_warm_start_is_ahead_of_one_from_scratch(
     settings = WarmStartConfig(replay=0.5)
     chosen = choose_rows(rows, recipe, settings, since=0)
     followed = warm_recipe(recipe, settings)
-    data = TrainingData.of(followed, rows, feature_map, small_movies, chosen.positions)
+    data = data_of(followed, rows, feature_map, small_movies, chosen.positions)
     [scratch] = Fitting(followed, data).run(lambda report: None)
     fitting = Fitting(followed, data)
     continue_from(bundle_of(earlier, recipe, then, small_users), fitting.network, followed, feature_map)
@@ -300,11 +311,11 @@ def test_other_fields_are_refused(then: Then, champion: Callable[[Recipe], Model
     recipe, fields = RECIPES["paper_autoint"], ("gender", "age", "occupation", "zip", "genre1")
     other = recipe.model_copy(update={"fields": fields, "numbers": ()})
     rows = encoded(then.interactions, then.feature_map)
-    network = Fitting(other, TrainingData.of(other, rows, then.feature_map, then.movies)).network
+    network = Fitting(other, data_of(other, rows, then.feature_map, then.movies)).network
     with pytest.raises(NoWarmStartError, match=r"layers are codes, .*, in the earlier network .*numbers"):
         continue_from(champion(recipe), network, other, then.feature_map)
     other = recipe.model_copy(update={"fields": fields})
-    network = Fitting(other, TrainingData.of(other, rows, then.feature_map, then.movies)).network
+    network = Fitting(other, data_of(other, rows, then.feature_map, then.movies)).network
     with pytest.raises(NoWarmStartError, match=r"fields's positions is \[10, 11, 12, 13, 7\], in the earlier network"):
         continue_from(champion(recipe), network, other, then.feature_map)
 
@@ -413,8 +424,8 @@ def test_settings_of_the_warm_start_take_the_training_s_place() -> None:
 def test_chosen_rows_are_those_rows_of_all(name: str, then: Then, small_movies: pd.DataFrame) -> None:
     rows = encoded(then.interactions, then.feature_map)
     chosen = np.array([5, 2, 900, 40, 7, 1])
-    every = TrainingData.of(RECIPES[name], rows, then.feature_map, small_movies)
-    some = TrainingData.of(RECIPES[name], rows, then.feature_map, small_movies, chosen)
+    every = data_of(RECIPES[name], rows, then.feature_map, small_movies)
+    some = data_of(RECIPES[name], rows, then.feature_map, small_movies, chosen)
     pd.testing.assert_frame_equal(some.rows, every.rows.iloc[chosen].reset_index(drop=True))
     if every.numbers is None or some.numbers is None:
         assert (every.numbers, some.numbers) == (None, None)
@@ -428,7 +439,7 @@ def test_draws_for_chosen_likes_avoid_all_that_a_user_has_rated(then: Then, smal
     rows = encoded(then.interactions, then.feature_map)
     likes = np.flatnonzero(rows["label"] == 1)[[40, 3, 200, 77]]
     chosen = np.concatenate([likes, np.flatnonzero(rows["label"] == 0)[:3]])
-    data = TrainingData.of(RECIPES["autoint_catalogue"], rows, then.feature_map, small_movies, chosen)
+    data = data_of(RECIPES["autoint_catalogue"], rows, then.feature_map, small_movies, chosen)
     assert data.rows[SOURCE].tolist() == np.repeat(likes, 3).tolist()
     assert data.rows["label"].tolist() == [1, 0, 0] * 4
     rated = set(zip(rows["user_id"], rows["movie_id"], strict=True))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
@@ -11,7 +12,9 @@ from mlflow.entities import Run
 
 from ml.data.formats import RawTables
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
-from ml.features.feature_map import encode_interactions
+from ml.features.collaborative import CollaborativeConfig
+from ml.features.collaborative_folds import CollaborativeFolds
+from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_ratings
 from ml.training.recipes import Recipe, load_recipes, with_values
@@ -36,6 +39,8 @@ PLAIN: dict[str, Any] = {
 }
 SEARCHED = {**PLAIN, "search": {RATE: {"choices": [1e-9, 3e-3]}, LAYERS: {"low": 1, "high": 2}}}
 RECIPES = {"searched": SEARCHED, "plain": PLAIN, "papers": {**SEARCHED, "protocol": "paper"}}
+SIGNALS = {"factorizations": {"rating_2": {"factors": 2, "iterations": 1}}, "folds": 2}
+RECIPES["with_signals"] = {**SEARCHED, "signals": SIGNALS}
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +275,26 @@ def test_runs_of_a_killed_process_are_closed_and_a_deleted_one_is_replaced(
     assert run.info.run_id != parent.info.run_id
 
 
+def test_collaborative_features_are_those_of_the_pipeline(
+    home_of: Callable[..., Path], cheap: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = home_of("home") / "tables" / DATASET
+    path = tables / "collaborative_features.npz"
+    assert command(["tune", "with_signals", "1"]) == 1
+    assert f"{path}: missing; run make run first" in capsys.readouterr().err
+    train = pd.read_parquet(tables / "train_interactions.parquet")
+    sizes = FeatureMap.from_json((tables / "feature_map.json").read_bytes(), "feature map").field_dims[:2]
+    path.write_bytes(CollaborativeFolds.fit(train, sizes[0], sizes[1], [CollaborativeConfig(folds=2)]).to_bytes())
+    assert command(["tune", "with_signals", "1"]) == 1
+    assert "collaborative features lack rating_2 (factorization" in capsys.readouterr().err
+    signals = CollaborativeConfig.model_validate(SIGNALS)
+    path.write_bytes(CollaborativeFolds.fit(train, sizes[0], sizes[1], [signals]).to_bytes())
+    assert tune.main("with_signals", "1") == 0
+    path.write_bytes(b"nothing")
+    assert command(["tune", "with_signals", "2"]) == 1
+    assert f"{path}: not a file of collaborative features" in capsys.readouterr().err
+
+
 def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..., Path], cheap: None) -> None:
     dataset = f"{DATASET}+paper"
     home = home_of("home", dataset)
@@ -282,13 +307,14 @@ def test_a_recipe_of_the_paper_is_tuned_on_the_paper_s_rows(home_of: Callable[..
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["RECIPE is missing", "searched, plain, papers"]),
+        ([], ["RECIPE is missing", "searched, plain, papers, with_signals"]),
         (["", "20"], ["RECIPE is missing"]),
-        (["autoint"], ["recipe 'autoint' is unknown", "searched, plain, papers"]),
+        (["autoint"], ["recipe 'autoint' is unknown", "searched, plain, papers, with_signals"]),
         (["plain"], ["recipes.yaml, recipes.plain", "search:", "training.learning_rate: {low"]),
         (["searched", "0"], ["TRIALS is '0'", "whole number"]),
         (["searched", "many"], ["TRIALS is 'many'"]),
         (["searched"], [f"tables/{DATASET}/train_interactions.parquet: missing", "make run", "MOVIELENS_DIR"]),
+        (["with_signals"], ["train_interactions.parquet: missing"]),
         (["papers"], [f"tables/{DATASET}+paper/train_interactions.parquet: missing", "make paper"]),
     ],
 )
