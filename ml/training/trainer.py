@@ -1,5 +1,6 @@
 """Train a network on encoded interactions."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -8,14 +9,21 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ml import schema
+from ml.training.adam import CompiledAdam, hand_over
 from ml.training.checkpoint import Checkpoint
+from ml.training.compiled_network import CompiledTraining, obstacle
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import EarlyStopping, is_stopped
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
+_LOSS = "binary_crossentropy"
+# Keras's own work between two steps, in Python, costs as much as a twentieth of a compiled step.
+_STEPS_AT_ONCE = 8
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -31,6 +39,9 @@ def train(
 
     With patience, training may stop early, and the network ends with the weights of the epoch with the lowest
     validation loss.
+
+    Steps are compiled (see ``CompiledTraining``) where ``obstacle`` finds nothing against it; the log says whether they
+    are. The losses are the same up to float32's rounding, and the network is left as Keras's ``fit`` would leave it.
 
     Args:
         model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
@@ -54,9 +65,8 @@ def train(
         inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = fitted_rows(len(labels), config)
-    model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
-    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
-    done, best_weights = checkpoint.restore(model) if checkpoint else ([], [])
+    learner = _learner(model, _learning_rate(config, fitted))
+    done, best_weights = checkpoint.restore(learner) if checkpoint else ([], [])
     stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
         on_epoch(report)
@@ -64,7 +74,7 @@ def train(
     def epoch_done(report: EpochReport) -> None:
         done.append(report)
         if checkpoint:
-            checkpoint.save(model, done, (stopping and stopping.best_weights) or ())
+            checkpoint.save(learner, done, (stopping and stopping.best_weights) or ())
         on_epoch(report)
 
     reporter = _Reporter(config, fitted, epoch_done, on_batch)
@@ -72,16 +82,33 @@ def train(
     if config.reshuffle:
         batches = ReshuffledBatches([each[:fitted] for each in inputs], labels[:fitted], config, epoch=len(done))
         rows = {"x": batches, "shuffle": False}
-    model.fit(
-        **rows,
-        validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
-        validation_batch_size=config.batch_size,
-        initial_epoch=len(done),
-        epochs=len(done) if is_stopped(done, config) else config.epochs,
-        callbacks=[stopping, reporter] if stopping else [reporter],  # in this order: a checkpoint has the best weights
-        verbose=0,
-    )
+    callbacks = [stopping, reporter] if stopping else [reporter]  # in this order: a checkpoint has the best weights
+    with threadpool_limits(1, "blas"):  # the matrices of a compiled step are too small for several threads
+        learner.fit(
+            **rows,
+            validation_data=(_one_or_all([each[fitted:] for each in inputs]), labels[fitted:]),
+            validation_batch_size=config.batch_size,
+            initial_epoch=len(done),
+            epochs=len(done) if is_stopped(done, config) else config.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    hand_over(learner.optimizer, model, _LOSS)
     return done
+
+
+def _learner(model: keras.Model, learning_rate: Any) -> keras.Model:
+    """Return the compiled model to fit, which has the weights of ``model``."""
+    reason = obstacle(model)
+    if reason:
+        _log.info("%s: trained by Keras's own steps, since %s", model.name, reason)
+        learner, optimizer = model, keras.optimizers.Adam(learning_rate)
+    else:
+        _log.info("%s: trained by compiled steps", model.name)
+        learner, optimizer = CompiledTraining(model), CompiledAdam(learning_rate)
+    learner.compile(optimizer=optimizer, loss=_LOSS, steps_per_execution=1 if reason else _STEPS_AT_ONCE)
+    optimizer.build(learner.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
+    return learner
 
 
 def fitted_rows(rows: int, config: TrainingConfig) -> int:
@@ -152,6 +179,7 @@ class _Reporter(keras.callbacks.Callback):
         if now - self._reported < SECONDS_BETWEEN_BATCH_REPORTS:
             return
         self._reported = now
+        batch = min(batch, self._batches - 1)  # Keras counts past the end of an epoch if several steps are one call
         rows = min((batch + 1) * self._config.batch_size, self._rows)
         rate = rows / (now - self._started)
         left = self._rows * (self._config.epochs - self._epoch + 1) - rows
