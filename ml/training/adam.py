@@ -62,7 +62,8 @@ def _sums_of(shape: tuple[int, int]) -> Any:
 
 def hand_over(optimizer: keras.optimizers.Adam, model: keras.Model, loss: str) -> None:
     """Compile a model with Keras's own Adam in the state of another one, so that it is saved like any Keras model."""
-    own = keras.optimizers.Adam.from_config(optimizer.get_config())
+    settings = {name: value for name, value in optimizer.get_config().items() if name != "name"}
+    own = keras.optimizers.Adam.from_config(settings)
     own.build(model.trainable_variables)
     for variable, value in zip(own.variables, optimizer.variables, strict=True):
         variable.assign(value)

@@ -122,7 +122,7 @@ def _step(fields: int, heads: int, head_dim: int) -> Callable[..., list[np.ndarr
         gradients = [np.empty_like(tokens), np.empty_like(others), *map(np.zeros_like, (first, further, output))]
         kernels = _in_parts(first, fields), _in_parts(further, fields)
         loss = compiled(tokens, labels, others, *kernels, output, *gradients)
-        return [np.float32(loss), *gradients]
+        return [np.asarray(loss, np.float32), *gradients]
 
     return step
 
