@@ -34,14 +34,14 @@ def train(
     on_batch: Callable[[BatchReport], None] = lambda report: None,
     checkpoint: Checkpoint | None = None,
     numbers: np.ndarray | None = None,
+    compiled: bool = True,
 ) -> list[EpochReport]:
     """Train a network with Adam and binary cross-entropy; the last rows are held out for validation.
 
     With patience, training may stop early, and the network ends with the weights of the epoch with the lowest
     validation loss.
 
-    Steps are compiled (see ``CompiledTraining``) where ``obstacle`` finds nothing against it; the log says whether they
-    are. The losses are the same up to float32's rounding, and the network is left as Keras's ``fit`` would leave it.
+    The network is left as Keras's ``fit`` would leave it, whether its steps are compiled or not; see ``learner_of``.
 
     Args:
         model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
@@ -55,6 +55,7 @@ def train(
             its own. The final weights are those of an uninterrupted training if Keras orders the rows by the seed
             alone, which it does on TensorFlow.
         numbers: numeric features, float32 [rows, numeric features], if the network takes them.
+        compiled: whether to compile the steps where that is supported; for comparisons.
 
     Returns:
         One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
@@ -65,7 +66,7 @@ def train(
         inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = fitted_rows(len(labels), config)
-    learner = _learner(model, _learning_rate(config, fitted))
+    learner = learner_of(model, _learning_rate(config, fitted), compiled)
     done, best_weights = checkpoint.restore(learner) if checkpoint else ([], [])
     stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
@@ -97,9 +98,18 @@ def train(
     return done
 
 
-def _learner(model: keras.Model, learning_rate: Any) -> keras.Model:
-    """Return the compiled model to fit, which has the weights of ``model``."""
-    reason = obstacle(model)
+def learner_of(model: keras.Model, learning_rate: Any, compiled: bool = True) -> keras.Model:
+    """Return a model to fit, compiled with Adam, which has the weights of ``model``.
+
+    It is a ``CompiledTraining`` where ``obstacle`` finds nothing against it, else ``model`` itself; the log says which.
+    The losses are the same up to float32's rounding.
+
+    Args:
+        model: a network.
+        learning_rate: a number or a schedule.
+        compiled: False for ``model`` itself in any case.
+    """
+    reason = obstacle(model) if compiled else "that was asked for"
     if reason:
         _log.info("%s: trained by Keras's own steps, since %s", model.name, reason)
         learner, optimizer = model, keras.optimizers.Adam(learning_rate)
