@@ -89,7 +89,13 @@ def _activation_gradient(outputs: np.ndarray, gradients: np.ndarray, out: np.nda
 
 @_compile
 def _loss(
-    hidden: np.ndarray, output: np.ndarray, labels: np.ndarray, others: np.ndarray, start: int, gradients: np.ndarray
+    hidden: np.ndarray,
+    output: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray,
+    start: int,
+    gradients: np.ndarray,
+    fields: int,
 ) -> float:
     """Return the sum of a tile's cross-entropies.
 
@@ -100,26 +106,33 @@ def _loss(
         others: logits to add [B].
         start: the tile's first row.
         gradients: of the mean loss by the logits [B], to be set.
+        fields: F.
     """
-    fields, width = output.shape
     logits = np.zeros(LANES, np.float32)
-    for c in range(width):
-        for f in range(fields):
-            for b in range(LANES):
-                logits[b] += output[f, c] * hidden[(c * fields + f) * LANES + b]
-    total = 0.0
+    for c in range(output.shape[1]):
+        for b in range(LANES):
+            total = np.float32(0)
+            for f in range(fields):
+                total += output[f, c] * hidden[(c * fields + f) * LANES + b]
+            logits[b] += total
+    loss = 0.0
     for b in range(min(LANES, len(labels) - start)):
         logit, label = logits[b] + others[start + b], labels[start + b]
         small = np.exp(-abs(logit))
-        total += max(logit, np.float32(0)) - logit * label + np.log1p(small)
+        loss += max(logit, np.float32(0)) - logit * label + np.log1p(small)
         probability = (np.float32(1) if logit >= 0 else small) / (np.float32(1) + small)
         gradients[start + b] = (probability - label) / np.float32(len(labels))
-    return total
+    return loss
 
 
 @_compile
 def _loss_gradient(
-    hidden: np.ndarray, output: np.ndarray, logit_gradients: np.ndarray, sums: np.ndarray, out: np.ndarray
+    hidden: np.ndarray,
+    output: np.ndarray,
+    logit_gradients: np.ndarray,
+    sums: np.ndarray,
+    out: np.ndarray,
+    fields: int,
 ) -> None:
     """Set ``out`` to the gradients of the last layer's hidden state, and add those of ``output`` to ``sums``.
 
@@ -129,16 +142,16 @@ def _loss_gradient(
         logit_gradients: of the tile's rows, at most L.
         sums: to add to; the sum over the lanes is the gradient.
         out: to be set.
+        fields: F.
     """
-    fields, width = output.shape
     lanes = np.zeros(LANES, np.float32)
     lanes[: len(logit_gradients)] = logit_gradients
-    for c in range(width):
-        for f in range(fields):
-            at = (c * fields + f) * LANES
-            for b in range(LANES):
-                sums[at + b] += lanes[b] * hidden[at + b]
-                out[at + b] = lanes[b] * output[f, c]
+    for c in range(output.shape[1]):
+        for b in range(LANES):
+            for f in range(fields):
+                at = (c * fields + f) * LANES + b
+                sums[at] += lanes[b] * hidden[at]
+                out[at] = lanes[b] * output[f, c]
 
 
 @_compile
@@ -216,8 +229,8 @@ def training_step(fields: int, heads: int, head_dim: int) -> Callable[..., float
                     multiply(value, line, LANES, weights, line, LANES, result, line, LANES, head_dim, fields, fields)
                     _activate(result, projected[layer, 3, head])
             last, end = hidden[layers - 1].reshape(-1), min(start + LANES, rows)
-            total += _loss(last, output, labels, others, start, logit_gradients)
-            _loss_gradient(last, output, logit_gradients[start:end], output_sums, d_hidden.reshape(-1))
+            total += _loss(last, output, labels, others, start, logit_gradients, fields)
+            _loss_gradient(last, output, logit_gradients[start:end], output_sums, d_hidden.reshape(-1), fields)
             for layer in range(layers - 1, -1, -1):
                 for head in range(heads):
                     query, key, value = projected[layer, 0, head], projected[layer, 1, head], projected[layer, 2, head]
