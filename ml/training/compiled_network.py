@@ -53,12 +53,12 @@ class CompiledTraining(keras.Model):
     """
 
     def __init__(self, network: keras.Model) -> None:
-        super().__init__(network.inputs, network.outputs, name=network.name)
+        super().__init__(network.input, network.output, name=network.name)
         attention, other = _LOGITS[network.name]
         interacting = [layer for layer in network.layers if isinstance(layer, InteractingLayer)]
         tokens = interacting[0].input
         ends = [tokens, network.get_layer(other).output] if other else [tokens]
-        front = keras.Model(network.inputs, ends)
+        front = keras.Model(network.input, ends)
         output = network.get_layer(attention).kernel
         # In functions, where Keras does not find the layers a second time.
         self._ends: Callable[[Any], Any] = lambda inputs: front(inputs, training=True)

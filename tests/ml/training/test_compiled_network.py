@@ -51,26 +51,23 @@ def network_of(inputs: Inputs = PLAIN, deep: bool = False, **settings: Any) -> k
     return network
 
 
-def batch_of(rows: int, inputs: Inputs = PLAIN) -> tuple[list[np.ndarray], np.ndarray]:
+def batch_of(rows: int, inputs: Inputs = PLAIN) -> tuple[Any, np.ndarray]:
+    """Random inputs, as Keras takes them, and labels."""
     rng = np.random.default_rng(rows)
     arrays = [np.column_stack([rng.integers(0, size, rows) for size in inputs.field_dims]).astype(np.int32)]
     if inputs.centres:
         arrays.append(rng.normal(0, 1, (rows, len(inputs.centres))).astype(np.float32))
-    return arrays, rng.integers(0, 2, rows).astype(np.float32)
+    return arrays if inputs.centres else arrays[0], rng.integers(0, 2, rows).astype(np.float32)
 
 
-def compiled_gradients(
-    network: keras.Model, arrays: list[np.ndarray], labels: np.ndarray
-) -> tuple[float, list[np.ndarray]]:
+def compiled_gradients(network: keras.Model, arrays: Any, labels: np.ndarray) -> tuple[float, list[np.ndarray]]:
     learner = CompiledTraining(network)
     with tf.GradientTape() as tape:
         loss = learner.compute_loss(arrays, labels, learner(arrays, training=True), training=True)
     return float(loss), as_arrays(tape.gradient(loss, network.trainable_weights))
 
 
-def plain_gradients(
-    network: keras.Model, arrays: list[np.ndarray], labels: np.ndarray
-) -> tuple[float, list[np.ndarray]]:
+def plain_gradients(network: keras.Model, arrays: Any, labels: np.ndarray) -> tuple[float, list[np.ndarray]]:
     with tf.GradientTape() as tape:
         entropy = keras.losses.BinaryCrossentropy(dtype=network.dtype)(labels[:, None], network(arrays, training=True))
         loss = entropy + sum(network.losses)
@@ -181,7 +178,7 @@ def test_other_numbers_and_architectures_are_not_compiled() -> None:
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     """1,150 rows: the last of the 11 batches of an epoch has 35."""
-    (codes,), _ = batch_of(1150)
+    codes, _ = batch_of(1150)
     rows = pd.DataFrame(codes, columns=list(schema.FIELD_NAMES[: len(SIZES)]))
     rows[schema.LABEL] = (codes[:, 0] + codes[:, 1] > 8).astype(int)
     return rows
