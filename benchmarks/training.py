@@ -1,121 +1,122 @@
 """Measure the cost of training, on the tables of ``make run``: ``make bench-training``.
 
-Compares the interacting layer with one written head by head, as the model is usually described, with everything else
-equal: rows per CPU second and per wall-clock second, alternating on the same rows; then both loss curves of a whole
-training. Writes ``bench/training.json`` in the home.
+Compares the compiled training steps with Keras's own ones, everything else being equal: rows per second of one
+processor, alternating on the same rows; then both loss curves of a whole training. For comparison, AutoInt is also
+trained by eager PyTorch, if it is installed (``pip install -e '.[bench]'``). Writes ``bench/training.json`` in the
+home.
 """
 
+import importlib.util
+import statistics
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 import numpy as np
-import pandas as pd
-from keras import ops
 
-from benchmarks.common import Timing, published_dataset, read_document, read_table, say, write_json
+from benchmarks.common import published_dataset, read_document, read_table, say, write_json
 from ml import schema
 from ml.features.feature_map import FeatureMap
-from ml.models.autoint import Inputs, build_model
-from ml.models.config import ARCHITECTURES
-from ml.models.layers import InteractingLayer
-from ml.training.config import TrainingConfig
-from ml.training.trainer import train
+from ml.models.autoint import build_model
+from ml.processors import available_processors
+from ml.training.data import TrainingData
+from ml.training.recipes import PAPER, Recipe
+from ml.training.threads import share_processors
+from ml.training.trainer import learner_of, train
+from orchestration.config.recipes_in_force import recipes_in_force
 
-_BATCHES = 50
-_REPEATS = 5
-
-
-class LayerByLayer(InteractingLayer):
-    """The interacting layer head by head: project, split, attend, concatenate."""
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """See ``InteractingLayer``."""
-        projections = [ops.matmul(inputs, kernel) for kernel in (self.query_kernel, self.key_kernel, self.value_kernel)]
-        query, key, value = (ops.stack(ops.split(each, self.num_heads, axis=2)) for each in projections)
-        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), axis=-1)
-        heads = ops.matmul(weights, value)  # [heads, batch, fields, head_dim]
-        output = ops.concatenate(ops.unstack(heads, axis=0), axis=-1)
-        return ops.relu(output + ops.matmul(inputs, self.residual_kernel))
+_BATCHES = 56
+_REPEATS = 7
+_PEER = "autoint"  # the recipe that peers train
 
 
-def baseline_of(network: keras.Model) -> keras.Model:
-    """Return the same network with the same weights, with interacting layers written head by head."""
+class Bench:
+    """The benchmark of one recipe.
 
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = LayerByLayer if isinstance(layer, InteractingLayer) else type(layer)
-        return kind.from_config(layer.get_config())
+    Args:
+        recipe: what is trained.
+        data: its training data.
+    """
 
-    baseline = keras.models.clone_model(network, clone_function=copy)
-    baseline.set_weights(network.get_weights())
-    return baseline
+    def __init__(self, recipe: Recipe, data: TrainingData) -> None:
+        self.recipe, self._data = recipe, data
+        self._codes = data.rows.loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32")  # [rows, features]
+        self._labels = data.rows[schema.LABEL].to_numpy("float32")  # [rows]
+
+    def measure(self) -> dict[str, float]:
+        """Measure speed and loss curves."""
+        plain, compiled = self._speeds()
+        plain_curve, curve = self._curve(compiled=False), self._curve(compiled=True)
+        say(
+            f"{self.recipe.architecture}: validation loss by epoch",
+            [
+                {"epoch": epoch, "plain": one, "compiled": other}
+                for epoch, (one, other) in enumerate(zip(plain_curve, curve, strict=True), start=1)
+            ],
+            digits=5,
+        )
+        return {
+            "speedup_cpu": compiled / plain,
+            "rows_per_cpu_second": compiled,
+            "largest_curve_gap": float(np.abs(np.subtract(plain_curve, curve)).max()),
+        }
+
+    def network(self) -> keras.Model:
+        """The network with its first weights."""
+        return build_model(self.recipe.architecture, self._data.inputs, self.recipe.model, self.recipe.training.seed)
+
+    def batches(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices int32 [rows, features] and labels float32 [rows] of the rows that speed is measured on."""
+        rows = _BATCHES * self.recipe.training.batch_size
+        return self._codes[:rows], self._labels[:rows]
+
+    def _speeds(self) -> tuple[float, float]:
+        """Return the median rows per CPU second of Keras's steps and of the compiled ones."""
+        codes, labels = self.batches()
+        numbers = self._data.numbers
+        inputs = codes if numbers is None else (codes, numbers[: len(codes)])
+        training = self.recipe.training
+        learners = [learner_of(self.network(), training.learning_rate, compiled) for compiled in (False, True)]
+        plain, compiled = rates(
+            [partial(each.fit, inputs, labels, batch_size=training.batch_size, verbose=0) for each in learners],
+            len(codes),
+        )
+        return plain, compiled
+
+    def _curve(self, compiled: bool) -> list[float]:
+        reports = train(
+            self.network(), self._data.rows, self.recipe.training, numbers=self._data.numbers, compiled=compiled
+        )
+        return [report.val_loss for report in reports]
 
 
-def fit_plainly(network: keras.Model, rows: pd.DataFrame, config: TrainingConfig) -> list[float]:
-    """Train with plain Keras ``fit`` and return the validation losses."""
-    keras.utils.set_random_seed(config.seed)
-    codes, labels = arrays(rows)
-    fitted = int(len(codes) * (1 - config.validation_share))
-    network.compile(optimizer=keras.optimizers.Adam(config.learning_rate), loss="binary_crossentropy")
-    history = network.fit(
-        codes[:fitted],
-        labels[:fitted],
-        validation_data=(codes[fitted:], labels[fitted:]),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        verbose=0,
-    )
-    return [float(loss) for loss in history.history["val_loss"]]
-
-
-def arrays(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices int32 [rows, features] and labels float32 [rows]."""
-    return rows[list(schema.FIELD_NAMES)].to_numpy("int32"), rows[schema.LABEL].to_numpy("float32")
-
-
-def time_in_turns(paths: dict[str, keras.Model], rows: pd.DataFrame, config: TrainingConfig) -> dict[str, Timing]:
-    """Return the median times of training one epoch on some rows."""
-    codes, labels = arrays(rows.iloc[: _BATCHES * config.batch_size])
-    for network in paths.values():
-        network.compile(optimizer=keras.optimizers.Adam(config.learning_rate), loss="binary_crossentropy")
-        network.fit(codes[: config.batch_size], labels[: config.batch_size], batch_size=config.batch_size, verbose=0)
-    seconds: dict[str, list[Timing]] = {name: [] for name in paths}
+def rates(runs: Sequence[Callable[[], object]], rows: int) -> list[float]:
+    """Return how many rows each function processes in one second of processor time: the medians, taken in turns."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for run in runs:
+        run()  # compiles
     for _ in range(_REPEATS):
-        for name, network in paths.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            network.fit(codes, labels, batch_size=config.batch_size, verbose=0)
-            seconds[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu, len(codes)))
-    return {name: Timing.median(timings) for name, timings in seconds.items()}
+        for run, own in zip(runs, seconds, strict=True):
+            begin = time.process_time()
+            run()
+            own.append(time.process_time() - begin)
+    return [rows / statistics.median(own) for own in seconds]
 
 
-def bench(
-    name: str, builder: Callable[[], keras.Model], rows: pd.DataFrame, config: TrainingConfig
-) -> dict[str, float]:
-    """Measure the speed and loss curves of one model."""
-    timings = time_in_turns({"plain": baseline_of(builder()), "ours": builder()}, rows, config)
-    plain_curve = fit_plainly(baseline_of(builder()), rows, config)
-    reports = train(builder(), rows, config)
-    curve = [report.val_loss for report in reports]
-    gap = float(np.abs(np.subtract(curve, plain_curve)).max())
-    epochs = range(1, config.epochs + 1)
-    say(
-        f"{name}: validation loss by epoch",
-        [
-            {"epoch": epoch, "plain": plain, "ours": ours, "seconds": report.seconds}
-            for epoch, plain, ours, report in zip(epochs, plain_curve, curve, reports, strict=True)
-        ],
-        digits=5,
-    )
-    plain, ours = timings["plain"], timings["ours"]
-    return {
-        "speedup_cpu": plain.cpu / ours.cpu,
-        "speedup_wall": plain.wall / ours.wall,
-        "rows_per_cpu_second": ours.rows / ours.cpu,
-        "rows_per_second": ours.rows / ours.wall,
-        "largest_curve_gap": gap,
-    }
+def peers(bench: Bench) -> dict[str, float]:
+    """Return rows per CPU second of other implementations of AutoInt, trained on the same rows."""
+    if importlib.util.find_spec("torch") is None:
+        sys.stdout.write("\nPyTorch is not installed, so that there is no peer: pip install -e '.[bench]'\n")
+        return {}
+    from benchmarks.torch_autoint import epoch_of
+
+    codes, labels = bench.batches()
+    offsets = bench.network().get_layer("embedding").offsets
+    training = bench.recipe.training
+    run = epoch_of(codes + offsets, labels, bench.recipe.model, training.batch_size, training.learning_rate)
+    return {"pytorch_eager": rates([run], len(codes))[0]}
 
 
 def device() -> str:
@@ -128,20 +129,25 @@ def device() -> str:
 
 
 def main() -> int:
-    """Run the benchmark on one data set (default: the first published one) and return the exit status."""
-    home, dataset = published_dataset(sys.argv[1:])
-    rows = read_table(dataset, "train_interactions")
-    field_dims = FeatureMap.from_dict(read_document(dataset, "feature_map")).field_dims
-    config = TrainingConfig()
-    results = {}
-    for name, settings in ARCHITECTURES.items():
+    """Run the benchmark on one data set (default: the first published one) and return the exit status.
 
-        def builder(name: str = name, settings: Any = settings) -> keras.Model:
-            return build_model(name, Inputs(field_dims), settings(), config.seed)
-
-        results[name] = bench(name, builder, rows, config)
-    say(f"Training on {dataset}", [{"model": name, **result} for name, result in results.items()])
-    found = {"backend": keras.config.backend(), "device": device(), "models": results}
+    Further arguments name recipes; default: all.
+    """
+    home, dataset = published_dataset(sys.argv[1:2])
+    share_processors(available_processors())  # one thread for each training
+    rows, movies = read_table(dataset, "train_interactions"), read_table(dataset, "movies")
+    feature_map = FeatureMap.from_dict(read_document(dataset, "feature_map"))
+    results: dict[str, dict[str, float]] = {}
+    others: dict[str, float] = {}
+    for name, recipe in recipes_in_force().items():
+        if recipe.protocol == PAPER or (sys.argv[2:] and name not in sys.argv[2:]):
+            continue
+        bench = Bench(recipe, TrainingData.of(recipe, rows, feature_map, movies))
+        results[name] = bench.measure()
+        if name == _PEER:
+            others = peers(bench)
+    say(f"Training on {dataset}", [{"model": name, **result} for name, result in results.items()], digits=5)
+    found = {"backend": keras.config.backend(), "device": device(), "models": results, "peers": others}
     write_json(home / "bench" / "training.json", found)
     return 0
 

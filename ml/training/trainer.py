@@ -1,5 +1,6 @@
 """Train a network on encoded interactions."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +8,22 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ml import schema
+from ml.training.adam import CompiledAdam, hand_over
 from ml.training.batches import EpochOrder, training_batches, validation_batches
 from ml.training.checkpoint import Checkpoint
+from ml.training.compiled_network import CompiledTraining, obstacle
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import EarlyStopping, is_stopped
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
+_LOSS = "binary_crossentropy"
+# Keras's own work between two steps, in Python, costs as much as a twentieth of a compiled step.
+_STEPS_AT_ONCE = 8
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -26,11 +34,14 @@ def train(
     on_batch: Callable[[BatchReport], None] = lambda report: None,
     checkpoint: Checkpoint | None = None,
     numbers: np.ndarray | None = None,
+    compiled: bool = True,
 ) -> list[EpochReport]:
     """Train a network with Adam and binary cross-entropy; the last rows are held out for validation.
 
     With patience, training may stop early, and the network ends with the weights of the epoch with the lowest
     validation loss.
+
+    The network is left as Keras's ``fit`` would leave it, whether its steps are compiled or not; see ``learner_of``.
 
     Args:
         model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
@@ -44,6 +55,7 @@ def train(
             its own. The final weights are those of an uninterrupted training if Keras orders the rows by the seed
             alone, which it does on TensorFlow.
         numbers: numeric features, float32 [rows, numeric features], if the network takes them.
+        compiled: whether to compile the steps where that is supported; for comparisons.
 
     Returns:
         One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
@@ -54,9 +66,8 @@ def train(
         inputs.append(numbers)
     labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
     fitted = fitted_rows(len(labels), config)
-    model.compile(optimizer=keras.optimizers.Adam(_learning_rate(config, fitted)), loss="binary_crossentropy")
-    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
-    done, best_weights = checkpoint.restore(model) if checkpoint else ([], [])
+    learner = learner_of(model, _learning_rate(config, fitted), compiled)
+    done, best_weights = checkpoint.restore(learner) if checkpoint else ([], [])
     stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
         on_epoch(report)
@@ -64,22 +75,47 @@ def train(
     def epoch_done(report: EpochReport) -> None:
         done.append(report)
         if checkpoint:
-            checkpoint.save(model, done, (stopping and stopping.best_weights) or ())
+            checkpoint.save(learner, done, (stopping and stopping.best_weights) or ())
         on_epoch(report)
 
     reporter = _Reporter(config, fitted, epoch_done, on_batch)
     order = EpochOrder(fitted, config.seed) if config.reshuffle else None
     # An early stop comes before the report, so that a checkpoint has the best weights.
     callbacks = [each for each in (order, stopping, reporter) if each]
-    model.fit(
-        **training_batches([each[:fitted] for each in inputs], labels[:fitted], config.batch_size, order),
-        **validation_batches([each[fitted:] for each in inputs], labels[fitted:], config.batch_size),
-        initial_epoch=len(done),
-        epochs=len(done) if is_stopped(done, config) else config.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
+    with threadpool_limits(1, "blas"):  # the matrices of a compiled step are too small for several threads
+        learner.fit(
+            **training_batches([each[:fitted] for each in inputs], labels[:fitted], config.batch_size, order),
+            **validation_batches([each[fitted:] for each in inputs], labels[fitted:], config.batch_size),
+            initial_epoch=len(done),
+            epochs=len(done) if is_stopped(done, config) else config.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    hand_over(learner.optimizer, model, _LOSS)
     return done
+
+
+def learner_of(model: keras.Model, learning_rate: Any, compiled: bool = True) -> keras.Model:
+    """Return a model to fit, compiled with Adam, which has the weights of ``model``.
+
+    It is a ``CompiledTraining`` where ``obstacle`` finds nothing against it, else ``model`` itself; the log says which.
+    The losses are the same up to float32's rounding.
+
+    Args:
+        model: a network.
+        learning_rate: a number or a schedule.
+        compiled: False for ``model`` itself in any case.
+    """
+    reason = obstacle(model) if compiled else "that was asked for"
+    if reason:
+        _log.info("%s: trained by Keras's own steps, since %s", model.name, reason)
+        learner, optimizer = model, keras.optimizers.Adam(learning_rate)
+    else:
+        _log.info("%s: trained by compiled steps", model.name)
+        learner, optimizer = CompiledTraining(model), CompiledAdam(learning_rate)
+    learner.compile(optimizer=optimizer, loss=_LOSS, steps_per_execution=1 if reason else _STEPS_AT_ONCE)
+    optimizer.build(learner.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
+    return learner
 
 
 def fitted_rows(rows: int, config: TrainingConfig) -> int:
@@ -116,6 +152,7 @@ class _Reporter(keras.callbacks.Callback):
         if now - self._reported < SECONDS_BETWEEN_BATCH_REPORTS:
             return
         self._reported = now
+        batch = min(batch, self._batches - 1)  # Keras counts past the end of an epoch if several steps are one call
         rows = min((batch + 1) * self._config.batch_size, self._rows)
         rate = rows / (now - self._started)
         left = self._rows * (self._config.epochs - self._epoch + 1) - rows

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from ml.compiled.loops import LANES
 from ml.inference.engine import kernels
 from ml.inference.engine.keras_forward import (
     COMPARED_ROWS,
@@ -23,7 +24,6 @@ from ml.inference.engine.keras_forward import (
     indices_to_compare,
     other_positions,
 )
-from ml.inference.engine.kernels import LANES
 from ml.inference.engine.weights import DeepBranch, Numbers, is_deep, projections
 from ml.models.autoint import LOGIT_LAYER, embedded_positions, inner_network
 from ml.models.config import ARCHITECTURES

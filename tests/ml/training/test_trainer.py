@@ -250,12 +250,12 @@ def assert_equal_weights(weights: list[np.ndarray], others: list[np.ndarray]) ->
 
 def test_reports_batches(trained: Run, batches: list[BatchReport]) -> None:
     assert [(r.epoch, r.batch, r.batches, r.epochs) for r in batches] == [
-        (epoch, batch, 45, 2) for epoch in (1, 2) for batch in range(1, 46)
+        (epoch, batch, 45, 2) for epoch in (1, 2) for batch in (8, 16, 24, 32, 40, 45)
     ]
-    assert batches[44].loss == pytest.approx(trained.train_losses[0], rel=1e-5)
+    assert batches[5].loss == pytest.approx(trained.train_losses[0], rel=1e-5)
     assert all(r.rows_per_second > 0 for r in batches)
     assert batches[-1].seconds_left == 0
-    assert batches[44].seconds_left * batches[44].rows_per_second == pytest.approx(10_800)
+    assert batches[5].seconds_left * batches[5].rows_per_second == pytest.approx(10_800)
 
 
 class TestConfig:

@@ -1,0 +1,62 @@
+"""AutoInt as it is usually written in PyTorch, as a peer of ``benchmarks.training``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ml.models.config import AutoIntConfig
+
+
+class Interacting(nn.Module):
+    """An interacting layer (see ``ml.models.layers``) with a residual."""
+
+    def __init__(self, inputs: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projections = nn.ModuleList(nn.Linear(inputs, heads * head_dim, bias=False) for _ in range(4))
+        for projection in self.projections:
+            nn.init.trunc_normal_(projection.weight, std=0.05)
+
+    def forward(self, tokens: Any) -> Any:
+        """Tokens [batch, fields, inputs] to [batch, fields, heads * head_dim]."""
+        query, key, value, residual = (projection(tokens) for projection in self.projections)
+        query, key, value = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
+        weights = torch.softmax(query @ key.transpose(2, 3), dim=-1)  # [batch, heads, fields, fields]
+        return torch.relu((weights @ value).transpose(1, 2).flatten(2) + residual)
+
+
+def epoch_of(
+    rows: np.ndarray, labels: np.ndarray, config: AutoIntConfig, batch_size: int, learning_rate: float
+) -> Callable[[], None]:
+    """Return a function that trains a network for one epoch, with Adam, on one thread.
+
+    Args:
+        rows: of the embedding table, int [rows, fields].
+        labels: float32 [rows].
+        config: sizes of the network.
+        batch_size: rows per step.
+        learning_rate: Adam's.
+    """
+    torch.set_num_threads(1)
+    width = config.num_heads * config.head_dim
+    inputs = [config.embed_dim, *[width] * (config.num_layers - 1)]
+    network = nn.Sequential(
+        nn.Embedding(int(rows.max()) + 1, config.embed_dim),
+        *(Interacting(size, config.num_heads, config.head_dim) for size in inputs),
+        nn.Flatten(),
+        nn.Linear(rows.shape[1] * width, 1, bias=False),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
+    loss_of = nn.BCEWithLogitsLoss()
+    indices, targets = torch.from_numpy(rows.astype(np.int64)), torch.from_numpy(labels)
+
+    def epoch() -> None:
+        for batch in torch.randperm(len(indices)).split(batch_size):
+            optimizer.zero_grad()
+            loss_of(network(indices[batch])[:, 0], targets[batch]).backward()
+            optimizer.step()
+
+    return epoch
