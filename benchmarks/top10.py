@@ -170,6 +170,10 @@ class Grown:
         codes[:, 0] = users
         return self._grid.logits(codes)
 
+    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Return no features."""
+        return np.empty((len(users), 0, len(movies)), np.float32)
+
 
 def bench_growth(bundle: ModelBundle, moment: tuple[int, int]) -> list[dict[str, Any]]:
     """Measure seconds and scored pairs for multiples of the users and movies."""

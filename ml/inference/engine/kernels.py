@@ -9,49 +9,19 @@ factor log2 e.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from typing import Any
 
-import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+
+from ml.inference.engine.compiled import compile_loops
 
 LANES = 16
 _MAGIC = np.float32(1.5 * 2**23)  # added to a small number, it leaves the nearest integer in the lowest bits
 
-_jit = numba.njit(nogil=True, fastmath={"contract", "nsz", "arcp", "nnan"}, error_model="numpy")
 _Sizes = tuple[int, int, int]
 
 
-class _OptionalCache(FunctionCache):
-    """Numba's cache on disk. Without it, compiling takes seconds longer."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The cached code of a signature; None where there is none, or it cannot be read."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # numba raises many kinds for a damaged file, which is replaced
-            with suppress(OSError):
-                self.flush()
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Cache compiled code where the disk can be written."""
-        with suppress(OSError):
-            super().save_overload(sig, data)
-
-
-def _compile(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call, and cache the result on disk where possible."""
-    compiled = _jit(function)
-    # Numba raises where neither the module's folder nor the user's cache can be written, as ``cache=True`` would.
-    with suppress(RuntimeError):
-        compiled._cache = _OptionalCache(function)
-    return compiled
-
-
-@_compile
+@compile_loops
 def _gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
     """``out[c, g, f, b] = table[rows[g, f, b], c]`` for rows [G, F, L], unsigned, and table [rows, C]."""
     for g in range(rows.shape[0]):
@@ -61,7 +31,7 @@ def _gather(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
                     out[c, g, f, b] = table[rows[g, f, b], c]
 
 
-@_compile
+@compile_loops
 def _embed_numbers(numbers: np.ndarray, slopes: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
     """``out[c, g, F + s, b] = numbers[g, s, b] slopes[s, c] + offsets[s, c]``; F tokens stand before the S numbers."""
     first = out.shape[2] - numbers.shape[1]
@@ -72,7 +42,7 @@ def _embed_numbers(numbers: np.ndarray, slopes: np.ndarray, offsets: np.ndarray,
                     out[c, g, first + s, b] = numbers[g, s, b] * slopes[s, c] + offsets[s, c]
 
 
-@_compile
+@compile_loops
 def gather_sum(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
     """``out[b] = sum over f of table[rows[b, f]]`` for rows [B, F], unsigned, table [rows, C] and out [B, C]."""
     for b in range(rows.shape[0]):
@@ -83,7 +53,7 @@ def gather_sum(rows: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
                 out[b, c] += table[rows[b, f], c]
 
 
-@_compile
+@compile_loops
 def _exp2(x: np.float32) -> np.float32:
     """2^x for x <= 0: 2^n by its bits and 2^r, |r| <= 1/2, by the Taylor polynomial of degree 6."""
     x = max(x, np.float32(-126))  # 2^x of less is below float32's normal range
@@ -100,7 +70,7 @@ def _exp2(x: np.float32) -> np.float32:
     return np.int32(np.float32(p).view(np.int32) + exponent).view(np.float32)
 
 
-@_compile
+@compile_loops
 def _softmax(scores: np.ndarray, fields: int) -> None:
     """Scores [F + 1, L], flat, to ``2^(score - highest)`` in place, and the last row to the inverse of their sum."""
     for b in range(LANES):
@@ -115,7 +85,7 @@ def _softmax(scores: np.ndarray, fields: int) -> None:
         scores[fields * LANES + b] = np.float32(1) / total
 
 
-@_compile
+@compile_loops
 def _weigh(scores: np.ndarray, others: int, side: np.ndarray, tops: int, masses: int, step: int) -> None:
     """The same with a side's own fields in the sum: their highest score at ``tops``, their sum at ``masses``.
 
@@ -137,7 +107,7 @@ def _weigh(scores: np.ndarray, others: int, side: np.ndarray, tops: int, masses:
         scores[(others + 1) * LANES + b] = np.float32(1) / total
 
 
-@_compile
+@compile_loops
 def _attend(projected: np.ndarray, scores: np.ndarray, out: np.ndarray, sizes: _Sizes) -> None:
     """An interacting layer after its projections: sets ``out`` to ``ReLU(softmax(Q K^T) V + R)`` of one head.
 
@@ -169,7 +139,7 @@ def _attend(projected: np.ndarray, scores: np.ndarray, out: np.ndarray, sizes: _
                     out[c * column + i + b] = max(total, np.float32(0))
 
 
-@_compile
+@compile_loops
 def _attend_across(
     row: np.ndarray,
     columns: np.ndarray,
@@ -233,7 +203,7 @@ def _attend_across(
                     out[target + c * column + row_fields * LANES + i + b] = max(total, np.float32(0))
 
 
-@_compile
+@compile_loops
 def _add_up(hidden: np.ndarray, weights: np.ndarray, out: np.ndarray, sizes: _Sizes) -> None:
     """``out[g, b] = sum over c, f of weights[c, f] hidden[c, g, f, b]``; sizes are G, F and the columns of hidden."""
     groups, fields, width = sizes
@@ -249,7 +219,7 @@ def _add_up(hidden: np.ndarray, weights: np.ndarray, out: np.ndarray, sizes: _Si
                 out[first // fields + b] = total
 
 
-@_compile
+@compile_loops
 def _finish(
     kernels: np.ndarray,
     output: np.ndarray,
@@ -292,7 +262,7 @@ def scorer_of_rows(groups: int, fields: int, heads: int, head_dim: int) -> Calla
     """
     size = groups * fields * LANES
 
-    @_compile
+    @compile_loops
     def score(
         rows: np.ndarray,
         numbers: np.ndarray,
@@ -330,7 +300,7 @@ def scorer_of_grid(groups: int, row_fields: int, column_fields: int, heads: int,
     fields = row_fields + column_fields
     size = groups * fields * LANES
 
-    @_compile
+    @compile_loops
     def score(
         rows: np.ndarray, columns: np.ndarray, kernels: np.ndarray, output: np.ndarray, logits: np.ndarray
     ) -> None:
