@@ -17,16 +17,19 @@ At a further moment the probes of the first one are used again: they already tel
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
+from threadpoolctl import ThreadpoolController
 
 from ml.inference.engine.found import Found
 from ml.inference.engine.outline import Outline
 from ml.inference.engine.prediction import CAUTION, FEWEST_PROBES, LOWEST, Prediction, best_probes, last_listed
 from ml.inference.engine.top_k import TopLists, cut
+from ml.processors import available_processors
 
 Method = Literal["shortlist", "brute_force"]
 
@@ -37,7 +40,7 @@ _BLOCK = 512  # users whose rows are in memory at a time
 
 
 class Catalogue(Protocol):
-    """The logits of all pairs of users and movies at one moment, for any model."""
+    """The logits of all pairs of users and movies at one moment, for any model; called by several threads at once."""
 
     shape: tuple[int, int]
 
@@ -120,7 +123,9 @@ def search(
             on_progress(before + done)
 
         moment = _Moment(catalogue, seen, length, order, report)
-        lists, found, tastes = moment.search(tastes)
+        # Blocks of users share the processors; matrix products with threads of their own would compete with them.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            lists, found, tastes = moment.search(tastes)
         results.append((lists, found))
     return results
 
@@ -220,16 +225,25 @@ class _Moment:
         prediction = Prediction.fit(taste[known], rows, outline.rows(known), seen, self._length)
         targets = self._order[1 - half :: 2]
         done = half * (len(self._order) - len(targets))
-        for block in _blocks(targets):
+
+        def work(block: np.ndarray) -> tuple[TopLists, int]:
             logits = outline.rows(block)
             logits += prediction.deviations(taste[block])
             _masked(logits, self._seen, block)
-            lists.put(block, self._search_block(block, logits, prediction.spread, caution * prediction.error))
-            done += len(block)
-            self._on_progress(done)
+            return self._search_block(block, logits, prediction.spread, caution * prediction.error)
 
-    def _search_block(self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float) -> TopLists:
-        """Find the lists of some users from predicted rows [n, movies].
+        blocks = list(_blocks(targets))
+        with ThreadPoolExecutor(available_processors()) as pool:
+            for block, (found, spent) in zip(blocks, pool.map(work, blocks), strict=True):
+                lists.put(block, found)
+                self._spent += spent
+                done += len(block)
+                self._on_progress(done)
+
+    def _search_block(
+        self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float
+    ) -> tuple[TopLists, int]:
+        """Find the lists of some users from predicted rows [n, movies], and how many pairs that took.
 
         Args:
             users: indices [n].
@@ -240,6 +254,7 @@ class _Moment:
         cautions = np.full((len(users), 1), caution, np.float32)
         bars = last_listed(predicted, self._length)
         found = Found.nothing(len(users), self._length)
+        spent = 0
         active = np.arange(len(users))  # users whose lists may still change
         while True:
             hopes = predicted if len(active) == len(users) else predicted[active]
@@ -247,14 +262,14 @@ class _Moment:
             worth = np.flatnonzero(hopes >= np.maximum(bars, LOWEST)[active, None])
             position, movie = np.divmod(worth, predicted.shape[1])
             if not len(position):
-                return found.lists()
+                return found.lists(), spent
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
             # More movies are scored for a user whose movies' logits exceed their predictions more than others'.
             np.maximum.at(cautions[:, 0], row, CAUTION * (exact - predicted[row, movie]) / spread[movie])
             predicted[row, movie] = -np.inf  # its exact logit is known now
             found = found.with_more(row, movie, exact)
-            self._spent += len(row)
+            spent += len(row)
             active = np.unique(row)
             bars = found.last_listed()
 

@@ -1,5 +1,7 @@
 """The search is held against brute force on catalogues whose structure is known; no model takes part."""
 
+from threading import Lock
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -15,13 +17,16 @@ class Table:
 
     def __init__(self, logits: np.ndarray) -> None:
         self.logits, self.shape, self.asked = logits.astype(np.float32), logits.shape, 0
+        self._counting = Lock()
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        self.asked += len(users)
+        with self._counting:
+            self.asked += len(users)
         return self.logits[users, movies]
 
     def rows(self, users: np.ndarray) -> np.ndarray:
-        self.asked += len(users) * self.shape[1]
+        with self._counting:
+            self.asked += len(users) * self.shape[1]
         return self.logits[users]
 
     def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
