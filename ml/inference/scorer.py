@@ -173,6 +173,11 @@ class Scorer:
         """Rows of users at some moment, columns of all movies."""
         return self.forward.grid(np.array(self.bundle.feature_map.positions("movie")), self._movies)
 
+    @cached_property
+    def pair_numbers(self) -> PairNumbers:
+        """The network's collaborative features."""
+        return PairNumbers(self.bundle.network)
+
     def row_indices(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Indices of the grid's rows, int32 [n, user and context features].
 
@@ -204,7 +209,6 @@ class ScoredCatalogue:
 
     def __init__(self, scorer: Scorer, context: np.ndarray) -> None:
         self._scorer, self._context = scorer, context
-        self._pair_numbers = PairNumbers(scorer.bundle.network)
         self.shape = (len(scorer.user_ids), len(scorer.movie_ids))
 
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
@@ -213,10 +217,10 @@ class ScoredCatalogue:
 
     def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """Collaborative features of all pairs, float32 [n, features, m], of user indices [n] and movie indices [m]."""
-        left, right = self._pair_numbers.positions
+        left, right = self._scorer.pair_numbers.positions
         of_users = self._scorer.pair_indices(users, np.zeros(len(users), int), self._context)
         of_movies = self._scorer.pair_indices(np.zeros(len(movies), int), movies, self._context)
-        return self._pair_numbers.of_grid(of_users[:, left], of_movies[:, right])
+        return self._scorer.pair_numbers.of_grid(of_users[:, left], of_movies[:, right])
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits float32 [n, movies] of user indices int [n]."""

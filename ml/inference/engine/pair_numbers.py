@@ -17,12 +17,13 @@ class PairNumbers:
 
     def __init__(self, network: keras.Model) -> None:
         layers = [layer for layer in network.layers if isinstance(layer, PairProducts)]
-        self.count, self.positions = 0, (0, 0)
+        self.count = 0
+        self.positions: tuple[int, ...] = (0, 0)
         if layers:
             [products] = layers
             self.count, self.positions = len(products.widths), products.positions
             self._ends = np.cumsum([0, *products.widths])
-            self._left, self._right = np.array(products.left), np.array(products.right)
+            self._left, self._right = np.asarray(products.left), np.asarray(products.right)
 
     def of(self, indices: np.ndarray) -> np.ndarray:
         """Features, float32 [rows, count], of indices int32 [rows, fields]."""

@@ -19,23 +19,17 @@ class Regression:
     Features are standardized, and clipped to the range that was fitted. Without features, the prediction is the mean.
 
     Attributes:
-        centre, scale: of each feature [features].
-        lowest, highest: of each standardized feature [features].
-        bends: standardized features at which a slope changes [features, bends].
+        scaling: centre and scale of each feature, lowest and highest value after standardization [features, 4].
         constant: [1].
-        linear: weights of the features [features].
-        products: weights of products of two features [features, features], lower triangle.
+        products: weights of each feature, and of its products with itself and earlier ones [features, 1 + features].
+        bends: standardized features at which a slope changes [features, bends].
         slopes: weights of the part of a feature above a bend [features, bends].
     """
 
-    centre: np.ndarray
-    scale: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
-    bends: np.ndarray
+    scaling: np.ndarray
     constant: np.ndarray
-    linear: np.ndarray
     products: np.ndarray
+    bends: np.ndarray
     slopes: np.ndarray
 
     @classmethod
@@ -60,35 +54,67 @@ class Regression:
         gram[np.diag_indices_from(gram)] += _RIDGE * ridge
         weights = np.linalg.solve(gram, terms.T @ logits).astype(np.float32)
         constant, linear, pairs, slopes = np.split(weights, np.cumsum([1, count, len(left)]))
-        products = np.zeros((count, count), np.float32)
-        products[left, right] = pairs
-        lowest, highest = standard.min(axis=0), standard.max(axis=0)
-        return cls(centre, scale, lowest, highest, bends, constant, linear, products, slopes.reshape(bends.shape))
+        products = np.zeros((count, 1 + count), np.float32)
+        products[:, 0], products[left, 1 + right] = linear, pairs
+        scaling = np.stack([centre, scale, standard.min(axis=0), standard.max(axis=0)], axis=1)
+        return cls(scaling, constant, products, bends, slopes.reshape(bends.shape))
 
     @property
     def features(self) -> int:
         """Number of features."""
-        return len(self.linear)
+        return len(self.scaling)
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Predicted logits, float32 [n, movies], of features float32 [n, features, movies]."""
         out = np.empty((numbers.shape[0], numbers.shape[2]), np.float32)
-        shape = (self.centre, 1 / self.scale, self.lowest, self.highest)
-        _evaluate(numbers, *shape, self.bends, self.constant, self.linear, self.products, self.slopes, out)
+        _evaluate(numbers, self.scaling, self.constant, self.products, self.bends, self.slopes, out)
         return out
+
+
+@compile_loops
+def _standardize(numbers: np.ndarray, row: int, first: int, scaling: np.ndarray, out: np.ndarray) -> None:
+    """Standardized and clipped features of as many pairs of a row, from the first on, as ``out`` [features, L] holds."""
+    lanes = min(_LANES, numbers.shape[2] - first)
+    for s in range(numbers.shape[1]):
+        centre, inverse, lowest, highest = scaling[s, 0], 1 / scaling[s, 1], scaling[s, 2], scaling[s, 3]
+        for b in range(lanes):
+            out[s, b] = min(max((numbers[row, s, first + b] - centre) * inverse, lowest), highest)
+
+
+@compile_loops
+def _add_feature(
+    standard: np.ndarray,
+    s: int,
+    weights: np.ndarray,
+    bends: np.ndarray,
+    slopes: np.ndarray,
+    factor: np.ndarray,
+    total: np.ndarray,
+) -> None:
+    """Add the terms of feature s: its products with earlier ones and itself, and its slopes above the bends.
+
+    ``factor`` is work space.
+    """
+    factor[:] = weights[0]
+    for t in range(s + 1):
+        weight = weights[1 + t]
+        for b in range(_LANES):
+            factor[b] += weight * standard[t, b]
+    for b in range(_LANES):
+        total[b] += factor[b] * standard[s, b]
+    for k in range(len(bends)):
+        bend, slope = bends[k], slopes[k]
+        for b in range(_LANES):
+            total[b] += slope * max(standard[s, b] - bend, np.float32(0))
 
 
 @compile_loops
 def _evaluate(
     numbers: np.ndarray,
-    centre: np.ndarray,
-    inverse: np.ndarray,
-    lowest: np.ndarray,
-    highest: np.ndarray,
-    bends: np.ndarray,
+    scaling: np.ndarray,
     constant: np.ndarray,
-    linear: np.ndarray,
     products: np.ndarray,
+    bends: np.ndarray,
     slopes: np.ndarray,
     out: np.ndarray,
 ) -> None:
@@ -98,22 +124,9 @@ def _evaluate(
     factor, total = np.empty(_LANES, np.float32), np.empty(_LANES, np.float32)
     for row in range(out.shape[0]):
         for first in range(0, out.shape[1], _LANES):
-            lanes = min(_LANES, out.shape[1] - first)
+            _standardize(numbers, row, first, scaling, standard)
             total[:] = constant[0]
             for s in range(features):
-                for b in range(lanes):
-                    x = (numbers[row, s, first + b] - centre[s]) * inverse[s]
-                    standard[s, b] = min(max(x, lowest[s]), highest[s])
-                factor[:] = linear[s]
-                for t in range(s + 1):
-                    weight = products[s, t]
-                    for b in range(_LANES):
-                        factor[b] += weight * standard[t, b]
-                for b in range(_LANES):
-                    total[b] += factor[b] * standard[s, b]
-                for k in range(bends.shape[1]):
-                    bend, slope = bends[s, k], slopes[s, k]
-                    for b in range(_LANES):
-                        total[b] += slope * max(standard[s, b] - bend, np.float32(0))
-            for b in range(lanes):
+                _add_feature(standard, s, products[s], bends[s], slopes[s], factor, total)
+            for b in range(min(_LANES, out.shape[1] - first)):
                 out[row, first + b] = total[b]
