@@ -73,7 +73,7 @@ class Regression:
 
 @compile_loops
 def _standardize(numbers: np.ndarray, row: int, first: int, scaling: np.ndarray, out: np.ndarray) -> None:
-    """Standardized and clipped features of as many pairs of a row, from the first on, as ``out`` [features, L] holds."""
+    """Standardize and clip the features of a row's pairs, from the first on, as many as ``out`` [features, L] holds."""
     lanes = min(_LANES, numbers.shape[2] - first)
     for s in range(numbers.shape[1]):
         centre, inverse, lowest, highest = scaling[s, 0], 1 / scaling[s, 1], scaling[s, 2], scaling[s, 3]
