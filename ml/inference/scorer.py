@@ -13,6 +13,7 @@ from ml import schema
 from ml.errors import DataError, NotFoundError
 from ml.inference.engine.forward import forward_of
 from ml.inference.engine.keras_forward import Forward, Grid
+from ml.inference.engine.pair_numbers import PairNumbers
 from ml.models.bundle import ModelBundle
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
@@ -172,6 +173,11 @@ class Scorer:
         """Rows of users at some moment, columns of all movies."""
         return self.forward.grid(np.array(self.bundle.feature_map.positions("movie")), self._movies)
 
+    @cached_property
+    def pair_numbers(self) -> PairNumbers:
+        """The network's collaborative features."""
+        return PairNumbers(self.bundle.network)
+
     def row_indices(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Indices of the grid's rows, int32 [n, user and context features].
 
@@ -208,6 +214,13 @@ class ScoredCatalogue:
     def pairs(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """Logits float32 [n] of user and movie indices int [n]."""
         return self._scorer.forward.logits(self._scorer.pair_indices(users, movies, self._context))
+
+    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Collaborative features of all pairs, float32 [n, features, m], of user indices [n] and movie indices [m]."""
+        left, right = self._scorer.pair_numbers.positions
+        of_users = self._scorer.pair_indices(users, np.zeros(len(users), int), self._context)
+        of_movies = self._scorer.pair_indices(np.zeros(len(movies), int), movies, self._context)
+        return self._scorer.pair_numbers.of_grid(of_users[:, left], of_movies[:, right])
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits float32 [n, movies] of user indices int [n]."""

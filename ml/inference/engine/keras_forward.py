@@ -1,5 +1,6 @@
 """Logits of encoded rows and grids by Keras, and their comparison with those of a faster way."""
 
+from threading import Lock
 from typing import Protocol
 
 import keras
@@ -77,13 +78,15 @@ class KerasForward:
 
     def __init__(self, network: keras.Model) -> None:
         self._network = network
+        self._running = Lock()  # ``predict`` is not made for several threads
 
     def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """See ``Forward``."""
         if not len(indices):
             return np.empty(0, np.float32)  # Keras cannot predict nothing
         inputs = indices if numbers is None else [indices, numbers]
-        return log_odds(self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0))
+        with self._running:
+            return log_odds(self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0))
 
     def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
         """See ``Forward``."""

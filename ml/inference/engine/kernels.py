@@ -57,11 +57,14 @@ def _softmax(scores: np.ndarray, fields: int) -> None:
         highest = scores[b]
         for j in range(1, fields):
             highest = max(highest, scores[j * LANES + b])
+        for j in range(fields):
+            scores[j * LANES + b] -= highest
+    for each in range(fields * LANES):  # one loop becomes vector instructions for any number of fields
+        scores[each] = exp2(scores[each])
+    for b in range(LANES):
         total = np.float32(0)
         for j in range(fields):
-            power = exp2(scores[j * LANES + b] - highest)
-            scores[j * LANES + b] = power
-            total += power
+            total += scores[j * LANES + b]
         scores[fields * LANES + b] = np.float32(1) / total
 
 

@@ -1,4 +1,4 @@
-"""Predict the logits of all movies from those of a few probe movies; steps 1 and 2 of ``shortlist``."""
+"""Predict the logits of all movies from an outline and a few probe movies; steps 1 and 3 of ``shortlist``."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ LOWEST = np.finfo(np.float32).min  # above the -inf of movies that must not be l
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicts a user's row from the user's taste.
+    """Predicts from the user's taste how a user's row deviates from its outline.
 
     Attributes:
         centre: mean taste [p].
-        mean: mean row [movies].
+        mean: mean deviation [movies].
         weights: of a taste's deviations from the centre [p, movies].
         spread: root mean square error of each movie's prediction [movies], in cross-validation.
-        error: largest error near the top of the sampled users' rows, in spreads.
+        error: how much a logit near the top of the sampled users' rows exceeds its prediction at most, in spreads.
         left: movies per user that the search would have to score.
     """
 
@@ -36,25 +36,30 @@ class Prediction:
     left: float
 
     @classmethod
-    def fit(cls, tastes: np.ndarray, rows: np.ndarray, seen: np.ndarray, length: int) -> "Prediction":
+    def fit(
+        cls, tastes: np.ndarray, rows: np.ndarray, outlines: np.ndarray, seen: np.ndarray, length: int
+    ) -> "Prediction":
         """Fit on the sampled users, and measure errors by cross-validation; all arrays [sampled, ...]."""
-        predicted = np.empty_like(rows)
+        rest = rows - outlines
+        predicted = outlines.copy()
         for fold in range(_FOLDS):
             held = np.arange(len(rows)) % _FOLDS == fold
-            centre, mean, weights = _conditional_mean(tastes[~held], rows[~held])
-            predicted[held] = mean + (tastes[held] - centre) @ weights
-        errors = np.abs(predicted - rows)
+            centre, mean, weights = _conditional_mean(tastes[~held], rest[~held])
+            predicted[held] += mean + (tastes[held] - centre) @ weights
+        errors = rows - predicted
         spread = np.sqrt(np.mean(errors**2, axis=0))
         spread = np.maximum(spread, _LEAST_SPREAD * float(rows.std()))
+        unseen_rows = np.where(seen, -np.inf, rows)
         predicted[seen] = -np.inf
-        near = np.argpartition(predicted, -min(_NEAR_TOP, predicted.shape[1]), axis=1)[:, -_NEAR_TOP:]
-        error = float((np.take_along_axis(errors, near, axis=1) / spread[near]).max())
-        bar = last_listed(np.where(seen, -np.inf, rows), length)
+        near = np.argpartition(np.maximum(unseen_rows, predicted), -min(_NEAR_TOP, rows.shape[1]), axis=1)
+        near = near[:, -_NEAR_TOP:]
+        error = max(float((np.take_along_axis(errors, near, axis=1) / spread[near]).max()), 1.0)
+        bar = last_listed(unseen_rows, length)
         left = np.count_nonzero(predicted + CAUTION * error * spread >= np.maximum(bar, LOWEST)[:, None]) / len(rows)
-        return cls(*_conditional_mean(tastes, rows), spread, error, left)
+        return cls(*_conditional_mean(tastes, rest), spread, error, left)
 
-    def rows(self, tastes: np.ndarray) -> np.ndarray:
-        """Predicted rows [n, movies] of tastes [n, p]."""
+    def deviations(self, tastes: np.ndarray) -> np.ndarray:
+        """Predicted rows minus outlines [n, movies] of tastes [n, p]."""
         return self.mean + (tastes - self.centre) @ self.weights
 
 
@@ -66,15 +71,16 @@ def _conditional_mean(tastes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray,
     return centre, mean, np.linalg.solve(own.T @ own + ridge, own.T @ (rows - mean)).astype(np.float32)
 
 
-def best_probes(rows: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
+def best_probes(rows: np.ndarray, outlines: np.ndarray, seen: np.ndarray, length: int) -> np.ndarray:
     """Choose the number of probe movies with the least pairs to score, probes and the rest together."""
     # Pivoting takes in turn the movie that the movies before it predict worst.
-    _, pivots = qr(rows - rows.mean(axis=0), mode="r", pivoting=True, check_finite=False)
+    rest = rows - outlines
+    _, pivots = qr(rest - rest.mean(axis=0), mode="r", pivoting=True, check_finite=False)
     cost: dict[int, float] = {}
     for count in _PROBES:
         if count > min(len(rows) // 2, rows.shape[1]) or count >= min(cost.values(), default=np.inf):
             break
-        cost[count] = count + Prediction.fit(rows[:, pivots[:count]], rows, seen, length).left
+        cost[count] = count + Prediction.fit(rest[:, pivots[:count]], rows, outlines, seen, length).left
     return pivots[: min(cost, key=lambda count: cost[count])]
 
 

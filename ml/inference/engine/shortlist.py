@@ -1,14 +1,15 @@
 """Find the top lists of all users from a small share of the pairs; they are those of brute force.
 
-At a fixed moment the logits of users times movies are close to low rank, for any model. So:
-
 1. some users, sampled at random, are scored against every movie, and all users are split into two halves; the scored
-   users of one half describe the rows of the other: their mean row and covariance;
-2. a user of the other half is scored on a few probe movies; the conditional mean of the rest of the row, given these,
-   predicts it (the best linear prediction, Rasmussen and Williams 2006, eq. 2.19);
-3. a user's best predicted movies are scored exactly, and more of them, until no unscored movie's prediction, plus the
+   users of one half tell how to predict the rows of the other;
+2. where the network has collaborative features, they are known for all pairs at no cost, and most of a logit depends on
+   them: a regression on them is the outline of every row (``outline``);
+3. at a fixed moment the rest is close to low rank, for any model: a user is scored on a few probe movies, and the
+   conditional mean of the rest of the row, given these, is added to the outline (the best linear prediction,
+   Rasmussen and Williams 2006, eq. 2.19);
+4. a user's best predicted movies are scored exactly, and more of them, until no unscored movie's prediction, plus the
    error measured on sampled users, reaches the last listed exact score;
-4. the audit: the users that are scored against every movie are searched like any others, with predictions that were
+5. the audit: the users that are scored against every movie are searched like any others, with predictions that were
    not fitted on them, and their lists are compared with the exact ones. After a difference the search starts again
    with more of everything, and in the end with brute force.
 
@@ -16,14 +17,19 @@ At a further moment the probes of the first one are used again: they already tel
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
+from threadpoolctl import ThreadpoolController
 
+from ml.inference.engine.found import Found
+from ml.inference.engine.outline import Outline
 from ml.inference.engine.prediction import CAUTION, FEWEST_PROBES, LOWEST, Prediction, best_probes, last_listed
-from ml.inference.engine.top_k import MISSING, TopLists, cut
+from ml.inference.engine.top_k import TopLists, cut
+from ml.processors import available_processors
 
 Method = Literal["shortlist", "brute_force"]
 
@@ -34,7 +40,7 @@ _BLOCK = 512  # users whose rows are in memory at a time
 
 
 class Catalogue(Protocol):
-    """The logits of all pairs of users and movies at one moment, for any model."""
+    """The logits of all pairs of users and movies at one moment, for any model; called by several threads at once."""
 
     shape: tuple[int, int]
 
@@ -44,6 +50,13 @@ class Catalogue(Protocol):
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits float32 [n, movies] of user indices int [n]."""
+        ...
+
+    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Numbers on which the logits depend, known for all pairs at no cost: the collaborative features, if any.
+
+        float32 [n, numbers, m] of user indices int [n] and movie indices int [m].
+        """
         ...
 
 
@@ -110,12 +123,14 @@ def search(
             on_progress(before + done)
 
         moment = _Moment(catalogue, seen, length, order, report)
-        lists, found, tastes = moment.search(tastes)
+        # Blocks of users share the processors; matrix products with threads of their own would compete with them.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            lists, found, tastes = moment.search(tastes)
         results.append((lists, found))
     return results
 
 
-_Tastes = tuple[np.ndarray, np.ndarray]  # of each half: logits of its probe movies, [users, probes]
+_Tastes = tuple[np.ndarray, np.ndarray]  # of each half: its probe movies' deviations from outlines, [users, probes]
 
 
 class _Moment:
@@ -135,6 +150,7 @@ class _Moment:
         self._catalogue, self._seen, self._length = catalogue, seen, length
         self._order, self._on_progress = order, on_progress
         self._rows = np.empty((0, catalogue.shape[1]), np.float32)  # of the first users in ``order``, scored in full
+        self._outlines: list[Outline] = []  # of each half: fitted on its users who are scored in full
         self._spent = self._attempts = 0
 
     def search(self, tastes: _Tastes | None) -> tuple[TopLists, SearchReport, _Tastes | None]:
@@ -179,36 +195,55 @@ class _Moment:
 
     def _score_rows(self, count: int) -> None:
         added = self._order[len(self._rows) : count]
+        if not len(added):
+            return
         self._rows = np.concatenate([self._rows, self._catalogue.rows(added)])
         self._spent += len(added) * self._catalogue.shape[1]
+        self._outlines = []
+        for half in (0, 1):
+            users = self._order[half:count:2]
+            rows, seen = self._rows[half::2], self._seen[users].toarray()
+            self._outlines.append(Outline(self._catalogue.numbers, users, rows, seen))
 
     def _probe(self, half: int) -> np.ndarray:
-        """Logits [users, p] of the best predicting movies; 0 for users of this half that are not scored in full."""
-        own = self._rows[half::2]
-        seen = self._seen[self._order[half : len(self._rows) : 2]].toarray()
-        probes = best_probes(own, seen, self._length)
+        """How the best predicting movies deviate from outlines [users, p]; 0 for users who need no prediction."""
+        outline, sampled, others = self._outlines[half], *np.split(self._order, [len(self._rows)])
+        own, seen = self._rows[half::2], self._seen[sampled[half::2]].toarray()
+        probes = best_probes(own, outline.rows(sampled[half::2]), seen, self._length)
         taste = np.zeros((len(self._order), len(probes)), np.float32)
-        taste[self._order[: len(self._rows)]] = self._rows[:, probes]
-        others = self._order[len(self._rows) :]
+        taste[sampled] = self._rows[:, probes] - outline.rows(sampled, probes)
         others = others[(np.arange(len(others)) + len(self._rows)) % 2 != half]
-        taste[others] = self._catalogue.pairs(*_grid(others, probes)).reshape(len(others), -1)
+        exact = self._catalogue.pairs(*_grid(others, probes)).reshape(len(others), -1)
+        taste[others] = exact - outline.rows(others, probes)
         self._spent += len(others) * len(probes)
         return taste
 
     def _search_half(self, lists: TopLists, half: int, rows: np.ndarray, caution: float, taste: np.ndarray) -> None:
         """Set the lists of all users of the other half."""
-        known = self._order[half : 2 * len(rows) : 2]
-        prediction = Prediction.fit(taste[known], rows, self._seen[known].toarray(), self._length)
+        known, outline = self._order[half : 2 * len(rows) : 2], self._outlines[half]
+        seen = self._seen[known].toarray()
+        prediction = Prediction.fit(taste[known], rows, outline.rows(known), seen, self._length)
         targets = self._order[1 - half :: 2]
         done = half * (len(self._order) - len(targets))
-        for block in _blocks(targets):
-            logits = _masked(prediction.rows(taste[block]), self._seen, block)
-            lists.put(block, self._search_block(block, logits, prediction.spread, caution * prediction.error))
-            done += len(block)
-            self._on_progress(done)
 
-    def _search_block(self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float) -> TopLists:
-        """Find the lists of some users from predicted rows [n, movies].
+        def work(block: np.ndarray) -> tuple[TopLists, int]:
+            logits = outline.rows(block)
+            logits += prediction.deviations(taste[block])
+            _masked(logits, self._seen, block)
+            return self._search_block(block, logits, prediction.spread, caution * prediction.error)
+
+        blocks = list(_blocks(targets))
+        with ThreadPoolExecutor(available_processors()) as pool:
+            for block, (found, spent) in zip(blocks, pool.map(work, blocks), strict=True):
+                lists.put(block, found)
+                self._spent += spent
+                done += len(block)
+                self._on_progress(done)
+
+    def _search_block(
+        self, users: np.ndarray, predicted: np.ndarray, spread: np.ndarray, caution: float
+    ) -> tuple[TopLists, int]:
+        """Find the lists of some users from predicted rows [n, movies], and how many pairs that took.
 
         Args:
             users: indices [n].
@@ -218,7 +253,8 @@ class _Moment:
         """
         cautions = np.full((len(users), 1), caution, np.float32)
         bars = last_listed(predicted, self._length)
-        found = _Found.nothing(len(users), self._length)
+        found = Found.nothing(len(users), self._length)
+        spent = 0
         active = np.arange(len(users))  # users whose lists may still change
         while True:
             hopes = predicted if len(active) == len(users) else predicted[active]
@@ -226,59 +262,16 @@ class _Moment:
             worth = np.flatnonzero(hopes >= np.maximum(bars, LOWEST)[active, None])
             position, movie = np.divmod(worth, predicted.shape[1])
             if not len(position):
-                return found.lists()
+                return found.lists(), spent
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
-            # More movies are scored for a user whose movies are predicted worse than others'.
-            np.maximum.at(cautions[:, 0], row, CAUTION * np.abs(exact - predicted[row, movie]) / spread[movie])
+            # More movies are scored for a user whose movies' logits exceed their predictions more than others'.
+            np.maximum.at(cautions[:, 0], row, CAUTION * (exact - predicted[row, movie]) / spread[movie])
             predicted[row, movie] = -np.inf  # its exact logit is known now
             found = found.with_more(row, movie, exact)
-            self._spent += len(row)
+            spent += len(row)
             active = np.unique(row)
             bars = found.last_listed()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Exact logits of some pairs of a block; all arrays [n], by row and movie."""
-
-    row: np.ndarray
-    movie: np.ndarray
-    logit: np.ndarray
-    rows: int
-    length: int
-
-    @classmethod
-    def nothing(cls, rows: int, length: int) -> "_Found":
-        """No pair yet."""
-        return cls(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32), rows, length)
-
-    def with_more(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "_Found":
-        """These pairs and more."""
-        row, movie = np.concatenate([self.row, row]), np.concatenate([self.movie, movie])
-        order = np.lexsort((movie, row))
-        logit = np.concatenate([self.logit, logit])
-        return replace(self, row=row[order], movie=movie[order], logit=logit[order])
-
-    def last_listed(self) -> np.ndarray:
-        """The ``length``-th largest logit of each row."""
-        return last_listed(self._side_by_side()[0], self.length)
-
-    def lists(self) -> TopLists:
-        """The best movies of each row."""
-        logits, movies = self._side_by_side()
-        lists = cut(logits, self.length)
-        position = np.maximum(lists.movies, 0)
-        movie = np.take_along_axis(movies, position, axis=1)
-        return TopLists(np.where(lists.movies == MISSING, MISSING, movie).astype(np.int32), lists.scores)
-
-    def _side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and movies [rows, the most pairs of a row or k], ``-inf`` where a row has fewer."""
-        position = np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
-        shape = (self.rows, max(int(position.max(initial=0)) + 1, self.length))
-        logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
-        logits[self.row, position], movies[self.row, position] = self.logit, self.movie
-        return logits, movies
 
 
 def _grid(users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

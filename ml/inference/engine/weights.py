@@ -4,9 +4,10 @@ import keras
 import numpy as np
 
 from ml.inference.engine import kernels
+from ml.inference.engine.pair_numbers import PairNumbers
 from ml.models.autoint import inner_network
 from ml.models.layers import InteractingLayer
-from ml.models.numerical import NumericalEmbedding, PairProducts
+from ml.models.numerical import NumericalEmbedding
 
 _LOG2E = np.float32(np.log2(np.e))
 
@@ -21,26 +22,21 @@ class Numbers:
 
     def __init__(self, network: keras.Model, first: list[np.ndarray]) -> None:
         inner = inner_network(network)
-        self.count = 0
+        self._pairs = PairNumbers(network)
+        self.count = self._pairs.count
         self.slopes = self.offsets = np.empty((len(first), 0, first[0].shape[1]), np.float32)
         if inner is network:
             return
-        [products] = [layer for layer in network.layers if isinstance(layer, PairProducts)]
         [embedding] = [layer for layer in inner.layers if isinstance(layer, NumericalEmbedding)]
-        self.count = len(products.widths)
-        self._positions, self._starts = products.positions, np.cumsum([0, *products.widths[:-1]])
-        self._left, self._right = np.asarray(products.left), np.asarray(products.right)
         self._centres, self._scales = (np.array(each, np.float32) for each in (embedding.centres, embedding.scales))
         self.slopes = np.stack([np.asarray(embedding.direction) @ kernel for kernel in first])
         self.offsets = np.stack([np.asarray(embedding.offset) @ kernel for kernel in first])
 
     def of(self, indices: np.ndarray) -> np.ndarray:
         """Standardized features, float32 [rows, count], of indices int32 [rows, fields]."""
-        if not self.count or not len(indices):
-            return np.empty((len(indices), self.count), np.float32)
-        left, right = (indices[:, position] for position in self._positions)
-        signals = np.add.reduceat(self._left[left] * self._right[right], self._starts, axis=1)
-        return (signals - self._centres) / self._scales
+        if not self.count:
+            return np.empty((len(indices), 0), np.float32)
+        return (self._pairs.of(indices) - self._centres) / self._scales
 
 
 class DeepBranch:
