@@ -12,8 +12,9 @@ from orchestration.config.writer import claim_home
 from orchestration.runtime.cleanup import clean_up
 
 _POLL_SECONDS = 0.5
-# Steps fork from a process that has done the slow imports. TensorFlow must not be among them: it hangs after a fork.
-_FORK_SERVER = {"forkserver": {"preload_modules": ["orchestration.definitions", "mlflow"]}}
+# Steps fork from a process that has done the slow imports. It may import TensorFlow, but not compute anything with it:
+# TensorFlow would then have threads, and steps would hang.
+PRELOADED = ("orchestration.definitions", "mlflow", "ml.inference.scorer", "ml.training.fitting")
 
 
 class OneRunAtATime(dg.Executor):
@@ -57,7 +58,8 @@ def _wait(turn: Iterator[None], log: dg.DagsterLogManager) -> None:
 @dg.executor(name="one_run_at_a_time", requirements=dg.multiple_process_executor_requirements())
 def one_run_at_a_time(context: dg.InitExecutorContext) -> OneRunAtATime:
     """One run at a time, in it as many steps at a time as dagster.yaml accepts trainings."""
-    config = {"retries": {"enabled": {}}, "max_concurrent": trainings_at_once(), "start_method": _FORK_SERVER}
+    start = {"forkserver": {"preload_modules": [*PRELOADED]}}
+    config = {"retries": {"enabled": {}}, "max_concurrent": trainings_at_once(), "start_method": start}
     configured: Any = context._replace(executor_def=dg.multiprocess_executor, executor_config=config)
     create: Any = dg.multiprocess_executor.executor_creation_fn
     return OneRunAtATime(create(configured))

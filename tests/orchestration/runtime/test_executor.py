@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ import pytest
 from dagster._utils.interrupts import capture_interrupts
 
 from orchestration.config import locks
+from orchestration.config.settings import PROJECT_ROOT
 from orchestration.runtime import executor
 from orchestration.runtime.executor import OneRunAtATime
 from tests.waiting import until
@@ -79,3 +82,20 @@ def test_a_run_that_waits_can_be_stopped(env: pytest.MonkeyPatch) -> None:
             list(OneRunAtATime(Steps(events)).execute(context_of("second", events), plan))
     assert "second begins" not in events
     assert locks.is_living(RUNS["second"]) is None
+
+
+_PRELOAD = """
+import importlib, sys, threading
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+import tensorflow
+from tensorflow.python.eager import context
+assert context.context()._context_handle is None, "TensorFlow has computed something"
+assert threading.active_count() == 1, threading.enumerate()
+"""
+
+
+def test_steps_fork_from_a_process_in_which_nothing_has_been_computed() -> None:
+    command = [sys.executable, "-c", _PRELOAD, *executor.PRELOADED]
+    run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
