@@ -18,7 +18,7 @@ from ml.compiled.loops import LANES
 
 _VECTOR, _INDEX = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
 _LARGEST_BLOCK = 16  # results that AVX-512's 32 registers hold, besides the factors
-# Cycles of a multiplication with addition, one of which starts in each cycle, and of starting a block; steps of a block.
+# Cycles of a multiplication with addition, one of which starts in each cycle; cycles to start a block; usual depth.
 _LATENCY, _START, _DEPTH = 4, 10, 16
 
 
