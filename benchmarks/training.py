@@ -27,7 +27,7 @@ from ml.training.threads import share_processors
 from ml.training.trainer import learner_of, train
 from orchestration.config.recipes_in_force import recipes_in_force
 
-_BATCHES = 56
+_BATCHES = 112  # as an epoch is long, Keras's work at its beginning must not count much
 _REPEATS = 7
 _PEER = "autoint"  # the recipe that peers train
 

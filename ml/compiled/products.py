@@ -18,7 +18,8 @@ from ml.compiled.loops import LANES
 
 _VECTOR, _INDEX = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
 _LARGEST_BLOCK = 16  # results that AVX-512's 32 registers hold, besides the factors
-_LATENCY = 4  # cycles of a multiplication with addition, one of which starts in each cycle
+# Cycles of a multiplication with addition, one of which starts in each cycle; cycles to start a block; usual depth.
+_LATENCY, _START, _DEPTH = 4, 10, 16
 
 
 @intrinsic(prefer_literal=True)
@@ -90,11 +91,12 @@ def _block(rows: int, columns: int) -> tuple[int, int]:
     def cycles(block: tuple[int, int]) -> int:
         height, width = block
         blocks = -(-rows // height) * -(-columns // width)
-        return blocks * max(height * width, height + width, _LATENCY)  # multiplications, loads: one of each a cycle
+        step = max(height * width, height + width, _LATENCY)  # multiplications and loads: one of each a cycle
+        return blocks * (_DEPTH * step + height * width + _START)
 
     sizes = product(range(1, min(rows, 4) + 1), range(1, min(columns, 8) + 1))
     fitting = [size for size in sizes if size[0] * size[1] <= _LARGEST_BLOCK]
-    return min(fitting, key=lambda size: (cycles(size), -size[0] * size[1]))
+    return min(fitting, key=cycles)
 
 
 @contextmanager

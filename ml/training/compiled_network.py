@@ -119,12 +119,20 @@ def _step(fields: int, heads: int, head_dim: int) -> Callable[..., list[np.ndarr
         further: np.ndarray,
         output: np.ndarray,
     ) -> list[np.ndarray]:
-        gradients = [np.empty_like(tokens), np.empty_like(others), *map(np.zeros_like, (first, further, output))]
+        gradients = [_aligned(tokens.shape), np.empty_like(others), *map(np.zeros_like, (first, further, output))]
         kernels = _in_parts(first, fields), _in_parts(further, fields)
         loss = compiled(tokens, labels, others, *kernels, output, *gradients)
         return [np.asarray(loss, np.float32), *gradients]
 
     return step
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array that begins where TensorFlow takes it without a copy, at a multiple of 64 bytes."""
+    size, step = math.prod(shape), 64 // np.dtype(np.float32).itemsize
+    space = np.empty(size + step, np.float32)
+    start = -space.ctypes.data % 64 // space.itemsize
+    return space[start : start + size].reshape(shape)
 
 
 def _in_parts(kernels: np.ndarray, fields: int) -> np.ndarray:
@@ -137,7 +145,7 @@ def _in_parts(kernels: np.ndarray, fields: int) -> np.ndarray:
 
 
 def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Callable[..., Any]:
-    """Return the loss as a function of tensors that TensorFlow can differentiate once."""
+    """Return the loss as a function of tensors that TensorFlow can differentiate once, as a term of a sum."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -146,6 +154,12 @@ def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Calla
         loss.set_shape([])
         for gradient, argument in zip(gradients, arguments, strict=True):
             gradient.set_shape(argument.shape)
-        return loss, lambda upstream: [upstream * gradient for gradient in gradients]
+
+        def gradients_of(upstream: Any) -> list[Any]:
+            unscaled = tf.debugging.assert_equal(upstream, 1.0, "the compiled loss must not be scaled")
+            with tf.control_dependencies([unscaled] if unscaled is not None else []):
+                return [tf.identity(gradient) for gradient in gradients]
+
+        return loss, gradients_of
 
     return loss_of

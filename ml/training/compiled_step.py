@@ -42,18 +42,25 @@ def _store(tile: np.ndarray, start: int, rows: np.ndarray) -> None:
 
 @_compile
 def _softmax(scores: np.ndarray, fields: int) -> None:
-    """Scores [F, F, L], flat, to ``2^score / sum over the second field of 2^score`` in place."""
+    """Scores [F, F, L], flat, to ``2^score / sum over the second field of 2^score`` in place.
+
+    In loops that are short enough for LLVM to unroll those over the fields, else it would not vectorize over the lanes.
+    """
     line = fields * LANES
     for first in range(0, fields * line, line):
         for b in range(first, first + LANES):
             highest = scores[b]
             for j in range(LANES, line, LANES):
                 highest = max(highest, scores[b + j])
+            for j in range(0, line, LANES):
+                scores[b + j] -= highest
+    for i in range(fields * line):
+        scores[i] = exp2(scores[i])
+    for first in range(0, fields * line, line):
+        for b in range(first, first + LANES):
             total = np.float32(0)
             for j in range(0, line, LANES):
-                power = exp2(scores[b + j] - highest)
-                scores[b + j] = power
-                total += power
+                total += scores[b + j]
             inverse = np.float32(1) / total
             for j in range(0, line, LANES):
                 scores[b + j] *= inverse
@@ -69,7 +76,9 @@ def _softmax_gradient(weights: np.ndarray, gradients: np.ndarray, fields: int) -
             for j in range(0, line, LANES):
                 mean += weights[b + j] * gradients[b + j]
             for j in range(0, line, LANES):
-                gradients[b + j] = _LN2 * weights[b + j] * (gradients[b + j] - mean)
+                gradients[b + j] -= mean
+    for i in range(fields * line):
+        gradients[i] *= _LN2 * weights[i]
 
 
 @_compile
