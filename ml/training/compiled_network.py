@@ -145,7 +145,7 @@ def _in_parts(kernels: np.ndarray, fields: int) -> np.ndarray:
 
 
 def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Callable[..., Any]:
-    """Return the loss as a function of tensors that TensorFlow can differentiate once, as a term of a sum."""
+    """Return the loss as a function of tensors that TensorFlow can differentiate once."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -154,12 +154,6 @@ def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Calla
         loss.set_shape([])
         for gradient, argument in zip(gradients, arguments, strict=True):
             gradient.set_shape(argument.shape)
-
-        def gradients_of(upstream: Any) -> list[Any]:
-            unscaled = tf.debugging.assert_equal(upstream, 1.0, "the compiled loss must not be scaled")
-            with tf.control_dependencies([unscaled] if unscaled is not None else []):
-                return [tf.identity(gradient) for gradient in gradients]
-
-        return loss, gradients_of
+        return loss, lambda upstream: [upstream * gradient for gradient in gradients]
 
     return loss_of

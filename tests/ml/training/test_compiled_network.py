@@ -155,15 +155,6 @@ def test_weighted_rows_are_refused() -> None:
         learner.compute_loss(arrays, labels, learner(arrays, training=True), labels, training=True)
 
 
-def test_a_scaled_loss_is_refused() -> None:
-    learner = CompiledTraining(network_of())
-    arrays, labels = batch_of(5)
-    with tf.GradientTape() as tape:
-        loss = 2 * learner.compute_loss(arrays, labels, learner(arrays, training=True), training=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must not be scaled"):
-        tape.gradient(loss, learner.trainable_weights)
-
-
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
