@@ -13,7 +13,7 @@ from ml.features.feature_map import FeatureMap
 from ml.features.splits import PAPER
 from ml.files import digest
 from ml.training.recipes import Recipe
-from orchestration.assets.common import COLLABORATIVE, FOLDS, OWNERS
+from orchestration.assets.common import COLLABORATIVE, FOLDS, OWNERS, PRIORITY
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.resources.raw_data import RawData
@@ -37,6 +37,7 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
         owners=OWNERS,
         io_manager_key=FOLDS,
         code_version=f"{code_version(__name__)}-{digest(settings.encode())}",
+        op_tags={PRIORITY: "2"},
     )
     def collaborative_features(
         context: dg.AssetExecutionContext,

@@ -14,6 +14,9 @@ OWNERS = ["team:recommendations"]
 # For failures that pass: of the network, of a locked database, of a process that ran out of memory.
 TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 DOCUMENTS, FOLDS = "document_io_manager", "folds_io_manager"
+# Tag of a step: of those that could start, the one with the highest number does. The longest chain of a run is
+# collaborative_features and then the models that use them, so starting these first shortens the run.
+PRIORITY = "dagster/priority"
 COLLABORATIVE = "collaborative_features"  # the asset that all recipes with such features read
 
 

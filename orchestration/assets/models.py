@@ -11,7 +11,7 @@ from ml import checks
 from ml.features.feature_map import FeatureMap
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
-from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, OWNERS, TRANSIENT, links_of
+from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, OWNERS, PRIORITY, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
@@ -50,6 +50,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         code_version=f"{_CODE_VERSION}-{_fixed_settings(recipe)}",
         metadata={SETTINGS: config_type().model_dump(exclude={RETRAIN})},
         check_specs=blocking(name, "losses_fall"),
+        op_tags={PRIORITY: "1"} if recipe.signals else None,
     )
     @checks_last
     def model(

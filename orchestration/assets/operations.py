@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from orchestration.assets.common import OWNERS
+from orchestration.assets.common import OWNERS, PRIORITY
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.reporting.check_results import on_time, on_time_spec
@@ -15,7 +15,7 @@ from orchestration.reporting.confirmation import confirm
 from orchestration.reporting.metadata import markdown_table
 
 RUN_PLAN = "run_plan"  # part of every run
-_FIRST = {"dagster/priority": "1"}  # shown before anything else happens
+_FIRST = {PRIORITY: "1"}  # shown before anything else happens
 
 
 class RunPlanConfig(LaunchConfig):
