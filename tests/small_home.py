@@ -34,5 +34,5 @@ def _quick_recipes(folder: Path) -> Path:
         recipe["model"] = {**recipe.get("model", {}), **ARCHITECTURE}
         recipe["training"] = {**recipe.get("training", {}), **TRAINING}
     path = folder / "recipes.yaml"
-    path.write_text(yaml.safe_dump(book), encoding="utf-8")
+    path.write_text(yaml.safe_dump(book, sort_keys=False), encoding="utf-8")  # the first two are compared
     return path
