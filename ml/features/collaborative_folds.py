@@ -158,7 +158,7 @@ class CollaborativeFolds:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "CollaborativeFolds":
-        """Return the features in a file's content. Arrays are read when they are needed.
+        """Return the features in a file's content.
 
         Args:
             data: from ``to_bytes``.
@@ -168,7 +168,8 @@ class CollaborativeFolds:
             DataError: it is no such file.
         """
         try:
-            return cls(np.load(io.BytesIO(data), allow_pickle=False))
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                return cls({name: archive[name] for name in archive.files})
         except Exception as error:  # whatever NumPy raises for damaged bytes
             raise DataError(f"{where}: not a file of collaborative features ({error}); rebuild it") from error
 

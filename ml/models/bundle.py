@@ -72,7 +72,7 @@ class ModelBundle:
     ) -> "ModelBundle":
         """Bundle a network with the rows of the users and movies that it knows, and the columns that it uses.
 
-        Whoever can load a model can read what it holds of each user, so it holds no more than it needs.
+        Anyone who can load a model can read the features of users in it, so it has only those that the network uses.
         """
         used = _used(network, feature_map)
         known = {
@@ -162,7 +162,7 @@ def _read_table(data: bytes, key: str, feature_map: FeatureMap, used: FeatureMap
         problem = _problem_of_table(data, len(expected), key, columns, _earlier_columns(key, feature_map))
         table = None if problem else pd.read_parquet(io.BytesIO(data), columns=columns)
         values = None if table is None else table[key].tolist()
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException) as error:
+    except Exception as error:  # whatever PyArrow and pandas raise for damaged bytes
         raise DataError(f"{where}: not a table ({error}); rebuild the model") from error
     if table is None:
         raise DataError(f"{where}: {problem}")

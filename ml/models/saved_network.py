@@ -88,7 +88,9 @@ def read_members(file: BinaryIO, largest: Mapping[str, int], where: str) -> dict
         with zipfile.ZipFile(file) as archive:
             problem = _problem_of_members(archive.infolist(), largest)
             members = {} if problem else {name: archive.read(name) for name in largest}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
+    except OSError:  # of the file system: the archive may be fine
+        raise
+    except Exception as error:  # whatever zipfile raises for damaged bytes
         raise DataError(f"{where}: not a model bundle ({error}); rebuild the model") from error
     if problem:
         raise DataError(f"{where}: not a model bundle, {problem}")

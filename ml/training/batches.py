@@ -5,7 +5,7 @@ it sleeps while an epoch ends. So the same pipeline is built here without the au
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -57,7 +57,9 @@ def validation_batches(inputs: Arrays, labels: np.ndarray, batch_size: int) -> d
     return {"validation_data": (_one_or_all(inputs), labels), "validation_batch_size": batch_size}
 
 
-def _tensorflow_batches(inputs: Arrays, labels: np.ndarray, batch_size: int, order: EpochOrder | str) -> Any:
+def _tensorflow_batches(
+    inputs: Arrays, labels: np.ndarray, batch_size: int, order: EpochOrder | Literal["shuffled", "as_is"]
+) -> Any:
     """Return a ``tf.data.Dataset`` of batches of the rows in an order: ``shuffled``, ``as_is`` or each epoch's own."""
     import tensorflow as tf
 

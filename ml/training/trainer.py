@@ -91,7 +91,8 @@ def train(
             callbacks=callbacks,
             verbose=0,
         )
-    hand_over(learner.optimizer, model, _LOSS)
+    if learner is not model:
+        hand_over(learner.optimizer, model, _LOSS)
     return done
 
 

@@ -127,9 +127,8 @@ def _compare(
 
     if gates.metric in CATALOGUE_USER_METRICS:
         return compare_lists(test, {"own": own["lists"], "other": other["lists"]})
-    return compare_models(
-        test, {name: each["scores"]["score"].to_numpy() for name, each in (("own", own), ("other", other))}
-    )
+    own_scores, other_scores = (each["scores"]["score"].to_numpy() for each in (own, other))
+    return compare_models(test, {"own": own_scores, "other": other_scores})
 
 
 def gates_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def test_curves_of_both_models_lie_over_each_other(page: Page, uis: Uis, screens
     only_the_page(page)
     curves = [f"{model} version 1 ({loss}_loss)" for model in ("autoint", "autoint_mlp") for loss in ("train", "val")]
     for curve in curves:
-        expect(page.locator("text.legendtext", has_text=curve)).to_be_visible()
+        expect(page.get_by_text(curve, exact=True)).to_be_visible()
     lines = page.locator("path.js-line")
     expect(lines.first).to_be_attached()
     assert len(set(lines.evaluate_all("lines => lines.map(line => line.getAttribute('d'))"))) >= len(curves)
