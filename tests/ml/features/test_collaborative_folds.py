@@ -156,6 +156,9 @@ def test_half_a_file_is_refused(folds: CollaborativeFolds) -> None:
     data = folds.to_bytes()
     with pytest.raises(DataError, match=r"^here\.npz: not a file of collaborative features"):
         CollaborativeFolds.from_bytes(data[: len(data) // 2], "here.npz")
+    middle = len(data) // 2
+    with pytest.raises(DataError, match=r"^here\.npz: not a file of collaborative features"):
+        CollaborativeFolds.from_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :], "here.npz")
 
 
 def test_features_that_are_not_there_are_named(folds: CollaborativeFolds, train: pd.DataFrame) -> None:
