@@ -16,7 +16,7 @@ from orchestration.assets.monitoring import drift_asset
 from orchestration.assets.monthly import monthly_recommendations
 from orchestration.assets.recommendations import recommendation_assets
 from orchestration.automation.deadlines import deadlines
-from orchestration.automation.jobs import PAPER_PROTOCOL, paper_protocol, pipeline, temporal_evaluation
+from orchestration.automation.jobs import PAPER_PROTOCOL, PIPELINE, paper_protocol, pipeline, temporal_evaluation
 from orchestration.automation.schedules import arrivals, nightly
 from orchestration.automation.sensors import sensors
 from orchestration.config.monitoring_config import monitoring
@@ -58,7 +58,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
     )
 
 
-@cache  # a launch needs the graph and the job, more than once
+@cache  # a launch needs the graph and the job, more than once, and so does each step
 def definitions_of(job: str) -> dg.Definitions:
     """The definitions that contain a job."""
     return build_definitions(with_paper=job == PAPER_PROTOCOL)
@@ -86,4 +86,4 @@ def _assets_of_recipes() -> Iterator[dg.AssetsDefinition]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location."""
-    return build_definitions()
+    return definitions_of(PIPELINE)

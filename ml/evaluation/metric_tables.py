@@ -1,20 +1,19 @@
 """Compute all metrics of a model's scores or lists, in the long form of ``evaluation.parquet``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from ml import schema
 from ml.evaluation.calibration import expected_calibration_error
-from ml.evaluation.catalogue import CATALOGUE_METRICS, catalogue_metrics
+from ml.evaluation.catalogue import catalogue_metrics
 from ml.evaluation.classification import auc, log_loss
 from ml.evaluation.full_ranking import top_lists
-from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
+from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.models.baselines import factorization_scores, movie_mean_scores, random_scores
 from ml.models.rankers import catalogue_baselines
 
-METRICS = (*RANKING_METRICS, "auc", "log_loss", "expected_calibration_error")
 _PROBABILITIES = ("movie_mean", "ceiling")  # the baselines whose scores are probabilities
 
 
@@ -30,7 +29,7 @@ def evaluate(
         are_probabilities: whether to compute log loss and calibration error, which need probabilities.
 
     Returns:
-        Columns model (str), metric (str, one of ``METRICS``), value (float64).
+        Columns model (str), metric (str, one of ``comparison.METRICS``), value (float64).
     """
     labels = test_interactions[schema.LABEL].to_numpy()
     users, items = test_interactions["user_id"].to_numpy(), test_interactions["movie_id"].to_numpy()
@@ -47,23 +46,6 @@ def evaluate_lists(
 ) -> pd.DataFrame:
     """Compute ``catalogue_metrics`` of one model's top lists, in the form of ``evaluate``."""
     return _long(model, catalogue_metrics(train_interactions, test_interactions, lists, movies))
-
-
-def comparison_table(evaluations: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Pivot evaluations: one row per model in order of first appearance, one column per metric, NaN if not applicable.
-
-    Columns are in the order of ``METRICS`` and ``CATALOGUE_METRICS``, without metrics that no model has. A metric that
-    could not be computed, such as the AUC of rows with one label, has a column of NaN.
-    """
-    long = pd.concat(list(evaluations), ignore_index=True)
-    wide = long.pivot_table(index="model", columns="metric", values="value", sort=False, dropna=False)
-    return wide.reindex(columns=[name for name in (*METRICS, *CATALOGUE_METRICS) if name in wide])
-
-
-def comparison_by_split(evaluations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Pivot evaluations: one row per model and metric, one column per split; NaN if a split lacks a model."""
-    columns = {split: table.set_index(["model", "metric"])["value"] for split, table in evaluations.items()}
-    return pd.concat(columns, axis=1, sort=False)
 
 
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml.evaluation.comparison import comparison_table
 from ml.features.feature_map import FeatureMap
 from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, links_of, skipped_tables
 from orchestration.config.code_versions import code_version
@@ -48,7 +49,7 @@ def rank_catalogue_by_baselines(
     train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, feature_map: dict[str, Any]
 ) -> Iterator[Any]:
     """Rank the whole catalogue by popularity, movie mean, factorizations and EASE."""
-    from ml.evaluation.metric_tables import baseline_lists, comparison_table, evaluate_baseline_lists
+    from ml.evaluation.metric_tables import baseline_lists, evaluate_baseline_lists
 
     encoders = FeatureMap.from_dict(feature_map)
     users, movies = (len(encoders[name].values) for name in ("user_id", "movie_id"))

@@ -17,6 +17,7 @@ DOCUMENTS, FOLDS = "document_io_manager", "folds_io_manager"
 # Tag of a step: of those that could start, the one with the highest number does. The longest chain of a run is
 # collaborative_features and then the models that use them, so starting these first shortens the run.
 PRIORITY = "dagster/priority"
+LAST = {PRIORITY: "-1"}  # for what no training waits for
 COLLABORATIVE = "collaborative_features"  # the asset that all recipes with such features read
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from ml import checks
+from ml.evaluation.comparison import comparison_by_split, comparison_table
 from ml.evaluation.stability import MetricLimits
 from ml.training.recipes import PAPER
 from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, inputs_of, links_of, skipped_tables, trained_models
@@ -75,7 +76,7 @@ def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFr
 
     Each user's own test rows are ranked. Random order is the floor, the perfect order the ceiling.
     """
-    from ml.evaluation.metric_tables import comparison_table, evaluate_baselines
+    from ml.evaluation.metric_tables import evaluate_baselines
 
     metrics = evaluate_baselines(test_interactions, baseline_scores)
     return dg.MaterializeResult(value=metrics, metadata=baselines_metadata(comparison_table([metrics])))
@@ -114,7 +115,6 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
     ) -> Iterator[Any]:
-        from ml.evaluation.metric_tables import comparison_table
         from ml.inference.scorer import Scorer
 
         version = version_of(trained)
@@ -168,8 +168,6 @@ def comparison_asset(models: Sequence[str], limits: MetricLimits) -> dg.AssetsDe
         Writes evaluation.parquet, comparison.parquet and evaluation_by_activity.parquet. The link mlflow_comparison
         opens the loss curves of the first two models (AutoInt and AutoInt+MLP) in one chart of MLflow.
         """
-        from ml.evaluation.metric_tables import comparison_by_split, comparison_table
-
         trained = trained_models(models, inputs)
         own = [inputs[f"{model}_{part}"] for part in ("metrics", "list_metrics") for model in trained]
         evaluation = pd.concat([*own, baseline_metrics, baseline_list_metrics], ignore_index=True)
@@ -204,8 +202,6 @@ def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
         storage: Storage, tracking: Tracking, baseline_metrics: pd.DataFrame, **inputs: Any
     ) -> dg.MaterializeResult[Any]:
         """The models of the paper's protocol compared with the baselines. Writes evaluation.parquet."""
-        from ml.evaluation.metric_tables import comparison_table
-
         trained = trained_models(models, inputs)
         own = [inputs[f"{model}_metrics"] for model in trained]
         evaluation = pd.concat([*own, baseline_metrics], ignore_index=True)

@@ -10,7 +10,7 @@ from ml.evaluation.drift_findings import DriftThresholds
 from ml.features.feature_map import FeatureMap
 from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
-from orchestration.assets.common import OWNERS
+from orchestration.assets.common import LAST, OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import check_spec, checks_last, warning
@@ -41,6 +41,7 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         owners=OWNERS,
         code_version=f"{code_version(__name__)}-{digest(limits.model_dump_json().encode())}",
         kinds={"pandas", "parquet"},
+        op_tags=LAST,
         check_specs=[check_spec(name, "data_drift", text) for name, text in _CHECKS.items()],
     )
     @checks_last

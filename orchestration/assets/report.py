@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.files import write_atomically
-from orchestration.assets.common import OWNERS
+from orchestration.assets.common import LAST, OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.metadata import drawing, figures
@@ -21,6 +21,7 @@ _FILE = "data_report.html"
     kinds={"matplotlib", "html"},
     owners=OWNERS,
     code_version=code_version(__name__),
+    op_tags=LAST,
 )
 def data_report(
     storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame

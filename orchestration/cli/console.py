@@ -8,6 +8,8 @@ import dagster as dg
 
 from orchestration.reporting.failures import reason_of
 
+START_TAG = "started_by"  # its value identifies the run for the process that started it
+
 
 class Console:
     """Prints the new events of the run with a certain tag.

@@ -16,12 +16,11 @@ import pandas as pd
 
 from ml.data.datasets import DEFAULT
 from ml.data.download import OfflineError
-from ml.evaluation.metric_tables import comparison_table
+from ml.evaluation.comparison import comparison_table
 from ml.features.splits import RANDOM, Split
 from ml.published.champions import published_models
 from ml.published.locations import exported_table_path
-from orchestration.cli.console import Console
-from orchestration.cli.execute import START_TAG
+from orchestration.cli.console import START_TAG, Console
 from orchestration.config.data_sets import DataSet, LastSource, chosen, last_source, register, remember, resolved_source
 from orchestration.config.settings import PROJECT_ROOT, settings
 from orchestration.reporting.metadata import gaps_as_none

@@ -9,12 +9,10 @@ import dagster as dg
 from orchestration.config import locks
 from orchestration.config.instance_config import trainings_at_once
 from orchestration.config.writer import claim_home
+from orchestration.runtime import fork_server
 from orchestration.runtime.cleanup import clean_up
 
 _POLL_SECONDS = 0.5
-# Steps fork from a process that has done the slow imports. It may import TensorFlow, but not compute anything with it:
-# TensorFlow would then have threads, and steps would hang.
-PRELOADED = ("orchestration.definitions", "mlflow", "ml.inference.scorer", "ml.training.fitting")
 
 
 class OneRunAtATime(dg.Executor):
@@ -58,7 +56,7 @@ def _wait(turn: Iterator[None], log: dg.DagsterLogManager) -> None:
 @dg.executor(name="one_run_at_a_time", requirements=dg.multiple_process_executor_requirements())
 def one_run_at_a_time(context: dg.InitExecutorContext) -> OneRunAtATime:
     """One run at a time, in it as many steps at a time as dagster.yaml accepts trainings."""
-    start = {"forkserver": {"preload_modules": [*PRELOADED]}}
+    start = {fork_server.METHOD: {"preload_modules": [*fork_server.PRELOADED]}}
     config = {"retries": {"enabled": {}}, "max_concurrent": trainings_at_once(), "start_method": start}
     configured: Any = context._replace(executor_def=dg.multiprocess_executor, executor_config=config)
     create: Any = dg.multiprocess_executor.executor_creation_fn

@@ -295,7 +295,7 @@ IMPORT = """
 import importlib, os, pkgutil, sys, orchestration
 
 for module in pkgutil.walk_packages(orchestration.__path__, "orchestration."):
-    if not module.name.startswith(("orchestration.__main__", "orchestration.tracking.")):
+    if not module.name.startswith(("orchestration.__main__", "orchestration.preloaded", "orchestration.tracking.")):
         importlib.import_module(module.name)
 for name in sys.argv[1:]:
     del os.environ[name]

@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ml.evaluation.metric_tables import comparison_by_split
+from ml.evaluation.comparison import comparison_by_split
 from ml.features.splits import Split
 from orchestration.assets.recommendations import _require_published
 from orchestration.automation.jobs import TEMPORAL_EVALUATION

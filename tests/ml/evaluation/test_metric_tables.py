@@ -8,11 +8,10 @@ from ml.evaluation import metric_tables
 from ml.evaluation.calibration import expected_calibration_error
 from ml.evaluation.catalogue import CATALOGUE_METRICS, CATALOGUE_USER_METRICS, catalogue_metrics
 from ml.evaluation.classification import auc, log_loss
+from ml.evaluation.comparison import METRICS, comparison_table
 from ml.evaluation.metric_tables import (
-    METRICS,
     baseline_lists,
     baseline_scores,
-    comparison_table,
     evaluate,
     evaluate_baseline_lists,
     evaluate_baselines,

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from ml.evaluation.catalogue import CATALOGUE_METRICS
-from ml.evaluation.metric_tables import METRICS
+from ml.evaluation.comparison import METRICS
 from ml.evaluation.stability import (
     BETTER_HIGH,
     BETTER_LOW,

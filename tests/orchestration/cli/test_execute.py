@@ -12,8 +12,9 @@ import yaml
 from ml.errors import DataError
 from orchestration.__main__ import main as command
 from orchestration.assets.monthly import MONTHLY_RECOMMENDATIONS, RANK_MONTHS
-from orchestration.cli import execute, ui
+from orchestration.cli import execute, launch, ui
 from orchestration.config.settings import PROJECT_ROOT
+from orchestration.runtime import fork_server
 from orchestration.runtime.instance import use_instance
 
 
@@ -29,7 +30,8 @@ def launched(env: pytest.MonkeyPatch) -> list[dg.DagsterRun]:
         runs.append(run)
         return Done()
 
-    env.setattr(execute, "execute_run", keep)
+    env.setattr(launch, "execute_run", keep)
+    env.setattr(fork_server, "start", lambda: None)  # nothing will fork from it
     return runs
 
 
@@ -81,7 +83,7 @@ def test_everything_calls_the_code_location_the_same() -> None:
     workspace = yaml.safe_load((PROJECT_ROOT / "workspace.yaml").read_text())
     [of_workspace] = [entry["python_file"]["location_name"] for entry in workspace["load_from"]]
     of_commands = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["dagster"]["code_location_name"]
-    assert of_workspace == of_commands == execute.CODE_LOCATION
+    assert of_workspace == of_commands == launch.CODE_LOCATION
 
 
 def test_a_second_ui_of_an_instance_names_the_first(env: pytest.MonkeyPatch) -> None:

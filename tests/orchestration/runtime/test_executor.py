@@ -13,7 +13,7 @@ from dagster._utils.interrupts import capture_interrupts
 
 from orchestration.config import locks
 from orchestration.config.settings import PROJECT_ROOT
-from orchestration.runtime import executor
+from orchestration.runtime import executor, fork_server
 from orchestration.runtime.executor import OneRunAtATime
 from tests.waiting import until
 
@@ -96,6 +96,6 @@ assert threading.active_count() == 1, threading.enumerate()
 
 
 def test_steps_fork_from_a_process_in_which_nothing_has_been_computed() -> None:
-    command = [sys.executable, "-c", _PRELOAD, *executor.PRELOADED]
+    command = [sys.executable, "-c", _PRELOAD, *fork_server.PRELOADED]
     run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
