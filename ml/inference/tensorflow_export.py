@@ -138,21 +138,17 @@ def _tables(bundle: ModelBundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scorer, feature_map = Scorer(bundle, KerasForward(bundle.network)), bundle.feature_map
     years = pd.Series(np.repeat(feature_map.years, len(feature_map.months)))
     months = pd.Series(np.tile(feature_map.months, len(feature_map.years)))
-    users, movies = np.arange(len(scorer.user_ids)), np.arange(len(scorer.movie_ids))
     contexts = scorer.context_indices(years, months)
-    tables = (
-        ("user", scorer.pair_indices(users, np.zeros_like(users), contexts[:1])),
-        ("movie", scorer.pair_indices(np.zeros_like(movies), movies, contexts[:1])),
-        ("context", scorer.pair_indices(np.zeros(len(years), int), np.zeros(len(years), int), contexts)),
+    users, movies = np.arange(len(scorer.user_ids)), np.arange(len(scorer.movie_ids))
+    first = np.zeros(max(len(users), len(movies), len(years)), int)
+    return (
+        _only(feature_map.positions("user"), scorer.pair_indices(users, first[: len(users)], contexts[:1])),
+        _only(feature_map.positions("movie"), scorer.pair_indices(first[: len(movies)], movies, contexts[:1])),
+        _only(feature_map.positions("context"), scorer.pair_indices(*[first[: len(years)]] * 2, contexts)),
     )
-    of_user, of_movie, of_context = (
-        _only(table, feature_map.positions(side))  # type: ignore[arg-type] # one of schema.Side
-        for side, table in tables
-    )
-    return of_user, of_movie, of_context
 
 
-def _only(indices: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+def _only(positions: Sequence[int], indices: np.ndarray) -> np.ndarray:
     """The same indices at these positions, zeros elsewhere."""
     kept = np.zeros_like(indices)
     kept[:, positions] = indices[:, positions]
