@@ -140,11 +140,11 @@ def _tables(bundle: ModelBundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     months = pd.Series(np.tile(feature_map.months, len(feature_map.years)))
     contexts = scorer.context_indices(years, months)
     users, movies = np.arange(len(scorer.user_ids)), np.arange(len(scorer.movie_ids))
-    first = np.zeros(max(len(users), len(movies), len(years)), int)
+    first = np.zeros(len(years), int)
     return (
-        _only(feature_map.positions("user"), scorer.pair_indices(users, first[: len(users)], contexts[:1])),
-        _only(feature_map.positions("movie"), scorer.pair_indices(first[: len(movies)], movies, contexts[:1])),
-        _only(feature_map.positions("context"), scorer.pair_indices(*[first[: len(years)]] * 2, contexts)),
+        _only(feature_map.positions("user"), scorer.pair_indices(users, np.zeros_like(users), contexts[:1])),
+        _only(feature_map.positions("movie"), scorer.pair_indices(np.zeros_like(movies), movies, contexts[:1])),
+        _only(feature_map.positions("context"), scorer.pair_indices(first, first, contexts)),
     )
 
 
