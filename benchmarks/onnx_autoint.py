@@ -10,6 +10,7 @@ from ml.models.layers import InteractingLayer
 from ml.models.numerical import NumericalEmbedding, PairProducts
 
 CODES = "codes"
+NUMBERS = "numbers"  # the product that computes collaborative features, if there are any
 _OPSET = 17
 
 
@@ -34,7 +35,8 @@ class _Graph:
         """Add a node with several outputs; return their names."""
         names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
         made = [f"{operation}_{len(self.nodes)}_{number}" for number in range(outputs)]
-        self.nodes.append(helper.make_node(operation, names, made, made[0], **attributes))
+        name = attributes.pop("name", made[0])
+        self.nodes.append(helper.make_node(operation, names, made, name, **attributes))
         return made
 
 
@@ -84,7 +86,7 @@ def _numbers(graph: _Graph, network: keras.Model, inner: keras.Model) -> str:
     )
     groups = np.repeat(np.eye(len(products.widths), dtype=np.float32), products.widths, axis=0)
     groups /= np.array(embedding.scales, np.float32)
-    numbers = graph.add("MatMul", graph.add("Mul", left, right), groups)
+    numbers = graph.add("MatMul", graph.add("Mul", left, right), groups, name=NUMBERS)
     centres = np.array(embedding.centres, np.float32) / np.array(embedding.scales, np.float32)
     standardized = graph.add("Unsqueeze", graph.add("Sub", numbers, centres), np.array([2]))
     return graph.add(
