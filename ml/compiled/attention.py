@@ -1,5 +1,8 @@
 """Compiled loops of self-attention.
 
+They are called by the loops of ``ml.inference.engine.kernels``, whose compiled code on disk is stale when this package
+changes (see ``loops``).
+
 Sizes are known at compile time, and arrays are flat whatever their stated shape, so that loops unroll and addresses are
 constants. Shapes: G groups of a tile, F fields, D columns of a head, L lanes. Softmax is to base 2: the queries include
 the factor log2 e.
