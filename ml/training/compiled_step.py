@@ -242,8 +242,7 @@ def training_step(fields: int, embed_dim: int, heads: int, head_dim: int) -> Cal
         first_share = np.empty((PROJECTIONS * width, embed_dim), np.float32)
         further_share = np.empty((PROJECTIONS * width, width), np.float32)
         embedded_share, hidden_share = np.empty((embed_dim, line), np.float32), np.empty((width, line), np.float32)
-        output_sums = np.zeros(width * line, np.float32)
-        total = 0.0
+        total, output_sums = 0.0, np.zeros(width * line, np.float32)
         for start in range(0, rows, LANES):
             _load(tokens, start, embedded_rows, fields, embed_dim)
             transpose(embedded_rows.reshape(-1), embedded.reshape(-1), line, embed_dim)
