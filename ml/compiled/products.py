@@ -173,8 +173,8 @@ def _place(builder: ir.IRBuilder, data: ir.Value, first: _Term, second: _Term, s
     return builder.bitcast(builder.gep(data, [place]), ir.VectorType(ir.FloatType(), size).as_pointer())
 
 
-def _load(builder: ir.IRBuilder, data: ir.Value, *terms: _Term) -> ir.Value:
-    return builder.load(_place(builder, data, *terms), align=4)
+def _load(builder: ir.IRBuilder, data: ir.Value, first: _Term, second: _Term) -> ir.Value:
+    return builder.load(_place(builder, data, first, second), align=4)
 
 
 def _fma(builder: ir.IRBuilder, *operands: ir.Value) -> ir.Value:

@@ -62,10 +62,11 @@ class CompiledTraining(keras.Model):
         ends = [tokens, network.get_layer(other).output] if other else [tokens]
         front = keras.Model(network.input, ends)
         output = network.get_layer(attention).kernel
+        fields, embed_dim = tokens.shape[1:]
         # In functions, where Keras does not find the layers a second time.
         self._ends: Callable[[Any, bool], Any] = lambda inputs, training: front(inputs, training=training)
-        self._weights: Callable[[], list[Any]] = lambda: _weights(interacting, output, tokens.shape[1])
-        self._step = _step(*tokens.shape[1:], interacting[0].num_heads, interacting[0].head_dim)
+        self._weights: Callable[[], list[Any]] = lambda: _weights(interacting, output, fields)
+        self._step = _step(fields, embed_dim, interacting[0].num_heads, interacting[0].head_dim)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the probabilities; in training, what they are computed from: tokens, and the deep branch's logit."""
@@ -139,7 +140,8 @@ def _step(fields: int, embed_dim: int, heads: int, head_dim: int) -> Callable[..
         of_rows = aligned(tokens.shape), np.empty_like(others)
         of_kernels = [np.zeros_like(each.swapaxes(-1, -2), order="C") for each in (first, further)]
         of_output = np.zeros_like(output)
-        loss = np.float32(compiled(tokens, labels, others, *kernels, output, *of_rows, *of_kernels, of_output, learn))
+        total = compiled(tokens, labels, others, *kernels, output, *of_rows, *of_kernels, of_output, learn)
+        loss = np.asarray(total, np.float32)
         return [loss, *of_rows, *(each.swapaxes(-1, -2) for each in of_kernels), of_output] if learn else [loss]
 
     return step
