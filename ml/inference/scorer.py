@@ -12,8 +12,9 @@ from scipy.special import expit
 from ml import schema
 from ml.errors import DataError, NotFoundError
 from ml.inference.engine.forward import forward_of
-from ml.inference.engine.keras_forward import Forward, Grid
+from ml.inference.engine.keras_forward import Forward, Grid, KerasOutput
 from ml.inference.engine.pair_numbers import PairNumbers
+from ml.models.autoint import rating_network
 from ml.models.bundle import ModelBundle
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
@@ -106,27 +107,49 @@ class Scorer:
             DataError: the columns are of neither form, or a full row has an unknown value.
             NotFoundError: a pair has an unknown value.
         """
+        return self.score_indices(*self._row_inputs(rows))
+
+    def predict_ratings(self, rows: pd.DataFrame) -> np.ndarray | None:
+        """Predict the ratings of the rows that ``score_rows`` takes, float32 [rows]; None from a network without them.
+
+        Raises:
+            DataError, NotFoundError: as ``score_rows``.
+        """
+        if self._ratings is None:
+            return None
+        return self._ratings.of(*self._row_inputs(rows))[:, 0]
+
+    @cached_property
+    def _ratings(self) -> KerasOutput | None:
+        network = rating_network(self.bundle.network)
+        return KerasOutput(network) if network else None
+
+    def _row_inputs(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """Indices and numeric features of full rows or pairs. Raises DataError, NotFoundError."""
         if set(self.bundle.feature_map.names) <= set(rows):
-            return self.score_indices(self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows))
+            return self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows)
         if missing := [name for name in PAIR_COLUMNS if name not in rows]:
             raise DataError(
                 f"columns {', '.join(missing)} are missing; expected {', '.join(PAIR_COLUMNS)}, "
                 f"or a full row of {', '.join(self.bundle.feature_map.names)}"
             )
-        return self.score_pairs(rows)
+        return self._pair_inputs(rows)
 
     def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
         """Score columns user_id, movie_id, year and month; float32 [rows]. Raises NotFoundError.
 
         Where the network takes the timestamp, it is that of the month's 15th day, 0:00 UTC.
         """
+        return self.score_indices(*self._pair_inputs(pairs))
+
+    def _pair_inputs(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         users = self.indices("user_id", pairs["user_id"])
         movies = self.indices("movie_id", pairs["movie_id"])
         context = self.context_indices(pairs["year"], pairs["month"])
         days = pd.DataFrame({"year": pairs["year"], "month": pairs["month"], "day": 15})
         timestamps = pd.to_datetime(days).to_numpy("datetime64[s]").astype(np.int64)
         numbers = self._numbers(pd.DataFrame({"timestamp": timestamps}))
-        return self.score_indices(self.pair_indices(users, movies, context), numbers)
+        return self.pair_indices(users, movies, context), numbers
 
     def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
         """The logits of all pairs of users and movies at one moment, computed on demand.

@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, Schema
 from ml import schema
 from ml.files import digest
 from ml.inference.scorer import PAIR_COLUMNS
+from ml.models.autoint import rating_network
 from ml.models.bundle import ModelBundle
 from ml.training.recipes import NOT_LEARNED, Recipe
 from orchestration.config.code_versions import sources
@@ -188,7 +189,8 @@ def signature_of(bundle: ModelBundle) -> ModelSignature:
     ids = ("user_id", "movie_id")
     names = dict.fromkeys([*ids, "year", "month", *bundle.feature_map.names, *bundle.numbers])
     columns = [ColSpec("string" if name in texts else "long", name, required=name in ids) for name in names]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", "score")]))
+    outputs = ["score", "rating"] if rating_network(bundle.network) else ["score"]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", name) for name in outputs]))
 
 
 def example_of(bundle: ModelBundle) -> pd.DataFrame:

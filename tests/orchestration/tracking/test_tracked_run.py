@@ -1,8 +1,10 @@
 """What a training logs follows from the recipe and from the code, without lists to be kept in step."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import mlflow
@@ -22,10 +24,11 @@ from ml.features.tables import join_interactions, preprocess_ratings
 from ml.inference.scorer import Scorer
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig
+from ml.models.config import AutoIntConfig, AutoIntMultitaskConfig
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
 from orchestration.config.settings import PROJECT_ROOT
+from orchestration.tracking.pyfunc import RecommenderModel
 from orchestration.tracking.tracked_run import dataset_of, example_of, recipe_parameters, requirements, signature_of
 from tests.feature_maps import fitted
 from tests.orchestration.recipes import RECIPES
@@ -82,6 +85,21 @@ def bundle(small_raw: RawTables, interactions: pd.DataFrame) -> ModelBundle:
     config = AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2)
     network = build_model("autoint", Inputs(feature_map.field_dims), config, seed=1)
     return ModelBundle.of(network, feature_map, small_raw.users, preprocess_movies(small_raw.movies))
+
+
+def test_a_multi_task_model_gives_the_rating_too(
+    bundle: ModelBundle, interactions: pd.DataFrame, tmp_path: Path
+) -> None:
+    inputs = Inputs(bundle.feature_map.field_dims, rating_centre=3.5)
+    config = AutoIntMultitaskConfig(embed_dim=4, num_layers=1, head_dim=2)
+    multitask = replace(bundle, network=build_model("autoint_multitask", inputs, config, seed=1))
+    assert [column.name for column in signature_of(multitask).outputs] == ["score", "rating"]
+    multitask.save(tmp_path / "bundle.zip")
+    model = RecommenderModel()
+    model.load_context(SimpleNamespace(artifacts={"bundle": str(tmp_path / "bundle.zip")}))
+    found = model.predict(None, interactions.head(3))
+    assert found.dtypes.to_dict() == {"score": np.float32, "rating": np.float32}
+    np.testing.assert_allclose(found["rating"], 3.5, atol=0.01)  # not trained: the mean
 
 
 @pytest.mark.parametrize("columns", [[], ["user_id"], ["user_id", "movie_id"]], ids=["integers", "mixed", "strings"])
