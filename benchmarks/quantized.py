@@ -28,7 +28,7 @@ from ml.features.tables import latest_month
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.top_k import TopLists, cut
 from ml.inference.scorer import Scorer
-from ml.models.autoint import inner_network
+from ml.models.autoint import inner_network, like_network
 from ml.models.bundle import ModelBundle
 from ml.published.champions import published_versions
 
@@ -89,9 +89,10 @@ def ways(bundle: ModelBundle, file: Path, train: np.ndarray, folder: Path) -> It
         train: indices of training rows, int32 [rows, features].
         folder: where to write ONNX files.
     """
-    yield Way("compiled, float32", AutoIntForward(bundle.network, threads=1).logits, file)
+    network = like_network(bundle.network)
+    yield Way("compiled, float32", AutoIntForward(network, threads=1).logits, file)
     plain, dynamic, static = (folder / f"{name}.onnx" for name in ("float32", "dynamic", "static"))
-    plain.write_bytes(to_onnx(bundle.network))
+    plain.write_bytes(to_onnx(network))
     options = {"nodes_to_exclude": [NUMBERS], "per_channel": True}  # in int8, collaborative features lose their meaning
     quantization.quantize_dynamic(plain, dynamic, weight_type=quantization.QuantType.QInt8, **options)
     quantization.quantize_static(plain, static, _Calibration(train), op_types_to_quantize=["MatMul"], **options)
@@ -100,7 +101,7 @@ def ways(bundle: ModelBundle, file: Path, train: np.ndarray, folder: Path) -> It
     yield Way("ONNX Runtime, int8, static", _onnx_runtime(static), static)
     yield Way("OpenVINO, float32", _openvino(plain, "f32"), plain)
     yield Way("OpenVINO, bfloat16", _openvino(plain, "bf16"), plain)
-    if inner_network(bundle.network) is bundle.network:  # OpenVINO 2026.4 fails on int8 products of joined tokens
+    if inner_network(network) is network:  # OpenVINO 2026.4 fails on int8 products of joined tokens
         yield Way("OpenVINO, int8, static", _openvino(static, "f32"), static)
 
 

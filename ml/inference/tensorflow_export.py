@@ -19,6 +19,7 @@ from ml.errors import DataError
 from ml.files import sync
 from ml.inference.engine.keras_forward import KerasForward
 from ml.inference.scorer import PAIR_COLUMNS, Scorer
+from ml.models.autoint import like_network
 from ml.models.bundle import ModelBundle
 
 SIGNATURE = "serving_default"  # which TensorFlow Serving uses if a request names none
@@ -49,9 +50,10 @@ def export_bundle(bundle: ModelBundle, folder: Path) -> None:
 
     lookups = _lookups(bundle)
     module = tf.Module()
-    module.weights = [weight.value for weight in bundle.network.weights]
+    network = like_network(bundle.network)
+    module.weights = [weight.value for weight in network.weights]
     module.lookups = [lookup.table for lookup in lookups]
-    score = _score_function(bundle, lookups)
+    score = _score_function(bundle, network, lookups)
     with _new_directory(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: score})
 
@@ -108,7 +110,7 @@ class _Lookup:
             return tf.identity(found)
 
 
-def _score_function(bundle: ModelBundle, lookups: list[_Lookup]) -> Any:
+def _score_function(bundle: ModelBundle, network: keras.Model, lookups: list[_Lookup]) -> Any:
     """The signature's function: rows of indices are sums of the rows of three tables."""
     import tensorflow as tf
 
@@ -125,7 +127,7 @@ def _score_function(bundle: ModelBundle, lookups: list[_Lookup]) -> Any:
         user, movie, year, month = (each.positions(values) for each, values in zip(lookups, columns, strict=True))
         moment = year * months + month
         indices = tf.gather(users, user) + tf.gather(movies, movie) + tf.gather(moments, moment)
-        return {OUTPUT: bundle.network(indices, training=False)[:, 0]}
+        return {OUTPUT: network(indices, training=False)[:, 0]}
 
     return score
 
@@ -135,7 +137,7 @@ def _tables(bundle: ModelBundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Each has zeros where the index belongs to another side.
     """
-    scorer, feature_map = Scorer(bundle, KerasForward(bundle.network)), bundle.feature_map
+    scorer, feature_map = Scorer(bundle, KerasForward(like_network(bundle.network))), bundle.feature_map
     years = pd.Series(np.repeat(feature_map.years, len(feature_map.months)))
     months = pd.Series(np.tile(feature_map.months, len(feature_map.years)))
     contexts = scorer.context_indices(years, months)

@@ -14,7 +14,7 @@ from ml.inference.scorer import Scorer
 from ml.inference.tensorflow_export import export_bundle
 from ml.models.autoint import Inputs, Multivalued, build_model, with_collaborative
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import AutoIntConfig, AutoIntMLPConfig, AutoIntMultitaskConfig
 from ml.training.data import PAIR
 from tests import plain_tensorflow
 from tests.ml.models.reference import randomize
@@ -32,6 +32,7 @@ def other(bundle: ModelBundle, kind: str) -> ModelBundle:
         "deep": lambda: build_model(
             "autoint_mlp", Inputs(dims), AutoIntMLPConfig(**SMALL, hidden_units=(4,), batch_normalization=True), 1
         ),
+        "multi-task": lambda: build_model("autoint_multitask", Inputs(dims), AutoIntMultitaskConfig(**SMALL), 1),
         "multivalued": lambda: build_model(
             "autoint", Inputs(dims, [3, 5, 10], multivalued=(genres,)), AutoIntConfig(**SMALL, layer_norm=True), 1
         ),
@@ -49,6 +50,7 @@ def other(bundle: ModelBundle, kind: str) -> ModelBundle:
 KINDS: dict[str, Callable[[ModelBundle], ModelBundle]] = {
     "autoint": lambda bundle: bundle,
     "deep": lambda bundle: other(bundle, "deep"),
+    "multi-task": lambda bundle: other(bundle, "multi-task"),
     "multivalued": lambda bundle: other(bundle, "multivalued"),
     "collaborative": lambda bundle: other(bundle, "collaborative"),
     "strings": with_string_vocabulary,
