@@ -2,25 +2,26 @@
 
 Compares the compiled training steps with Keras's own ones, everything else being equal: rows per second of one
 processor, alternating on the same rows; then both loss curves of a whole training. For comparison, AutoInt is also
-trained by eager PyTorch, if it is installed (``pip install -e '.[bench]'``). Writes ``bench/training.json`` in the
-home.
+trained by PyTorch, eager and compiled, if it is installed (``pip install -e '.[bench]'``). Writes
+``bench/training.json`` in the home.
 """
 
 import importlib.util
-import statistics
+import io
+import json
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
 import numpy as np
 
-from benchmarks.common import published_dataset, read_document, read_table, say, write_json
+from benchmarks.common import collaborative_folds, published_dataset, rates, read_document, read_table, say, write_json
 from ml import schema
 from ml.features.feature_map import FeatureMap
 from ml.models.autoint import build_model
 from ml.processors import available_processors
+from ml.training.compiled_network import obstacle
 from ml.training.data import TrainingData
 from ml.training.recipes import PAPER, Recipe
 from ml.training.threads import share_processors
@@ -28,7 +29,6 @@ from ml.training.trainer import learner_of, train
 from orchestration.config.recipes_in_force import recipes_in_force
 
 _BATCHES = 112  # as an epoch is long, Keras's work at its beginning must not count much
-_REPEATS = 7
 _PEER = "autoint"  # the recipe that peers train
 
 
@@ -92,31 +92,26 @@ class Bench:
         return [report.val_loss for report in reports]
 
 
-def rates(runs: Sequence[Callable[[], object]], rows: int) -> list[float]:
-    """Return how many rows each function processes in one second of processor time: the medians, taken in turns."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()  # compiles
-    for _ in range(_REPEATS):
-        for run, own in zip(runs, seconds, strict=True):
-            begin = time.process_time()
-            run()
-            own.append(time.process_time() - begin)
-    return [rows / statistics.median(own) for own in seconds]
-
-
 def peers(bench: Bench) -> dict[str, float]:
     """Return rows per CPU second of other implementations of AutoInt, trained on the same rows."""
     if importlib.util.find_spec("torch") is None:
         sys.stdout.write("\nPyTorch is not installed, so that there is no peer: pip install -e '.[bench]'\n")
         return {}
-    from benchmarks.torch_autoint import epoch_of
-
     codes, labels = bench.batches()
-    offsets = bench.network().get_layer("embedding").offsets
-    training = bench.recipe.training
-    run = epoch_of(codes + offsets, labels, bench.recipe.model, training.batch_size, training.learning_rate)
-    return {"pytorch_eager": rates([run], len(codes))[0]}
+    rows = codes + bench.network().get_layer("embedding").offsets
+    arrays, training = io.BytesIO(), bench.recipe.training
+    np.savez(arrays, rows=rows, labels=labels)
+    settings = json.dumps({"batch_size": training.batch_size, "learning_rate": training.learning_rate})
+    # In a process of its own: PyTorch does not compute beside TensorFlow in every version.
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.torch_autoint",
+        bench.recipe.model.model_dump_json(),
+        json.dumps(settings),
+    ]
+    done = subprocess.run(command, input=arrays.getvalue(), stdout=subprocess.PIPE, check=True)  # noqa: S603
+    return {name: float(rate) for name, rate in json.loads(done.stdout).items()}
 
 
 def device() -> str:
@@ -142,7 +137,11 @@ def main() -> int:
     for name, recipe in recipes_in_force().items():
         if recipe.protocol == PAPER or (sys.argv[2:] and name not in sys.argv[2:]):
             continue
-        bench = Bench(recipe, TrainingData.of(recipe, rows, feature_map, movies))
+        folds = collaborative_folds(dataset) if recipe.signals else None
+        bench = Bench(recipe, TrainingData.of(recipe, rows, feature_map, movies, folds))
+        if reason := obstacle(bench.network()):
+            sys.stdout.write(f"\n{name} has no compiled steps: {reason}\n")
+            continue
         results[name] = bench.measure()
         if name == _PEER:
             others = peers(bench)

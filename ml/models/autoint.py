@@ -127,12 +127,12 @@ def with_collaborative(network: keras.Model, tables: CollaborativeTables, positi
 
 def like_network(network: keras.Model) -> keras.Model:
     """Return the part of a network that computes the probability of a like; shares its layers and weights."""
-    return network if len(network.outputs) == 1 else keras.Model(network.inputs, network.outputs[0], name=network.name)
+    return network if len(network.outputs) == 1 else keras.Model(network.input, network.outputs[0], name=network.name)
 
 
 def rating_network(network: keras.Model) -> keras.Model | None:
     """Return the part of a multi-task network that predicts the rating; None for any other network."""
-    return keras.Model(network.inputs, network.outputs[1], name=network.name) if len(network.outputs) > 1 else None
+    return keras.Model(network.input, network.outputs[1], name=network.name) if len(network.outputs) > 1 else None
 
 
 def inner_network(network: keras.Model) -> keras.Model:
