@@ -108,7 +108,7 @@ def peers(bench: Bench) -> dict[str, float]:
         "-m",
         "benchmarks.torch_autoint",
         bench.recipe.model.model_dump_json(),
-        json.dumps(settings),
+        settings,
     ]
     done = subprocess.run(command, input=arrays.getvalue(), stdout=subprocess.PIPE, check=True)  # noqa: S603
     return {name: float(rate) for name, rate in json.loads(done.stdout).items()}
