@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights bench-quantized lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ rollback: $(READY) ## roll back to an earlier champion and its tables: MODEL=<na
 
 withdraw: $(READY) ## undo an ingestion batch: BATCH=<number> [DATASET=<name>]; without a number, list them
 	@$(BIN)/python -m orchestration withdraw '$(BATCH)' '$(DATASET)'
+
+export: $(READY) ## a champion as a SavedModel for TensorFlow Serving: MODEL=<name> [DATASET=<name>] [TO=<directory>]
+	@$(BIN)/python -m orchestration export '$(MODEL)' '$(DATASET)' '$(TO)'
 
 run-temporal: $(READY) ## train on the earliest ratings, test on the latest; publishes nothing
 	@$(BIN)/python -m orchestration run temporal
@@ -123,3 +126,6 @@ bench-visitors: $(READY) ## quality of the lists for visitors without a history
 
 bench-warm-start: $(READY) ## cost and quality of a warm start from the champion
 	@$(BIN)/python -m benchmarks.warm_start
+
+bench-quantized: $(READY) ## the scorer beside ONNX Runtime and OpenVINO, float32 to int8; needs pip install -e '.[bench]'
+	@$(BIN)/python -m benchmarks.quantized

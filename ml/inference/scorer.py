@@ -14,8 +14,9 @@ from ml.errors import DataError, NotFoundError
 from ml.features.moments import middle_of_month
 from ml.inference.days_since_first import DaysSinceFirst
 from ml.inference.engine.forward import forward_of
-from ml.inference.engine.keras_forward import Forward, Grid
+from ml.inference.engine.keras_forward import Forward, Grid, KerasOutput
 from ml.inference.engine.pair_numbers import PairNumbers
+from ml.models.autoint import rating_network
 from ml.models.bundle import ModelBundle
 
 PAIR_COLUMNS = ("user_id", "movie_id", "year", "month")
@@ -46,6 +47,7 @@ class Scorer:
         self._users = self._encoded("user", bundle.users)
         self._movies = self._encoded("movie", bundle.movies)
         self._days_since_first = DaysSinceFirst.of(bundle)
+        self._catalogues: dict[tuple[int, int], ScoredCatalogue] = {}  # by year and month
 
     def _encoded(self, side: schema.Side, table: pd.DataFrame) -> np.ndarray:
         """Indices of a side's features, int32 [rows, features]; 0 for those that the network does not look at."""
@@ -114,25 +116,47 @@ class Scorer:
             DataError: the columns are of neither form, or a full row has an unknown value.
             NotFoundError: a pair has an unknown value.
         """
+        return self.score_indices(*self._row_inputs(rows))
+
+    def predict_ratings(self, rows: pd.DataFrame) -> np.ndarray | None:
+        """Predict the ratings of the rows that ``score_rows`` takes, float32 [rows]; None from a network without them.
+
+        Raises:
+            DataError, NotFoundError: as ``score_rows``.
+        """
+        if self._ratings is None:
+            return None
+        return self._ratings.of(*self._row_inputs(rows))[:, 0]
+
+    @cached_property
+    def _ratings(self) -> KerasOutput | None:
+        network = rating_network(self.bundle.network)
+        return KerasOutput(network) if network else None
+
+    def _row_inputs(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """Indices and numeric features of full rows or pairs. Raises DataError, NotFoundError."""
         if set(self.bundle.feature_map.names) <= set(rows):
-            return self.score_indices(self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows))
+            return self.bundle.feature_map.transform(rows).to_numpy(), self._numbers(rows)
         if missing := [name for name in PAIR_COLUMNS if name not in rows]:
             raise DataError(
                 f"columns {', '.join(missing)} are missing; expected {', '.join(PAIR_COLUMNS)}, "
                 f"or a full row of {', '.join(self.bundle.feature_map.names)}"
             )
-        return self.score_pairs(rows)
+        return self._pair_inputs(rows)
 
     def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
         """Score columns user_id, movie_id, year and month; float32 [rows]. Raises NotFoundError.
 
         Where the network takes the timestamp, it is that of the month's 15th day, 0:00 UTC.
         """
+        return self.score_indices(*self._pair_inputs(pairs))
+
+    def _pair_inputs(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         users = self.indices("user_id", pairs["user_id"])
         movies = self.indices("movie_id", pairs["movie_id"])
         context = self.context_indices(pairs["year"], pairs["month"])
         numbers = self._numbers(pd.DataFrame({"timestamp": middle_of_month(pairs["year"], pairs["month"])}))
-        return self.score_indices(self.pair_indices(users, movies, context), numbers)
+        return self.pair_indices(users, movies, context), numbers
 
     def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
         """The logits of all pairs of users and movies at one moment, computed on demand.
@@ -145,13 +169,15 @@ class Scorer:
             NotFoundError: an unknown moment.
             DataError: the network takes numeric features, for which there is no search.
         """
+        if found := self._catalogues.get((year, month)):
+            return found
         if self.bundle.numbers:
             raise DataError(
                 f"this model takes {', '.join(self.bundle.numbers)} and scores single rows only; use a recipe without "
                 "numbers for lists"
             )
         context = self.context_indices(pd.Series([year]), pd.Series([month]))
-        return ScoredCatalogue(self, context)
+        return self._catalogues.setdefault((year, month), ScoredCatalogue(self, context))
 
     def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
         """Score rows that the feature map has encoded; probabilities, float32 [rows]."""

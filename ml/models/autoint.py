@@ -1,7 +1,8 @@
-"""Build AutoInt and AutoInt+MLP as functional Keras models.
+"""Build AutoInt, AutoInt+MLP and multi-task AutoInt as functional Keras models.
 
 A network takes indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there are
-any, and returns the probability of a like, float32 [batch, 1]. The layer ``logit`` has its log-odds.
+any, and returns the probability of a like, float32 [batch, 1]. The layer ``logit`` has its log-odds. The multi-task
+network returns a list of two: the probability, and the predicted rating, float32 [batch, 1].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,12 @@ import keras
 import numpy as np
 
 from ml.features.collaborative import CollaborativeTables
-from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig, AutoIntMultitaskConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
 
-LOGIT_LAYER = "logit"
+LOGIT_LAYER, RATING_LAYER = "logit", "rating"
 _OUTPUT_STDDEV = 1e-4  # of the kernels of the output layers
 
 
@@ -46,6 +47,8 @@ class Inputs:
         centres: of each numeric feature, the value to subtract; empty without numeric features.
         scales: of each numeric feature, the value to divide by.
         multivalued: multi-valued features that are embedded too.
+        rating_centre: mean of the ratings that a multi-task network learns from.
+        rating_scale: their standard deviation, positive.
     """
 
     field_dims: Sequence[int]
@@ -53,6 +56,8 @@ class Inputs:
     centres: Sequence[float] = ()
     scales: Sequence[float] = ()
     multivalued: tuple[Multivalued, ...] = ()
+    rating_centre: float = 0.0
+    rating_scale: float = 1.0
 
 
 def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
@@ -66,7 +71,7 @@ def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Mod
     trunk_seed, logit_seed = derive_seeds(seed, 2)
     given, embeddings = _embed(inputs, config, trunk_seed)
     logit = _attention_logit(embeddings, config, logit_seed, name=LOGIT_LAYER)
-    return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint")
+    return keras.Model(given, _probability(logit), name="autoint")
 
 
 def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> keras.Model:
@@ -75,7 +80,19 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     given, embeddings = _embed(inputs, config, trunk_seed)
     attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, _deep_logit(embeddings, config, deep_seed)])
-    return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
+    return keras.Model(given, _probability(logit), name="autoint_mlp")
+
+
+def build_autoint_multitask(inputs: Inputs, config: AutoIntMultitaskConfig, seed: int) -> keras.Model:
+    """Build AutoInt with a second output, the rating, linear in the last interacting layer; arguments as above."""
+    trunk_seed, logit_seed, rating_seed = derive_seeds(seed, 3)
+    given, embeddings = _embed(inputs, config, trunk_seed)
+    *layer_seeds, output_seed = derive_seeds(logit_seed, config.num_layers + 1)
+    shared = _attended(embeddings, config, layer_seeds)
+    logit = _output(shared, output_seed, LOGIT_LAYER)
+    standardized = _output(shared, rating_seed, "standardized_rating")
+    rating = keras.layers.Rescaling(inputs.rating_scale, inputs.rating_centre, name=RATING_LAYER)(standardized)
+    return keras.Model(given, [_probability(logit), rating], name="autoint_multitask")
 
 
 # Each architecture has its builder in this module; a missing one is an error at import.
@@ -106,6 +123,16 @@ def with_collaborative(network: keras.Model, tables: CollaborativeTables, positi
     products.left.assign(tables.users)
     products.right.assign(tables.movies)
     return whole
+
+
+def like_network(network: keras.Model) -> keras.Model:
+    """Return the part of a network that computes the probability of a like; shares its layers and weights."""
+    return network if len(network.outputs) == 1 else keras.Model(network.inputs, network.outputs[0], name=network.name)
+
+
+def rating_network(network: keras.Model) -> keras.Model | None:
+    """Return the part of a multi-task network that predicts the rating; None for any other network."""
+    return keras.Model(network.inputs, network.outputs[1], name=network.name) if len(network.outputs) > 1 else None
 
 
 def inner_network(network: keras.Model) -> keras.Model:
@@ -154,10 +181,10 @@ def _embed_multivalued(
     return embedding
 
 
-def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:
-    *layer_seeds, output_seed = derive_seeds(seed, config.num_layers + 1)
+def _attended(embeddings: Any, config: AutoIntConfig, seeds: Sequence[int | None]) -> Any:
+    """Return the flat output of the interacting layers, [batch, features * num_heads * head_dim]; one seed a layer."""
     hidden = embeddings
-    for number, layer_seed in enumerate(layer_seeds, start=1):
+    for number, layer_seed in enumerate(seeds, start=1):
         hidden = InteractingLayer(
             config.num_heads,
             config.head_dim,
@@ -169,9 +196,21 @@ def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, n
             config.layer_norm,
             name=f"interacting_{number}",
         )(hidden)  # [batch, features, num_heads * head_dim]
-    flat = keras.layers.Flatten(name="attention_flat")(hidden)
-    initializer = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=output_seed)
-    return keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, name=name)(flat)
+    return keras.layers.Flatten(name="attention_flat")(hidden)
+
+
+def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:
+    *layer_seeds, output_seed = derive_seeds(seed, config.num_layers + 1)
+    return _output(_attended(embeddings, config, layer_seeds), output_seed, name)
+
+
+def _output(hidden: Any, seed: int | None, name: str) -> Any:
+    initializer = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=seed)
+    return keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, name=name)(hidden)
+
+
+def _probability(logit: Any) -> Any:
+    return keras.layers.Activation("sigmoid", name="probability")(logit)
 
 
 def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> Any:

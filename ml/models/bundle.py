@@ -21,7 +21,7 @@ from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
 from ml.files import LARGEST_DOCUMENT, parse_json
-from ml.models.autoint import embedded_positions, inner_network
+from ml.models.autoint import embedded_positions, inner_network, rating_network
 from ml.models.layers import FieldEmbedding
 from ml.models.saved_network import LARGEST_NETWORK, read_members, read_network
 
@@ -220,7 +220,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _require_fitting_network(network: keras.Model, feature_map: FeatureMap, numbers: int, where: str) -> None:
     """Raise DataError if the network's inputs and outputs do not match the feature map."""
-    expected = [(None, len(feature_map.fields)), *[(None, numbers)] * bool(numbers)], [(None, 1)]
+    outputs = 1 if rating_network(network) is None else 2  # the second one is the rating
+    expected = [(None, len(feature_map.fields)), *[(None, numbers)] * bool(numbers)], [(None, 1)] * outputs
     found = [tuple(each.shape) for each in network.inputs], [tuple(each.shape) for each in network.outputs]
     if found != expected:
         raise DataError(f"{where}: inputs and outputs have the shapes {found}; expected {expected}")

@@ -32,5 +32,22 @@ class AutoIntMLPConfig(AutoIntConfig):
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
 
 
+class AutoIntMultitaskConfig(AutoIntConfig):
+    """AutoInt that predicts the rating too, and can learn the order of a like and its sampled negatives."""
+
+    rating_weight: float = Field(
+        default=0.5, gt=0, description="Weight in the loss of the squared error of the standardized rating."
+    )
+    pairwise_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight in the loss of the pairwise ranking loss of each like and its sampled negatives.",
+    )
+
+
 # The settings of an architecture by its name; ``ml.models.autoint`` has the builder of each, ``build_<name>``.
-ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {"autoint": AutoIntConfig, "autoint_mlp": AutoIntMLPConfig}
+ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {
+    "autoint": AutoIntConfig,
+    "autoint_mlp": AutoIntMLPConfig,
+    "autoint_multitask": AutoIntMultitaskConfig,
+}

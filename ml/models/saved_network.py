@@ -29,7 +29,18 @@ _MEMBERS = {_CONFIG: LARGEST_DOCUMENT, _METADATA: LARGEST_DOCUMENT, _WEIGHTS: LA
 _DEEPEST = 16  # nested groups; ours have at most 6
 
 _OWN = {name for name in keras.saving.get_custom_objects() if name.startswith(f"{PACKAGE}>")}  # registered names
-_PLAIN = ("Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "Dropout", "Flatten", "InputLayer", "ReLU")
+_PLAIN = (
+    "Activation",
+    "Add",
+    "BatchNormalization",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "InputLayer",
+    "ReLU",
+    "Rescaling",
+)
 # How Keras names a class in a configuration: module, class_name, registered_name.
 _Name = tuple[Any, Any, Any]
 _LAYERS: dict[_Name, str] = {("keras.layers", name, None): name for name in _PLAIN}

@@ -85,9 +85,25 @@ class TrainingData:
             Multivalued(name, PAIR[1], membership_of(known_movies[name], feature_map[name]))
             for name in recipe.multivalued
         )
-        centres, scales = _standardization(numbers, fitted_rows(len(rows), recipe.training))
-        inputs = Inputs(feature_map.field_dims, recipe.positions(feature_map.names), centres, scales, multivalued)
+        fitted = fitted_rows(len(rows), recipe.training)
+        centres, scales = _standardization(numbers, fitted)
+        rated = rows["rating"].to_numpy(np.float32)[: fitted : group_of(recipe)]
+        [rating_centre], [rating_scale] = _standardization(rated[:, None], len(rated))
+        inputs = Inputs(
+            feature_map.field_dims,
+            recipe.positions(feature_map.names),
+            centres,
+            scales,
+            multivalued,
+            rating_centre,
+            rating_scale,
+        )
         return cls(rows, numbers, pairs, inputs)
+
+
+def group_of(recipe: Recipe) -> int:
+    """Return how many consecutive rows belong together: a like and its sampled negatives, or else one."""
+    return 1 + recipe.negatives.per_positive if recipe.negatives else 1
 
 
 def _standardization(numbers: np.ndarray | None, fitted: int) -> tuple[list[float], list[float]]:

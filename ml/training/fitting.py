@@ -8,8 +8,10 @@ import pandas as pd
 
 from ml.files import digest
 from ml.models.autoint import build_model, with_collaborative
+from ml.models.config import AutoIntMultitaskConfig
 from ml.training.checkpoint import Checkpoint
-from ml.training.data import PAIR, TrainingData
+from ml.training.data import PAIR, TrainingData, group_of
+from ml.training.objective import Objective, likes, likes_and_ratings
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import train
@@ -38,7 +40,22 @@ class Fitting:
     ) -> list[EpochReport]:
         """Train the network; see ``ml.training.trainer.train``."""
         data = self._data
-        return train(self.network, data.rows, self._recipe.training, on_epoch, on_batch, checkpoint, data.numbers)
+        return train(
+            self.network,
+            data.rows,
+            self._recipe.training,
+            on_epoch,
+            on_batch,
+            checkpoint,
+            numbers=data.numbers,
+            objective=self._objective(),
+        )
+
+    def _objective(self) -> Objective:
+        recipe, data = self._recipe, self._data
+        if not isinstance(recipe.model, AutoIntMultitaskConfig):
+            return likes(data.rows)
+        return likes_and_ratings(data.rows, recipe.model, data.inputs.rating_scale, group_of(recipe))
 
     def checkpoint(self, folder: Path, fingerprint: str) -> Checkpoint:
         """Return the checkpoint of exactly this training; remove those of other trainings in ``folder``.

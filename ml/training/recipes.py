@@ -22,7 +22,7 @@ from ml.features.collaborative import CollaborativeConfig
 from ml.features.feature_map import FeatureMap
 from ml.features.negatives import NegativesConfig
 from ml.files import digest
-from ml.models.config import ARCHITECTURES, AutoIntConfig
+from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMultitaskConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig, WarmStartConfig
 from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
@@ -91,6 +91,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("fields and without cannot be combined; remove one of them")
         if self.numbers and self.signals:
             raise ValueError("numbers and signals cannot be combined; remove one of them")
+        if isinstance(self.model, AutoIntMultitaskConfig) and self.model.pairwise_weight and not self.negatives:
+            raise ValueError("model.pairwise_weight needs negatives to rank likes above; add negatives, or remove it")
         return self
 
     @model_validator(mode="before")
@@ -118,6 +120,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
         if (timed := (*self.numbers, *self.moments)) and not feature_map.has_times:
             return f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time"
+        if feature_map.liked is None and isinstance(self.model, AutoIntMultitaskConfig):
+            return "the data set has no ratings, and the recipe learns to predict them"
         if feature_map.liked is None and not self.negatives:
             return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"
         return ""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -12,31 +12,33 @@ from threadpoolctl import threadpool_limits
 
 from ml import schema
 from ml.training.adam import CompiledAdam, hand_over
-from ml.training.batches import EpochOrder, training_batches, validation_batches
+from ml.training.batches import Arrays, EpochOrder, training_batches, validation_batches
 from ml.training.checkpoint import Checkpoint
 from ml.training.compiled_network import CompiledTraining, obstacle
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import EarlyStopping, is_stopped
+from ml.training.objective import CROSS_ENTROPY, LIKE, Objective, likes
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
-_LOSS = "binary_crossentropy"
 # Keras's own work between two steps, in Python, costs as much as a twentieth of a compiled step.
 _STEPS_AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
-def train(
+def train(  # noqa: PLR0913 - the last ones are given by name
     model: keras.Model,
     train_interactions: pd.DataFrame,
     config: TrainingConfig,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_batch: Callable[[BatchReport], None] = lambda report: None,
     checkpoint: Checkpoint | None = None,
+    *,
     numbers: np.ndarray | None = None,
     compiled: bool = True,
+    objective: Objective | None = None,
 ) -> list[EpochReport]:
-    """Train a network with Adam and binary cross-entropy; the last rows are held out for validation.
+    """Train a network with Adam; the last rows are held out for validation.
 
     With patience, training may stop early, and the network ends with the weights of the epoch with the lowest
     validation loss.
@@ -45,7 +47,7 @@ def train(
 
     Args:
         model: an uncompiled network that takes indices int32 [rows, features], and numeric features if there are any,
-            and returns probabilities [rows, 1].
+            and returns probabilities [rows, 1], or what ``objective`` has targets for.
         train_interactions: encoded rows in shuffled order (see ``ml.features.splits``): the features' indices in the
             network's order, then label.
         config: the settings. The seed is also Keras's global seed, which orders the rows.
@@ -56,17 +58,20 @@ def train(
             alone, which it does on TensorFlow.
         numbers: numeric features, float32 [rows, numeric features], if the network takes them.
         compiled: whether to compile the steps where that is supported; for comparisons.
+        objective: what to learn; default: the labels, by binary cross-entropy.
 
     Returns:
-        One report for every epoch. ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
+        One report for every epoch; its losses are the weighted sums of the objective's.
+        ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
     """
     keras.utils.set_random_seed(config.seed)
     inputs = [train_interactions.loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32")]  # [rows, features]
     if numbers is not None:
         inputs.append(numbers)
-    labels = train_interactions[schema.LABEL].to_numpy("float32")  # [rows]
-    fitted = fitted_rows(len(labels), config)
-    learner = learner_of(model, _learning_rate(config, fitted), compiled)
+    objective = objective or likes(train_interactions)
+    data, group = (inputs, objective.targets), objective.group
+    fitted = fitted_rows(len(train_interactions), config) // group * group
+    learner = learner_of(model, _learning_rate(config, fitted), compiled, objective.compile_arguments)
     done, best_weights = checkpoint.restore(learner) if checkpoint else ([], [])
     stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
@@ -79,24 +84,33 @@ def train(
         on_epoch(report)
 
     reporter = _Reporter(config, fitted, epoch_done, on_batch)
-    order = EpochOrder(fitted, config.seed) if config.reshuffle else None
+    # Without an own order, Keras would take groups apart.
+    order = EpochOrder(fitted, config.seed, group) if config.reshuffle or group > 1 else None
+    batch_size = max(config.batch_size // group, 1) * group
     # An early stop comes before the report, so that a checkpoint has the best weights.
     callbacks = [each for each in (order, stopping, reporter) if each]
     with threadpool_limits(1, "blas"):  # the matrices of a compiled step are too small for several threads
         learner.fit(
-            **training_batches([each[:fitted] for each in inputs], labels[:fitted], config.batch_size, order),
-            **validation_batches([each[fitted:] for each in inputs], labels[fitted:], config.batch_size),
+            **training_batches(*_rows(data, slice(fitted)), batch_size, order),
+            **validation_batches(*_rows(data, slice(fitted, None)), batch_size),
             initial_epoch=len(done),
             epochs=len(done) if is_stopped(done, config) else config.epochs,
             callbacks=callbacks,
             verbose=0,
         )
     if learner is not model:
-        hand_over(learner.optimizer, model, _LOSS)
+        hand_over(learner.optimizer, model, CROSS_ENTROPY)
     return done
 
 
-def learner_of(model: keras.Model, learning_rate: Any, compiled: bool = True) -> keras.Model:
+def _rows(data: tuple[Arrays, Arrays], chosen: slice) -> tuple[Arrays, Arrays]:
+    inputs, targets = ([each[chosen] for each in arrays] for arrays in data)
+    return inputs, targets
+
+
+def learner_of(
+    model: keras.Model, learning_rate: Any, compiled: bool = True, losses: Mapping[str, Any] | None = None
+) -> keras.Model:
     """Return a model to fit, compiled with Adam, which has the weights of ``model``.
 
     It is a ``CompiledTraining`` where ``obstacle`` finds nothing against it, else ``model`` itself; the log says which.
@@ -106,6 +120,7 @@ def learner_of(model: keras.Model, learning_rate: Any, compiled: bool = True) ->
         model: a network.
         learning_rate: a number or a schedule.
         compiled: False for ``model`` itself in any case.
+        losses: arguments of ``keras.Model.compile``; default: those of likes.
     """
     reason = obstacle(model) if compiled else "that was asked for"
     if reason:
@@ -114,7 +129,7 @@ def learner_of(model: keras.Model, learning_rate: Any, compiled: bool = True) ->
     else:
         _log.info("%s: trained by compiled steps", model.name)
         learner, optimizer = CompiledTraining(model), CompiledAdam(learning_rate)
-    learner.compile(optimizer=optimizer, loss=_LOSS, steps_per_execution=1 if reason else _STEPS_AT_ONCE)
+    learner.compile(optimizer=optimizer, **(losses or LIKE), steps_per_execution=1 if reason else _STEPS_AT_ONCE)
     optimizer.build(learner.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
     return learner
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ml.errors import DataError, NotFoundError
-from ml.published.champions import published_datasets
+from orchestration.cli.choices import published_data_set
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import reference_models
-from orchestration.config.settings import settings
 from orchestration.config.writer import claim_home
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registered_version import ROLLED_BACK
@@ -57,11 +56,4 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, str, str]:
         raise DataError(f"MODEL={model!r}; expected one of {', '.join(models)}")
     if not version.isdecimal():
         raise DataError(f"VERSION={version!r}; expected the number of an earlier champion")
-    datasets = published_datasets(settings().home)
-    if not dataset and len(datasets) == 1:
-        dataset = datasets[0]
-    if dataset not in datasets:
-        raise DataError(
-            f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none yet: nothing is published'}"
-        )
-    return model, version, dataset
+    return model, version, published_data_set(dataset)

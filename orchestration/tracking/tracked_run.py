@@ -12,12 +12,14 @@ import mlflow
 import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from ml import schema
 from ml.files import digest
 from ml.inference.scorer import PAIR_COLUMNS
+from ml.models.autoint import rating_network
 from ml.models.bundle import ModelBundle
 from ml.training.recipes import NOT_LEARNED, Recipe
 from orchestration.config.code_versions import sources
@@ -41,6 +43,7 @@ _USAGE = (
     "Takes user_id, movie_id, year and month, or a full row of all features; gives a score, the higher the better. "
     "The alias champion marks the published version, challenger the version of the last run."
 )
+_ROWS_OF_SCHEMA = 100
 _MODEL = "orchestration.tracking.pyfunc"
 _MODEL_FILE = Path(__file__).with_name("pyfunc.py")
 _OWN_PACKAGES = ("ml", "orchestration")  # their code is stored with the model
@@ -81,8 +84,7 @@ class TrackedRun:
         mlflow.set_tag(_COLOR, to_hex(f"C{[*self._config.registered_models].index(self._tags['model'])}"))
         mlflow.log_params({**recipe_parameters(recipe), "parameters": parameters})
         mlflow.log_dict(recipe.model_dump(mode="json"), "recipe.yaml")
-        rows = mlflow.data.from_pandas(train, name=dataset, targets=schema.LABEL)
-        mlflow.log_input(rows, context="training")
+        mlflow.log_input(dataset_of(train, dataset, self._tags[f"{FINGERPRINT}.data"]), context="training")
         mlflow.log_dict(dict(feature_map), "feature_map.json")
 
     def log_epoch(self, epoch: int, **losses: float) -> None:
@@ -127,6 +129,25 @@ class TrackedRun:
         return RegisteredVersion(model, name, str(registered.version), self.run_id, str(info.model_id))
 
 
+def dataset_of(train: pd.DataFrame, name: str, fingerprint: str) -> PandasDataset:
+    """Return what MLflow notes of training rows: name, digest, schema, source and counts.
+
+    MLflow would look at every value in Python, which takes as long as a third of an epoch. So the digest is given, and
+    the schema is that of the first rows.
+
+    Args:
+        train: encoded training rows, without missing values.
+        name: of the data set.
+        fingerprint: the rows' digest.
+    """
+    rows, first = (
+        mlflow.data.from_pandas(each, name=name, targets=schema.LABEL, digest=fingerprint)
+        for each in (train, train.head(_ROWS_OF_SCHEMA))
+    )
+    rows.schema = first.schema
+    return rows
+
+
 def recipe_parameters(recipe: Recipe) -> dict[str, Any]:
     """Everything in a recipe that decides the weights, as MLflow parameters.
 
@@ -168,7 +189,8 @@ def signature_of(bundle: ModelBundle) -> ModelSignature:
     ids = ("user_id", "movie_id")
     names = dict.fromkeys([*ids, "year", "month", *bundle.feature_map.names, *bundle.numbers])
     columns = [ColSpec("string" if name in texts else "long", name, required=name in ids) for name in names]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", "score")]))
+    outputs = ["score", "rating"] if rating_network(bundle.network) else ["score"]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("float", name) for name in outputs]))
 
 
 def example_of(bundle: ModelBundle) -> pd.DataFrame:

@@ -98,6 +98,7 @@ def in_home(text: str, variables: Mapping[str, str]) -> str:
     text = (
         text.replace("ml-1m", "synthetic-small")
         .replace("$PWD/var", variables["PIPELINE_HOME"])
+        .replace("var/exports", f"{variables['PIPELINE_HOME']}/exports")
         .replace("VERSION=3", "VERSION=1")
     )
     text = text.replace("top_k=10)", f"top_k=10, home={variables['PIPELINE_HOME']!r})")

@@ -16,10 +16,12 @@ from ml.inference.explanations import Explanations
 from ml.inference.held_out import held_out_lists
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
+from ml.inference.tensorflow_export import export_bundle
 from ml.models.bundle import ModelBundle
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
+from tests import plain_tensorflow
 from tests.collaborative import folds_of
 
 USERS, ITEMS = 12, 15
@@ -83,3 +85,7 @@ def test_lists_come_of_any_tables(tmp_path: Path, with_times: bool) -> None:
     assert lists["user_id"].nunique() == USERS
     assert Explanations.of(scorer) is not None
     assert np.isfinite(scorer.score_encoded(test)).all()
+    export_bundle(bundle, tmp_path / "1")
+    pairs = ratings[["user_id", "movie_id"]].assign(year=moment[0], month=moment[1])
+    [alone] = plain_tensorflow.scores([(tmp_path / "1", pairs)])
+    np.testing.assert_allclose(alone, scorer.score_pairs(pairs), rtol=0, atol=1e-6)

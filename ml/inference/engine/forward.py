@@ -6,6 +6,7 @@ import keras
 
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.keras_forward import Forward, KerasForward, difference, indices_to_compare, log_odds
+from ml.models.autoint import like_network
 
 _log = logging.getLogger(__name__)
 
@@ -14,8 +15,9 @@ def forward_of(network: keras.Model) -> Forward:
     """Choose the fastest forward pass that gives this network's values.
 
     ``AutoIntForward`` accepts a network by its layers' names and classes. Its values are compared with Keras's on some
-    rows; where they differ, Keras runs the network, and the log says so.
+    rows; where they differ, Keras runs the network, and the log says so. Of a multi-task network, only the like counts.
     """
+    network = like_network(network)
     exact = KerasForward(network)
     if not AutoIntForward.supports(network):
         return exact

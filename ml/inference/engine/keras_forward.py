@@ -73,20 +73,31 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float | None:
     return float(differences[wrong].max()) if wrong.any() else None
 
 
+class KerasOutput:
+    """Computes a network's only output with Keras, in one thread at a time: ``predict`` is not made for several."""
+
+    def __init__(self, network: keras.Model) -> None:
+        self._network, self._running = network, Lock()
+
+    def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """The output of rows, float32 [rows, 1]; arguments as in ``Forward.logits``."""
+        if not len(indices):
+            return np.empty((0, 1), np.float32)  # Keras cannot predict nothing
+        inputs = indices if numbers is None else [indices, numbers]
+        with self._running:
+            output: np.ndarray = self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0)
+        return output
+
+
 class KerasForward:
     """Runs the network with Keras; it has to give probabilities [rows, 1]."""
 
     def __init__(self, network: keras.Model) -> None:
-        self._network = network
-        self._running = Lock()  # ``predict`` is not made for several threads
+        self._probabilities = KerasOutput(network)
 
     def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """See ``Forward``."""
-        if not len(indices):
-            return np.empty(0, np.float32)  # Keras cannot predict nothing
-        inputs = indices if numbers is None else [indices, numbers]
-        with self._running:
-            return log_odds(self._network.predict(inputs, batch_size=_KERAS_BATCH, verbose=0))
+        return log_odds(self._probabilities.of(indices, numbers))
 
     def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
         """See ``Forward``."""

@@ -140,7 +140,7 @@ CLASSES = {
     "TFSMLayer": described("keras.layers", "TFSMLayer", {"filepath": "/tmp", "name": "x"}),
     "TorchModuleWrapper": described("keras.layers", "TorchModuleWrapper", {"module": "gASV"}),
     "JaxLayer": described("keras.layers", "JaxLayer", {"call_fn": LAMBDA}),
-    "another plain layer": described("keras.layers", "Rescaling", {"scale": 2.0}),
+    "another plain layer": described("keras.layers", "GaussianNoise", {"stddev": 2.0}),
     "Sequential": described("keras", "Sequential", {"layers": []}),
     "another initializer": described("keras.initializers", "Orthogonal", {}),
     "registered elsewhere": described("keras.layers", "Dense", {"units": 1}, "os>system"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from ml import schema
 from ml.errors import DataError
@@ -17,6 +18,7 @@ from ml.inference.explanations import Explanations
 from ml.inference.held_out import held_out_lists
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
+from ml.inference.tensorflow_export import export_bundle
 from ml.inference.visitors import Visitor, VisitorRecommender
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
@@ -96,6 +98,18 @@ def test_pairs_take_what_is_assumed_and_the_user_s_days(
         *(scorer.indices(name, rows[name]) for name in ("user_id", "movie_id")), scorer.context_indices(year, month)
     )
     assert at_once.tolist() == codes.tolist()
+
+
+def test_an_exported_model_gives_the_same_scores(
+    scorer: Scorer, small_interactions: pd.DataFrame, tmp_path: Path
+) -> None:
+    export_bundle(scorer.bundle, tmp_path / "1")
+    pairs = small_interactions[["user_id", "movie_id"]].sample(60, random_state=2)
+    pairs = pairs.assign(year=[2000, 2001, 2002] * 20, month=[*range(1, 13)] * 5)
+    exported = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
+    inputs = {name: tf.constant(values.to_numpy(), tf.int64) for name, values in pairs.items()}
+    found = exported(**inputs)["probability"].numpy()
+    np.testing.assert_allclose(found, scorer.score_pairs(pairs), **TOLERANCE)
 
 
 def test_a_user_who_came_later_is_new(scorer: Scorer, users: pd.DataFrame) -> None:

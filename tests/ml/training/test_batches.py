@@ -49,7 +49,7 @@ def flat(lists: list[list[float]]) -> list[float]:
 
 def test_order_without_an_own_one_is_that_of_keras(seen: Fit) -> None:
     expected = seen(x=INPUT, y=LABELS, batch_size=BATCH_SIZE, epochs=3)
-    found = seen(**training_batches([INPUT], LABELS, BATCH_SIZE, None), epochs=3)
+    found = seen(**training_batches([INPUT], [LABELS], BATCH_SIZE, None), epochs=3)
     assert found == expected
     assert [len(batch) for batch in found] == [4, 4, 3] * 3
     assert sorted(flat(found[:3])) == LABELS.tolist()
@@ -61,20 +61,20 @@ def test_each_epoch_has_its_own_order(backend: str, seen: Fit, monkeypatch: pyte
     orders = [np.random.default_rng([7, epoch]).permutation(ROWS).tolist() for epoch in range(4)]
     for first in (0, 2):  # an interrupted training goes on with the orders of the later epochs
         order = EpochOrder(ROWS, seed=7)
-        arguments = training_batches([INPUT], LABELS, BATCH_SIZE, order)
+        arguments = training_batches([INPUT], [LABELS], BATCH_SIZE, order)
         found = seen(**arguments, callbacks=[order], initial_epoch=first, epochs=4)
         assert [flat(found[at : at + 3]) for at in range(0, len(found), 3)] == orders[first:]
 
 
 @pytest.mark.parametrize("rows", [8, 11, 3])
 def test_validation_rows_keep_their_order(rows: int, seen: Fit) -> None:
-    arguments = validation_batches([INPUT[:rows]], LABELS[:rows], BATCH_SIZE)
+    arguments = validation_batches([INPUT[:rows]], [LABELS[:rows]], BATCH_SIZE)
     found = seen(x=INPUT[:1] + 100, y=LABELS[:1], **arguments, epochs=1)
     assert flat(found)[-rows:] == LABELS[:rows].tolist()
 
 
 def test_rows_of_all_inputs_and_their_label_stay_together() -> None:
-    arguments = training_batches([INPUT, INPUT * 10], LABELS, BATCH_SIZE, EpochOrder(ROWS, seed=1))
+    arguments = training_batches([INPUT, INPUT * 10], [LABELS], BATCH_SIZE, EpochOrder(ROWS, seed=1))
     count = 0
     for (first, second), labels in arguments["x"]:
         assert first.numpy()[:, 0].tolist() == (second.numpy()[:, 0] / 10).tolist() == labels.numpy().tolist()
@@ -84,6 +84,6 @@ def test_rows_of_all_inputs_and_their_label_stay_together() -> None:
 
 def test_a_progress_bar_knows_how_many_batches_there_are() -> None:
     for rows, expected in ((8, 2), (11, 3), (3, 1)):
-        dataset = training_batches([INPUT[:rows]], LABELS[:rows], BATCH_SIZE, None)["x"]
+        dataset = training_batches([INPUT[:rows]], [LABELS[:rows]], BATCH_SIZE, None)["x"]
         assert int(dataset.cardinality()) == expected
         assert not dataset.options().autotune.enabled

@@ -1,10 +1,14 @@
 """What a training logs follows from the recipe and from the code, without lists to be kept in step."""
 
+import json
+from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
@@ -20,11 +24,12 @@ from ml.features.tables import join_interactions, preprocess_ratings
 from ml.inference.scorer import Scorer
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig
+from ml.models.config import AutoIntConfig, AutoIntMultitaskConfig
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
 from orchestration.config.settings import PROJECT_ROOT
-from orchestration.tracking.tracked_run import example_of, recipe_parameters, requirements, signature_of
+from orchestration.tracking.pyfunc import RecommenderModel
+from orchestration.tracking.tracked_run import dataset_of, example_of, recipe_parameters, requirements, signature_of
 from tests.feature_maps import fitted
 from tests.orchestration.recipes import RECIPES
 from tests.string_ids import with_string_vocabulary, with_strings
@@ -51,6 +56,15 @@ def test_every_setting_of_a_recipe_is_a_parameter(recipe: Recipe) -> None:
     assert not {"description", "enabled", "search"} & found.keys()
 
 
+def test_training_rows_are_noted_as_mlflow_itself_would_with_the_digest_given() -> None:
+    count = 300
+    rows = pd.DataFrame({"user_id": np.arange(count, dtype=np.int32), schema.LABEL: np.ones(count, np.int8)})
+    rows["timestamp"] = np.arange(count, dtype=np.int64)
+    expected = mlflow.data.from_pandas(rows, name="ml-1m", targets=schema.LABEL).to_dict()
+    assert dataset_of(rows, "ml-1m", "0123").to_dict() == {**expected, "digest": "0123"}
+    assert json.loads(expected["profile"])["num_rows"] == count
+
+
 def test_parts_of_a_recipe_have_dotted_names() -> None:
     changes = {"warm_start": WarmStartConfig(epochs=2), "negatives": NegativesConfig(per_positive=3)}
     found = recipe_parameters(RECIPES["autoint_catalogue"].model_copy(update=changes))
@@ -71,6 +85,21 @@ def bundle(small_raw: RawTables, interactions: pd.DataFrame) -> ModelBundle:
     config = AutoIntConfig(embed_dim=4, num_layers=1, head_dim=2)
     network = build_model("autoint", Inputs(feature_map.field_dims), config, seed=1)
     return ModelBundle.of(network, feature_map, small_raw.users, preprocess_movies(small_raw.movies))
+
+
+def test_a_multi_task_model_gives_the_rating_too(
+    bundle: ModelBundle, interactions: pd.DataFrame, tmp_path: Path
+) -> None:
+    inputs = Inputs(bundle.feature_map.field_dims, rating_centre=3.5)
+    config = AutoIntMultitaskConfig(embed_dim=4, num_layers=1, head_dim=2)
+    multitask = replace(bundle, network=build_model("autoint_multitask", inputs, config, seed=1))
+    assert [column.name for column in signature_of(multitask).outputs] == ["score", "rating"]
+    multitask.save(tmp_path / "bundle.zip")
+    model = RecommenderModel()
+    model.load_context(SimpleNamespace(artifacts={"bundle": str(tmp_path / "bundle.zip")}))
+    found = model.predict(None, interactions.head(3))
+    assert found.dtypes.to_dict() == {"score": np.float32, "rating": np.float32}
+    np.testing.assert_allclose(found["rating"], 3.5, atol=0.01)  # not trained: the mean
 
 
 @pytest.mark.parametrize("columns", [[], ["user_id"], ["user_id", "movie_id"]], ids=["integers", "mixed", "strings"])
