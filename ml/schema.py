@@ -68,6 +68,17 @@ FIELDS: tuple[Field, ...] = (
 
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+RATING_HOUR, RATING_WEEKDAY = "rating_hour", "rating_weekday"
+DAYS_SINCE_FIRST, SESSION_POSITION = "days_since_first", "session_position"
+# Features that only recipes have that ask for them; ``ml.features.moments`` defines their values.
+MOMENTS: tuple[Field, ...] = (
+    Field(RATING_HOUR, "context"),
+    Field(RATING_WEEKDAY, "context"),
+    Field(DAYS_SINCE_FIRST, "context", "numeric"),
+    Field(SESSION_POSITION, "context", "numeric"),
+)
+MOMENT_NAMES: tuple[str, ...] = tuple(field.name for field in MOMENTS)
+FIRST_TIMESTAMP = "first_timestamp"  # of a user in a bundle: time of the first training row, Unix seconds
 MULTIVALUED: tuple[str, ...] = ("genres",)  # multi-valued features: columns of movies, values separated by |
 NUMBERS: tuple[str, ...] = ("timestamp",)  # numeric features: columns of the encoded interactions
 LABEL = "label"

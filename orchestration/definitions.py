@@ -77,7 +77,7 @@ def _assets_of_recipes() -> Iterator[dg.AssetsDefinition]:
     models, limits = reference_models(), monitoring()
     yield from collaborative_assets(recipes_in_force())
     yield from model_assets(recipes_in_force())
-    yield from evaluation_assets(models, paper_models(), limits.metric_drop)
+    yield from evaluation_assets(recipes_in_force(), models, paper_models(), limits.metric_drop)
     yield from catalogue_assets(models)
     yield from recommendation_assets(models, limits, tracking_rules())
     yield drift_asset(limits.drift)

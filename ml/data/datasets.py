@@ -16,6 +16,7 @@ _SUFFIXES = (".csv", ".parquet")
 # Columns that the pipeline's tables have anyway.
 _RESERVED = frozenset(
     {*schema.FIELD_NAMES, "rating", "timestamp", "title", "genres", "label", "row", "score", "rank", *schema.ORIGIN}
+    | {*schema.MOMENT_NAMES, schema.FIRST_TIMESTAMP}
 )
 _NAME = "[a-z0-9][a-z0-9._-]{0,63}"  # of a data set: part of directories, MLflow's names and addresses
 Reader = Literal["movielens-100k", "movielens-1m", "movielens-10m", "movielens-csv", "table"]

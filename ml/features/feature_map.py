@@ -27,9 +27,15 @@ _VERSIONS = (1, 2, _VERSION)
 
 @dataclass(frozen=True, kw_only=True)
 class FieldVocabulary(schema.Field):
-    """A feature and its distinct values in index order; all of them int or all of them str."""
+    """A feature and its distinct values in index order; all of them int or all of them str.
+
+    Attributes:
+        values: in index order.
+        assumed: the value of a moment that is not known, see ``ml.features.moments``; None for other features.
+    """
 
     values: tuple[int, ...] | tuple[str, ...]
+    assumed: int | None = None
 
     @cached_property
     def index(self) -> pd.Index:
@@ -235,7 +241,8 @@ def _in_order(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
 
 def _document_of(field: FieldVocabulary) -> dict[str, Any]:
     values = list(field.values)
-    return {"name": field.name, "side": field.side, "kind": field.kind, "size": len(values), "values": values}
+    document = {"name": field.name, "side": field.side, "kind": field.kind, "size": len(values), "values": values}
+    return document if field.assumed is None else {**document, "assumed": field.assumed}
 
 
 def _read_multivalued(described: Any, version: int) -> tuple[FieldVocabulary, ...]:
@@ -265,7 +272,10 @@ def _read_field(field: Any, may_be_empty: bool = False) -> FieldVocabulary:
         raise DataError(f"feature map field {name}: expected values that are all integers or all strings")
     if len(values) != size or len(set(values)) != size:
         raise DataError(f"feature map field {name}: expected {size} distinct values")
-    return FieldVocabulary(name, side, kind, values=tuple(values))
+    assumed = field.get("assumed")
+    if assumed is not None and (type(assumed) is not int or assumed not in values):
+        raise DataError(f"feature map field {name}: assumed {assumed!r}; expected one of its values")
+    return FieldVocabulary(name, side, kind, values=tuple(values), assumed=assumed)
 
 
 def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from scipy.special import expit
 
 from ml import schema
 from ml.errors import DataError, NotFoundError
+from ml.features.moments import middle_of_month
+from ml.inference.days_since_first import DaysSinceFirst
 from ml.inference.engine.forward import forward_of
 from ml.inference.engine.keras_forward import Forward, Grid, KerasOutput
 from ml.inference.engine.pair_numbers import PairNumbers
@@ -44,6 +46,7 @@ class Scorer:
         self.movie_ids = bundle.movies["movie_id"].to_numpy()
         self._users = self._encoded("user", bundle.users)
         self._movies = self._encoded("movie", bundle.movies)
+        self._days_since_first = DaysSinceFirst.of(bundle)
         self._catalogues: dict[tuple[int, int], ScoredCatalogue] = {}  # by year and month
 
     def _encoded(self, side: schema.Side, table: pd.DataFrame) -> np.ndarray:
@@ -89,7 +92,11 @@ class Scorer:
         return csr_array((np.ones(len(users), dtype), (users, movies)), shape=shape)
 
     def context_indices(self, years: pd.Series, months: pd.Series) -> np.ndarray:
-        """Indices [n, context features] of rating years and months 1-12. Raises NotFoundError for unknown ones."""
+        """Indices [n, context features] of rating years and months 1-12. Raises NotFoundError for unknown ones.
+
+        The other features of the moment, which a year and a month do not tell, have the values that the feature map
+        assumes.
+        """
         context = pd.DataFrame({"rating_year": years, "rating_month": months})
         feature_map = self.bundle.feature_map
         for name, values in (("rating_year", feature_map.years), ("rating_month", feature_map.months)):
@@ -98,7 +105,9 @@ class Scorer:
                 known = ", ".join(map(str, values))
                 raise NotFoundError(f"unknown {name} {unknown.iloc[0]}; the model was trained on {known}")
         context["rating_decade"] = context["rating_year"].map(schema.decade_of)
-        return feature_map.side("context").transform(context).to_numpy(np.int32)
+        fields = feature_map.side("context")
+        assumed = {field.name: field.assumed for field in fields.fields if field.assumed is not None}
+        return fields.transform(context.assign(**assumed)).to_numpy(np.int32)
 
     def score_rows(self, rows: pd.DataFrame) -> np.ndarray:
         """Score full rows, with all features of the feature map, or else pairs; float32 [rows].
@@ -146,9 +155,7 @@ class Scorer:
         users = self.indices("user_id", pairs["user_id"])
         movies = self.indices("movie_id", pairs["movie_id"])
         context = self.context_indices(pairs["year"], pairs["month"])
-        days = pd.DataFrame({"year": pairs["year"], "month": pairs["month"], "day": 15})
-        timestamps = pd.to_datetime(days).to_numpy("datetime64[s]").astype(np.int64)
-        numbers = self._numbers(pd.DataFrame({"timestamp": timestamps}))
+        numbers = self._numbers(pd.DataFrame({"timestamp": middle_of_month(pairs["year"], pairs["month"])}))
         return self.pair_indices(users, movies, context), numbers
 
     def catalogue(self, year: int, month: int) -> "ScoredCatalogue":
@@ -227,6 +234,8 @@ class Scorer:
         indices[:, feature_map.positions("user")] = self._users[users]
         indices[:, feature_map.positions("movie")] = self._movies[movies]
         indices[:, feature_map.positions("context")] = context
+        if days := self._days_since_first:
+            indices[:, days.position] = days.indices(users, context)
         return indices
 
 

@@ -15,8 +15,11 @@ import keras
 import numpy as np
 import pandas as pd
 
+from ml import schema
 from ml.errors import DataError
+from ml.features.moments import DAY
 from ml.files import sync
+from ml.inference.days_since_first import DaysSinceFirst
 from ml.inference.engine.keras_forward import KerasForward
 from ml.inference.scorer import PAIR_COLUMNS, Scorer
 from ml.models.autoint import like_network
@@ -115,7 +118,7 @@ def _score_function(bundle: ModelBundle, network: keras.Model, lookups: list[_Lo
     import tensorflow as tf
 
     users, movies, moments = map(tf.constant, _tables(bundle))
-    months = len(bundle.feature_map.months)
+    months, days = len(bundle.feature_map.months), _days_function(bundle)
 
     @tf.function(input_signature=[lookup.spec for lookup in lookups], autograph=False)
     def score(*columns: Any) -> dict[str, Any]:
@@ -127,15 +130,37 @@ def _score_function(bundle: ModelBundle, network: keras.Model, lookups: list[_Lo
         user, movie, year, month = (each.positions(values) for each, values in zip(lookups, columns, strict=True))
         moment = year * months + month
         indices = tf.gather(users, user) + tf.gather(movies, movie) + tf.gather(moments, moment)
+        if days:
+            indices += days(user, moment)
         return {OUTPUT: network(indices, training=False)[:, 0]}
 
     return score
 
 
+def _days_function(bundle: ModelBundle) -> Any:
+    """What computes the indices of ``days_since_first``, the one feature of both user and moment; None without it."""
+    import tensorflow as tf
+
+    if not (days := DaysSinceFirst.of(bundle)):
+        return None
+    times, first_times, leasts = (
+        tf.constant(each, tf.int64) for each in (days.times.ravel(), days.first_times, days.leasts)
+    )
+    column = tf.one_hot(days.position, len(bundle.feature_map.fields), dtype=tf.int32)
+
+    def indices(user: Any, moment: Any) -> Any:
+        """Indices int32 [n, features], zeros elsewhere, of users' and moments' positions [n]."""
+        passed = (tf.gather(times, moment) - tf.gather(first_times, user)) // DAY
+        found = tf.maximum(tf.searchsorted(leasts, passed, side="right") - 1, 0)
+        return found[:, None] * column
+
+    return indices
+
+
 def _tables(bundle: ModelBundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of users, of movies, and of moments in the order of years and months, int32 [rows, features].
 
-    Each has zeros where the index belongs to another side.
+    Each has zeros where the index belongs to another side, or to user and moment.
     """
     scorer, feature_map = Scorer(bundle, KerasForward(like_network(bundle.network))), bundle.feature_map
     years = pd.Series(np.repeat(feature_map.years, len(feature_map.months)))
@@ -143,10 +168,13 @@ def _tables(bundle: ModelBundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     contexts = scorer.context_indices(years, months)
     users, movies = np.arange(len(scorer.user_ids)), np.arange(len(scorer.movie_ids))
     first = np.zeros(len(years), int)
+    of_moment = [
+        each for each in feature_map.positions("context") if feature_map.names[each] != schema.DAYS_SINCE_FIRST
+    ]
     return (
         _only(feature_map.positions("user"), scorer.pair_indices(users, np.zeros_like(users), contexts[:1])),
         _only(feature_map.positions("movie"), scorer.pair_indices(np.zeros_like(movies), movies, contexts[:1])),
-        _only(feature_map.positions("context"), scorer.pair_indices(first, first, contexts)),
+        _only(of_moment, scorer.pair_indices(first, first, contexts)),
     )
 
 

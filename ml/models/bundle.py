@@ -49,7 +49,8 @@ class ModelBundle:
         network: from indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there
             are any, to the probability of a like, float32 [batch, 1].
         feature_map: that the network was trained with.
-        users: that the network knows, one row each, with the user features in ``used``; in index order.
+        users: that the network knows, one row each, with the user features in ``used``, and ``first_timestamp`` for the
+            feature ``days_since_first``; in index order.
         movies: that the network knows, one row each, with the movie features in ``used``, title and genres; in index
             order.
         numbers: columns that the network takes as numeric features.
@@ -145,7 +146,8 @@ def _used(network: keras.Model, feature_map: FeatureMap) -> FeatureMap:
 
 def _columns(key: str, features: FeatureMap) -> list[str]:
     """Return the columns of the table with this key that holds these features."""
-    return list(dict.fromkeys((key, *features.side(_SIDES[key]).names, *_SHOWN[key])))
+    since = (schema.FIRST_TIMESTAMP,) if key == "user_id" and schema.DAYS_SINCE_FIRST in features.names else ()
+    return list(dict.fromkeys((key, *features.side(_SIDES[key]).names, *since, *_SHOWN[key])))
 
 
 def _earlier_columns(key: str, feature_map: FeatureMap) -> list[str]:
@@ -180,8 +182,11 @@ def _problem_of_table(data: bytes, rows: int, key: str, columns: list[str], earl
     if sorted(described.names) not in (sorted(columns), sorted(earlier)):
         return f"found the columns {_listed(described.names)}; expected {_listed(columns)}"
     for field in described:
-        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or _is_text(field.type)):
-            return f"the column {field.name} is of the type {str(field.type)[:100]}; expected numbers or texts"
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        of_time = field.name == schema.FIRST_TIMESTAMP
+        if (of_time and field.type != pa.int64()) or not (is_number or _is_text(field.type)):
+            expected = "int64" if of_time else "numbers or texts"
+            return f"the column {field.name} is of the type {str(field.type)[:100]}; expected {expected}"
     chunks = (
         metadata.row_group(group).column(column)
         for group in range(metadata.num_row_groups)

@@ -50,18 +50,20 @@ class TrainingData:
 
         Args:
             recipe: features, negatives and settings; features that the feature map lacks are left out.
-            train_interactions: encoded rows in shuffled order.
-            feature_map: that encoded them.
+            train_interactions: encoded rows in shuffled order; with the recipe's moments, see ``ml.features.moments``.
+            feature_map: that encoded them, likewise.
             movies: the movies table.
             collaborative: collaborative features, fitted on all training rows; for a recipe without them, None will do.
             chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Which movies a user
                 has rated is taken from all training rows in any case.
 
         Raises:
-            ValueError: the recipe's collaborative features are not given.
+            ValueError: the recipe's moments or collaborative features are not given.
             DataError: they were fitted on other rows, or with other settings.
         """
         recipe = recipe.within(feature_map)
+        if missing := [name for name in recipe.moments if name not in feature_map.names]:
+            raise ValueError(f"the feature map lacks {', '.join(missing)}; expected the moments that the recipe has")
         known_movies = feature_map.known("movie_id", movies)
         rows, sources = train_interactions, None
         if recipe.negatives:

@@ -48,6 +48,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     without: tuple[str, ...] = Field(default=(), description="Features of the data set that are not used.")
     multivalued: tuple[str, ...] = Field(default=(), description="Multi-valued features, such as genres.")
     numbers: tuple[str, ...] = Field(default=(), description="Numeric features, such as timestamp.")
+    moments: tuple[str, ...] = Field(
+        default=(), description=f"Features of a rating's moment, beside the others: {', '.join(schema.MOMENT_NAMES)}."
+    )
     signals: CollaborativeConfig | None = Field(default=None, description="Collaborative features; none if empty.")
     negatives: NegativesConfig | None = Field(
         default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
@@ -61,14 +64,15 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         default={}, description="Search space of make tune, by dotted name of a setting of model or training."
     )
 
-    @field_validator("numbers")
+    @field_validator("numbers", "moments")
     @classmethod
-    def _numbers_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in names if name not in schema.NUMBERS]:
-            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(schema.NUMBERS)}")
+    def _names_are_known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = schema.NUMBERS if info.field_name == "numbers" else schema.MOMENT_NAMES
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
         return names
 
-    @field_validator("fields", "without", "multivalued", "numbers")
+    @field_validator("fields", "without", "multivalued", "numbers", "moments")
     @classmethod
     def _names_are_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names):
@@ -107,14 +111,15 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def features(self) -> str:
         """Say which features it learns from."""
         named = ", ".join((*self.fields, *self.multivalued))
-        return named or ("all features" + (f" but {', '.join(self.without)}" if self.without else ""))
+        features = named or ("all features" + (f" but {', '.join(self.without)}" if self.without else ""))
+        return ", ".join((features, *self.moments))
 
     def obstacle(self, feature_map: FeatureMap) -> str:
         """Return why nothing can be learned from a data set by this recipe; empty if something can."""
         if self.fields and not any(name in feature_map.names for name in self.fields):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
-        if self.numbers and not feature_map.has_times:
-            return f"the recipe learns from {', '.join(self.numbers)}, and the data set's ratings have no time"
+        if (timed := (*self.numbers, *self.moments)) and not feature_map.has_times:
+            return f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time"
         if feature_map.liked is None and isinstance(self.model, AutoIntMultitaskConfig):
             return "the data set has no ratings, and the recipe learns to predict them"
         if feature_map.liked is None and not self.negatives:
@@ -131,9 +136,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             DataError: it has none of the recipe's fields.
         """
         names, signals = feature_map.names, self.signals
-        wanted = self.fields or tuple(name for name in names if name not in self.without) or names[:2]
+        own = [name for name in names if name not in schema.MOMENT_NAMES]
+        wanted = self.fields or tuple(name for name in own if name not in self.without) or tuple(own[:2])
         if not (fields := tuple(name for name in wanted if name in names)):
             raise DataError(f"none of the recipe's fields is there: {', '.join(self.fields)}; expected at least one")
+        fields = tuple(dict.fromkeys((*fields, *self.moments)))
         if signals:
             affinity = tuple(name for name in signals.affinity_fields if name in names)
             signals = signals.model_copy(update={"affinity_fields": affinity})

@@ -19,6 +19,7 @@ DOCUMENTS, FOLDS = "document_io_manager", "folds_io_manager"
 PRIORITY = "dagster/priority"
 LAST = {PRIORITY: "-1"}  # for what no training waits for
 COLLABORATIVE = "collaborative_features"  # the asset that all recipes with such features read
+ENCODED = "encoded_interactions"  # the asset that recipes with moments read the times of all ratings from
 
 
 def inputs_of(models: Sequence[str], *parts: str) -> dict[str, dg.AssetIn]:

@@ -9,8 +9,18 @@ import pandas as pd
 from ml import checks
 from ml.evaluation.comparison import comparison_by_split, comparison_table
 from ml.evaluation.stability import MetricLimits
-from ml.training.recipes import PAPER
-from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, inputs_of, links_of, skipped_tables, trained_models
+from ml.features.moments import with_moments
+from ml.training.recipes import PAPER, Recipe
+from orchestration.assets.common import (
+    ENCODED,
+    METRICS,
+    OWNERS,
+    TRANSIENT,
+    inputs_of,
+    links_of,
+    skipped_tables,
+    trained_models,
+)
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, check_spec, checks_last, require, skipped_check
@@ -40,11 +50,12 @@ _NO_DROPS = "No model's metric is worse than in the last evaluation by more than
 
 
 def evaluation_assets(
-    models: Sequence[str], paper_models: Sequence[str], limits: MetricLimits
+    recipes: Mapping[str, Recipe], models: Sequence[str], paper_models: Sequence[str], limits: MetricLimits
 ) -> list[dg.AssetsDefinition]:
     """Scores and metrics of the baselines and of each model, and their comparison.
 
     Args:
+        recipes: of all models.
         models: names of the reference models.
         paper_models: names of the models of the paper's protocol.
         limits: drops of a metric that the check ``metric_drops`` accepts.
@@ -52,9 +63,9 @@ def evaluation_assets(
     return [
         baseline_scores,
         baseline_metrics,
-        *(metrics_assets(model, _COMMON) for model in models),
+        *(metrics_assets(model, recipes[model], _COMMON) for model in models),
         comparison_asset(models, limits),
-        *(metrics_assets(model, _PAPER) for model in paper_models),
+        *(metrics_assets(model, recipes[model], _PAPER) for model in paper_models),
         paper_comparison_asset(paper_models),
     ]
 
@@ -82,7 +93,7 @@ def baseline_metrics(test_interactions: pd.DataFrame, baseline_scores: pd.DataFr
     return dg.MaterializeResult(value=metrics, metadata=baselines_metadata(comparison_table([metrics])))
 
 
-def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition:
+def metrics_assets(model: str, recipe: Recipe, common: Mapping[str, Any]) -> dg.AssetsDefinition:
     """The assets that score the test rows with one trained model and measure the scores."""
     scores_name, metrics_name = f"{model}_scores", f"{model}_metrics"
 
@@ -104,7 +115,7 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
                 **common,
             ),
         },
-        ins={"trained": dg.AssetIn(model)},
+        ins={"trained": dg.AssetIn(model)} | ({ENCODED: dg.AssetIn()} if recipe.moments else {}),
         retry_policy=TRANSIENT,
         check_specs=blocking(metrics_name, "not_below_random"),
     )
@@ -114,6 +125,7 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
         trained: dict[str, Any],
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
+        **times: Any,
     ) -> Iterator[Any]:
         from ml.inference.scorer import Scorer
 
@@ -122,7 +134,8 @@ def metrics_assets(model: str, common: Mapping[str, Any]) -> dg.AssetsDefinition
             yield skipped_check(metrics_name, "not_below_random", trained[SKIPPED])
             yield from skipped_tables(trained, {scores_name: {"score": "float32"}, metrics_name: METRICS})
             return
-        scores = Scorer(tracking.load_bundle(version)).score_encoded(test_interactions)
+        rows = with_moments(test_interactions, times[ENCODED], recipe.moments) if recipe.moments else test_interactions
+        scores = Scorer(tracking.load_bundle(version)).score_encoded(rows)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
         users = test_interactions["user_id"].nunique()
         yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics, users))

@@ -11,7 +11,7 @@ from ml import checks
 from ml.features.feature_map import FeatureMap
 from ml.small_charts import line_chart
 from ml.training.recipes import PAPER, Recipe
-from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, OWNERS, PRIORITY, TRANSIENT, links_of
+from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, ENCODED, OWNERS, PRIORITY, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
@@ -35,12 +35,13 @@ def model_assets(recipes: Mapping[str, Recipe]) -> list[dg.AssetsDefinition]:
 def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
     """The asset that trains, logs and registers one model. Its value names the registered version."""
     config_type = launch_settings(name, recipe)
+    of_recipe = {COLLABORATIVE: recipe.signals, ENCODED: recipe.moments}  # inputs that only some recipes have
 
     @dg.asset(
         name=name,
         partitions_def=DATA_SETS,
         description=_description(recipe),
-        ins={COLLABORATIVE: dg.AssetIn()} if recipe.signals else {},
+        ins={asset: dg.AssetIn() for asset, features in of_recipe.items() if features},
         group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
@@ -62,19 +63,21 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         feature_map: dict[str, Any],
         users: pd.DataFrame,
         movies: pd.DataFrame,
-        **collaborative: Any,
+        **inputs: Any,
     ) -> Generator[Any, None, None]:
         launched: Any = config
         settings = launched.model_dump(exclude={RETRAIN})
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
         encoders = FeatureMap.from_dict(feature_map)
-        tables = TrainingTables(train_interactions, encoders, users, movies, collaborative.get(COLLABORATIVE))
+        tables = TrainingTables(train_interactions, encoders, users, movies, inputs.get(COLLABORATIVE))
         if obstacle := followed.obstacle(tables.encoders):
             context.log.warning(f"{name} is skipped: {obstacle}")
             yield skipped_check(name, "losses_fall", obstacle)
             yield dg.MaterializeResult(value={SKIPPED: obstacle}, metadata={SKIPPED: obstacle})
             return
+        if followed.moments:
+            tables = tables.with_moments(inputs[ENCODED], followed.moments)
         reused = None if launched.retrain else tracking.find(name, fingerprint)
         if reused:
             yield from _reuse(context, tracking, reused, fingerprint)

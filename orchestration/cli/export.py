@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 from ml.errors import DataError
-from ml.inference.tensorflow_export import export_bundle
-from ml.models.bundle import ModelBundle
 from ml.published.champions import published_versions
 from orchestration.cli.choices import published_data_set
 from orchestration.config.settings import settings
@@ -16,6 +14,9 @@ from orchestration.config.settings import settings
 
 def main(model: str = "", dataset: str = "", to: str = "") -> int:
     """Export; gives the exit status. Raises DataError."""
+    from ml.inference.tensorflow_export import export_bundle
+    from ml.models.bundle import ModelBundle
+
     dataset = published_data_set(dataset)
     champions = published_versions(settings().home, dataset)
     if model not in champions:

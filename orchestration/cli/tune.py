@@ -13,10 +13,11 @@ from filelock import FileLock, Timeout
 from ml.errors import DataError
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
+from ml.features.moments import map_with_moments, with_moments
 from ml.features.splits import PAPER, RANDOM
 from ml.files import write_atomically
 from ml.training.recipes import Recipe, recipes_text
-from orchestration.assets.common import COLLABORATIVE
+from orchestration.assets.common import COLLABORATIVE, ENCODED
 from orchestration.cli.run import say
 from orchestration.config.data_sets import DataSet, default_data_set
 from orchestration.config.recipes_in_force import recipes_in_force
@@ -63,7 +64,7 @@ def _recipe(name: str) -> Recipe:
 def _tune(name: str, recipe: Recipe, trials: int) -> None:
     raw_data = RawData.of(DataSet(default_data_set(), PAPER if recipe.protocol == PAPER else RANDOM).key)
     storage = Storage(raw_data=raw_data)
-    train, feature_map, movies, collaborative = _tables(storage, recipe)
+    tables = _tables(storage, recipe)
 
     from ml.training.data import TrainingData
     from ml.training.threads import share_processors
@@ -84,7 +85,7 @@ def _tune(name: str, recipe: Recipe, trials: int) -> None:
             study.set_user_attr(_RUN_ATTRIBUTE, run.run_id)
             best = tune(
                 recipe,
-                lambda: TrainingData.of(recipe, train, feature_map, movies, collaborative),
+                lambda: TrainingData.of(recipe, *tables),
                 study,
                 trials,
                 run.trial,
@@ -111,6 +112,8 @@ def _tables(
 ) -> tuple[pd.DataFrame, FeatureMap, pd.DataFrame, CollaborativeFolds | None]:
     """Training rows, feature map, movies and the recipe's collaborative features as last materialized.
 
+    Rows and feature map have the recipe's moments.
+
     Raises:
         DataError: one of them is missing, or damaged.
     """
@@ -122,12 +125,13 @@ def _tables(
     collaborative = (
         CollaborativeFolds.from_bytes(_content(storage, file), str(tables / file)) if recipe.signals else None
     )
-    return (
-        pd.read_parquet(io.BytesIO(train)),
-        FeatureMap.from_json(document, str(tables / "feature_map.json")),
-        pd.read_parquet(io.BytesIO(movies)),
-        collaborative,
-    )
+    rows = pd.read_parquet(io.BytesIO(train))
+    encoders = FeatureMap.from_json(document, str(tables / "feature_map.json"))
+    if recipe.moments:
+        every = pd.read_parquet(io.BytesIO(_content(storage, f"{ENCODED}.parquet")))
+        rows = with_moments(rows, every, recipe.moments)
+        encoders = map_with_moments(encoders, rows, recipe.moments)
+    return rows, encoders, pd.read_parquet(io.BytesIO(movies)), collaborative
 
 
 def _content(storage: Storage, file: str) -> bytes:

@@ -10,6 +10,7 @@ from ml.checks import Finding
 from ml.evaluation.catalogue import CATALOGUE_USER_METRICS
 from ml.evaluation.gates import Gates, calibrated, not_below_champion, not_below_movie_mean
 from ml.features.feature_map import FeatureMap
+from ml.features.moments import complete_rows
 from orchestration.reporting.metadata import plain
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -110,10 +111,11 @@ def _compare_with_champion(
     from ml.inference.scorer import Scorer
 
     scorer = Scorer(tracking.load_bundle(champion))
+    interactions = complete_rows(rows.interactions, scorer.bundle.feature_map)
     if gates.metric in CATALOGUE_USER_METRICS:
-        lists = held_out_lists_of(scorer, rows.interactions.iloc[rows.train["row"]], rows.encoders)
+        lists = held_out_lists_of(scorer, interactions.iloc[rows.train["row"]], rows.encoders)
         return _compare(gates, rows.test, own, {"lists": lists})
-    known, scores = score_known(scorer, rows.interactions.iloc[rows.test["row"]])
+    known, scores = score_known(scorer, interactions.iloc[rows.test["row"]])
     return _compare(
         gates, rows.test[known], {"scores": own["scores"][known]}, {"scores": pd.DataFrame({"score": scores})}
     )

@@ -4,7 +4,7 @@ A version's tags record the choice and its last ingestion batch, for the run tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,6 +14,7 @@ import pandas as pd
 from ml.errors import DataError
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
+from ml.features.moments import map_with_moments, with_first_times, with_moments
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
 from orchestration.tracking.fingerprint import FINGERPRINT, Fingerprint
@@ -45,6 +46,14 @@ class TrainingTables:
     users: pd.DataFrame
     movies: pd.DataFrame
     collaborative: CollaborativeFolds | None = None
+
+    def with_moments(self, encoded_interactions: pd.DataFrame, names: tuple[str, ...]) -> "TrainingTables":
+        """Add features of the rows' moments, computed from the times of all interactions."""
+        rows = with_moments(self.interactions, encoded_interactions, names)
+        encoders = map_with_moments(self.encoders, rows, names)
+        return replace(
+            self, interactions=rows, encoders=encoders, users=with_first_times(self.users, rows, self.encoders)
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from ml.training.recipes import Recipe
 from orchestration.resources.storage import Storage
 
 TRAINING_FILES = ("train_interactions.parquet", "feature_map.json", "users.parquet", "movies.parquet")
+MOMENTS_FILE = "encoded_interactions.parquet"  # a recipe with moments learns from the times of all ratings
 FINGERPRINT = "fingerprint"  # tag of a model version and of its run
 
 
@@ -38,16 +39,17 @@ class Fingerprint:
 
 def training_fingerprint(storage: Storage, code_version: str, recipe: Recipe) -> Fingerprint:
     """Return the fingerprint of a training on the stored tables."""
-    return Fingerprint(_tables(storage), f"{code_version}-{_backend()}", recipe.fingerprint("search"))
+    return Fingerprint(_tables(storage, recipe), f"{code_version}-{_backend()}", recipe.fingerprint("search"))
 
 
 def tuning_fingerprint(storage: Storage, recipe: Recipe) -> str:
     """Return the fingerprint of a tuning study on the stored tables; new code continues the same study."""
-    return digest(f"{_tables(storage)} {_backend()} {recipe.fingerprint('warm_start')}".encode())
+    return digest(f"{_tables(storage, recipe)} {_backend()} {recipe.fingerprint('warm_start')}".encode())
 
 
-def _tables(storage: Storage) -> str:
-    return digest(" ".join(f"{name} {storage.digest(name)}" for name in TRAINING_FILES).encode())
+def _tables(storage: Storage, recipe: Recipe) -> str:
+    files = (*TRAINING_FILES, MOMENTS_FILE) if recipe.moments else TRAINING_FILES
+    return digest(" ".join(f"{name} {storage.digest(name)}" for name in files).encode())
 
 
 def _backend() -> str:

@@ -207,6 +207,16 @@ def test_inputs_of_every_asset(with_paper: dg.Definitions) -> None:
     assert inputs == {name: sorted(expected) for name, expected in INPUTS.items()}
 
 
+def test_recipes_with_moments_read_the_times_of_all_ratings(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recipes.yaml"
+    plain = {"description": "x", "architecture": "autoint"}
+    path.write_text(yaml.safe_dump({"recipes": {"a": plain, "b": {**plain, "moments": ["rating_hour"]}}}))
+    env.setenv("RECIPES_YAML", str(path))
+    graph = build_definitions().resolve_asset_graph()
+    reading = {key.to_user_string() for key in graph.get(dg.AssetKey("encoded_interactions")).child_keys}
+    assert reading == {"train_interactions", "test_interactions", "b", "b_scores", "b_metrics"}
+
+
 def test_jobs(definitions: dg.Definitions, with_paper: dg.Definitions) -> None:
     own = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     jobs = {job.name: job for job in with_paper.resolve_all_job_defs() if not job.name.startswith("__")}

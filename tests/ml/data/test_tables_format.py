@@ -241,6 +241,7 @@ def without(key: str) -> dict[str, Any]:
         (SHOP | {"ratings": SHOP["ratings"] | {"path": "orders.xlsx"}}, "ends in .csv or .parquet"),
         (SHOP | {"users": SHOP["users"] | {"features": {"brand": "categorical"}}}, "expected each name once"),
         (SHOP | {"users": SHOP["users"] | {"features": {"label": "categorical"}}}, "cannot be named 'label'"),
+        (SHOP | {"users": SHOP["users"] | {"features": {"rating_hour": "numeric"}}}, "cannot be named 'rating_hour'"),
         (SHOP | {"users": SHOP["users"] | {"features": {"Land": "categorical"}}}, "cannot be named 'Land'"),
         (SHOP | {"users": SHOP["users"] | {"features": {"genre": "multivalued"}}}, "cannot be named 'genre'"),
         (SHOP | {"users": SHOP["users"] | {"features": {"age_group": "number"}}}, "age_group.kind"),

@@ -272,6 +272,15 @@ def test_documents_with_another_description_are_refused(part: dict[str, object],
         FeatureMap.from_dict(fitted().to_dict() | part)
 
 
+@pytest.mark.parametrize("assumed", [5, "4", True, [4]])
+def test_a_document_that_assumes_an_unknown_value_is_refused(assumed: object) -> None:
+    document = fitted().to_dict()
+    assert "assumed" not in str(document)  # of the data set's own features
+    document["fields"][2]["assumed"] = assumed
+    with pytest.raises(DataError, match=r"feature map field rating_month: assumed .*; expected one of its values"):
+        FeatureMap.from_dict(document)
+
+
 def test_map_survives_json(small_interactions: pd.DataFrame) -> None:
     feature_map = feature_maps.fitted(small_interactions)
     data = feature_map.to_json()

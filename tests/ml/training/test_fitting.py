@@ -12,6 +12,7 @@ from ml import schema
 from ml.errors import DataError
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.moments import map_with_moments, with_moments
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
 from ml.models.autoint import Inputs
@@ -241,6 +242,30 @@ def test_signals_that_are_not_given_are_an_error(
     others = folds_of(recipe, rows.head(1000), small_feature_map)
     with pytest.raises(DataError, match=f"fitted on 1000 training rows, .*; expected {len(rows)}, .*make run"):
         TrainingData.of(recipe, rows, small_feature_map, movies, others)
+
+
+def test_moments_that_are_not_given_are_an_error(
+    rows: pd.DataFrame, small_feature_map: FeatureMap, movies: pd.DataFrame
+) -> None:
+    recipe = recipe_of(moments=("rating_hour",))
+    with pytest.raises(ValueError, match="the feature map lacks rating_hour; expected the moments"):
+        TrainingData.of(recipe, rows, small_feature_map, movies)
+
+
+def test_draws_are_made_at_the_moment_of_the_like(
+    small_interactions: pd.DataFrame, small_feature_map: FeatureMap, movies: pd.DataFrame
+) -> None:
+    recipe = recipe_of(negatives=NEGATIVES, moments=schema.MOMENT_NAMES)
+    encoded = encode_interactions(small_interactions, small_feature_map)
+    wide = with_moments(split_interactions(encoded)[0], encoded, recipe.moments)
+    data = TrainingData.of(recipe, wide, map_with_moments(small_feature_map, wide, recipe.moments), movies)
+    names = list(schema.MOMENT_NAMES)
+    assert data.rows[names].to_numpy().tolist() == wide[names].iloc[data.rows[SOURCE]].to_numpy().tolist()
+    fitting = Fitting(recipe, data)
+    assert fitting.network.get_layer("embedding").field_dims == (*small_feature_map.field_dims, 24, 7, 15, 12)
+    reports: list[EpochReport] = []
+    fitting.run(reports.append)
+    assert reports[-1].train_loss < reports[0].train_loss
 
 
 def test_signals_of_likes_and_draws_are_standardised_by_the_fitted_ones(sampled: TrainingData) -> None:

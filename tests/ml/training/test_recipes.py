@@ -110,6 +110,42 @@ def test_what_a_recipe_can_learn_from_is_data(tmp_path: Path) -> None:
     assert recipes["c"].negatives == NegativesConfig(per_positive=1)
 
 
+def test_moments_come_beside_the_fields() -> None:
+    names = (*schema.FIELD_NAMES, "rating_hour", "session_position")
+    wide = feature_map_of(names)
+    moments = ("rating_hour", "session_position")
+    every, some = (Recipe(**{**PLAIN, **own, "moments": moments}) for own in ({}, {"fields": ["zip", "age"]}))
+    assert every.within(wide).fields == names
+    assert every.within(wide).positions(names) is None
+    assert some.within(wide).fields == ("zip", "age", *moments)
+    assert some.within(wide).positions(names) == [13, 11, 14, 15]
+    assert Recipe(**{**PLAIN, "without": schema.FIELD_NAMES[2:], "moments": moments}).within(wide).fields == (
+        "user_id", "movie_id", *moments
+    )  # fmt: skip
+    assert (every.features, some.features) == (
+        "all features, rating_hour, session_position", "zip, age, rating_hour, session_position"
+    )  # fmt: skip
+    assert Recipe(**PLAIN).moments == ()
+
+
+def test_moments_need_times() -> None:
+    recipe = Recipe(**{**PLAIN, "moments": ["rating_hour", "days_since_first"]})
+    assert recipe.obstacle(MOVIELENS) == (
+        "the recipe learns from rating_hour, days_since_first, and the data set's ratings have no time"
+    )  # none of these fields is of the context
+    timed = FeatureMap((*MOVIELENS.fields, FieldVocabulary("rating_year", "context", values=(2000,))))
+    assert recipe.obstacle(timed) == ""
+
+
+def test_the_project_s_recipe_with_moments_is_autoint_with_all_of_them() -> None:
+    book = yaml.safe_load((PROJECT_ROOT / "recipes.yaml").read_text("utf-8"))["recipes"]
+    recipe, autoint = (Recipe(**book[name]) for name in ("autoint_moments", "autoint"))
+    assert recipe.moments == schema.MOMENT_NAMES
+    own = {"description", "enabled", "moments"}
+    assert recipe.model_dump(exclude=own) == autoint.model_dump(exclude=own)
+    assert not recipe.enabled
+
+
 def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
     assert list(load_recipes(written(tmp_path, {"a": {**PLAIN, "enabled": False}, "b": PLAIN}))) == ["b"]
 
@@ -143,6 +179,12 @@ def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
             {"a": {**PLAIN, "numbers": ["timestamp", "timestamp"]}},
             "recipes.a.numbers: Value error, expected each name once",
         ),
+        (
+            {"a": {**PLAIN, "moments": ["rating_minute"]}},
+            "unknown rating_minute; expected some of rating_hour, rating_weekday, days_since_first, session_position",
+        ),
+        ({"a": {**PLAIN, "moments": ["rating_hour", "rating_hour"]}}, "each name once"),
+        ({"a": {**PLAIN, "fields": ["rating_hour"]}}, "unknown rating_hour"),  # they are named as moments
         ({"a": {**PLAIN, "numbers": ["timestamp"], "signals": {}}}, "numbers and signals cannot be combined"),
         ({"a": {**PLAIN, "negatives": {}}}, "recipes.a.negatives.per_positive"),
         ({"a": {**PLAIN, "negatives": {"per_positive": 1, "power": 1}}}, "power"),

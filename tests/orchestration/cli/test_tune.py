@@ -17,6 +17,7 @@ from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_ratings
+from ml.training.data import TrainingData
 from ml.training.recipes import Recipe, load_recipes, with_values
 from ml.training.reports import EpochReport
 from orchestration.__main__ import main as command
@@ -41,6 +42,7 @@ SEARCHED = {**PLAIN, "search": {RATE: {"choices": [1e-9, 3e-3]}, LAYERS: {"low":
 RECIPES = {"searched": SEARCHED, "plain": PLAIN, "papers": {**SEARCHED, "protocol": "paper"}}
 SIGNALS = {"factorizations": {"rating_2": {"factors": 2, "iterations": 1}}, "folds": 2}
 RECIPES["with_signals"] = {**SEARCHED, "signals": SIGNALS}
+RECIPES["with_moments"] = {**SEARCHED, "moments": ["session_position"]}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,9 @@ def template(tmp_path_factory: pytest.TempPathFactory, small_raw: RawTables) -> 
     movies = preprocess_movies(small_raw.movies)
     joined = join_interactions(preprocess_users(small_raw.users), movies, preprocess_ratings(small_raw.ratings))
     feature_map = fitted(joined)
-    train = split_interactions(encode_interactions(joined, feature_map))[0].head(3000)
+    encoded = encode_interactions(joined, feature_map)
+    encoded.to_parquet(tables / "encoded_interactions.parquet", index=False)
+    train = split_interactions(encoded)[0].head(3000)
     train.to_parquet(tables / "train_interactions.parquet", index=False)
     movies.to_parquet(tables / "movies.parquet", index=False)
     (tables / "feature_map.json").write_text(json.dumps(feature_map.to_dict()), encoding="utf-8")
@@ -185,6 +189,24 @@ def test_a_trained_trial_is_given_as_a_recipe_file(
     assert tracking.run_url(parent.info.run_id) in text
     artifact = tracking.client.download_artifacts(parent.info.run_id, "searched.yaml", str(tmp_path))
     assert Path(artifact).read_bytes() == path.read_bytes()
+
+
+def test_rows_of_a_recipe_with_moments_have_them(
+    home_of: Callable[..., Path], cheap: None, env: pytest.MonkeyPatch
+) -> None:
+    home_of("home")
+    given: list[TrainingData] = []
+    made = TrainingData.of
+
+    def data_of(*arguments: Any) -> TrainingData:
+        given.append(made(*arguments))
+        return given[0]
+
+    env.setattr("ml.training.data.TrainingData.of", data_of)
+    assert tune.main("with_moments", "1") == 0
+    [data] = given
+    assert data.rows["session_position"].max() > 3
+    assert data.inputs.positions == [3, 10, 14]
 
 
 def test_trials_are_logged_then_only_shown_and_more_are_added(

@@ -49,6 +49,14 @@ def test_other_tables_have_another_fingerprint(file: str) -> None:
     assert tuning(**tables) != tuning()
 
 
+def test_only_a_recipe_with_moments_depends_on_the_times_of_all_ratings() -> None:
+    moments, others = changed(moments=("rating_hour",)), {"encoded_interactions": "other"}
+    assert training(**others) == training()
+    assert tuning(**others) == tuning()
+    assert training(moments, **others) != training(moments)
+    assert tuning(moments, **others) != tuning(moments)
+
+
 def test_a_training_depends_on_recipe_and_code_but_not_on_the_search_space() -> None:
     prints = [training(), training(LONGER), training(WARM), training(code="other")]
     assert len(set(prints)) == 4
