@@ -1,4 +1,4 @@
-"""Build AutoInt and AutoInt+MLP as functional Keras models.
+"""Build AutoInt, AutoInt+MLP and AutoInt+CIN as functional Keras models.
 
 A network takes indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there are
 any, and returns the probability of a like, float32 [batch, 1]. The layer ``logit`` has its log-odds.
@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from ml.features.collaborative import CollaborativeTables
-from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import ARCHITECTURES, AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
+from ml.models.interaction import CompressedInteraction
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
@@ -76,6 +77,16 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, _deep_logit(embeddings, config, deep_seed)])
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
+
+
+def build_autoint_cin(inputs: Inputs, config: AutoIntCINConfig, seed: int) -> keras.Model:
+    """Build AutoInt+CIN: AutoInt's logit plus that of a compressed interaction network on the same embeddings."""
+    trunk_seed, logit_seed, interaction_seed = derive_seeds(seed, 3)
+    given, embeddings = _embed(inputs, config, trunk_seed)
+    attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
+    interaction = _interaction_logit(embeddings, config, interaction_seed)
+    logit = keras.layers.Add(name=LOGIT_LAYER)([attention, interaction])
+    return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_cin")
 
 
 # Each architecture has its builder in this module; a missing one is an error at import.
@@ -195,6 +206,13 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
         hidden = keras.layers.ReLU(name=f"deep_relu_{number}")(hidden)
         hidden = keras.layers.Dropout(config.dropout, seed=dropout_seeds[number - 1], name=f"dropout_{number}")(hidden)
     return dense(1, kernel_seeds[depth], "deep_logit")(hidden)
+
+
+def _interaction_logit(embeddings: Any, config: AutoIntCINConfig, seed: int | None) -> Any:
+    seed, output_seed = derive_seeds(seed, 2)
+    pooled = CompressedInteraction(config.feature_maps, config.l2_interaction, seed, name="interaction")(embeddings)
+    initializer = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=output_seed)
+    return keras.layers.Dense(1, kernel_initializer=initializer, name="interaction_logit")(pooled)
 
 
 def embedded_positions(network: keras.Model) -> Any:

@@ -32,5 +32,20 @@ class AutoIntMLPConfig(AutoIntConfig):
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
 
 
+class AutoIntCINConfig(AutoIntConfig):
+    """AutoInt with a parallel compressed interaction network."""
+
+    feature_maps: list[PositiveInt] = Field(
+        default=[16, 16], min_length=1, description="Feature maps of each layer of the compressed interaction network."
+    )
+    l2_interaction: float = Field(
+        default=0.0, ge=0, description="L2 penalty on the kernels of the compressed interaction network."
+    )
+
+
 # The settings of an architecture by its name; ``ml.models.autoint`` has the builder of each, ``build_<name>``.
-ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {"autoint": AutoIntConfig, "autoint_mlp": AutoIntMLPConfig}
+ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {
+    "autoint": AutoIntConfig,
+    "autoint_mlp": AutoIntMLPConfig,
+    "autoint_cin": AutoIntCINConfig,
+}

@@ -13,7 +13,11 @@ from ml.models.layers import InteractingLayer
 from ml.training.compiled_step import PROJECTIONS, training_step
 
 # By the name of an architecture: the layers that make the interacting layers' logit, and a logit to add to it.
-_LOGITS = {"autoint": (LOGIT_LAYER, None), "autoint_mlp": ("attention_logit", "deep_logit")}
+_LOGITS = {
+    "autoint": (LOGIT_LAYER, None),
+    "autoint_mlp": ("attention_logit", "deep_logit"),
+    "autoint_cin": ("attention_logit", "interaction_logit"),
+}
 _UNSUPPORTED = ("projection_relu", "attention_dropout", "layer_norm")
 _SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS computes larger matrix products in a slower way
 
@@ -21,8 +25,8 @@ _SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS computes larger matrix produ
 def obstacle(network: keras.Model) -> str | None:
     """Return why a network cannot be trained by the compiled step, or None if it can.
 
-    The step is for TensorFlow without a GPU, float32, the architectures autoint and autoint_mlp, and interacting layers
-    without projection_relu, attention_dropout and layer_norm. All other settings are supported.
+    The step is for TensorFlow without a GPU, float32, the architectures of ``ml.models.autoint``, and interacting
+    layers without projection_relu, attention_dropout and layer_norm. All other settings are supported.
     """
     if keras.config.backend() != "tensorflow":
         return f"Keras's backend is {keras.config.backend()}"
@@ -44,9 +48,9 @@ def obstacle(network: keras.Model) -> str | None:
 class CompiledTraining(keras.Model):
     """A network whose training steps are compiled; it evaluates and predicts by the network's own layers.
 
-    It has the network's layers and weights, not copies. In a training step, embeddings and the deep branch are Keras's;
-    then ``training_step`` computes the loss of everything after them, and its gradients in the same call, which Keras
-    propagates to all weights.
+    It has the network's layers and weights, not copies. In a training step, embeddings and the branch beside the
+    interacting layers are Keras's; then ``training_step`` computes the loss of everything after them, and its
+    gradients in the same call, which Keras propagates to all weights.
 
     Args:
         network: one without an ``obstacle``.
@@ -66,7 +70,7 @@ class CompiledTraining(keras.Model):
         self._step = _step(tokens.shape[1], interacting[0].num_heads, interacting[0].head_dim)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the probabilities; in training, what they are computed from: tokens, and the deep branch's logit."""
+        """Return the probabilities; in training, what they are computed from: tokens, and the logit of a branch."""
         return self._ends(inputs) if training else super().call(inputs, training=training, mask=mask)
 
     def compute_loss(

@@ -14,7 +14,7 @@ from ml.features.collaborative import CollaborativeTables
 from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.models.autoint import Inputs, Multivalued, build_model, with_collaborative
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.training.data import PAIR
 from tests.ml.models.reference import randomize
 
@@ -109,6 +109,7 @@ ALL = {"projection_relu": True, "layer_norm": True, "attention_dropout": 0.1, "e
 SMALL = {"embed_dim": 4, "num_layers": 2, "head_dim": 2}
 NETWORKS = {
     "mlp": ("autoint_mlp", AutoIntMLPConfig(**SMALL, batch_normalization=True, l2_deep=0.1, l2_embedding=0.1)),
+    "cin": ("autoint_cin", AutoIntCINConfig(**SMALL, feature_maps=[5, 3], l2_interaction=0.1)),
     "all options": ("autoint", AutoIntConfig(**SMALL, **ALL)),
     "trained, with signals": ("autoint", AutoIntConfig(**SMALL, use_residual=False, scaled=True)),
 }

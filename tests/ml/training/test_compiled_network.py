@@ -42,7 +42,7 @@ def numbers_of(policy: str) -> Iterator[None]:
 
 def network_of(inputs: Inputs = PLAIN, deep: bool = False, **settings: Any) -> keras.Model:
     """A network with random weights of a size at which attention and ReLUs matter."""
-    name = "autoint_mlp" if deep else "autoint"
+    name = "autoint_mlp" if deep else "autoint_cin" if "feature_maps" in settings else "autoint"
     network = build_model(name, inputs, ARCHITECTURES[name](**{**SMALL, **settings}), seed=1)
     rng = np.random.default_rng(5)
     for variable in network.trainable_variables:
@@ -100,6 +100,7 @@ def paths(network: keras.Model) -> list[str]:
         ({"use_residual": False}, 15),
         ({"l2_embedding": 0.01}, 17),
         ({"head_dim": 64, "num_heads": 4}, 20),  # kernels in several parts
+        ({"feature_maps": [3, 2], "l2_interaction": 0.01}, 40),
         ({"deep": True, "dropout": 0.0, "l2_deep": 0.01, "batch_normalization": True}, 50),
     ],
 )

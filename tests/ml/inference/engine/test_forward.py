@@ -11,7 +11,7 @@ from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.forward import forward_of
 from ml.inference.engine.keras_forward import KerasForward
 from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_collaborative
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
@@ -27,6 +27,7 @@ CONFIGS = {
     "some fields": ("autoint", AutoIntConfig(num_layers=2, head_dim=8)),
     "signals": ("autoint", AutoIntConfig(num_layers=2, scaled=True, embedding_dropout=0.2)),
     "attention dropout": ("autoint", AutoIntConfig(attention_dropout=0.3)),
+    "autoint_cin": ("autoint_cin", AutoIntCINConfig(feature_maps=[5, 3])),
     "deep, normalised": ("autoint_mlp", AutoIntMLPConfig(batch_normalization=True, hidden_units=[8, 5, 3])),
 }
 
