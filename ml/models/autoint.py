@@ -38,6 +38,19 @@ class Multivalued:
 
 
 @dataclass(frozen=True)
+class Token:
+    """An embedded feature, as the interacting layers see it.
+
+    Attributes:
+        name: of the feature.
+        side: what it belongs to: user, movie or context (time of the rating); pair, if it depends on several.
+    """
+
+    name: str
+    side: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Inputs of a network.
 
@@ -47,6 +60,8 @@ class Inputs:
         centres: of each numeric feature, the value to subtract; empty without numeric features.
         scales: of each numeric feature, the value to divide by.
         multivalued: multi-valued features that are embedded too.
+        tokens: all embedded features in the network's order: categorical, multi-valued, numeric ones. A network with
+            local layers needs them.
     """
 
     field_dims: Sequence[int]
@@ -54,6 +69,7 @@ class Inputs:
     centres: Sequence[float] = ()
     scales: Sequence[float] = ()
     multivalued: tuple[Multivalued, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
@@ -66,7 +82,7 @@ def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Mod
     """
     trunk_seed, logit_seed = derive_seeds(seed, 2)
     given, embeddings = _embed(inputs, config, trunk_seed)
-    logit = _attention_logit(embeddings, config, logit_seed, name=LOGIT_LAYER)
+    logit = _attention_logit(embeddings, inputs, config, logit_seed, name=LOGIT_LAYER)
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint")
 
 
@@ -74,7 +90,7 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     """Build AutoInt+MLP: AutoInt's logit plus that of a deep branch on the same embeddings; arguments as above."""
     trunk_seed, logit_seed, deep_seed = derive_seeds(seed, 3)
     given, embeddings = _embed(inputs, config, trunk_seed)
-    attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
+    attention = _attention_logit(embeddings, inputs, config, logit_seed, name="attention_logit")
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, _deep_logit(embeddings, config, deep_seed)])
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
 
@@ -83,7 +99,7 @@ def build_autoint_cin(inputs: Inputs, config: AutoIntCINConfig, seed: int) -> ke
     """Build AutoInt+CIN: AutoInt's logit plus that of a compressed interaction network on the same embeddings."""
     trunk_seed, logit_seed, interaction_seed = derive_seeds(seed, 3)
     given, embeddings = _embed(inputs, config, trunk_seed)
-    attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
+    attention = _attention_logit(embeddings, inputs, config, logit_seed, name="attention_logit")
     interaction = _interaction_logit(embeddings, config, interaction_seed)
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, interaction])
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_cin")
@@ -165,19 +181,24 @@ def _embed_multivalued(
     return embedding
 
 
-def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:
+def _attention_logit(embeddings: Any, inputs: Inputs, config: AutoIntConfig, seed: int | None, name: str) -> Any:
+    if config.local_layers and not inputs.tokens:
+        raise ValueError(f"local_layers is {config.local_layers}, and the inputs name no tokens, whose sides it needs")
+    sides = [token.side for token in inputs.tokens]
     *layer_seeds, output_seed = derive_seeds(seed, config.num_layers + 1)
     hidden = embeddings
     for number, layer_seed in enumerate(layer_seeds, start=1):
         hidden = InteractingLayer(
-            config.num_heads,
-            config.head_dim,
-            config.use_residual,
-            config.scaled,
-            layer_seed,
-            config.projection_relu,
-            config.attention_dropout,
-            config.layer_norm,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+            use_residual=config.use_residual,
+            scaled=config.scaled,
+            seed=layer_seed,
+            projection_relu=config.projection_relu,
+            attention_dropout=config.attention_dropout,
+            layer_norm=config.layer_norm,
+            attention=config.attention,
+            sides=sides if number <= config.local_layers else (),
             name=f"interacting_{number}",
         )(hidden)  # [batch, features, num_heads * head_dim]
     flat = keras.layers.Flatten(name="attention_flat")(hidden)

@@ -18,7 +18,7 @@ _LOGITS = {
     "autoint_mlp": ("attention_logit", "deep_logit"),
     "autoint_cin": ("attention_logit", "interaction_logit"),
 }
-_UNSUPPORTED = ("projection_relu", "attention_dropout", "layer_norm")
+_UNSUPPORTED = ("projection_relu", "attention_dropout", "layer_norm", "sides")
 _SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS computes larger matrix products in a slower way
 
 
@@ -26,7 +26,8 @@ def obstacle(network: keras.Model) -> str | None:
     """Return why a network cannot be trained by the compiled step, or None if it can.
 
     The step is for TensorFlow without a GPU, float32, the architectures of ``ml.models.autoint``, and interacting
-    layers without projection_relu, attention_dropout and layer_norm. All other settings are supported.
+    layers with softmax, without projection_relu, attention_dropout, layer_norm and sides. All other settings are
+    supported.
     """
     if keras.config.backend() != "tensorflow":
         return f"Keras's backend is {keras.config.backend()}"
@@ -39,7 +40,10 @@ def obstacle(network: keras.Model) -> str | None:
     for layer in network.layers:
         if layer.dtype_policy.name != "float32":
             return f"layer {layer.name} computes in {layer.dtype_policy.name}"
-        used = [name for name in _UNSUPPORTED if isinstance(layer, InteractingLayer) and getattr(layer, name)]
+        if not isinstance(layer, InteractingLayer):
+            continue
+        used = [name for name in _UNSUPPORTED if getattr(layer, name)]
+        used += [layer.attention] if layer.attention != "softmax" else []
         if used:
             return f"layer {layer.name} has {' and '.join(used)}"
     return None

@@ -80,6 +80,7 @@ class AutoIntForward:
         inner = inner_network(network)
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
         linear = not any(layer.projection_relu or layer.layer_norm for layer in interacting)
+        linear = linear and all(layer.attention == "softmax" and not layer.sides for layer in interacting)
         family = inner.name in ARCHITECTURES and all(_is_known(type(layer)) for layer in inner.layers)
         signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
         tables = sum(isinstance(layer, FieldEmbedding) for layer in inner.layers)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ml.models.autoint import Inputs, build_model
+from ml.models.autoint import Inputs, Token, build_model
 from ml.models.config import ARCHITECTURES, AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import InteractingLayer
 from tests.ml.models.reference import forward, randomize, sigmoid
@@ -112,6 +112,35 @@ def test_every_interacting_layer_gets_the_settings(name: str) -> None:
     assert [{key: config[key] for key in settings} for config in configs] == [settings, settings]
 
 
+TOKENS = tuple(Token(f"{side}_feature", side) for side in ("user", "movie", "user"))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_local_layers_come_first(name: str) -> None:
+    config = ARCHITECTURES[name](**{**SMALL, "num_layers": 3}, local_layers=2, attention="entmax")
+    model = build_model(name, Inputs(DIMS, tokens=TOKENS), config, seed=1)
+    layers = [layer for layer in model.layers if isinstance(layer, InteractingLayer)]
+    assert [layer.sides for layer in layers] == [("user", "movie", "user"), ("user", "movie", "user"), ()]
+    assert {layer.attention for layer in layers} == {"entmax"}
+
+
+def test_a_local_layer_keeps_sides_apart() -> None:
+    """The movie's embedding does not show in what the first layer makes of the user's features, but in the second's."""
+    model = build_model("autoint", Inputs(DIMS, tokens=TOKENS), AutoIntConfig(**SMALL, local_layers=1), seed=1)
+    randomize(model, scale=0.5)
+    others = CODES.copy()
+    others[:, 1] = (others[:, 1] + 1) % DIMS[1]
+    for number, changes in ((1, [False, True, False]), (2, [True, True, True])):
+        hidden = keras.Model(model.input, model.get_layer(f"interacting_{number}").output)
+        unlike = ~np.isclose(hidden(CODES), hidden(others))  # [rows, features, columns]
+        assert unlike.any(axis=(0, 2)).tolist() == changes
+
+
+def test_local_layers_need_the_features_sides() -> None:
+    with pytest.raises(ValueError, match="local_layers is 1, and the inputs name no tokens"):
+        build_model("autoint", Inputs(DIMS), AutoIntConfig(local_layers=1), seed=1)
+
+
 @pytest.mark.parametrize(("setting", "path"), [("l2_embedding", "embedding/table"), ("l2_deep", "deep_1/kernel")])
 def test_penalties(setting: str, path: str) -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6], **{setting: 0.1})
@@ -168,6 +197,9 @@ class TestConfig:
             {"dropout": -0.1},
             {"l2_deep": -1.0},
             {"embed_dim": "wide"},
+            {"attention": "sparsemax"},
+            {"local_layers": -1},
+            {"local_layers": 2, "num_layers": 2},
         ],
     )
     def test_out_of_range(self, settings: dict[str, object]) -> None:

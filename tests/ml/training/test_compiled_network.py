@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from ml import schema
-from ml.models.autoint import Inputs, Multivalued, build_model
+from ml.models.autoint import Inputs, Multivalued, Token, build_model
 from ml.models.config import ARCHITECTURES
 from ml.training.checkpoint import Checkpoint
 from ml.training.compiled_network import CompiledTraining, obstacle
@@ -25,7 +25,7 @@ from ml.training.trainer import fitted_rows, train
 
 SIZES = (11, 7, 2, 3, 1)
 MEMBERSHIP = np.eye(7, 4, dtype=np.float32)
-PLAIN = Inputs(SIZES)
+PLAIN = Inputs(SIZES, tokens=tuple(Token(f"feature_{number}", "user") for number in range(len(SIZES))))
 EVERYTHING = Inputs(SIZES, (1, 2, 4), (0.5, 2.0), (1.0, 3.0), (Multivalued("genres", 1, MEMBERSHIP),))
 SMALL = {"embed_dim": 4, "num_layers": 2, "num_heads": 2, "head_dim": 4}
 CONFIG = TrainingConfig(epochs=3, batch_size=100, learning_rate=3e-3, seed=2)
@@ -161,6 +161,8 @@ def test_weighted_rows_are_refused() -> None:
     [
         ({"projection_relu": True}, "layer interacting_1 has projection_relu"),
         ({"attention_dropout": 0.1, "layer_norm": True}, "layer interacting_1 has attention_dropout and layer_norm"),
+        ({"attention": "entmax", "layer_norm": True}, "layer interacting_1 has layer_norm and entmax"),
+        ({"local_layers": 1}, "layer interacting_1 has sides"),
         ({"scaled": True, "use_residual": False, "embedding_dropout": 0.2, "l2_embedding": 0.1}, None),
     ],
 )

@@ -14,7 +14,7 @@ from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
-from ml.models.autoint import Inputs
+from ml.models.autoint import Inputs, Token
 from ml.training.config import TrainingConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
@@ -179,7 +179,21 @@ def test_a_plain_recipe_takes_the_training_rows_as_they_are(
     data = data_of(recipe_of())
     pd.testing.assert_frame_equal(data.rows, rows)
     assert (data.numbers, data.pairs) == (None, None)
-    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], ())
+    tokens = tuple(Token(field.name, field.side) for field in schema.FIELDS)
+    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], (), tokens)
+
+
+def test_tokens_are_the_embedded_features_in_the_network_s_order(
+    data_of: Callable[[Recipe], TrainingData], fitted: Fitting, recipe: Recipe
+) -> None:
+    own = data_of(recipe_of(fields=("gender", "movie_id"), multivalued=("genres",), numbers=("timestamp",)))
+    expected = [("gender", "user"), ("movie_id", "movie"), ("genres", "movie"), ("timestamp", "context")]
+    assert [(token.name, token.side) for token in own.inputs.tokens] == expected
+    collaborative = data_of(recipe)
+    assert collaborative.pairs is not None
+    assert [token.name for token in collaborative.inputs.tokens] == [*recipe.fields, *collaborative.pairs.names]
+    assert [token.side for token in collaborative.inputs.tokens][3:] == ["pair"] * len(collaborative.pairs.names)
+    assert fitted.network.get_layer("interacting_1").input.shape[1] == len(collaborative.inputs.tokens)
 
 
 @pytest.fixture(scope="module")
