@@ -5,6 +5,9 @@ gap, so a chart can be drawn for any data.
 """
 
 import math
+import struct
+import zlib
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -15,6 +18,7 @@ _COLORS = ("#38c", "#d63")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot, in pixels
 _MOST_POINTS = {1: 36, 2: 16}  # per curve, by the number of curves
 _BAR, _NAMES, _AMOUNTS = 15, 90, 50  # height of a bar with its gap, widths of names and amounts
+_CELL, _NAME = 9, 6  # height and width of a cell of a heat map; width of a character of a name
 _CLEAR = 0.15  # share of the width, between a label at an end and the next one
 _GAP = "–"
 
@@ -73,6 +77,45 @@ def bar_chart(amounts: pd.Series) -> str:
         parts += [_text(0, y + 11, str(name)), _text(_NAMES + width + 3, y + 11, label)]
     bars = f"<path d='{''.join(lines)}' stroke='{_COLORS[0]}' stroke-width='{_BAR - 4}'/>"
     return _svg(max(len(values), 1) * _BAR, [bars, *parts] if parts else [_text(0, 11, "no data")])
+
+
+def heat_maps(maps: np.ndarray, names: Sequence[str]) -> str:
+    """Draw square heat maps side by side: white for 0 and the darkest gray for the highest value.
+
+    Args:
+        maps: numbers from 0 [rows of maps, columns of maps, n, n]; one that is not finite is drawn as 0.
+        names: of the n rows and columns of each map, which are written at the rows of each row of maps.
+
+    Returns:
+        The SVG element. The cells are a picture within it, of a pixel each: a shape for each cell takes ten times as
+        much.
+    """
+    known = np.where(np.isfinite(maps), np.maximum(maps, 0), 0)
+    shares = known / max(known.max(initial=0), np.finfo(float).tiny)
+    pixels = 255 - np.round(shares * 255).astype(np.uint8)
+    gap = [(0, 0), (0, 0), (0, 1), (0, 1)]
+    down, across, side, _ = (padded := np.pad(pixels, gap, constant_values=255)).shape
+    whole = padded.swapaxes(1, 2).reshape(down * side, across * side)[:-1, :-1]
+    left = _NAME * max(map(len, names), default=0)
+    height, width = (_CELL * count for count in whole.shape)
+    address = f"data:image/png;base64,{b64encode(_png(whole)).decode()}"
+    place = f"x='{left}' width='{width}' height='{height}' preserveAspectRatio='none'"
+    parts = [f"<image {place} style='image-rendering:pixelated' href='{address}'/>"]
+    for row in range(down):
+        parts += [_text(0, _CELL * (row * side + line + 1) - 1, name) for line, name in enumerate(names)]
+    return _svg(height, parts, left + width)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Return a picture of gray pixels, uint8 [height, width], as a PNG file."""
+    height, width = pixels.shape
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels)  # each without a filter
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # eight bits of gray
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    checked = [(len(data), kind + data, zlib.crc32(kind + data)) for kind, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", size) + content + struct.pack(">I", checksum) for size, content, checksum in checked
+    )
 
 
 def _legend(curves: pd.DataFrame) -> list[str]:
@@ -143,8 +186,8 @@ def _text(x: int, y: int, text: str, color: str = "") -> str:
     return f"<text x='{x}' y='{y}'{color}>{escape(text)}</text>"
 
 
-def _svg(height: int, parts: Iterable[str]) -> str:
+def _svg(height: int, parts: Iterable[str], width: int = _RIGHT + 20) -> str:
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_RIGHT + 20}' height='{height}' font-size='10' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-size='10' "
         f"font-family='sans-serif' fill='#888'>{''.join(parts)}</svg>"
     )

@@ -43,9 +43,10 @@ class CompressedInteraction(ConfiguredLayer):
         self.seed = seed
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        if len(input_shape) != 3 or None in input_shape[1:]:
+        features = input_shape[1] if len(input_shape) == 3 else None
+        if features is None:
             raise ValueError(f"expected an input of shape [batch, features, width], got {input_shape!r}")
-        features, sizes = input_shape[1], (input_shape[1], *self.feature_maps)
+        sizes = (features, *self.feature_maps)
         seeds = derive_seeds(self.seed, len(self.feature_maps))
         self.kernels = [
             self.add_weight(

@@ -196,6 +196,20 @@ def test_tokens_are_the_embedded_features_in_the_network_s_order(
     assert fitted.network.get_layer("interacting_1").input.shape[1] == len(collaborative.inputs.tokens)
 
 
+def test_held_out_rows_are_the_last_and_no_rows_that_were_learned_from(
+    data_of: Callable[[Recipe], TrainingData], fitted: Fitting, recipe: Recipe, rows: pd.DataFrame
+) -> None:
+    data = data_of(recipe)
+    assert data.numbers is not None
+    indices, numbers = fitted.held_out(20)
+    assert indices.tolist() == rows[list(schema.FIELD_NAMES)].tail(20).to_numpy().tolist()
+    assert numbers.tolist() == data.numbers[-20:].tolist()
+    assert fitted.features == tuple(token.name for token in data.inputs.tokens)
+    assert len(fitted.held_out(10**6)[0]) == len(rows) - int(len(rows) * 0.9)
+    [indices] = Fitting(recipe_of(), data_of(recipe_of())).held_out(1)
+    assert indices.dtype == np.int32
+
+
 @pytest.fixture(scope="module")
 def sampling_recipe() -> Recipe:
     """Learns likes from unrated movies, with signals."""
