@@ -80,19 +80,22 @@ def bar_chart(amounts: pd.Series) -> str:
 
 
 def heat_maps(maps: np.ndarray, names: Sequence[str]) -> str:
-    """Draw square heat maps side by side: white for 0 and the darkest gray for the highest value.
+    """Draw square heat maps side by side: white for the lowest and black for the highest number of all, as it says.
 
     Args:
-        maps: numbers from 0 [rows of maps, columns of maps, n, n]; one that is not finite is drawn as 0.
+        maps: numbers [rows of maps, columns of maps, n, n]; one that is not finite is drawn as the lowest.
         names: of the n rows and columns of each map, which are written at the rows of each row of maps.
 
     Returns:
         The SVG element. The cells are a picture within it, of a pixel each: a shape for each cell takes ten times as
         much.
     """
-    known = np.where(np.isfinite(maps), np.maximum(maps, 0), 0)
-    shares = known / max(known.max(initial=0), np.finfo(float).tiny)
-    pixels = 255 - np.round(shares * 255).astype(np.uint8)
+    finite = maps[np.isfinite(maps)]
+    if not finite.size:
+        return _svg(_CELL, [_text(0, _CELL - 1, "no data")])
+    low, high = float(finite.min()), float(finite.max())
+    shades = _scaled(np.where(np.isfinite(maps), maps, low).ravel(), low, high, 255, 0)
+    pixels = np.array(shades, np.uint8).reshape(maps.shape)
     gap = [(0, 0), (0, 0), (0, 1), (0, 1)]
     down, across, side, _ = (padded := np.pad(pixels, gap, constant_values=255)).shape
     whole = padded.swapaxes(1, 2).reshape(down * side, across * side)[:-1, :-1]
@@ -101,9 +104,11 @@ def heat_maps(maps: np.ndarray, names: Sequence[str]) -> str:
     address = f"data:image/png;base64,{b64encode(_png(whole)).decode()}"
     place = f"x='{left}' width='{width}' height='{height}' preserveAspectRatio='none'"
     parts = [f"<image {place} style='image-rendering:pixelated' href='{address}'/>"]
-    for row in range(down):
-        parts += [_text(0, _CELL * (row * side + line + 1) - 1, name) for line, name in enumerate(names)]
-    return _svg(height, parts, left + width)
+    lines = [(_CELL * (row * side + line + 1) - 1, name) for row in range(down) for line, name in enumerate(names)]
+    parts.append(f"<g font-size='{_CELL - 1}'>{''.join(_text(0, y, name) for y, name in lines)}</g>")
+    legend = f"white: {short(low)}, black: {short(high)}"
+    parts.append(_text(left, height + 2 * _CELL, legend))
+    return _svg(height + 3 * _CELL, parts, max(left + width, left + _NAME * len(legend)))
 
 
 def _png(pixels: np.ndarray) -> bytes:

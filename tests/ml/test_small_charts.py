@@ -117,13 +117,13 @@ def test_short_numbers() -> None:
 
 def test_heat_maps_have_a_pixel_for_each_number() -> None:
     """Two rows of one map; 255 is white, a row of white pixels is between them."""
-    maps = np.array([[[[0.0, 0.5], [0.25, 0.2]]], [[[np.nan, -1.0], [0.1, 0.4]]]])
+    maps = np.array([[[[1.0, 1.5], [1.25, 1.2]]], [[[np.nan, 1.0], [1.1, 1.4]]]])
     svg = heat_maps(maps, ["a & b", "c"])
-    assert texts_of(svg) == ["a & b", "c", "a & b", "c"]
+    assert texts_of(svg) == ["a & b", "c", "a & b", "c", "white: 1, black: 1.5"]
     [image] = ElementTree.fromstring(svg).iter(f"{_SVG}image")
     data = base64.b64decode(image.attrib["href"].removeprefix("data:image/png;base64,"))
     pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
-    expected = [[255, 0], [127, 153], [255, 255], [255, 255], [204, 51]]
+    expected = [[255, 0], [128, 153], [255, 255], [255, 255], [204, 51]]
     assert np.round(pixels * 255).tolist() == expected
     assert (image.attrib["width"], image.attrib["height"]) == ("18", "45")
 
@@ -136,5 +136,6 @@ def test_heat_maps_side_by_side() -> None:
     assert np.round(pixels * 255).tolist() == [[0, 255, 255, 255, 102]]
 
 
-def test_heat_maps_of_nothing_but_zeros() -> None:
+def test_heat_maps_without_a_range() -> None:
     assert "<image" in heat_maps(np.zeros((1, 1, 2, 2)), ["x", "y"])
+    assert texts_of(heat_maps(np.full((1, 1, 2, 2), np.nan), ["x", "y"])) == ["no data"]
