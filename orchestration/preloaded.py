@@ -4,6 +4,8 @@ import contextlib
 import gc
 import importlib
 
+from numba.core.registry import cpu_target
+
 from ml.errors import DataError
 from orchestration.automation.jobs import PIPELINE
 from orchestration.definitions import definitions_of
@@ -32,4 +34,6 @@ for _name in _WHEN_FIRST_USED:
     importlib.import_module(_name)
 with contextlib.suppress(DataError):  # of the configuration; each step loads the definitions too, and reports it
     definitions_of(PIPELINE).resolve_job_def(PIPELINE)
+cpu_target.target_context.refresh()  # numba does this at the first call of a compiled function
+cpu_target.typing_context.refresh()
 gc.freeze()  # else each step's garbage collector would copy the memory that it shares with the server

@@ -71,6 +71,7 @@ class Recommender:
     def __init__(self, scorer: Scorer, ratings: pd.DataFrame) -> None:
         self.scorer = scorer
         self._seen = scorer.known_pairs(ratings, bool)
+        self._shown = {name: scorer.bundle.movies[name].to_numpy(object) for name in ("title", "genres")}
 
     def recommend(
         self, user_id: schema.Id, year: int, month: int, top_k: int = 10, among: Collection[schema.Id] | None = None
@@ -159,14 +160,13 @@ class Recommender:
 
     def _table(self, users: np.ndarray, lists: TopLists, year: int, month: int) -> pd.DataFrame:
         row, place, movie = lists.entries()
-        titles = self.scorer.bundle.movies[["title", "genres"]].iloc[movie].reset_index(drop=True)
         return pd.DataFrame(
             {
                 "user_id": _column(self.scorer.user_ids[users[row]]),
                 "rank": (place + 1).astype(np.int16),
                 "movie_id": _column(self.scorer.movie_ids[movie]),
-                "title": titles["title"],
-                "genres": titles["genres"],
+                "title": pd.Series(self._shown["title"][movie], dtype="str"),
+                "genres": pd.Series(self._shown["genres"][movie], dtype="str"),
                 "score": lists.scores[row, place],
                 "rating_year": np.int16(year),
                 "rating_month": np.int8(month),

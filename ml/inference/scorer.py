@@ -43,6 +43,7 @@ class Scorer:
         self.movie_ids = bundle.movies["movie_id"].to_numpy()
         self._users = self._encoded("user", bundle.users)
         self._movies = self._encoded("movie", bundle.movies)
+        self._catalogues: dict[tuple[int, int], ScoredCatalogue] = {}  # by year and month
 
     def _encoded(self, side: schema.Side, table: pd.DataFrame) -> np.ndarray:
         """Indices of a side's features, int32 [rows, features]; 0 for those that the network does not look at."""
@@ -138,13 +139,15 @@ class Scorer:
             NotFoundError: an unknown moment.
             DataError: the network takes numeric features, for which there is no search.
         """
+        if found := self._catalogues.get((year, month)):
+            return found
         if self.bundle.numbers:
             raise DataError(
                 f"this model takes {', '.join(self.bundle.numbers)} and scores single rows only; use a recipe without "
                 "numbers for lists"
             )
         context = self.context_indices(pd.Series([year]), pd.Series([month]))
-        return ScoredCatalogue(self, context)
+        return self._catalogues.setdefault((year, month), ScoredCatalogue(self, context))
 
     def score_encoded(self, encoded: pd.DataFrame) -> np.ndarray:
         """Score rows that the feature map has encoded; probabilities, float32 [rows]."""

@@ -8,15 +8,43 @@ import numpy as np
 from keras import ops
 
 from ml.compiled.loops import EXACT, compile_loop
+from ml.training.arrays import aligned
 
 
 @partial(compile_loop, flags=EXACT)
-def _add_occurrences(gradients: np.ndarray, rows: np.ndarray, sums: np.ndarray, squares: np.ndarray) -> None:
-    """Add gradients [n, C] to the table rows [n] that they belong to, and their squares."""
+def _update(
+    gradients: np.ndarray,
+    rows: np.ndarray,
+    sums: np.ndarray,
+    squares: np.ndarray,
+    before: tuple[np.ndarray, np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray, np.ndarray],
+    factors: np.ndarray,
+) -> None:
+    """Set a table and its moments as Adam does.
+
+    Args:
+        gradients: of the table rows ``rows``, [n, columns].
+        rows: [n].
+        sums: zeros of the table's shape, before and after.
+        squares: the same.
+        before: momentum, velocity and table, flat.
+        after: the same, to be set.
+        factors: learning rate with bias correction, 1 - beta_1, 1 - beta_2, epsilon.
+    """
     for i in range(len(rows)):
+        row = rows[i]
         for c in range(gradients.shape[1]):
-            sums[rows[i], c] += gradients[i, c]
-            squares[rows[i], c] += gradients[i, c] * gradients[i, c]
+            sums[row, c] += gradients[i, c]
+            squares[row, c] += gradients[i, c] * gradients[i, c]
+    total, total_squares = sums.reshape(-1), squares.reshape(-1)
+    rate, first, second, epsilon = factors
+    for i in range(len(total)):
+        momentum = before[0][i] + (total[i] - before[0][i]) * first
+        velocity = before[1][i] + (total_squares[i] - before[1][i]) * second
+        after[0][i], after[1][i] = momentum, velocity
+        after[2][i] = before[2][i] - momentum * rate / (np.sqrt(velocity) + epsilon)
+        total[i] = total_squares[i] = np.float32(0)
 
 
 class CompiledAdam(keras.optimizers.Adam):
@@ -24,7 +52,8 @@ class CompiledAdam(keras.optimizers.Adam):
 
     TensorFlow has the gradient of an embedding table as one row for each index of the batch, ``IndexedSlices``. Where
     an index occurs several times, Keras adds these rows for the first moment, and their squares for the second. Its
-    operations for that take longer than all other updates together; here a compiled loop does the same.
+    operations for that take longer than all other updates together; here a compiled loop does the same, and updates the
+    table in one pass.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -34,30 +63,37 @@ class CompiledAdam(keras.optimizers.Adam):
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
-        total, squares = tf.numpy_function(
-            _sums_of(variable.shape), [gradient.values, gradient.indices], [tf.float32, tf.float32]
-        )
-        total.set_shape(variable.shape)
-        squares.set_shape(variable.shape)
-        # The operations of Keras's Adam, in its order.
         step = ops.cast(self.iterations + 1, variable.dtype)
         first_decay = ops.power(ops.cast(self.beta_1, variable.dtype), step)
         second_decay = ops.power(ops.cast(self.beta_2, variable.dtype), step)
         rate = ops.cast(learning_rate, variable.dtype) * ops.sqrt(1 - second_decay) / (1 - first_decay)
-        momentum = self._momentums[self._get_variable_index(variable)]
-        velocity = self._velocities[self._get_variable_index(variable)]
-        self.assign_add(momentum, (total - momentum) * (1 - self.beta_1))
-        self.assign_add(velocity, (squares - velocity) * (1 - self.beta_2))
-        self.assign_sub(variable, momentum * rate / (ops.sqrt(velocity) + self.epsilon))
+        index = self._get_variable_index(variable)
+        changed = self._momentums[index], self._velocities[index], variable
+        found = tf.numpy_function(
+            _update_of(variable.shape),
+            [
+                gradient.values,
+                gradient.indices,
+                tf.stack([rate, 1 - self.beta_1, 1 - self.beta_2, self.epsilon]),
+                *(tf.convert_to_tensor(each) for each in changed),
+            ],
+            [tf.float32] * len(changed),
+        )
+        for each, value in zip(changed, found, strict=True):
+            value.set_shape(variable.shape)
+            self.assign(each, value)
 
 
-def _sums_of(shape: tuple[int, int]) -> Any:
-    def sums(gradients: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        total, squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        _add_occurrences(gradients, rows, total, squares)
-        return total, squares
+def _update_of(shape: tuple[int, int]) -> Any:
+    sums, squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
-    return sums
+    def update(gradients: np.ndarray, rows: np.ndarray, factors: np.ndarray, *before: np.ndarray) -> list[np.ndarray]:
+        after = [aligned(shape) for _ in before]
+        flat = [tuple(each.reshape(-1) for each in arrays) for arrays in (before, after)]
+        _update(gradients, rows, sums, squares, *flat, factors)
+        return after
+
+    return update
 
 
 def hand_over(optimizer: keras.optimizers.Adam, model: keras.Model, loss: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from ml.compiled.loops import LANES
 from ml.models.autoint import LOGIT_LAYER
 from ml.models.layers import InteractingLayer
+from ml.training.arrays import aligned
 from ml.training.compiled_step import PROJECTIONS, training_step
 
 # By the name of an architecture: the layers that make the interacting layers' logit, and a logit to add to it.
@@ -50,11 +52,11 @@ def obstacle(network: keras.Model) -> str | None:
 
 
 class CompiledTraining(keras.Model):
-    """A network whose training steps are compiled; it evaluates and predicts by the network's own layers.
+    """A network whose losses are computed by compiled loops; it predicts by the network's own layers.
 
-    It has the network's layers and weights, not copies. In a training step, embeddings and the branch beside the
-    interacting layers are Keras's; then ``training_step`` computes the loss of everything after them, and its
-    gradients in the same call, which Keras propagates to all weights.
+    It has the network's layers and weights, not copies. Embeddings and the branch beside the interacting
+    layers are Keras's; then ``training_step`` computes the loss of everything after them, and in training its gradients
+    in the same call, which Keras propagates to all weights.
 
     Args:
         network: one without an ``obstacle``.
@@ -68,21 +70,31 @@ class CompiledTraining(keras.Model):
         ends = [tokens, network.get_layer(other).output] if other else [tokens]
         front = keras.Model(network.input, ends)
         output = network.get_layer(attention).kernel
+        fields, embed_dim = tokens.shape[1:]
         # In functions, where Keras does not find the layers a second time.
-        self._ends: Callable[[Any], Any] = lambda inputs: front(inputs, training=True)
-        self._weights: Callable[[], list[Any]] = lambda: _weights(interacting, output, tokens.shape[1])
-        self._step = _step(tokens.shape[1], interacting[0].num_heads, interacting[0].head_dim)
+        self._ends: Callable[[Any, bool], Any] = lambda inputs, training: front(inputs, training=training)
+        self._weights: Callable[[], list[Any]] = lambda: _weights(interacting, output, fields)
+        self._step = _step(fields, embed_dim, interacting[0].num_heads, interacting[0].head_dim)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the probabilities; in training, what they are computed from: tokens, and the logit of a branch."""
-        return self._ends(inputs) if training else super().call(inputs, training=training, mask=mask)
+        return self._ends(inputs, True) if training else super().call(inputs, training=training, mask=mask)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Update the loss by a batch that is not learned from. Called by Keras."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss = self.compute_loss(x, y, self._ends(x, False), sample_weight, training=False)
+        for metric in self.metrics:  # the loss alone, since the network is compiled without other metrics
+            metric.update_state(loss, sample_weight=keras.ops.shape(y)[0])
+        return dict(self.get_metrics_result())
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the mean binary cross-entropy plus the layers' penalties."""
-        if not training:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        """Return the mean binary cross-entropy plus the layers' penalties.
+
+        ``y_pred`` is what ``call`` returns in training.
+        """
         if sample_weight is not None:
             raise ValueError("sample_weight is not supported by the compiled training step; expected None")
         import tensorflow as tf
@@ -90,7 +102,8 @@ class CompiledTraining(keras.Model):
         tokens, *others = y_pred if isinstance(y_pred, list | tuple) else [y_pred]
         labels = tf.cast(tf.reshape(y, [-1]), tf.float32)
         logits = tf.reshape(others[0], [-1]) if others else tf.zeros_like(labels)
-        return sum(self.losses, _differentiable(self._step, labels)(tokens, logits, *self._weights()))
+        loss_of = _differentiable(self._step, labels) if training else partial(_loss, self._step, labels)
+        return sum(self.losses, loss_of(tokens, logits, *self._weights()))
 
 
 def _weights(interacting: list[InteractingLayer], output: Any, fields: int) -> list[Any]:
@@ -115,9 +128,12 @@ def _weights(interacting: list[InteractingLayer], output: Any, fields: int) -> l
     return [first, rest, tf.reshape(tf.convert_to_tensor(output), [fields, width])]
 
 
-def _step(fields: int, heads: int, head_dim: int) -> Callable[..., list[np.ndarray]]:
-    """Return the compiled step as a function of arrays: the loss, and the gradients of all arguments but the labels."""
-    compiled = training_step(fields, heads, head_dim)
+def _step(fields: int, embed_dim: int, heads: int, head_dim: int) -> Callable[..., list[np.ndarray]]:
+    """Return the compiled step as a function of arrays: the loss, and the gradients of all arguments but the labels.
+
+    With ``learn=False``, it returns the loss alone.
+    """
+    compiled = training_step(fields, embed_dim, heads, head_dim)
 
     def step(
         labels: np.ndarray,
@@ -126,21 +142,17 @@ def _step(fields: int, heads: int, head_dim: int) -> Callable[..., list[np.ndarr
         first: np.ndarray,
         further: np.ndarray,
         output: np.ndarray,
+        learn: bool = True,
     ) -> list[np.ndarray]:
-        gradients = [_aligned(tokens.shape), np.empty_like(others), *map(np.zeros_like, (first, further, output))]
         kernels = _in_parts(first, fields), _in_parts(further, fields)
-        loss = compiled(tokens, labels, others, *kernels, output, *gradients)
-        return [np.asarray(loss, np.float32), *gradients]
+        of_rows = aligned(tokens.shape), np.empty_like(others)
+        of_kernels = [np.zeros_like(each.swapaxes(-1, -2), order="C") for each in (first, further)]
+        of_output = np.zeros_like(output)
+        total = compiled(tokens, labels, others, *kernels, output, *of_rows, *of_kernels, of_output, learn)
+        loss = np.asarray(total, np.float32)
+        return [loss, *of_rows, *(each.swapaxes(-1, -2) for each in of_kernels), of_output] if learn else [loss]
 
     return step
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an array that begins where TensorFlow takes it without a copy, at a multiple of 64 bytes."""
-    size, step = math.prod(shape), 64 // np.dtype(np.float32).itemsize
-    space = np.empty(size + step, np.float32)
-    start = -space.ctypes.data % 64 // space.itemsize
-    return space[start : start + size].reshape(shape)
 
 
 def _in_parts(kernels: np.ndarray, fields: int) -> np.ndarray:
@@ -150,6 +162,15 @@ def _in_parts(kernels: np.ndarray, fields: int) -> np.ndarray:
     parts = next((parts for parts in (1, 2) if multiplications <= parts * _SMALL_PRODUCT), PROJECTIONS)
     split = kernels.reshape(*before, parts, PROJECTIONS // parts, inputs, width)
     return np.ascontiguousarray(split.swapaxes(-3, -2)).reshape(*before, parts, inputs, PROJECTIONS // parts * width)
+
+
+def _loss(step: Callable[..., list[np.ndarray]], labels: Any, *arguments: Any) -> Any:
+    """Return the loss of tensors."""
+    import tensorflow as tf
+
+    [loss] = tf.numpy_function(partial(step, learn=False), [labels, *arguments], [tf.float32])
+    loss.set_shape([])
+    return loss
 
 
 def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Callable[..., Any]:
@@ -162,6 +183,14 @@ def _differentiable(step: Callable[..., list[np.ndarray]], labels: Any) -> Calla
         loss.set_shape([])
         for gradient, argument in zip(gradients, arguments, strict=True):
             gradient.set_shape(argument.shape)
-        return loss, lambda upstream: [upstream * gradient for gradient in gradients]
+        return loss, lambda upstream: _scaled(gradients, upstream)
 
     return loss_of
+
+
+def _scaled(gradients: list[Any], upstream: Any) -> list[Any]:
+    import tensorflow as tf
+
+    if tf.get_static_value(upstream) == 1:  # as in every training; TensorFlow would multiply all the same
+        return gradients
+    return [upstream * gradient for gradient in gradients]

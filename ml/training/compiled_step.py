@@ -4,8 +4,9 @@ Rows are processed in tiles of ``LANES``. The loss of a tile follows its logits 
 what the forward pass computed in the processor's cache; keeping it for a whole batch takes 40 % longer.
 
 Shapes: F fields, E columns of a token, H heads of D columns, W = H D, L lanes. Arrays of a tile are [columns, F, L].
-Gradients of kernels are those of queries, keys, values and residuals, [4, inputs, W]. The kernels themselves are in P
-parts, side by side in each, [P, inputs, 4 W / P]. Softmax is to base 2: the queries' kernels include the factor log2 e.
+Kernels are those of queries, keys, values and residuals, in P parts, side by side in each, [P, inputs, 4 W / P]. Their
+gradients are [4, W, inputs], by products with transposed inputs, since BLAS would take longer to transpose. Softmax is
+to base 2: the queries' kernels include the factor log2 e.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from functools import cache, partial
 import numpy as np
 
 from ml.compiled.loops import LANES, WITH_NANS, compile_loop, exp2
-from ml.compiled.products import multiply
+from ml.compiled.products import multiply, transpose
 
 PROJECTIONS = 4  # queries, keys, values, residuals
 _LN2 = np.float32(np.log(2))
@@ -22,22 +23,22 @@ _compile = partial(compile_loop, flags=WITH_NANS)  # so that the loss of a train
 
 
 @_compile
-def _load(rows: np.ndarray, start: int, tile: np.ndarray) -> None:
-    """``tile[c, f, b] = rows[start + b, f, c]`` of rows [B, F, E]; lanes past B repeat the last row."""
+def _load(rows: np.ndarray, start: int, tokens: np.ndarray, fields: int, columns: int) -> None:
+    """``tokens[f, b] = rows[start + b, f]`` of rows [B, F, E]; tokens [F L, E]; lanes past B repeat the last row."""
     for b in range(LANES):
         row = min(start + b, len(rows) - 1)
-        for f in range(rows.shape[1]):
-            for c in range(rows.shape[2]):
-                tile[c, f * LANES + b] = rows[row, f, c]
+        for f in range(fields):
+            for c in range(columns):
+                tokens[f * LANES + b, c] = rows[row, f, c]
 
 
 @_compile
-def _store(tile: np.ndarray, start: int, rows: np.ndarray) -> None:
+def _store(tokens: np.ndarray, start: int, rows: np.ndarray, fields: int, columns: int) -> None:
     """The inverse of ``_load``, without the lanes past B."""
     for b in range(min(LANES, len(rows) - start)):
-        for f in range(rows.shape[1]):
-            for c in range(rows.shape[2]):
-                rows[start + b, f, c] = tile[c, f * LANES + b]
+        for f in range(fields):
+            for c in range(columns):
+                rows[start + b, f, c] = tokens[f * LANES + b, c]
 
 
 @_compile
@@ -182,22 +183,37 @@ def _input_gradient(kernel: np.ndarray, projected: np.ndarray, share: np.ndarray
 
 
 @_compile
-def _add_kernel_gradients(inputs: np.ndarray, projected: np.ndarray, share: np.ndarray, gradients: np.ndarray) -> None:
-    """Add those of a tile: inputs [inputs, F L], projections' gradients [4, W, F L], work space [inputs, W]."""
-    for i in range(PROJECTIONS):
-        np.dot(inputs, projected[i].T, share)
-        gradients[i] += share
+def _add_kernel_gradients(
+    parts: int, projected: np.ndarray, inputs: np.ndarray, share: np.ndarray, gradients: np.ndarray
+) -> None:
+    """Add those of a tile: projections' gradients [4 W, F L], inputs [F L, inputs], work space like the gradients."""
+    size = len(projected) // parts
+    for i in range(parts):
+        part = slice(i * size, (i + 1) * size)
+        np.dot(projected[part], inputs, share[part])
+    gradients += share
+
+
+@_compile
+def _add_lanes(sums: np.ndarray, gradients: np.ndarray) -> None:
+    """Add the lanes of sums [W F L], flat, to gradients of the output weights [F, W]."""
+    fields, width = gradients.shape
+    for c in range(width):
+        for f in range(fields):
+            for b in range(LANES):
+                gradients[f, c] += sums[(c * fields + f) * LANES + b]
 
 
 @cache
-def training_step(fields: int, heads: int, head_dim: int) -> Callable[..., float]:
+def training_step(fields: int, embed_dim: int, heads: int, head_dim: int) -> Callable[..., float]:
     """Make the loop over a batch's tiles.
 
     Returns:
         A function of tokens [B, F, E], labels [B], logits to add [B], the kernels of the first layer [P, E, 4 W / P]
         and of the further ones [layers - 1, P, W, 4 W / P], and the output weights [F, W], all float32. It returns the
         mean binary cross-entropy and sets the gradients of it: of the tokens, of the logits, and of the kernels and
-        output weights, which must be zeros before, [4, E, W], [layers - 1, 4, W, W] and [F, W].
+        output weights, which must be zeros before, [4, W, E], [layers - 1, 4, W, W] and [F, W]. Its last argument is
+        whether to do so; if not, the gradients are undefined.
     """
     line, block, width = fields * LANES, head_dim * fields * LANES, heads * head_dim
 
@@ -214,19 +230,22 @@ def training_step(fields: int, heads: int, head_dim: int) -> Callable[..., float
         first_gradients: np.ndarray,
         further_gradients: np.ndarray,
         output_gradients: np.ndarray,
+        learn: bool,
     ) -> float:
-        rows, embed_dim, layers = len(tokens), tokens.shape[2], 1 + len(further)
+        rows, layers = len(tokens), 1 + len(further)
+        embedded_rows, hidden_rows = np.empty((line, embed_dim), np.float32), np.empty((line, width), np.float32)
         embedded, d_embedded = np.empty((embed_dim, line), np.float32), np.empty((embed_dim, line), np.float32)
         hidden, d_hidden = np.empty((layers, width, line), np.float32), np.empty((width, line), np.float32)
         projected = np.empty((layers, PROJECTIONS, heads, block), np.float32)
         d_projected = np.empty((PROJECTIONS, heads, block), np.float32)
         attention, d_scores = np.empty((layers, heads, fields * line), np.float32), np.empty(fields * line, np.float32)
-        first_share, further_share = np.empty((embed_dim, width), np.float32), np.empty((width, width), np.float32)
+        first_share = np.empty((PROJECTIONS * width, embed_dim), np.float32)
+        further_share = np.empty((PROJECTIONS * width, width), np.float32)
         embedded_share, hidden_share = np.empty((embed_dim, line), np.float32), np.empty((width, line), np.float32)
-        output_sums = np.zeros(width * line, np.float32)
-        total = 0.0
+        total, output_sums = 0.0, np.zeros(width * line, np.float32)
         for start in range(0, rows, LANES):
-            _load(tokens, start, embedded)
+            _load(tokens, start, embedded_rows, fields, embed_dim)
+            transpose(embedded_rows.reshape(-1), embedded.reshape(-1), line, embed_dim)
             for layer in range(layers):
                 inputs, kernel = (hidden[layer - 1], further[layer - 1]) if layer else (embedded, first)
                 _project(kernel, inputs, projected[layer].reshape(-1, line))
@@ -239,6 +258,8 @@ def training_step(fields: int, heads: int, head_dim: int) -> Callable[..., float
                     _activate(result, projected[layer, 3, head])
             last, end = hidden[layers - 1].reshape(-1), min(start + LANES, rows)
             total += _loss(last, output, labels, others, start, logit_gradients, fields)
+            if not learn:
+                continue
             _loss_gradient(last, output, logit_gradients[start:end], output_sums, d_hidden.reshape(-1), fields)
             for layer in range(layers - 1, -1, -1):
                 for head in range(heads):
@@ -258,19 +279,20 @@ def training_step(fields: int, heads: int, head_dim: int) -> Callable[..., float
                     _softmax_gradient(weights, d_scores, fields)
                     multiply(key, line, LANES, d_scores, line, LANES, d_query, line, LANES, head_dim, fields, fields)
                     multiply(query, line, LANES, d_scores, LANES, line, d_key, line, LANES, head_dim, fields, fields)
-                each = d_projected.reshape(PROJECTIONS, width, line)
                 joined = d_projected.reshape(-1, line)
                 if layer:
-                    _add_kernel_gradients(hidden[layer - 1], each, further_share, further_gradients[layer - 1])
-                    _input_gradient(further[layer - 1], joined, hidden_share, d_hidden)
+                    transpose(hidden[layer - 1].reshape(-1), hidden_rows.reshape(-1), width, line)
+                    kernel, gradients = further[layer - 1], further_gradients[layer - 1].reshape(-1, width)
+                    _add_kernel_gradients(len(kernel), joined, hidden_rows, further_share, gradients)
+                    _input_gradient(kernel, joined, hidden_share, d_hidden)
                 else:
-                    _add_kernel_gradients(embedded, each, first_share, first_gradients)
+                    _add_kernel_gradients(
+                        len(first), joined, embedded_rows, first_share, first_gradients.reshape(-1, embed_dim)
+                    )
                     _input_gradient(first, joined, embedded_share, d_embedded)
-            _store(d_embedded, start, token_gradients)
-        for c in range(width):
-            for f in range(fields):
-                for b in range(LANES):
-                    output_gradients[f, c] += output_sums[(c * fields + f) * LANES + b]
+            transpose(d_embedded.reshape(-1), embedded_rows.reshape(-1), embed_dim, line)
+            _store(embedded_rows, start, token_gradients, fields, embed_dim)
+        _add_lanes(output_sums, output_gradients)
         return total / rows
 
     return step

@@ -187,10 +187,12 @@ class Tracking(TrackingServer):
 
     def log_picture(self, versions: Sequence[RegisteredVersion], figure: "Figure", name: str) -> None:
         """Log a figure to the artifacts of registered versions' runs."""
-        with self.session():
+        with self.session(), tempfile.TemporaryDirectory() as folder:
             self.experiment_id()  # as above
+            file = Path(folder) / name
+            figure.savefig(file)  # once, since drawing takes longer than storing
             for version in versions:
-                self.client.log_figure(version.run_id, figure, name)
+                self.client.log_artifact(version.run_id, str(file))
 
     def run_url(self, run_id: str) -> str:
         """The run's page in the MLflow UI."""

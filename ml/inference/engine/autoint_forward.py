@@ -8,7 +8,7 @@ part of the first layer that depends on one side only is also computed once per 
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import keras
 import numpy as np
@@ -32,9 +32,10 @@ from ml.models.layers import FieldEmbedding, InteractingLayer
 from ml.models.numerical import NumericalEmbedding, SelectFields
 from ml.processors import available_processors
 
-_GROUPS = 2  # of lanes in a tile; with 14 fields and two heads of 16 its work space is then 230 kB, for a level-2 cache
+_GROUPS = 1  # of lanes in a tile; with 22 fields and two heads of 16 its work space is then 180 kB, for a level-2 cache
 _TILE = _GROUPS * LANES  # rows
 _SHARES_A_THREAD, _TILES_A_SHARE = 8, 64  # at least, at most
+_DEEP_PAIRS = 2048  # of a grid, at a time
 _COMPARED_GRID = 2  # rows of a grid that are compared with the same rows one by one
 _log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class AutoIntForward:
         self.output = np.asarray(attention.kernel).reshape(self.fields, self.width).T  # [width, fields]
         self.branch = branch_of(inner, table)
         self._threads = threads or available_processors()
+        # Kept, since a list of one user takes little longer than starting threads for it.
+        self._helpers = ThreadPoolExecutor(max(self._threads - 1, 1), "scorer")
         self._pools = ThreadpoolController()
 
     @staticmethod
@@ -150,9 +153,22 @@ class AutoIntForward:
         """Process all tiles with all threads, in shares that are small enough to keep every thread busy to the end."""
         size = min(-(-tiles // (_SHARES_A_THREAD * self._threads)), _TILES_A_SHARE) or 1
         shares = [slice(start, min(start + size, tiles)) for start in range(0, tiles, size)]
+        left = iter(shares)  # a list's iterator gives each share to one thread only
+
+        def work_on() -> None:
+            for share in left:
+                work(share)
+
         # The threads share the tiles; matrix products with threads of their own would compete with them.
-        with self._pools.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(work, shares))
+        with self._pools.limit(limits=1, user_api="blas"):
+            helping = [self._helpers.submit(work_on) for _ in range(min(self._threads, len(shares)) - 1)]
+            try:
+                work_on()
+            finally:
+                wait(each for each in helping if not each.cancel())
+        for helper in helping:
+            if not helper.cancelled():
+                helper.result()
 
 
 class _AutoIntGrid:
@@ -185,11 +201,13 @@ class _AutoIntGrid:
         out = np.empty((self._tiles, len(rows), _TILE), np.float32)
 
         def work(share: slice) -> None:
-            for tile in range(share.start, share.stop):
-                self._score(sides, self._sides[tile], forward.kernels, self._output, out[tile])
-                if self._deep:
-                    first = deep_rows + self._deep_columns[tile]  # [rows, columns of a tile, units]
-                    out[tile] += self._deep.logits(first.reshape(-1, first.shape[2])).reshape(len(rows), _TILE)
+            self._score(sides, self._sides[share], forward.kernels, self._output, out[share])
+            if self._deep:
+                step = -(-_DEEP_PAIRS // (max(len(rows), 1) * _TILE))
+                for start in range(share.start, share.stop, step):
+                    tiles = slice(start, min(start + step, share.stop))
+                    first = deep_rows + self._deep_columns[tiles, None]  # [tiles, rows, columns of a tile, units]
+                    out[tiles] += self._deep.logits(first.reshape(-1, first.shape[-1])).reshape(out[tiles].shape)
 
         forward.share_out(self._tiles, work)
         return out.transpose(1, 0, 2).reshape(len(rows), self._tiles * _TILE)[:, : self._count]

@@ -1,16 +1,27 @@
 """Keep the exact logits that a search has found so far."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
-from ml.inference.engine.prediction import last_listed
 from ml.inference.engine.top_k import MISSING, TopLists, cut
 
 
 @dataclass(frozen=True)
 class Found:
-    """Exact logits of some pairs of a block; all arrays [n], by row and movie."""
+    """The best of the pairs of a block that are scored, by row and from the highest logit to the lowest; arrays [n].
+
+    Of each row it has the ``length`` best pairs, and those that are as probable as the last of them: which of these is
+    listed depends on their movies.
+
+    Attributes:
+        row: of each pair, int.
+        movie: index, int.
+        logit: exact, float32.
+        rows: number of rows.
+        length: of a list.
+    """
 
     row: np.ndarray
     movie: np.ndarray
@@ -24,28 +35,37 @@ class Found:
         return cls(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32), rows, length)
 
     def with_more(self, row: np.ndarray, movie: np.ndarray, logit: np.ndarray) -> "Found":
-        """These pairs and more."""
+        """The best of these pairs and more."""
         row, movie = np.concatenate([self.row, row]), np.concatenate([self.movie, movie])
-        order = np.lexsort((movie, row))
         logit = np.concatenate([self.logit, logit])
-        return replace(self, row=row[order], movie=movie[order], logit=logit[order])
+        order = np.lexsort((-logit, row))
+        row, movie, logit = row[order], movie[order], logit[order]
+        first = np.searchsorted(row, row)
+        last = np.minimum(first + self.length, np.searchsorted(row, row, side="right")) - 1
+        probability = expit(logit)
+        best = probability >= probability[last]
+        return Found(row[best], movie[best], logit[best], self.rows, self.length)
 
     def last_listed(self) -> np.ndarray:
-        """The ``length``-th largest logit of each row."""
-        return last_listed(self._side_by_side()[0], self.length)
+        """The ``length``-th largest logit of each row; ``-inf`` where there are fewer."""
+        last: np.ndarray = np.full(self.rows, -np.inf, np.float32)
+        at = self._places() == self.length - 1
+        last[self.row[at]] = self.logit[at]
+        return last
 
     def lists(self) -> TopLists:
         """The best movies of each row."""
-        logits, movies = self._side_by_side()
+        # ``cut`` orders equal scores by position, which is that of the movies here.
+        order = np.lexsort((self.movie, self.row))
+        place = self._places()
+        shape = (self.rows, max(int(place.max(initial=0)) + 1, self.length))
+        logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
+        logits[self.row, place], movies[self.row, place] = self.logit[order], self.movie[order]
         lists = cut(logits, self.length)
         position = np.maximum(lists.movies, 0)
         movie = np.take_along_axis(movies, position, axis=1)
         return TopLists(np.where(lists.movies == MISSING, MISSING, movie).astype(np.int32), lists.scores)
 
-    def _side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and movies [rows, the most pairs of a row or k], ``-inf`` where a row has fewer."""
-        position = np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
-        shape = (self.rows, max(int(position.max(initial=0)) + 1, self.length))
-        logits, movies = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
-        logits[self.row, position], movies[self.row, position] = self.logit, self.movie
-        return logits, movies
+    def _places(self) -> np.ndarray:
+        """Of each pair in its row, from 0."""
+        return np.arange(len(self.row)) - np.searchsorted(self.row, self.row)

@@ -38,7 +38,7 @@ class PairNumbers:
         out = np.empty((len(left), self.count, len(right)), np.float32)
         for number in range(self.count):
             columns = slice(self._ends[number], self._ends[number + 1])
-            out[:, number] = self._left[left, columns] @ self._right[right, columns].T
+            np.matmul(self._left[left, columns], self._right[right, columns].T, out=out[:, number])
         return out
 
 
@@ -52,9 +52,16 @@ def _products(
     out: np.ndarray,
 ) -> None:
     """``out[b, s] = sum of left[left_indices[b], c] right[right_indices[b], c]``, c from ``ends[s]`` to its next."""
-    for b in range(out.shape[0]):
+    last = out.shape[0] - 1
+    for b in range(0, last + 1, 4):  # sums of several pairs at once need not wait for one another
+        b1, b2, b3 = min(b + 1, last), min(b + 2, last), min(b + 3, last)
+        left0, left1, left2, left3 = left_indices[b], left_indices[b1], left_indices[b2], left_indices[b3]
+        right0, right1, right2, right3 = right_indices[b], right_indices[b1], right_indices[b2], right_indices[b3]
         for s in range(out.shape[1]):
-            total = np.float32(0)
+            total0 = total1 = total2 = total3 = np.float32(0)
             for c in range(ends[s], ends[s + 1]):
-                total += left[left_indices[b], c] * right[right_indices[b], c]
-            out[b, s] = total
+                total0 += left[left0, c] * right[right0, c]
+                total1 += left[left1, c] * right[right1, c]
+                total2 += left[left2, c] * right[right2, c]
+                total3 += left[left3, c] * right[right3, c]
+            out[b, s], out[b1, s], out[b2, s], out[b3, s] = total0, total1, total2, total3

@@ -7,6 +7,7 @@ import numpy as np
 from ml.compiled.loops import compile_loop
 
 _BENDS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)  # quantiles at which a feature's slope changes
+_SLOPES = len(_BENDS)  # known at compile time, so that their loop is unrolled
 _RIDGE = 1e-5  # of a term's mean square, so that equal features can be solved
 _LEAST_RIDGE = 1e-3  # added to it, for terms that are always zero
 _LANES = 64  # pairs at a time in the compiled loop
@@ -76,7 +77,7 @@ def _standardize(numbers: np.ndarray, row: int, first: int, scaling: np.ndarray,
     """Standardize and clip the features of a row's pairs, from the first on, as many as ``out`` [features, L] holds."""
     lanes = min(_LANES, numbers.shape[2] - first)
     for s in range(numbers.shape[1]):
-        centre, inverse, lowest, highest = scaling[s, 0], 1 / scaling[s, 1], scaling[s, 2], scaling[s, 3]
+        centre, inverse, lowest, highest = scaling[s, 0], np.float32(1) / scaling[s, 1], scaling[s, 2], scaling[s, 3]
         for b in range(lanes):
             out[s, b] = min(max((numbers[row, s, first + b] - centre) * inverse, lowest), highest)
 
@@ -101,11 +102,11 @@ def _add_feature(
         for b in range(_LANES):
             factor[b] += weight * standard[t, b]
     for b in range(_LANES):
-        total[b] += factor[b] * standard[s, b]
-    for k in range(len(bends)):
-        bend, slope = bends[k], slopes[k]
-        for b in range(_LANES):
-            total[b] += slope * max(standard[s, b] - bend, np.float32(0))
+        own = standard[s, b]
+        more = total[b] + factor[b] * own
+        for k in range(_SLOPES):
+            more += slopes[k] * max(own - bends[k], np.float32(0))
+        total[b] = more
 
 
 @compile_loop

@@ -21,7 +21,7 @@ from ml.training.checkpoint import Checkpoint
 from ml.training.compiled_network import CompiledTraining, obstacle
 from ml.training.config import TrainingConfig
 from ml.training.reports import EpochReport
-from ml.training.trainer import fitted_rows, train
+from ml.training.trainer import fitted_rows, learner_of, train
 
 SIZES = (11, 7, 2, 3, 1)
 MEMBERSHIP = np.eye(7, 4, dtype=np.float32)
@@ -134,6 +134,17 @@ def test_the_gradient_of_a_table_has_a_row_for_each_index() -> None:
     assert gradient.values.shape == (9 * len(SIZES), 4)
 
 
+def test_the_gradient_of_a_multiple_of_the_loss() -> None:
+    network = network_of()
+    arrays, labels = batch_of(9)
+    learner = CompiledTraining(network)
+    with tf.GradientTape() as tape:
+        loss = 3 * learner.compute_loss(arrays, labels, learner(arrays, training=True), training=True)
+    found = as_arrays(tape.gradient(loss, network.trainable_weights))
+    value, gradients = compiled_gradients(network, arrays, labels)
+    assert_equal((float(loss), found), (3 * value, [3 * gradient for gradient in gradients]), paths(network))
+
+
 def test_a_training_that_diverges_shows() -> None:
     network = network_of()
     network.get_layer("embedding").table.assign(np.full((sum(SIZES), 4), np.nan))
@@ -141,7 +152,7 @@ def test_a_training_that_diverges_shows() -> None:
     assert np.isnan(loss)
 
 
-def test_weights_and_evaluation_are_the_network_s() -> None:
+def test_weights_and_predictions_are_the_network_s() -> None:
     network = network_of(deep=True)
     learner = CompiledTraining(network)
     assert [id(weight) for weight in learner.weights] == [id(weight) for weight in network.weights]
@@ -149,11 +160,34 @@ def test_weights_and_evaluation_are_the_network_s() -> None:
     np.testing.assert_array_equal(learner(arrays), network(arrays))
 
 
+@pytest.mark.parametrize(
+    ("inputs", "settings"),
+    [
+        (PLAIN, {"l2_embedding": 0.01}),
+        (EVERYTHING, {"deep": True, "embedding_dropout": 0.3, "dropout": 0.4, "batch_normalization": True}),
+    ],
+)
+def test_the_validation_loss_is_that_of_the_layers(inputs: Inputs, settings: dict[str, Any]) -> None:
+    """Without dropout, and with the penalties. The last batch is smaller, and counts by its rows."""
+    network = network_of(inputs, **settings)
+    arrays, labels = batch_of(70, inputs)
+    probabilities = np.asarray(network(arrays, training=False), np.float64)[:, 0]
+    expected = -np.mean(np.log(np.where(labels == 1, probabilities, 1 - probabilities))) + float(sum(network.losses))
+    learner = learner_of(network, 1e-3)
+    before = network.get_weights()
+    found = learner.evaluate(arrays, labels, batch_size=32, verbose=0, return_dict=True)
+    assert found == {"loss": pytest.approx(expected, abs=1e-6)}
+    for own, earlier in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(own, earlier)
+
+
 def test_weighted_rows_are_refused() -> None:
     learner = CompiledTraining(network_of())
     arrays, labels = batch_of(5)
     with pytest.raises(ValueError, match="sample_weight"):
         learner.compute_loss(arrays, labels, learner(arrays, training=True), labels, training=True)
+    with pytest.raises(ValueError, match="sample_weight"):
+        learner.compute_loss(arrays, labels, learner(arrays, training=True), labels, training=False)
 
 
 @pytest.mark.parametrize(

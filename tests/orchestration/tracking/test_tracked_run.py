@@ -1,10 +1,12 @@
 """What a training logs follows from the recipe and from the code, without lists to be kept in step."""
 
+import json
 from importlib.metadata import requires
 from pathlib import Path
 
 import keras
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
@@ -24,7 +26,7 @@ from ml.models.config import AutoIntConfig
 from ml.training.config import WarmStartConfig
 from ml.training.recipes import Recipe
 from orchestration.config.settings import PROJECT_ROOT
-from orchestration.tracking.tracked_run import example_of, recipe_parameters, requirements, signature_of
+from orchestration.tracking.tracked_run import dataset_of, example_of, recipe_parameters, requirements, signature_of
 from tests.feature_maps import fitted
 from tests.orchestration.recipes import RECIPES
 from tests.string_ids import with_string_vocabulary, with_strings
@@ -49,6 +51,15 @@ def test_every_setting_of_a_recipe_is_a_parameter(recipe: Recipe) -> None:
     assert not type(recipe.model).model_fields.keys() & type(recipe.training).model_fields.keys()
     assert found["fields"] == ", ".join(recipe.fields)
     assert not {"description", "enabled", "search"} & found.keys()
+
+
+def test_training_rows_are_noted_as_mlflow_itself_would_with_the_digest_given() -> None:
+    count = 300
+    rows = pd.DataFrame({"user_id": np.arange(count, dtype=np.int32), schema.LABEL: np.ones(count, np.int8)})
+    rows["timestamp"] = np.arange(count, dtype=np.int64)
+    expected = mlflow.data.from_pandas(rows, name="ml-1m", targets=schema.LABEL).to_dict()
+    assert dataset_of(rows, "ml-1m", "0123").to_dict() == {**expected, "digest": "0123"}
+    assert json.loads(expected["profile"])["num_rows"] == count
 
 
 def test_parts_of_a_recipe_have_dotted_names() -> None:
