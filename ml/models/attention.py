@@ -46,8 +46,8 @@ def _correction(above: Any, slope: Any) -> Any:
 
 
 def _steps(count: int) -> int:
-    """Return how many steps reach float32's precision: a step at least halves the distance to a far root."""
-    return 4 + count.bit_length() // 2
+    """Return how many steps reach float32's precision, with the last one; the worst case is that of equal scores."""
+    return max(count.bit_length(), 4)
 
 
 # How scores become weights, by the setting's name.
