@@ -4,7 +4,9 @@ Gray is readable on light and dark backgrounds. Coordinates are whole pixels. A 
 gap, so a chart can be drawn for any data.
 """
 
+import io
 import math
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -15,6 +17,7 @@ _COLORS = ("#38c", "#d63")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot, in pixels
 _MOST_POINTS = {1: 36, 2: 16}  # per curve, by the number of curves
 _BAR, _NAMES, _AMOUNTS = 15, 90, 50  # height of a bar with its gap, widths of names and amounts
+_CELL, _NAME = 9, 6  # height and width of a cell of a heat map; width of a character of a name
 _CLEAR = 0.15  # share of the width, between a label at an end and the next one
 _GAP = "–"
 
@@ -73,6 +76,47 @@ def bar_chart(amounts: pd.Series) -> str:
         parts += [_text(0, y + 11, str(name)), _text(_NAMES + width + 3, y + 11, label)]
     bars = f"<path d='{''.join(lines)}' stroke='{_COLORS[0]}' stroke-width='{_BAR - 4}'/>"
     return _svg(max(len(values), 1) * _BAR, [bars, *parts] if parts else [_text(0, 11, "no data")])
+
+
+def heat_maps(maps: np.ndarray, names: Sequence[str]) -> str:
+    """Draw square heat maps side by side: white for the lowest and black for the highest number of all, as it says.
+
+    Args:
+        maps: numbers [rows of maps, columns of maps, n, n]; one that is not finite is drawn as the lowest.
+        names: of the n rows and columns of each map, which are written at the rows of each row of maps.
+
+    Returns:
+        The SVG element. The cells are a picture within it, of a pixel each: a shape for each cell takes ten times as
+        much.
+    """
+    finite = maps[np.isfinite(maps)]
+    if not finite.size:
+        return _svg(_CELL, [_text(0, _CELL - 1, "no data")])
+    low, high = float(finite.min()), float(finite.max())
+    shades = _scaled(np.where(np.isfinite(maps), maps, low).ravel(), low, high, 255, 0)
+    pixels = np.array(shades, np.uint8).reshape(maps.shape)
+    gap = [(0, 0), (0, 0), (0, 1), (0, 1)]
+    down, across, side, _ = (padded := np.pad(pixels, gap, constant_values=255)).shape
+    whole = padded.swapaxes(1, 2).reshape(down * side, across * side)[:-1, :-1]
+    left = _NAME * max(map(len, names), default=0)
+    height, width = (_CELL * count for count in whole.shape)
+    address = f"data:image/png;base64,{b64encode(_png(whole)).decode()}"
+    place = f"x='{left}' width='{width}' height='{height}' preserveAspectRatio='none'"
+    parts = [f"<image {place} style='image-rendering:pixelated' href='{address}'/>"]
+    lines = [(_CELL * (row * side + line + 1) - 1, name) for row in range(down) for line, name in enumerate(names)]
+    parts.append(f"<g font-size='{_CELL - 1}'>{''.join(_text(0, y, name) for y, name in lines)}</g>")
+    legend = f"white: {short(low)}, black: {short(high)}"
+    parts.append(_text(left, height + 2 * _CELL, legend))
+    return _svg(height + 3 * _CELL, parts, max(left + width, left + _NAME * len(legend)))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Return a picture of gray pixels, uint8 [height, width], as a PNG file."""
+    from matplotlib.image import imsave  # slow to import, and few charts need it
+
+    file = io.BytesIO()
+    imsave(file, pixels, cmap="gray", vmin=0, vmax=255, format="png")
+    return file.getvalue()
 
 
 def _legend(curves: pd.DataFrame) -> list[str]:
@@ -143,8 +187,8 @@ def _text(x: int, y: int, text: str, color: str = "") -> str:
     return f"<text x='{x}' y='{y}'{color}>{escape(text)}</text>"
 
 
-def _svg(height: int, parts: Iterable[str]) -> str:
+def _svg(height: int, parts: Iterable[str], width: int = _RIGHT + 20) -> str:
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_RIGHT + 20}' height='{height}' font-size='10' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-size='10' "
         f"font-family='sans-serif' fill='#888'>{''.join(parts)}</svg>"
     )

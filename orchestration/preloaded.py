@@ -16,6 +16,7 @@ _WHEN_FIRST_USED = (  # modules that the project or its libraries import only th
     "git",
     "implicit.als",
     "matplotlib.backends.backend_agg",
+    "ml.evaluation.attention",
     "ml.evaluation.metric_tables",
     "ml.evaluation.plots",
     "ml.inference.held_out",

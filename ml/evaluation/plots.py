@@ -1,10 +1,14 @@
 """Plot the results of training and evaluation."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from ml.evaluation.attention import AttentionMaps  # imports Keras
 
 
 def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[float]) -> Figure:
@@ -17,6 +21,23 @@ def loss_curve(title: str, train_losses: Sequence[float], val_losses: Sequence[f
     axes.set(title=title, xlabel="epoch", ylabel="binary cross-entropy", xticks=list(epochs))
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def attention_plot(title: str, maps: "AttentionMaps") -> Figure:
+    """Plot a heat map for each layer, from the top down, and head, from the left: rows attend to columns."""
+    layers, heads, features, _ = maps.weights.shape
+    lowest, highest = maps.weights.min(), maps.weights.max()
+    side = 0.2 * features + 1.2  # inches
+    figure = Figure(figsize=(heads * side + 1, layers * side + 0.5), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(layers, heads, sharex=True, sharey=True, squeeze=False)
+    for (layer, head), axes in np.ndenumerate(panels):
+        image = axes.imshow(maps.weights[layer, head], cmap="Blues", vmin=lowest, vmax=highest)
+        axes.set(title=f"layer {layer + 1}, head {head + 1}")
+        axes.set_xticks(range(features), maps.features, rotation=90)
+        axes.set_yticks(range(features), maps.features)
+    figure.colorbar(image, ax=panels, label="mean attention weight", shrink=0.5)
     return figure
 
 

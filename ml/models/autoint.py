@@ -1,4 +1,4 @@
-"""Build AutoInt, AutoInt+MLP and multi-task AutoInt as functional Keras models.
+"""Build AutoInt, AutoInt+MLP, AutoInt+CIN and multi-task AutoInt as functional Keras models.
 
 A network takes indices int32 [batch, features], and numeric features float32 [batch, numeric features] if there are
 any, and returns the probability of a like, float32 [batch, 1]. The layer ``logit`` has its log-odds. The multi-task
@@ -13,7 +13,14 @@ import keras
 import numpy as np
 
 from ml.features.collaborative import CollaborativeTables
-from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig, AutoIntMultitaskConfig
+from ml.models.config import (
+    ARCHITECTURES,
+    AutoIntCINConfig,
+    AutoIntConfig,
+    AutoIntMLPConfig,
+    AutoIntMultitaskConfig,
+)
+from ml.models.interaction import CompressedInteraction
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
@@ -38,6 +45,19 @@ class Multivalued:
 
 
 @dataclass(frozen=True)
+class Token:
+    """An embedded feature, as the interacting layers see it.
+
+    Attributes:
+        name: of the feature.
+        side: what it belongs to: user, movie or context (time of the rating); pair, if it depends on several.
+    """
+
+    name: str
+    side: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Inputs of a network.
 
@@ -49,6 +69,8 @@ class Inputs:
         multivalued: multi-valued features that are embedded too.
         rating_centre: mean of the ratings that a multi-task network learns from.
         rating_scale: their standard deviation, positive.
+        tokens: all embedded features in the network's order: categorical, multi-valued, numeric ones. A network with
+            local layers needs them.
     """
 
     field_dims: Sequence[int]
@@ -58,6 +80,7 @@ class Inputs:
     multivalued: tuple[Multivalued, ...] = ()
     rating_centre: float = 0.0
     rating_scale: float = 1.0
+    tokens: tuple[Token, ...] = ()
 
 
 def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
@@ -70,7 +93,7 @@ def build_autoint(inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Mod
     """
     trunk_seed, logit_seed = derive_seeds(seed, 2)
     given, embeddings = _embed(inputs, config, trunk_seed)
-    logit = _attention_logit(embeddings, config, logit_seed, name=LOGIT_LAYER)
+    logit = _attention_logit(embeddings, inputs, config, logit_seed, name=LOGIT_LAYER)
     return keras.Model(given, _probability(logit), name="autoint")
 
 
@@ -78,7 +101,7 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     """Build AutoInt+MLP: AutoInt's logit plus that of a deep branch on the same embeddings; arguments as above."""
     trunk_seed, logit_seed, deep_seed = derive_seeds(seed, 3)
     given, embeddings = _embed(inputs, config, trunk_seed)
-    attention = _attention_logit(embeddings, config, logit_seed, name="attention_logit")
+    attention = _attention_logit(embeddings, inputs, config, logit_seed, name="attention_logit")
     logit = keras.layers.Add(name=LOGIT_LAYER)([attention, _deep_logit(embeddings, config, deep_seed)])
     return keras.Model(given, _probability(logit), name="autoint_mlp")
 
@@ -88,11 +111,21 @@ def build_autoint_multitask(inputs: Inputs, config: AutoIntMultitaskConfig, seed
     trunk_seed, logit_seed, rating_seed = derive_seeds(seed, 3)
     given, embeddings = _embed(inputs, config, trunk_seed)
     *layer_seeds, output_seed = derive_seeds(logit_seed, config.num_layers + 1)
-    shared = _attended(embeddings, config, layer_seeds)
+    shared = _attended(embeddings, inputs, config, layer_seeds)
     logit = _output(shared, output_seed, LOGIT_LAYER)
     standardized = _output(shared, rating_seed, "standardized_rating")
     rating = keras.layers.Rescaling(inputs.rating_scale, inputs.rating_centre, name=RATING_LAYER)(standardized)
     return keras.Model(given, [_probability(logit), rating], name="autoint_multitask")
+
+
+def build_autoint_cin(inputs: Inputs, config: AutoIntCINConfig, seed: int) -> keras.Model:
+    """Build AutoInt+CIN: AutoInt's logit plus that of a compressed interaction network on the same embeddings."""
+    trunk_seed, logit_seed, interaction_seed = derive_seeds(seed, 3)
+    given, embeddings = _embed(inputs, config, trunk_seed)
+    attention = _attention_logit(embeddings, inputs, config, logit_seed, name="attention_logit")
+    interaction = _interaction_logit(embeddings, config, interaction_seed)
+    logit = keras.layers.Add(name=LOGIT_LAYER)([attention, interaction])
+    return keras.Model(given, _probability(logit), name="autoint_cin")
 
 
 # Each architecture has its builder in this module; a missing one is an error at import.
@@ -181,27 +214,32 @@ def _embed_multivalued(
     return embedding
 
 
-def _attended(embeddings: Any, config: AutoIntConfig, seeds: Sequence[int | None]) -> Any:
+def _attended(embeddings: Any, inputs: Inputs, config: AutoIntConfig, seeds: Sequence[int | None]) -> Any:
     """Return the flat output of the interacting layers, [batch, features * num_heads * head_dim]; one seed a layer."""
+    if config.local_layers and not inputs.tokens:
+        raise ValueError(f"local_layers is {config.local_layers}, and the inputs name no tokens, whose sides it needs")
+    sides = [token.side for token in inputs.tokens]
     hidden = embeddings
     for number, layer_seed in enumerate(seeds, start=1):
         hidden = InteractingLayer(
-            config.num_heads,
-            config.head_dim,
-            config.use_residual,
-            config.scaled,
-            layer_seed,
-            config.projection_relu,
-            config.attention_dropout,
-            config.layer_norm,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+            use_residual=config.use_residual,
+            scaled=config.scaled,
+            seed=layer_seed,
+            projection_relu=config.projection_relu,
+            attention_dropout=config.attention_dropout,
+            layer_norm=config.layer_norm,
+            attention=config.attention,
+            sides=sides if number <= config.local_layers else (),
             name=f"interacting_{number}",
         )(hidden)  # [batch, features, num_heads * head_dim]
     return keras.layers.Flatten(name="attention_flat")(hidden)
 
 
-def _attention_logit(embeddings: Any, config: AutoIntConfig, seed: int | None, name: str) -> Any:
+def _attention_logit(embeddings: Any, inputs: Inputs, config: AutoIntConfig, seed: int | None, name: str) -> Any:
     *layer_seeds, output_seed = derive_seeds(seed, config.num_layers + 1)
-    return _output(_attended(embeddings, config, layer_seeds), output_seed, name)
+    return _output(_attended(embeddings, inputs, config, layer_seeds), output_seed, name)
 
 
 def _output(hidden: Any, seed: int | None, name: str) -> Any:
@@ -234,6 +272,13 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
         hidden = keras.layers.ReLU(name=f"deep_relu_{number}")(hidden)
         hidden = keras.layers.Dropout(config.dropout, seed=dropout_seeds[number - 1], name=f"dropout_{number}")(hidden)
     return dense(1, kernel_seeds[depth], "deep_logit")(hidden)
+
+
+def _interaction_logit(embeddings: Any, config: AutoIntCINConfig, seed: int | None) -> Any:
+    seed, output_seed = derive_seeds(seed, 2)
+    pooled = CompressedInteraction(config.feature_maps, config.l2_interaction, seed, name="interaction")(embeddings)
+    initializer = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=output_seed)
+    return keras.layers.Dense(1, kernel_initializer=initializer, name="interaction_logit")(pooled)
 
 
 def embedded_positions(network: keras.Model) -> Any:

@@ -1,8 +1,9 @@
 """Settings of each architecture. Frozen; an unknown key is an error."""
 
 from collections.abc import Mapping
+from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 
 class AutoIntConfig(BaseModel, frozen=True, extra="forbid"):
@@ -19,6 +20,25 @@ class AutoIntConfig(BaseModel, frozen=True, extra="forbid"):
     layer_norm: bool = Field(default=False, description="Layer normalization after each interacting layer's ReLU.")
     l2_embedding: float = Field(default=0.0, ge=0, description="L2 penalty on the embedding table.")
     embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the embeddings.")
+    attention: Literal["softmax", "entmax"] = Field(
+        default="softmax",
+        description="How attention scores become weights: by softmax, or by 1.5-entmax, which makes many of them zero.",
+    )
+    local_layers: int = Field(
+        default=0,
+        ge=0,
+        description="First interacting layers in which a feature attends only to those of its own side (user, movie, "
+        "time of the rating); fewer than num_layers.",
+    )
+
+    @model_validator(mode="after")
+    def _sides_meet(self) -> "AutoIntConfig":
+        if self.local_layers >= self.num_layers:
+            raise ValueError(
+                f"local_layers is {self.local_layers}; expected fewer than num_layers, {self.num_layers}, so that "
+                "features of different sides meet"
+            )
+        return self
 
 
 class AutoIntMLPConfig(AutoIntConfig):
@@ -45,9 +65,21 @@ class AutoIntMultitaskConfig(AutoIntConfig):
     )
 
 
+class AutoIntCINConfig(AutoIntConfig):
+    """AutoInt with a parallel compressed interaction network."""
+
+    feature_maps: list[PositiveInt] = Field(
+        default=[16, 16], min_length=1, description="Feature maps of each layer of the compressed interaction network."
+    )
+    l2_interaction: float = Field(
+        default=0.0, ge=0, description="L2 penalty on the kernels of the compressed interaction network."
+    )
+
+
 # The settings of an architecture by its name; ``ml.models.autoint`` has the builder of each, ``build_<name>``.
 ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {
     "autoint": AutoIntConfig,
     "autoint_mlp": AutoIntMLPConfig,
     "autoint_multitask": AutoIntMultitaskConfig,
+    "autoint_cin": AutoIntCINConfig,
 }

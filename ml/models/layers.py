@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ml.models.attention import NORMALIZATIONS, same_side
+
 PACKAGE = "movie_recommender"
 _KERNELS = ("query", "key", "value", "residual")
 
@@ -84,7 +86,8 @@ class InteractingLayer(ConfiguredLayer):
     ``ReLU(heads + X W_residual)``. Equations 5 to 8 of Song et al., "AutoInt", CIKM 2019.
 
     With all options on: ``Q, K, V = ReLU(X W_query), ReLU(X W_key), ReLU(X W_value)``, per head
-    ``dropout(softmax(Q K^T / sqrt(head_dim))) V``, and ``LayerNorm(ReLU(heads + X W_residual))``.
+    ``dropout(entmax(Q K^T / sqrt(head_dim))) V``, and ``LayerNorm(ReLU(heads + X W_residual))``. With sides, a
+    feature's weights of features of other sides are 0.
 
     Args:
         num_heads: number of heads H.
@@ -96,6 +99,8 @@ class InteractingLayer(ConfiguredLayer):
         attention_dropout: share of the attention weights that are dropped during training.
         layer_norm: normalize each feature's output to mean 0 and variance 1, then scale and shift it by trained
             weights.
+        attention: how scores become weights: softmax, or entmax, see ``ml.models.attention``.
+        sides: of each feature, such as user or movie; a feature attends to those of its own side only. Empty: to all.
 
     Input:  [batch, features, width].
     Output: [batch, features, num_heads * head_dim].
@@ -115,9 +120,13 @@ class InteractingLayer(ConfiguredLayer):
         projection_relu: bool = False,
         attention_dropout: float = 0.0,
         layer_norm: bool = False,
+        attention: str = "softmax",
+        sides: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if attention not in NORMALIZATIONS:
+            raise ValueError(f"attention must be one of {', '.join(NORMALIZATIONS)}, got {attention!r}")
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.use_residual = use_residual
@@ -126,6 +135,8 @@ class InteractingLayer(ConfiguredLayer):
         self.projection_relu = projection_relu
         self.attention_dropout = attention_dropout
         self.layer_norm = layer_norm
+        self.attention = attention
+        self.sides = tuple(map(str, sides))
         # Without these options there are no such sublayers, so that older files of networks stay readable.
         if attention_dropout:
             *_, dropout_seed = derive_seeds(seed, len(_KERNELS) + 1)
@@ -136,6 +147,8 @@ class InteractingLayer(ConfiguredLayer):
     def build(self, input_shape: Sequence[int | None]) -> None:
         if len(input_shape) != 3:
             raise ValueError(f"expected an input of shape [batch, features, width], got {input_shape!r}")
+        if self.sides and len(self.sides) != input_shape[1]:
+            raise ValueError(f"expected {len(self.sides)} features, one for each side, got {input_shape!r}")
         names = _KERNELS if self.use_residual else _KERNELS[:-1]
         for name, seed in zip(names, derive_seeds(self.seed, len(names)), strict=True):
             kernel = self.add_weight(
@@ -147,14 +160,27 @@ class InteractingLayer(ConfiguredLayer):
         if self.layer_norm:
             self.norm.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def attention_weights(self, inputs: Any) -> Any:
+        """Return how much each feature attends to each, without dropout.
+
+        Args:
+            inputs: [batch, features, width].
+
+        Returns:
+            [batch, heads, features, features]; the sum over the last axis is 1.
+        """
         query = self._project(inputs, self.query_kernel)  # [batch, features, heads, head_dim]
         key = self._project(inputs, self.key_kernel)
-        value = self._project(inputs, self.value_kernel)
-        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)  # [batch, heads, features, features]
+        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
         if self.scaled:
             scores = scores / self.head_dim**0.5
-        weights = ops.softmax(scores, axis=-1)
+        if self.sides:
+            scores = ops.where(same_side(self.sides), scores, -np.inf)
+        return NORMALIZATIONS[self.attention](scores)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        weights = self.attention_weights(inputs)
+        value = self._project(inputs, self.value_kernel)
         if self.attention_dropout:
             weights = self.dropout(weights, training=training)
         heads = ops.einsum("bhqk,bkhd->bqhd", weights, value)  # [batch, features, heads, head_dim]

@@ -10,6 +10,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -207,6 +208,11 @@ class _Declared:
         """Of the layer's input."""
         return _positive(self._description["build_config"]["input_shape"][-1])
 
+    @property
+    def features(self) -> int:
+        """Of the layer's input [batch, features, width]."""
+        return _positive(self._description["build_config"]["input_shape"][-2])
+
 
 def _dense(layer: _Declared) -> int:
     if layer.config.get("lora_rank") or layer.config.get("quantization_config"):
@@ -226,6 +232,9 @@ _WEIGHTS_OF: Mapping[str, Callable[[_Declared], int]] = {
         max(sum(layer.sizes("sizes")), len(layer.sizes("widths"))) * sum(layer.sizes("widths"))
     ),
     "InteractingLayer": lambda layer: 3 * layer.width * layer.size("num_heads") * layer.size("head_dim"),
+    "CompressedInteraction": lambda layer: (
+        layer.features * sum(map(prod, pairwise((layer.features, *layer.sizes("feature_maps")))))
+    ),
     "BatchNormalization": lambda layer: 4 * layer.width,
     "Dense": _dense,
 }

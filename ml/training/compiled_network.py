@@ -15,16 +15,21 @@ from ml.training.arrays import aligned
 from ml.training.compiled_step import PROJECTIONS, training_step
 
 # By the name of an architecture: the layers that make the interacting layers' logit, and a logit to add to it.
-_LOGITS = {"autoint": (LOGIT_LAYER, None), "autoint_mlp": ("attention_logit", "deep_logit")}
-_UNSUPPORTED = ("projection_relu", "attention_dropout", "layer_norm")
+_LOGITS = {
+    "autoint": (LOGIT_LAYER, None),
+    "autoint_mlp": ("attention_logit", "deep_logit"),
+    "autoint_cin": ("attention_logit", "interaction_logit"),
+}
+_UNSUPPORTED = ("projection_relu", "attention_dropout", "layer_norm", "sides")
 _SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS computes larger matrix products in a slower way
 
 
 def obstacle(network: keras.Model) -> str | None:
     """Return why a network cannot be trained by the compiled step, or None if it can.
 
-    The step is for TensorFlow without a GPU, float32, the architectures autoint and autoint_mlp, and interacting layers
-    without projection_relu, attention_dropout and layer_norm. All other settings are supported.
+    The step is for TensorFlow without a GPU, float32, the architectures of ``ml.models.autoint``, and interacting
+    layers with softmax, without projection_relu, attention_dropout, layer_norm and sides. All other settings are
+    supported.
     """
     if keras.config.backend() != "tensorflow":
         return f"Keras's backend is {keras.config.backend()}"
@@ -37,7 +42,10 @@ def obstacle(network: keras.Model) -> str | None:
     for layer in network.layers:
         if layer.dtype_policy.name != "float32":
             return f"layer {layer.name} computes in {layer.dtype_policy.name}"
-        used = [name for name in _UNSUPPORTED if isinstance(layer, InteractingLayer) and getattr(layer, name)]
+        if not isinstance(layer, InteractingLayer):
+            continue
+        used = [name for name in _UNSUPPORTED if getattr(layer, name)]
+        used += [layer.attention] if layer.attention != "softmax" else []
         if used:
             return f"layer {layer.name} has {' and '.join(used)}"
     return None
@@ -46,9 +54,9 @@ def obstacle(network: keras.Model) -> str | None:
 class CompiledTraining(keras.Model):
     """A network whose losses are computed by compiled loops; it predicts by the network's own layers.
 
-    It has the network's layers and weights, not copies. Embeddings and the deep branch are Keras's; then
-    ``training_step`` computes the loss of everything after them, and in training its gradients in the same call, which
-    Keras propagates to all weights.
+    It has the network's layers and weights, not copies. Embeddings and the branch beside the interacting
+    layers are Keras's; then ``training_step`` computes the loss of everything after them, and in training its gradients
+    in the same call, which Keras propagates to all weights.
 
     Args:
         network: one without an ``obstacle``.
@@ -69,7 +77,7 @@ class CompiledTraining(keras.Model):
         self._step = _step(fields, embed_dim, interacting[0].num_heads, interacting[0].head_dim)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the probabilities; in training, what they are computed from: tokens, and the deep branch's logit."""
+        """Return the probabilities; in training, what they are computed from: tokens, and the logit of a branch."""
         return self._ends(inputs, True) if training else super().call(inputs, training=training, mask=mask)
 
     def test_step(self, data: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, sample_negatives
-from ml.models.autoint import Inputs, Multivalued
+from ml.models.autoint import Inputs, Multivalued, Token
 from ml.training.recipes import Recipe
 from ml.training.trainer import fitted_rows
 
@@ -97,6 +97,7 @@ class TrainingData:
             multivalued,
             rating_centre,
             rating_scale,
+            _tokens(recipe, feature_map, pairs),
         )
         return cls(rows, numbers, pairs, inputs)
 
@@ -104,6 +105,14 @@ class TrainingData:
 def group_of(recipe: Recipe) -> int:
     """Return how many consecutive rows belong together: a like and its sampled negatives, or else one."""
     return 1 + recipe.negatives.per_positive if recipe.negatives else 1
+
+
+def _tokens(recipe: Recipe, feature_map: FeatureMap, pairs: CollaborativeTables | None) -> tuple[Token, ...]:
+    """Return the embedded features of a recipe in the network's order."""
+    fields = [Token(name, feature_map[name].side) for name in recipe.fields]
+    multivalued = [Token(name, "movie") for name in recipe.multivalued]
+    numeric = [Token(name, "pair") for name in pairs.names] if pairs else []
+    return (*fields, *multivalued, *numeric, *(Token(name, "context") for name in recipe.numbers))
 
 
 def _standardization(numbers: np.ndarray | None, fitted: int) -> tuple[list[float], list[float]]:

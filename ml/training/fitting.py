@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 
+from ml import schema
 from ml.files import digest
 from ml.models.autoint import build_model, with_collaborative
 from ml.models.config import AutoIntMultitaskConfig
@@ -14,7 +16,7 @@ from ml.training.data import PAIR, TrainingData, group_of
 from ml.training.objective import Objective, likes, likes_and_ratings
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
-from ml.training.trainer import train
+from ml.training.trainer import fitted_rows, train
 
 
 class Fitting:
@@ -68,6 +70,25 @@ class Fitting:
         begins_with = [array.tobytes() for array in (rows, *self.network.get_weights())]
         settings = f"{fingerprint} {self._recipe.fingerprint()}"
         return Checkpoint.only(folder, digest(b"".join([settings.encode(), *begins_with])))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the embedded features in the network's order."""
+        return tuple(token.name for token in self._data.inputs.tokens)
+
+    def held_out(self, most: int) -> list[np.ndarray]:
+        """Return the network's inputs of the last validation rows.
+
+        Args:
+            most: number of rows; fewer if there are fewer.
+
+        Returns:
+            Indices int32 [rows, features], and numeric features float32 [rows, numeric features] if there are any.
+        """
+        rows, numbers = self._data.rows, self._data.numbers
+        first = max(fitted_rows(len(rows), self._recipe.training), len(rows) - most)
+        indices = rows.iloc[first:].loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32")
+        return [indices] if numbers is None else [indices, numbers[first:]]
 
     @property
     def serving_network(self) -> keras.Model:

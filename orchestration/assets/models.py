@@ -5,11 +5,12 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from ml import checks
 from ml.features.feature_map import FeatureMap
-from ml.small_charts import line_chart
+from ml.small_charts import heat_maps, line_chart
 from ml.training.recipes import PAPER, Recipe
 from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, ENCODED, OWNERS, PRIORITY, TRANSIENT, links_of
 from orchestration.config.code_versions import code_version
@@ -89,6 +90,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(f"{fingerprint.whole}-{version.version}"),
             metadata={
                 **_training_metadata(tracking.training_of(version)),
+                **_attention_metadata(tracking.attention_of(version)),
                 "training_rows": len(train_interactions),
                 "model_version": int(version.version),
                 "reused": reused is not None,
@@ -137,3 +139,11 @@ def _training_metadata(record: TrainingRecord) -> dict[str, Any]:
         "parameters": record.parameters,
         **record.beginning,
     }
+
+
+def _attention_metadata(maps: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The attention maps, one for each layer, from the top down, and head, from the left; nothing without them."""
+    if maps is None:
+        return {}
+    drawn = heat_maps(np.array(maps["weights"], float), maps["features"])
+    return {"attention": drawing("which features (rows) attend to which (columns, in the same order)", drawn)}

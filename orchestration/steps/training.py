@@ -12,11 +12,14 @@ from orchestration.config.instance_config import trainings_at_once
 from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
 from orchestration.steps.starting_point import TrainingTask, begin
-from orchestration.tracking.registered_version import WARM_START, RegisteredVersion
+from orchestration.tracking.registered_version import ATTENTION_FILE, WARM_START, RegisteredVersion
 from orchestration.tracking.resource import Tracking
 
 if TYPE_CHECKING:
     from orchestration.tracking.tracked_run import TrackedRun
+
+
+_ATTENTION_ROWS = 4096  # validation rows, over which the attention maps are averaged
 
 
 def checkpoints() -> Path:
@@ -32,6 +35,7 @@ def train_and_register(
     An interrupted training with the same rows, code, settings and first weights is resumed.
     """
     from ml.evaluation import plots
+    from ml.evaluation.attention import AttentionMaps
     from ml.models.bundle import ModelBundle
     from ml.training.early_stopping import best_epoch
     from ml.training.threads import share_processors
@@ -54,6 +58,9 @@ def train_and_register(
         reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
         run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
+        if maps := AttentionMaps.of(fitting.network, fitting.features, fitting.held_out(_ATTENTION_ROWS)):
+            run.log_figure(plots.attention_plot(f"{name} on {tracking.dataset}", maps), "attention.png")
+            run.log_document(maps.to_dict(), ATTENTION_FILE)
         best = best_epoch(reports, beginning.recipe.training)
         train_losses, val_losses = (curve[:best] for curve in losses)
         yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))

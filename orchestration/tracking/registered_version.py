@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 BUNDLE_FILE = "bundle.zip"
 BUNDLE_ARTIFACT = f"artifacts/{BUNDLE_FILE}"  # where MLflow keeps it inside a logged model
+ATTENTION_FILE = "attention.json"  # artifact of a run: the mean attention weights; runs of earlier releases have none
 BUNDLE_DIGEST = "bundle_digest"  # tag: ml.files.digest of the bundle file; versions of earlier releases have none
 ROLLED_BACK = "rolled_back"  # tag: a person has replaced this version by an earlier one
 EPOCH = "epoch"  # tag: the epoch of its weights

@@ -6,18 +6,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import dagster as dg
 
-from ml.files import digest
+from ml.files import digest, parse_json
 from ml.published.champions import ModelArchive
 from orchestration.config.settings import settings
 from orchestration.tracking.bundles import BundleCopies
 from orchestration.tracking.fingerprint import FINGERPRINT, Fingerprint
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.registered_version import (
+    ATTENTION_FILE,
     BUNDLE_ARTIFACT,
     BUNDLE_DIGEST,
     EPOCH,
@@ -125,6 +126,18 @@ class Tracking(TrackingServer):
         parameters = int(self.client.get_run(version.run_id).data.params["parameters"])
         beginning = {tag: value for tag, value in tags.items() if tag == LAST_BATCH or tag.startswith(WARM_START)}
         return TrainingRecord(train, val, parameters, beginning)
+
+    def attention_of(self, version: RegisteredVersion) -> dict[str, Any] | None:
+        """The document of a version's ``AttentionMaps``; None for earlier releases, and for networks without any.
+
+        Raises:
+            DataError: it is no JSON.
+        """
+        if ATTENTION_FILE not in {file.path for file in self.client.list_artifacts(version.run_id)}:
+            return None
+        uri = f"runs:/{version.run_id}/{ATTENTION_FILE}"
+        document: dict[str, Any] = parse_json(self._download(uri), uri)
+        return document
 
     def metrics_of(self, version: RegisteredVersion) -> dict[str, float]:
         """The last metrics of a registered version by name; empty where its run was deleted."""

@@ -85,7 +85,7 @@ class TrackedRun:
         mlflow.log_params({**recipe_parameters(recipe), "parameters": parameters})
         mlflow.log_dict(recipe.model_dump(mode="json"), "recipe.yaml")
         mlflow.log_input(dataset_of(train, dataset, self._tags[f"{FINGERPRINT}.data"]), context="training")
-        mlflow.log_dict(dict(feature_map), "feature_map.json")
+        self.log_document(feature_map, "feature_map.json")
 
     def log_epoch(self, epoch: int, **losses: float) -> None:
         """Log the losses of an epoch, counted from 1."""
@@ -94,6 +94,10 @@ class TrackedRun:
     def log_figure(self, figure: Figure, name: str) -> None:
         """Log a figure to the run's artifacts."""
         mlflow.log_figure(figure, name)
+
+    def log_document(self, document: Mapping[str, Any], name: str) -> None:
+        """Log a JSON-ready document to the run's artifacts."""
+        mlflow.log_dict(dict(document), name)
 
     @property
     def _origin(self) -> str:

@@ -1,11 +1,14 @@
+import base64
+import io
 import re
 from xml.etree import ElementTree  # of our own making, not from outside
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 
-from ml.small_charts import bar_chart, line_chart, short
+from ml.small_charts import bar_chart, heat_maps, line_chart, short
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -110,3 +113,29 @@ def test_bars_without_an_amount_have_no_length() -> None:
 def test_short_numbers() -> None:
     numbers = {0.25: "0.25", 1: "1", 2003: "2003", 9999: "9999", 12_000: "12k", 295_461: "295.5k", 1.5e6: "1.5M"}
     assert {number: short(number) for number in numbers} == numbers
+
+
+def test_heat_maps_have_a_pixel_for_each_number() -> None:
+    """Two rows of one map; 255 is white, a row of white pixels is between them."""
+    maps = np.array([[[[1.0, 1.5], [1.25, 1.2]]], [[[np.nan, 1.0], [1.1, 1.4]]]])
+    svg = heat_maps(maps, ["a & b", "c"])
+    assert texts_of(svg) == ["a & b", "c", "a & b", "c", "white: 1, black: 1.5"]
+    [image] = ElementTree.fromstring(svg).iter(f"{_SVG}image")
+    data = base64.b64decode(image.attrib["href"].removeprefix("data:image/png;base64,"))
+    pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
+    expected = [[255, 0], [128, 153], [255, 255], [255, 255], [204, 51]]
+    assert np.round(pixels[:, :, 0] * 255).tolist() == expected
+    assert (image.attrib["width"], image.attrib["height"]) == ("18", "45")
+
+
+def test_heat_maps_side_by_side() -> None:
+    maps = np.array([[[[1.0]], [[0.0]], [[0.6]]]])
+    [image] = ElementTree.fromstring(heat_maps(maps, ["x"])).iter(f"{_SVG}image")
+    data = base64.b64decode(image.attrib["href"].partition(",")[2])
+    pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
+    assert np.round(pixels[:, :, 0] * 255).tolist() == [[0, 255, 255, 255, 102]]
+
+
+def test_heat_maps_without_a_range() -> None:
+    assert "<image" in heat_maps(np.zeros((1, 1, 2, 2)), ["x", "y"])
+    assert texts_of(heat_maps(np.full((1, 1, 2, 2), np.nan), ["x", "y"])) == ["no data"]

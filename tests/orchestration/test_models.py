@@ -5,7 +5,7 @@ import pytest
 
 from ml.errors import DataError
 from ml.training.config import TrainingConfig, WarmStartConfig
-from orchestration.assets.models import model_asset
+from orchestration.assets.models import _attention_metadata, model_asset
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
 from orchestration.config.recipes_in_force import models_of, required
 from tests.orchestration.recipes import RECIPES
@@ -58,3 +58,11 @@ def test_what_no_launch_can_set_is_part_of_the_assets_version(change: dict[str, 
         model_asset("autoint", own).code_versions_by_key[key] for own in (recipe, recipe.model_copy(update=change))
     ]
     assert (versions[0] != versions[1]) == shows
+
+
+def test_a_version_without_attention_maps_shows_none() -> None:
+    """Such as one of an earlier release."""
+    assert _attention_metadata(None) == {}
+    [(name, value)] = _attention_metadata({"features": ["age"], "weights": [[[[1.0]]]]}).items()
+    assert name == "attention"
+    assert "%3Cimage" in value.value or "<image" in value.value

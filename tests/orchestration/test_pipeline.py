@@ -326,7 +326,7 @@ def test_a_model_of_the_same_fingerprint_is_reused(
     [made] = result.asset_materializations_for_node("autoint")
     [first] = materialized.result.asset_materializations_for_node("autoint")
     assert (made.metadata["reused"].value, first.metadata["reused"].value) == (True, False)
-    for name in ("fingerprint", "val_loss", "train_loss", "epoch", "parameters", "loss_curve"):
+    for name in ("fingerprint", "val_loss", "train_loss", "epoch", "parameters", "loss_curve", "attention"):
         assert made.metadata[name] == first.metadata[name]
     assert result.get_asset_check_evaluations()[0].passed
 

@@ -24,9 +24,10 @@ from ml.inference.engine.keras_forward import (
     indices_to_compare,
     other_positions,
 )
-from ml.inference.engine.weights import DeepBranch, Numbers, is_deep, projections
+from ml.inference.engine.weights import ATTENTION_LOGIT, DeepBranch, Numbers, branch_of, has_branch, projections
 from ml.models.autoint import LOGIT_LAYER, embedded_positions, inner_network
 from ml.models.config import ARCHITECTURES
+from ml.models.interaction import CompressedInteraction
 from ml.models.layers import FieldEmbedding, InteractingLayer
 from ml.models.numerical import NumericalEmbedding, SelectFields
 from ml.processors import available_processors
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class AutoIntForward:
-    """AutoInt, with or without a deep branch, computed by matrix products and the compiled loops of ``kernels``.
+    """AutoInt and its variants with a branch, computed by matrix products and the compiled loops of ``kernels``.
 
     Equal to the network to float32's rounding.
 
@@ -68,9 +69,9 @@ class AutoIntForward:
             kernels_[layer] = [kernel.T for kernel in heads]
         self.kernels = kernels_
         self._score = kernels.scorer_of_rows(_GROUPS, self.fields, self.heads, self.head_dim)
-        attention = inner.get_layer("attention_logit" if is_deep(inner) else LOGIT_LAYER)
+        attention = inner.get_layer(ATTENTION_LOGIT if has_branch(inner) else LOGIT_LAYER)
         self.output = np.asarray(attention.kernel).reshape(self.fields, self.width).T  # [width, fields]
-        self.deep = DeepBranch(inner, table) if is_deep(inner) else None
+        self.branch = branch_of(inner, table)
         self._threads = threads or available_processors()
         # Kept, since a list of one user takes little longer than starting threads for it.
         self._helpers = ThreadPoolExecutor(max(self._threads - 1, 1), "scorer")
@@ -82,12 +83,13 @@ class AutoIntForward:
         inner = inner_network(network)
         interacting = [layer for layer in inner.layers if isinstance(layer, InteractingLayer)]
         linear = not any(layer.projection_relu or layer.layer_norm for layer in interacting)
+        linear = linear and all(layer.attention == "softmax" and not layer.sides for layer in interacting)
         family = inner.name in ARCHITECTURES and all(_is_known(type(layer)) for layer in inner.layers)
         signals = any(isinstance(layer, NumericalEmbedding) for layer in inner.layers)
         tables = sum(isinstance(layer, FieldEmbedding) for layer in inner.layers)
         selections = sum(isinstance(layer, SelectFields) for layer in inner.layers)
         family = family and tables == 1 and selections <= 1 and linear
-        closed = signals == (inner is not network) and not (signals and is_deep(inner))
+        closed = signals == (inner is not network) and not (signals and has_branch(inner))
         return family and closed and bool(interacting)
 
     def logits(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
@@ -111,9 +113,9 @@ class AutoIntForward:
                 output,
                 out[share],
             )
-            if self.deep:
-                first = self.deep.first(rows[share.start * _TILE : share.stop * _TILE])
-                out[share] += self.deep.logits(first).reshape(-1, _TILE)
+            if self.branch:
+                first = self.branch.first(rows[share.start * _TILE : share.stop * _TILE])
+                out[share] += self.branch.logits(first).reshape(-1, _TILE)
 
         self.share_out(tiles, work)
         return out.reshape(-1)[: len(indices)]
@@ -127,8 +129,9 @@ class AutoIntForward:
 
     def grid(self, column_fields: np.ndarray, column_indices: np.ndarray) -> Grid:
         """See ``Forward``."""
-        # A number depends on both sides, so neither side's attention can be computed alone.
-        of_sides = not self._numbers.count and isinstance(self._positions, slice)
+        # A number depends on both sides, so neither side's attention can be computed alone; nor can interactions.
+        alone = self.branch is None or isinstance(self.branch, DeepBranch)
+        of_sides = not self._numbers.count and isinstance(self._positions, slice) and alone
         joined = JoinedGrid(self, column_fields, column_indices)
         if not of_sides or not len(column_indices):
             return joined
@@ -185,25 +188,26 @@ class _AutoIntGrid:
         self._score = kernels.scorer_of_grid(*sizes)
         order = np.concatenate([self._row_fields, column_fields])
         self._output = np.ascontiguousarray(forward.output[:, order])
-        if forward.deep:
-            self._deep_columns = forward.deep.first(rows).reshape(self._tiles, _TILE, -1)
+        self._deep = forward.branch if isinstance(forward.branch, DeepBranch) else None
+        if self._deep:
+            self._deep_columns = self._deep.first(rows).reshape(self._tiles, _TILE, -1)
 
     def logits(self, row_indices: np.ndarray) -> np.ndarray:
         """See ``Grid``."""
         forward = self._forward
         rows = row_indices + forward.offsets[self._row_fields]
         sides = np.stack([_side(table[rows]) for table in forward.tables])  # [heads, rows, side's numbers]
-        deep_rows = forward.deep.first(rows)[:, None] if forward.deep else None
+        deep_rows = self._deep.first(rows)[:, None] if self._deep else None
         out = np.empty((self._tiles, len(rows), _TILE), np.float32)
 
         def work(share: slice) -> None:
             self._score(sides, self._sides[share], forward.kernels, self._output, out[share])
-            if forward.deep:
+            if self._deep:
                 step = -(-_DEEP_PAIRS // (max(len(rows), 1) * _TILE))
                 for start in range(share.start, share.stop, step):
                     tiles = slice(start, min(start + step, share.stop))
                     first = deep_rows + self._deep_columns[tiles, None]  # [tiles, rows, columns of a tile, units]
-                    out[tiles] += forward.deep.logits(first.reshape(-1, first.shape[-1])).reshape(out[tiles].shape)
+                    out[tiles] += self._deep.logits(first.reshape(-1, first.shape[-1])).reshape(out[tiles].shape)
 
         forward.share_out(self._tiles, work)
         return out.transpose(1, 0, 2).reshape(len(rows), self._tiles * _TILE)[:, : self._count]
@@ -226,5 +230,5 @@ def _side(projected: np.ndarray) -> np.ndarray:
 
 def _is_known(layer: type) -> bool:
     """Return whether a layer is one of Keras's own, or one that the scorer computes."""
-    own = {FieldEmbedding, InteractingLayer, SelectFields, NumericalEmbedding}
+    own = {FieldEmbedding, InteractingLayer, SelectFields, NumericalEmbedding, CompressedInteraction}
     return layer in own or layer.__module__.startswith("keras.")

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml.evaluation.attention import AttentionMaps
 from ml.evaluation.calibration import reliability
-from ml.evaluation.plots import comparison_plot, reliability_plot
+from ml.evaluation.plots import attention_plot, comparison_plot, reliability_plot
 
 
 @pytest.fixture
@@ -33,3 +34,16 @@ def test_comparison_plot_shows_the_table_from_the_top_down() -> None:
     assert [label.get_text() for label in auc.get_yticklabels()] == ["autoint", "movie_mean"]
     assert auc.yaxis_inverted()
     assert auc.get_xlim()[1] > 0.8
+
+
+def test_attention_plot_has_a_panel_for_each_layer_and_head() -> None:
+    weights = np.array([[[[0.75, 0.25], [0.5, 0.5]]], [[[1.0, 0.125], [0.125, 0.875]]]])
+    first, second, scale = attention_plot("a title", AttentionMaps(("user_id", "genre1"), weights)).axes
+    assert [axes.get_title() for axes in (first, second)] == ["layer 1, head 1", "layer 2, head 1"]
+    for axes, expected in ((first, weights[0, 0]), (second, weights[1, 0])):
+        [image] = axes.get_images()
+        assert image.get_array().tolist() == expected.tolist()
+        assert image.get_clim() == (0.125, 1)
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["user_id", "genre1"]
+    assert [label.get_text() for label in second.get_xticklabels()] == ["user_id", "genre1"]
+    assert scale.get_ylabel() == "mean attention weight"

@@ -21,7 +21,7 @@ import pytest
 from ml.errors import DataError
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig
+from ml.models.config import AutoIntCINConfig, AutoIntConfig
 
 Change = Callable[[Any], Any]
 
@@ -218,6 +218,21 @@ def test_sizes_that_the_weights_do_not_have(
 
 def layer_name(class_name: str) -> str:
     return {"FieldEmbedding": "embedding", "InteractingLayer": "interacting_1", "Dense": "logit"}[class_name]
+
+
+@pytest.mark.parametrize(("value", "reason"), [([4, 10**6, 10**6], "declare"), ([4, 0], "does not declare its sizes")])
+def test_feature_maps_that_the_weights_do_not_have(
+    value: list[int], reason: str, bundle: ModelBundle, members: dict[str, bytes], tmp_path: Path, place: Path
+) -> None:
+    network = build_model("autoint_cin", Inputs(bundle.feature_map.field_dims), AutoIntCINConfig(num_layers=1), seed=1)
+    network.save(tmp_path / "network.keras")
+    saved = contents((tmp_path / "network.keras").read_bytes())
+    config = json.loads(saved["config.json"])
+    layer(config, "CompressedInteraction")["config"]["feature_maps"] = value
+    crafted = zipped({**saved, "config.json": json.dumps(config).encode()})
+    message = refusal(zipped({**members, "network.keras": crafted}), tmp_path)
+    assert "layer 'interaction'" in message
+    assert reason in message
 
 
 def test_arguments_that_do_not_fit(with_network: Callable[..., bytes], tmp_path: Path, place: Path) -> None:

@@ -42,10 +42,26 @@ def interact(inputs: np.ndarray, kernels: dict[str, np.ndarray], heads: int, wid
     return np.maximum(output, 0)
 
 
+def compressed_interaction(inputs: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
+    """A compressed interaction network, [batch, maps of all layers]: a loop over rows, layers, maps and products."""
+    batch, fields, _ = inputs.shape
+    pooled: list[list[float]] = [[] for _ in range(batch)]
+    for row in range(batch):
+        hidden = inputs[row]
+        for kernel in kernels:
+            maps = []
+            for weights in kernel.T:
+                products = [hidden[h] * inputs[row, f] for h in range(len(hidden)) for f in range(fields)]
+                maps.append(sum(weight * product for weight, product in zip(weights, products, strict=True)))
+            hidden = np.array(maps)
+            pooled[row] += [float(each.sum()) for each in hidden]
+    return np.array(pooled)
+
+
 def forward(
     weights: dict[str, np.ndarray], field_dims: tuple[int, ...], config: AutoIntConfig, codes: np.ndarray
 ) -> np.ndarray:
-    """The logit of AutoInt, or of AutoInt+MLP where the weights hold a deep branch, [batch]; no dropout."""
+    """The logit of AutoInt, AutoInt+MLP or AutoInt+CIN, by which branch the weights hold, [batch]; no dropout."""
     starts = [sum(field_dims[:field]) for field in range(len(field_dims))]
     table = weights["embedding/table"]
     embeddings = np.array([[table[start + code] for start, code in zip(starts, row, strict=True)] for row in codes])
@@ -56,9 +72,13 @@ def forward(
         kernels = {name: weights[f"interacting_{number}/{name}"] for name in names}
         hidden = interact(hidden, kernels, config.num_heads, config.head_dim, config.scaled)
     flat = hidden.reshape(len(codes), -1)
-    if "deep_logit/kernel" not in weights:
+    if "logit/kernel" in weights:
         return (flat @ weights["logit/kernel"])[:, 0]
     attention = flat @ weights["attention_logit/kernel"]
+    if "interaction_logit/kernel" in weights:
+        kernels = [weights[path] for path in sorted(weights) if path.startswith("interaction/kernel_")]
+        pooled = compressed_interaction(embeddings, kernels)
+        return (attention + pooled @ weights["interaction_logit/kernel"] + weights["interaction_logit/bias"])[:, 0]
     return (attention + _deep_logit(weights, config, embeddings.reshape(len(codes), -1)))[:, 0]
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ml.models.autoint import Inputs, build_model
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.autoint import Inputs, Token, build_model
+from ml.models.config import ARCHITECTURES, AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import InteractingLayer
 from tests.ml.models.reference import forward, randomize, sigmoid
 
 ROOT = Path(__file__).parents[3]
-ARCHITECTURES = ("autoint", "autoint_mlp")
 DIMS = (5, 4, 3)
 MOVIELENS_1M = (6040, 3706, 10, 81, 4, 12, 1, 18, 18, 16, 2, 7, 21, 3439)  # as in the reference
 SMALL = {"embed_dim": 4, "num_layers": 2, "num_heads": 2, "head_dim": 3}
@@ -23,6 +22,7 @@ VARIANTS = {
     "autoint": AutoIntConfig(**SMALL),
     "autoint-scaled-without-residual": AutoIntConfig(**SMALL, scaled=True, use_residual=False),
     "autoint_mlp": AutoIntMLPConfig(**SMALL, hidden_units=[6, 5]),
+    "autoint_cin": AutoIntCINConfig(**SMALL, feature_maps=[3, 2]),
     "autoint_mlp-normalised": AutoIntMLPConfig(**SMALL, hidden_units=[6], batch_normalization=True),
 }
 CODES = np.random.default_rng(0).integers(0, DIMS, size=(9, len(DIMS)), dtype=np.int32)
@@ -38,9 +38,14 @@ def logits_of(model: keras.Model, codes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "config", "parameters"),
-    [("autoint", AutoIntConfig(), 224_688), ("autoint_mlp", AutoIntMLPConfig(), 232_977)],
+    [
+        ("autoint", AutoIntConfig(), 224_688),
+        ("autoint_mlp", AutoIntMLPConfig(), 232_977),
+        # Beside AutoInt's: kernels of 14 * 14 and 16 * 14 products by 16 maps, 32 weights and a bias of the logit.
+        ("autoint_cin", AutoIntCINConfig(), 224_688 + 196 * 16 + 224 * 16 + 33),
+    ],
 )
-def test_parameter_counts_of_the_reference(name: str, config: AutoIntConfig, parameters: int) -> None:
+def test_parameter_counts(name: str, config: AutoIntConfig, parameters: int) -> None:
     model = build_model(name, Inputs(MOVIELENS_1M), config, seed=42)
     assert model.count_params() == parameters
     assert (model.input_shape, model.output_shape) == ((None, 14), (None, 1))
@@ -74,8 +79,9 @@ def test_seed_decides_the_start(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_kernels_of_equal_shape_start_different(name: str) -> None:
-    config = AutoIntMLPConfig(**{**SMALL, "num_layers": 3}, hidden_units=[12, 12])
-    model = build_model(name, Inputs(DIMS), config, seed=1)
+    branch = {"autoint_mlp": {"hidden_units": [12, 12]}, "autoint_cin": {"feature_maps": [3, 3]}}.get(name, {})
+    settings = {**SMALL, "num_layers": 3, **branch}
+    model = build_model(name, Inputs(DIMS), ARCHITECTURES[name](**settings), seed=1)
     kernels = [np.asarray(weight) for weight in model.weights if weight.name != "bias"]
     for first, second in combinations(kernels, 2):
         if first.shape == second.shape:
@@ -101,9 +107,38 @@ def test_dropout_only_while_training() -> None:
 def test_every_interacting_layer_gets_the_settings(name: str) -> None:
     settings = {"use_residual": False, "scaled": True, "projection_relu": True, "layer_norm": True}
     settings |= {"num_heads": 2, "head_dim": 3, "attention_dropout": 0.25}
-    model = build_model(name, Inputs(DIMS), AutoIntMLPConfig(**{**SMALL, **settings}), seed=1)
+    model = build_model(name, Inputs(DIMS), ARCHITECTURES[name](**{**SMALL, **settings}), seed=1)
     configs = [layer.get_config() for layer in model.layers if isinstance(layer, InteractingLayer)]
     assert [{key: config[key] for key in settings} for config in configs] == [settings, settings]
+
+
+TOKENS = tuple(Token(f"{side}_feature", side) for side in ("user", "movie", "user"))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_local_layers_come_first(name: str) -> None:
+    config = ARCHITECTURES[name](**{**SMALL, "num_layers": 3}, local_layers=2, attention="entmax")
+    model = build_model(name, Inputs(DIMS, tokens=TOKENS), config, seed=1)
+    layers = [layer for layer in model.layers if isinstance(layer, InteractingLayer)]
+    assert [layer.sides for layer in layers] == [("user", "movie", "user"), ("user", "movie", "user"), ()]
+    assert {layer.attention for layer in layers} == {"entmax"}
+
+
+def test_a_local_layer_keeps_sides_apart() -> None:
+    """The movie's embedding does not show in what the first layer makes of the user's features, but in the second's."""
+    model = build_model("autoint", Inputs(DIMS, tokens=TOKENS), AutoIntConfig(**SMALL, local_layers=1), seed=1)
+    randomize(model, scale=0.5)
+    others = CODES.copy()
+    others[:, 1] = (others[:, 1] + 1) % DIMS[1]
+    for number, changes in ((1, [False, True, False]), (2, [True, True, True])):
+        hidden = keras.Model(model.input, model.get_layer(f"interacting_{number}").output)
+        unlike = ~np.isclose(hidden(CODES), hidden(others))  # [rows, features, columns]
+        assert unlike.any(axis=(0, 2)).tolist() == changes
+
+
+def test_local_layers_need_the_features_sides() -> None:
+    with pytest.raises(ValueError, match="local_layers is 1, and the inputs name no tokens"):
+        build_model("autoint", Inputs(DIMS), AutoIntConfig(local_layers=1), seed=1)
 
 
 @pytest.mark.parametrize(("setting", "path"), [("l2_embedding", "embedding/table"), ("l2_deep", "deep_1/kernel")])
@@ -126,8 +161,8 @@ def test_saved_models_predict_the_same_in_a_fresh_process(tmp_path: Path) -> Non
     script = """
 import keras
 import numpy as np
-import ml.models.layers
-for name in ("autoint", "autoint_mlp"):
+import ml.models.autoint
+for name in ("autoint", "autoint_mlp", "autoint_cin"):
     model = keras.saving.load_model(f"{name}.keras", compile=False)
     np.save(f"{name}.npy", model(np.load("codes.npy")))
 """
@@ -162,6 +197,9 @@ class TestConfig:
             {"dropout": -0.1},
             {"l2_deep": -1.0},
             {"embed_dim": "wide"},
+            {"attention": "sparsemax"},
+            {"local_layers": -1},
+            {"local_layers": 2, "num_layers": 2},
         ],
     )
     def test_out_of_range(self, settings: dict[str, object]) -> None:

@@ -12,9 +12,9 @@ from upath import UPath
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeTables
 from ml.features.feature_map import FeatureMap, FieldVocabulary
-from ml.models.autoint import Inputs, Multivalued, build_model, with_collaborative
+from ml.models.autoint import Inputs, Multivalued, Token, build_model, with_collaborative
 from ml.models.bundle import ModelBundle
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.training.data import PAIR
 from tests.ml.models.reference import randomize
 
@@ -106,9 +106,11 @@ def test_names_of_numbers_survive_the_file(bundle: ModelBundle, tmp_path: Path) 
 
 
 ALL = {"projection_relu": True, "layer_norm": True, "attention_dropout": 0.1, "embedding_dropout": 0.1}
+ALL |= {"attention": "entmax", "local_layers": 1}
 SMALL = {"embed_dim": 4, "num_layers": 2, "head_dim": 2}
 NETWORKS = {
     "mlp": ("autoint_mlp", AutoIntMLPConfig(**SMALL, batch_normalization=True, l2_deep=0.1, l2_embedding=0.1)),
+    "cin": ("autoint_cin", AutoIntCINConfig(**SMALL, feature_maps=[5, 3], l2_interaction=0.1)),
     "all options": ("autoint", AutoIntConfig(**SMALL, **ALL)),
     "trained, with signals": ("autoint", AutoIntConfig(**SMALL, use_residual=False, scaled=True)),
 }
@@ -121,7 +123,8 @@ def test_networks_of_every_kind_survive_the_file(name: str, bundle: ModelBundle,
     inputs = Inputs(dims)
     if name == "all options":
         genres = Multivalued("genres", PAIR[1], np.full((dims[PAIR[1]], 3), 1 / 3, np.float32))
-        inputs = Inputs(dims, [3, 10], multivalued=(genres,))
+        tokens = (Token("movie_year", "movie"), Token("gender", "user"), Token("genres", "movie"))
+        inputs = Inputs(dims, [3, 10], multivalued=(genres,), tokens=tokens)
     if name == "trained, with signals":
         inputs = Inputs(dims, [3, 1, 10], centres=[0.5, -1.0], scales=[2.0, 3.0])
     network = build_model(architecture, inputs, config, seed=1)

@@ -203,6 +203,40 @@ class TestInteractingLayer:
         for differing in (first(inputs, training=True), other(inputs, training=True), first(inputs)):
             assert not np.allclose(differing, output)
 
+    def test_entmax_hand_computed(self) -> None:
+        layer = built_interacting(1, num_heads=1, head_dim=1, attention="entmax")
+        layer.set_weights([np.array([[1.0]]), np.array([[0.4]]), np.array([[-3.0]]), np.array([[2.0]])])
+        inputs = np.array([[[1.0], [0.0], [-3.0]]], dtype=np.float32)
+        # Field 1: scores .4, 0, -1.2, so weights .64, .36, 0; field 2: equal weights; field 3: scores -1.2, 0, 3.6, so
+        # all on itself. Values -3, 0, 9; residuals 2, 0, -6.
+        weights = [[0.64, 0.36, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 1]]
+        np.testing.assert_allclose(layer.attention_weights(inputs)[0, 0], weights, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(layer(inputs))[0, :, 0], [-1.92 + 2, 2, 9 - 6], atol=1e-5)
+
+    @pytest.mark.parametrize("attention", ["softmax", "entmax"])
+    def test_sides_hand_computed(self, attention: str) -> None:
+        layer = built_interacting(1, num_heads=1, head_dim=1, attention=attention, sides=["a", "b", "a"])
+        key = {"softmax": np.log(3) / 2, "entmax": (np.sqrt(0.75) - np.sqrt(0.25))}[attention]
+        layer.set_weights([np.array([[1.0]]), np.array([[key]]), np.array([[3.0]]), np.array([[-1.0]])])
+        inputs = np.array([[[1.0], [2.0], [-1.0]]], dtype=np.float32)
+        # Features 1 and 3 weigh the values 3 and -3 by 3/4 and 1/4, the nearer one more; feature 2 has its own, 6.
+        weights = [[0.75, 0, 0.25], [0, 1, 0], [0.25, 0, 0.75]]
+        np.testing.assert_allclose(layer.attention_weights(inputs)[0, 0], weights, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(layer(inputs))[0, :, 0], [1.5 - 1, 6 - 2, 0], atol=1e-5)
+
+    def test_refuses_unknown_attention(self) -> None:
+        with pytest.raises(ValueError, match="attention must be one of softmax, entmax, got 'sparsemax'"):
+            InteractingLayer(attention="sparsemax")
+
+    def test_refuses_another_number_of_features_than_sides(self) -> None:
+        with pytest.raises(ValueError, match=r"expected 2 features, one for each side, got \(None, 3, 5\)"):
+            built_interacting(sides=["user", "movie"])
+
+    def test_a_configuration_of_an_earlier_release_is_read(self) -> None:
+        config = InteractingLayer(num_heads=2, head_dim=3, seed=9).get_config()
+        earlier = {name: value for name, value in config.items() if name not in {"attention", "sides"}}
+        assert InteractingLayer.from_config(earlier).get_config() == config
+
     def test_options_leave_the_kernels_start(self) -> None:
         plain = kernels_of(built_interacting(seed=1))
         changed = kernels_of(built_interacting(seed=1, projection_relu=True, attention_dropout=0.5, layer_norm=True))
@@ -224,6 +258,8 @@ class TestInteractingLayer:
             "projection_relu": True,
             "attention_dropout": 0.25,
             "layer_norm": True,
+            "attention": "entmax",
+            "sides": ("user", "movie"),
         }
         assert_whole_config(InteractingLayer(**arguments), arguments)
 
@@ -234,6 +270,7 @@ class TestInteractingLayer:
             {"use_residual": False, "scaled": True},
             {"projection_relu": True, "attention_dropout": 0.5},
             {"layer_norm": True},
+            {"attention": "entmax", "sides": ["user", "movie", "user"]},
         ],
     )
     def test_reloads_equal(self, options: dict[str, Any], tmp_path: Path) -> None:

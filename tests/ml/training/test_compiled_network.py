@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from ml import schema
-from ml.models.autoint import Inputs, Multivalued, build_model
+from ml.models.autoint import Inputs, Multivalued, Token, build_model
 from ml.models.config import ARCHITECTURES
 from ml.training.checkpoint import Checkpoint
 from ml.training.compiled_network import CompiledTraining, obstacle
@@ -25,7 +25,7 @@ from ml.training.trainer import fitted_rows, learner_of, train
 
 SIZES = (11, 7, 2, 3, 1)
 MEMBERSHIP = np.eye(7, 4, dtype=np.float32)
-PLAIN = Inputs(SIZES)
+PLAIN = Inputs(SIZES, tokens=tuple(Token(f"feature_{number}", "user") for number in range(len(SIZES))))
 EVERYTHING = Inputs(SIZES, (1, 2, 4), (0.5, 2.0), (1.0, 3.0), (Multivalued("genres", 1, MEMBERSHIP),))
 SMALL = {"embed_dim": 4, "num_layers": 2, "num_heads": 2, "head_dim": 4}
 CONFIG = TrainingConfig(epochs=3, batch_size=100, learning_rate=3e-3, seed=2)
@@ -42,7 +42,7 @@ def numbers_of(policy: str) -> Iterator[None]:
 
 def network_of(inputs: Inputs = PLAIN, deep: bool = False, **settings: Any) -> keras.Model:
     """A network with random weights of a size at which attention and ReLUs matter."""
-    name = "autoint_mlp" if deep else "autoint"
+    name = "autoint_mlp" if deep else "autoint_cin" if "feature_maps" in settings else "autoint"
     network = build_model(name, inputs, ARCHITECTURES[name](**{**SMALL, **settings}), seed=1)
     rng = np.random.default_rng(5)
     for variable in network.trainable_variables:
@@ -100,6 +100,7 @@ def paths(network: keras.Model) -> list[str]:
         ({"use_residual": False}, 15),
         ({"l2_embedding": 0.01}, 17),
         ({"head_dim": 64, "num_heads": 4}, 20),  # kernels in several parts
+        ({"feature_maps": [3, 2], "l2_interaction": 0.01}, 40),
         ({"deep": True, "dropout": 0.0, "l2_deep": 0.01, "batch_normalization": True}, 50),
     ],
 )
@@ -194,6 +195,8 @@ def test_weighted_rows_are_refused() -> None:
     [
         ({"projection_relu": True}, "layer interacting_1 has projection_relu"),
         ({"attention_dropout": 0.1, "layer_norm": True}, "layer interacting_1 has attention_dropout and layer_norm"),
+        ({"attention": "entmax", "layer_norm": True}, "layer interacting_1 has layer_norm and entmax"),
+        ({"local_layers": 1}, "layer interacting_1 has sides"),
         ({"scaled": True, "use_residual": False, "embedding_dropout": 0.2, "l2_embedding": 0.1}, None),
     ],
 )

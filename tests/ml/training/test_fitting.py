@@ -15,7 +15,7 @@ from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.moments import map_with_moments, with_moments
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
-from ml.models.autoint import Inputs
+from ml.models.autoint import Inputs, Token
 from ml.training.config import TrainingConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
@@ -180,7 +180,35 @@ def test_a_plain_recipe_takes_the_training_rows_as_they_are(
     data = data_of(recipe_of())
     pd.testing.assert_frame_equal(data.rows, rows)
     assert (data.numbers, data.pairs) == (None, None)
-    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], ())
+    tokens = tuple(Token(field.name, field.side) for field in schema.FIELDS)
+    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], (), tokens)
+
+
+def test_tokens_are_the_embedded_features_in_the_network_s_order(
+    data_of: Callable[[Recipe], TrainingData], fitted: Fitting, recipe: Recipe
+) -> None:
+    own = data_of(recipe_of(fields=("gender", "movie_id"), multivalued=("genres",), numbers=("timestamp",)))
+    expected = [("gender", "user"), ("movie_id", "movie"), ("genres", "movie"), ("timestamp", "context")]
+    assert [(token.name, token.side) for token in own.inputs.tokens] == expected
+    collaborative = data_of(recipe)
+    assert collaborative.pairs is not None
+    assert [token.name for token in collaborative.inputs.tokens] == [*recipe.fields, *collaborative.pairs.names]
+    assert [token.side for token in collaborative.inputs.tokens][3:] == ["pair"] * len(collaborative.pairs.names)
+    assert fitted.network.get_layer("interacting_1").input.shape[1] == len(collaborative.inputs.tokens)
+
+
+def test_held_out_rows_are_the_last_and_no_rows_that_were_learned_from(
+    data_of: Callable[[Recipe], TrainingData], fitted: Fitting, recipe: Recipe, rows: pd.DataFrame
+) -> None:
+    data = data_of(recipe)
+    assert data.numbers is not None
+    indices, numbers = fitted.held_out(20)
+    assert indices.tolist() == rows[list(schema.FIELD_NAMES)].tail(20).to_numpy().tolist()
+    assert numbers.tolist() == data.numbers[-20:].tolist()
+    assert fitted.features == tuple(token.name for token in data.inputs.tokens)
+    assert len(fitted.held_out(10**6)[0]) == len(rows) - int(len(rows) * 0.9)
+    [indices] = Fitting(recipe_of(), data_of(recipe_of())).held_out(1)
+    assert indices.dtype == np.int32
 
 
 @pytest.fixture(scope="module")

@@ -177,16 +177,29 @@ def test_data_set_is_logged_as_input(pipeline: Pipeline, runs: dict[str, Run], m
 def test_artifacts(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run], model: str, tmp_path: Path) -> None:
     run_id = runs[model].info.run_id
     names = {artifact.path for artifact in tracking.client.list_artifacts(run_id)}
-    assert names == {"comparison.png", "feature_map.json", "loss_curve.png", "recipe.yaml", "reliability.png"}
+    pictures = {"attention.png", "comparison.png", "loss_curve.png", "reliability.png"}
+    assert names == {*pictures, "attention.json", "feature_map.json", "recipe.yaml"}
     paths = {name: Path(tracking.client.download_artifacts(run_id, name, str(tmp_path))) for name in names}
     assert json.loads(paths["feature_map.json"].read_text("utf-8")) == pipeline.document("feature_map")
-    for picture in ("comparison.png", "loss_curve.png", "reliability.png"):
+    for picture in pictures:
         assert paths[picture].read_bytes().startswith(b"\x89PNG\r\n")
     followed = Recipe(**yaml.safe_load(paths["recipe.yaml"].read_text("utf-8")))
     features = FeatureMap.from_dict(pipeline.document("feature_map"))
     assert followed == with_settings(RECIPES[model], {"model": ARCHITECTURE, "training": TRAINING}).within(features)
     assert runs[model].info.artifact_uri == f"mlflow-artifacts:/{DATASET}/{run_id}/artifacts"
     assert (pipeline.home / "mlflow-artifacts" / DATASET / run_id / "artifacts" / "recipe.yaml").exists()
+
+
+def test_attention_maps_are_of_the_embedded_features(pipeline: Pipeline, tracking: Tracking, model: str) -> None:
+    document = tracking.attention_of(RegisteredVersion(**pipeline.document(model)))
+    assert document is not None
+    features = RECIPES[model].within(FeatureMap.from_dict(pipeline.document("feature_map"))).fields
+    assert tuple(document["features"][: len(features)]) == features
+    count = len(document["features"])
+    assert (count > len(features)) == (RECIPES[model].signals is not None)
+    weights = np.array(document["weights"])
+    assert weights.shape == (ARCHITECTURE["num_layers"], ARCHITECTURE.get("num_heads", 2), count, count)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-4 * count)
 
 
 def test_lists_hold_nothing_empty_and_nothing_twice(

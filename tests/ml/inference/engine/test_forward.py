@@ -10,8 +10,8 @@ from ml.inference.engine import autoint_forward
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.forward import forward_of
 from ml.inference.engine.keras_forward import KerasForward
-from ml.models.autoint import Inputs, Multivalued, build_model, inner_network, with_collaborative
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.autoint import Inputs, Multivalued, Token, build_model, inner_network, with_collaborative
+from ml.models.config import AutoIntCINConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer
 
 FIELD_DIMS = (30, 20, 4, 7, 3, 12, 1, 5, 6, 4, 2, 7, 9, 25)
@@ -27,6 +27,7 @@ CONFIGS = {
     "some fields": ("autoint", AutoIntConfig(num_layers=2, head_dim=8)),
     "signals": ("autoint", AutoIntConfig(num_layers=2, scaled=True, embedding_dropout=0.2)),
     "attention dropout": ("autoint", AutoIntConfig(attention_dropout=0.3)),
+    "autoint_cin": ("autoint_cin", AutoIntCINConfig(feature_maps=[5, 3])),
     "deep, normalised": ("autoint_mlp", AutoIntMLPConfig(batch_normalization=True, hidden_units=[8, 5, 3])),
 }
 
@@ -102,13 +103,23 @@ def test_large_scores_do_not_overflow() -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("option", ["projection_relu", "layer_norm", "multivalued"])
+OPTIONS = {
+    "projection_relu": {"projection_relu": True},
+    "layer_norm": {"layer_norm": True},
+    "entmax": {"attention": "entmax"},
+    "local": {"local_layers": 1},
+    "multivalued": {},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_networks_with_other_parts_are_run_by_keras(option: str) -> None:
     rng = np.random.default_rng(2)
     genres = Multivalued("genres", 1, rng.dirichlet(np.ones(3), FIELD_DIMS[1]).astype(np.float32))
-    multivalued = option == "multivalued"
-    config = AutoIntConfig(num_layers=2) if multivalued else AutoIntConfig(num_layers=2, **{option: True})
-    network = build_model("autoint", Inputs(FIELD_DIMS, multivalued=(genres,) * multivalued), config, seed=1)
+    config = AutoIntConfig(num_layers=2, **OPTIONS[option])
+    tokens = tuple(Token(str(field), "movie" if field in COLUMN_FIELDS else "user") for field in range(len(FIELD_DIMS)))
+    inputs = Inputs(FIELD_DIMS, multivalued=(genres,) * (option == "multivalued"), tokens=tokens)
+    network = build_model("autoint", inputs, config, seed=1)
     for weight in network.trainable_weights:
         weight.assign(rng.normal(0, 0.25, weight.shape))
     row_codes, column_codes, pairs = grid_codes(3, 20)
