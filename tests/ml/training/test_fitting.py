@@ -21,6 +21,7 @@ from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
+from ml.training.trainer import fitted_rows
 from tests.collaborative import fit_tables, folds_of
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
@@ -181,7 +182,9 @@ def test_a_plain_recipe_takes_the_training_rows_as_they_are(
     pd.testing.assert_frame_equal(data.rows, rows)
     assert (data.numbers, data.pairs) == (None, None)
     tokens = tuple(Token(field.name, field.side) for field in schema.FIELDS)
-    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], (), tokens)
+    fitted = rows["rating"].iloc[: fitted_rows(len(rows), recipe_of().training)]
+    ratings = pytest.approx(fitted.mean()), pytest.approx(fitted.std(ddof=0))
+    assert data.inputs == Inputs(small_feature_map.field_dims, None, [], [], (), *ratings, tokens)
 
 
 def test_tokens_are_the_embedded_features_in_the_network_s_order(
