@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights bench-quantized lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights bench-recipes bench-quantized lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ bench-visitors: $(READY) ## quality of the lists for visitors without a history
 
 bench-warm-start: $(READY) ## cost and quality of a warm start from the champion
 	@$(BIN)/python -m benchmarks.warm_start
+
+bench-recipes: $(READY) ## what each recipe is worth, on or off, mean of three seeds: [DATASET=<name>, such as ml-1m+temporal]
+	@$(BIN)/python -m benchmarks.recipes $(DATASET)
 
 bench-quantized: $(READY) ## the scorer beside ONNX Runtime and OpenVINO, float32 to int8; needs pip install -e '.[bench]'
 	@$(BIN)/python -m benchmarks.quantized
