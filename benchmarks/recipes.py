@@ -101,9 +101,12 @@ class Bench:
         scores = scorer.score_encoded(test)
         lists, _ = held_out_lists(scorer, train)
         measured = evaluate(name, test, scores), evaluate_lists(name, train, test, lists, len(scorer.movie_ids))
-        figures = pd.concat(measured).set_index("metric")["value"].to_dict()
-        keys = (test[column].to_numpy() for column in ("user_id", "movie_id", schema.LABEL))
-        by_user = ranking_metrics_by_user(*keys, scores).join(catalogue_metrics_by_user(test, lists), how="inner")
+        rows = pd.concat(measured)
+        figures = dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
+        users, movies, labels = (test[column].to_numpy() for column in ("user_id", "movie_id", schema.LABEL))
+        by_user = ranking_metrics_by_user(users, movies, labels, scores).join(
+            catalogue_metrics_by_user(test, lists), how="inner"
+        )
         return Measured({**figures, "cpu_seconds": seconds}, by_user)
 
 
@@ -114,9 +117,10 @@ def parent_of(name: str, names: Sequence[str]) -> str | None:
 
 def compared(own: pd.DataFrame, parent: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return the difference to the parent, with its interval, by metric, of means over seeds by user."""
-    table = compare_by_user({"own": own[[*COMPARED]], "parent": parent[[*COMPARED]]}).set_index("metric")
-    rows = ((metric, table.loc[metric]) for metric in COMPARED)
-    return {metric: {name: float(row[name]) for name in ("difference", "low", "high")} for metric, row in rows}
+    table = compare_by_user({"own": own[[*COMPARED]], "parent": parent[[*COMPARED]]})
+    return {
+        row["metric"]: {name: row[name] for name in ("difference", "low", "high")} for row in table.to_dict("records")
+    }
 
 
 def main() -> int:
