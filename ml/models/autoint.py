@@ -78,9 +78,9 @@ def build_autoint_mlp(inputs: Inputs, config: AutoIntMLPConfig, seed: int) -> ke
     return keras.Model(given, keras.layers.Activation("sigmoid", name="probability")(logit), name="autoint_mlp")
 
 
-# Each architecture has its builder in this module; a missing one is an error at import.
+# Each architecture of the family has its builder in this module; a missing one is an error at import.
 _BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
-    name: globals()[f"build_{name}"] for name in ARCHITECTURES
+    name: globals()[f"build_{name}"] for name, kind in ARCHITECTURES.items() if issubclass(kind, AutoIntConfig)
 }
 
 

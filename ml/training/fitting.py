@@ -1,15 +1,20 @@
 """Train a network from a recipe."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import pandas as pd
 
 from ml.files import digest
+from ml.features.histories import Histories
 from ml.models.autoint import build_model, with_collaborative
+from ml.models.config import SASRecConfig
+from ml.models.sequence import NextItemModel, serving_network
 from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData
+from ml.training.histories import states_of, train_on_histories
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import train
@@ -28,7 +33,7 @@ class Fitting:
 
     def __init__(self, recipe: Recipe, data: TrainingData) -> None:
         self._recipe, self._data = recipe, data
-        self.network = build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
+        self.network = _first_network(recipe, data)
 
     def run(
         self,
@@ -36,8 +41,12 @@ class Fitting:
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         checkpoint: Checkpoint | None = None,
     ) -> list[EpochReport]:
-        """Train the network; see ``ml.training.trainer.train``."""
+        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.histories`` for SASRec."""
         data = self._data
+        if isinstance(self.network, NextItemModel):
+            return train_on_histories(
+                self.network, self._histories, self._recipe.training, on_epoch, on_batch, checkpoint
+            )
         return train(self.network, data.rows, self._recipe.training, on_epoch, on_batch, checkpoint, data.numbers)
 
     def checkpoint(self, folder: Path, fingerprint: str) -> Checkpoint:
@@ -55,5 +64,20 @@ class Fitting:
     @property
     def serving_network(self) -> keras.Model:
         """The network as it is now, for indices int32 [rows, features] and the recipe's own numeric features only."""
-        pairs = self._data.pairs
-        return with_collaborative(self.network, pairs, PAIR) if pairs else self.network
+        data = self._data
+        if isinstance(self.network, NextItemModel):
+            states = states_of(self.network, self._histories)
+            return serving_network(states, self.network.vectors, PAIR, len(data.inputs.field_dims))
+        return with_collaborative(self.network, data.pairs, PAIR) if data.pairs else self.network
+
+    @cached_property
+    def _histories(self) -> Histories:
+        users = self._data.inputs.field_dims[PAIR[0]]
+        return Histories.of(self._data.rows, users)
+
+
+def _first_network(recipe: Recipe, data: TrainingData) -> keras.Model:
+    """Return a recipe's network with its first weights."""
+    if isinstance(recipe.model, SASRecConfig):
+        return NextItemModel(data.inputs.field_dims[PAIR[1]], recipe.model, recipe.training.seed)
+    return build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)

@@ -22,7 +22,7 @@ from ml.features.collaborative import CollaborativeConfig
 from ml.features.feature_map import FeatureMap
 from ml.features.negatives import NegativesConfig
 from ml.files import digest
-from ml.models.config import ARCHITECTURES, AutoIntConfig
+from ml.models.config import ARCHITECTURES, ArchitectureConfig, SASRecConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig, WarmStartConfig
 from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
@@ -30,6 +30,7 @@ from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
+PAIR = ("user_id", "movie_id")
 _NAME = r"[a-z][a-z0-9_]{0,63}"  # part of file names, asset names and MLflow's names
 
 NOT_LEARNED = ("description", "enabled")  # settings that change no result
@@ -52,7 +53,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     negatives: NegativesConfig | None = Field(
         default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
     )
-    model: SerializeAsAny[AutoIntConfig] = Field(description="The architecture's settings.")
+    model: SerializeAsAny[ArchitectureConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the network is trained.")
     warm_start: WarmStartConfig | None = Field(
         default=None, description="Continue from the champion's weights when new rows came; none: always from scratch."
@@ -89,6 +90,17 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("numbers and signals cannot be combined; remove one of them")
         return self
 
+    @model_validator(mode="after")
+    def _order_alone(self) -> "Recipe":
+        if not self.learns_order:
+            return self
+        if self.fields != PAIR:
+            raise ValueError(f"{self.architecture} needs fields: [{', '.join(PAIR)}], got [{', '.join(self.fields)}]")
+        others = ("multivalued", "numbers", "signals", "negatives", "warm_start")
+        if given := [name for name in others if getattr(self, name)]:
+            raise ValueError(f"{self.architecture} learns from the order of ratings alone; remove {', '.join(given)}")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _settings_are_the_architectures(cls, document: Any) -> Any:
@@ -102,9 +114,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return {**document, "model": settings}
 
     @property
+    def learns_order(self) -> bool:
+        """Whether it learns from the order of each user's ratings."""
+        return isinstance(self.model, SASRecConfig)
+
+    @property
     def features(self) -> str:
         """Say which features it learns from."""
-        named = ", ".join((*self.fields, *self.multivalued))
+        named = ", ".join((*self.fields, *self.multivalued, *(["the order of ratings"] if self.learns_order else [])))
         return named or ("all features" + (f" but {', '.join(self.without)}" if self.without else ""))
 
     def obstacle(self, feature_map: FeatureMap) -> str:
@@ -113,7 +130,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
         if self.numbers and not feature_map.has_times:
             return f"the recipe learns from {', '.join(self.numbers)}, and the data set's ratings have no time"
-        if feature_map.liked is None and not self.negatives:
+        if self.learns_order and not feature_map.has_times:
+            return "the recipe learns from the order of ratings, and the data set's ratings have no time"
+        if feature_map.liked is None and not self.negatives and not self.learns_order:
             return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"
         return ""
 

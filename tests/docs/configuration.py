@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from app.service.config import ServingConfig
 from ml.data.datasets import Dataset
-from ml.models.config import AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import ArchitectureConfig, AutoIntMLPConfig, SASRecConfig
 from ml.training.recipes import Recipe
 from orchestration.config.monitoring_config import MonitoringConfig
 from orchestration.config.settings import PROJECT_ROOT, Settings
@@ -61,8 +61,8 @@ def _settings(kind: type[BaseModel], prefix: str) -> Iterator[_Row]:
     for name, field in kind.model_fields.items():
         path = f"{prefix}{name}"
         inner, step = _inner(field.annotation)
-        # Document the architecture that has all settings.
-        inner = [AutoIntMLPConfig] if inner == [AutoIntConfig] else inner
+        # Document the architectures that together have all settings.
+        inner = [AutoIntMLPConfig, SASRecConfig] if inner == [ArchitectureConfig] else inner
         yield path, *_described(field, inner)
         for each in inner:
             yield from _settings(each, f"{path}{step}.")
