@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import keras
 import numpy as np
@@ -26,6 +27,9 @@ from ml.training.recipes import PAPER, Recipe
 from ml.training.threads import share_processors
 from ml.training.trainer import learner_of, train
 from orchestration.config.recipes_in_force import recipes_in_force
+
+if TYPE_CHECKING:
+    from ml.models.config import AutoIntConfig
 
 _BATCHES = 112  # as an epoch is long, Keras's work at its beginning must not count much
 _REPEATS = 7
@@ -115,7 +119,8 @@ def peers(bench: Bench) -> dict[str, float]:
     codes, labels = bench.batches()
     offsets = bench.network().get_layer("embedding").offsets
     training = bench.recipe.training
-    run = epoch_of(codes + offsets, labels, bench.recipe.model, training.batch_size, training.learning_rate)
+    model = cast("AutoIntConfig", bench.recipe.model)
+    run = epoch_of(codes + offsets, labels, model, training.batch_size, training.learning_rate)
     return {"pytorch_eager": rates([run], len(codes))[0]}
 
 
@@ -140,7 +145,7 @@ def main() -> int:
     results: dict[str, dict[str, float]] = {}
     others: dict[str, float] = {}
     for name, recipe in recipes_in_force().items():
-        if recipe.protocol == PAPER or (sys.argv[2:] and name not in sys.argv[2:]):
+        if recipe.protocol == PAPER or recipe.learns_order or (sys.argv[2:] and name not in sys.argv[2:]):
             continue
         bench = Bench(recipe, TrainingData.of(recipe, rows, feature_map, movies))
         results[name] = bench.measure()

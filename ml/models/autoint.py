@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ml.features.collaborative import CollaborativeTables
-from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMLPConfig
+from ml.models.config import ARCHITECTURES, ArchitectureConfig, AutoIntConfig, AutoIntMLPConfig
 from ml.models.layers import FieldEmbedding, InteractingLayer, derive_seeds
 from ml.models.multivalued import MultivaluedEmbedding
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields
@@ -84,8 +84,8 @@ _BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
 }
 
 
-def build_model(architecture: str, inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
-    """Build a network by the name of its architecture. Raises ValueError for an unknown name."""
+def build_model(architecture: str, inputs: Inputs, config: ArchitectureConfig, seed: int) -> keras.Model:
+    """Build a network of AutoInt's family by the name of its architecture. Raises ValueError for an unknown name."""
     if architecture not in _BUILDERS:
         raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(_BUILDERS)}")
     return _BUILDERS[architecture](inputs, config, seed)

@@ -233,9 +233,8 @@ def serving_network(states: np.ndarray, vectors: Any, positions: tuple[int, int]
     indices = keras.Input((features,), dtype="int32", name="codes")
     pair = SelectFields(positions, name="fields")(indices)
     products = PairProducts((0, 1), (len(left), len(right)), [left.shape[1]], name=LOGIT_LAYER)
-    network = keras.Model(
-        indices, keras.layers.Activation("sigmoid", name="probability")(products(pair)), name="sasrec"
-    )
+    probability = keras.layers.Activation("sigmoid", name="probability")(products(pair))
+    network = keras.Model(indices, probability, name="sasrec")
     products.left.assign(left)
     products.right.assign(right)
     return network

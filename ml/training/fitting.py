@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from ml.files import digest
 from ml.features.histories import Histories
+from ml.files import digest
 from ml.models.autoint import build_model, with_collaborative
 from ml.models.config import SASRecConfig
 from ml.models.sequence import NextItemModel, serving_network
