@@ -170,7 +170,7 @@ class NextItemModel(keras.Model):
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
         self.sampling = keras.random.SeedGenerator(sampling_seed)
-        self(np.ones((1, 1), np.int32))  # builds it
+        self(np.ones((1, 2), np.int32))  # builds it
 
     @property
     def vectors(self) -> Any:

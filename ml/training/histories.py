@@ -167,6 +167,7 @@ def train_on_histories(
     optimizer = keras.optimizers.Adam(_learning_rate(config, steps))
     model.compile(optimizer=optimizer, jit_compile=False)  # compiling takes longer than it saves
     optimizer.build(model.trainable_variables)
+    _trace(model)
     done, best_weights = checkpoint.restore(model) if checkpoint else ([], [])
     for report in done:
         on_epoch(report)
@@ -180,6 +181,22 @@ def train_on_histories(
     if config.patience:
         model.set_weights(best_weights)
     return done
+
+
+def _trace(model: NextItemModel) -> None:
+    """Have TensorFlow trace the steps for batches of any shape; the model's state stays the same.
+
+    It traces a step for the first shape, and for all shapes when a second one comes, with slightly different rounding.
+    So a training that resumes with another batch would end with other weights.
+    """
+    variables = [*model.variables, *model.optimizer.variables]
+    values = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    for shape in ((1, 2), (2, 3)):
+        batch = Batch(*(np.ones(shape, kind) for kind in (np.int32, np.int32, np.float32)))
+        for step in (model.train_on_batch, model.test_on_batch):
+            _loss(step, model, batch)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _epoch(
