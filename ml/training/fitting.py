@@ -5,19 +5,22 @@ from functools import cached_property
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 
 from ml.features.histories import Histories
+from ml.features.item_vectors import word2vec
 from ml.files import digest
 from ml.models.autoint import build_model, with_collaborative
 from ml.models.config import SASRecConfig
+from ml.models.layers import FieldEmbedding
 from ml.models.sequence import NextItemModel, serving_network
 from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData
 from ml.training.histories import states_of, train_on_histories
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
-from ml.training.trainer import train
+from ml.training.trainer import fitted_rows, train
 
 
 class Fitting:
@@ -80,4 +83,23 @@ def _first_network(recipe: Recipe, data: TrainingData) -> keras.Model:
     """Return a recipe's network with its first weights."""
     if isinstance(recipe.model, SASRecConfig):
         return NextItemModel(data.inputs.field_dims[PAIR[1]], recipe.model, recipe.training.seed)
-    return build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
+    network = build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
+    if recipe.pretrained:
+        _start_with_word2vec(network.get_layer("embedding"), recipe, data)
+    return network
+
+
+def _start_with_word2vec(embedding: FieldEmbedding, recipe: Recipe, data: TrainingData) -> None:
+    """Set the embeddings of the movies to vectors learned from the rows that are learned from.
+
+    They have the standard deviation of the first weights, which those of movies without such rows keep.
+    """
+    dims, position = data.inputs.field_dims, PAIR[1]
+    rows = data.rows.iloc[: fitted_rows(len(data.rows), recipe.training)]
+    vectors = word2vec(Histories.of(rows, dims[PAIR[0]]), dims[position], embedding.embed_dim, recipe.training.seed)
+    positions = range(len(dims)) if data.inputs.positions is None else list(data.inputs.positions)
+    start = int(embedding.offsets[positions.index(position)])
+    table = keras.ops.convert_to_numpy(embedding.table).copy()
+    known = start + np.flatnonzero(vectors.any(axis=1))
+    table[known] = vectors[known - start] * table.std()
+    embedding.table.assign(table)

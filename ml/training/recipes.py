@@ -53,6 +53,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     negatives: NegativesConfig | None = Field(
         default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
     )
+    pretrained: dict[Literal["movie_id"], Literal["word2vec"]] = Field(
+        default={},
+        description="Feature whose embedding starts with vectors learned from users' histories; needs gensim.",
+    )
     model: SerializeAsAny[ArchitectureConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the network is trained.")
     warm_start: WarmStartConfig | None = Field(
@@ -88,6 +92,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("fields and without cannot be combined; remove one of them")
         if self.numbers and self.signals:
             raise ValueError("numbers and signals cannot be combined; remove one of them")
+        if self.pretrained and self.negatives:
+            raise ValueError("pretrained and negatives cannot be combined; remove one of them")
+        embedded = self.fields or tuple(name for name in PAIR if name not in self.without)
+        if lacking := [name for name in self.pretrained if name not in embedded]:
+            raise ValueError(
+                f"pretrained: {', '.join(lacking)} is no feature of the recipe; add it, or remove this"
+            )
         return self
 
     @model_validator(mode="after")
@@ -96,7 +107,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return self
         if self.fields != PAIR:
             raise ValueError(f"{self.architecture} needs fields: [{', '.join(PAIR)}], got [{', '.join(self.fields)}]")
-        others = ("multivalued", "numbers", "signals", "negatives", "warm_start")
+        others = ("multivalued", "numbers", "signals", "negatives", "pretrained", "warm_start")
         if given := [name for name in others if getattr(self, name)]:
             raise ValueError(f"{self.architecture} learns from the order of ratings alone; remove {', '.join(given)}")
         return self
@@ -130,7 +141,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
         if self.numbers and not feature_map.has_times:
             return f"the recipe learns from {', '.join(self.numbers)}, and the data set's ratings have no time"
-        if self.learns_order and not feature_map.has_times:
+        if (self.learns_order or self.pretrained) and not feature_map.has_times:
             return "the recipe learns from the order of ratings, and the data set's ratings have no time"
         if feature_map.liked is None and not self.negatives and not self.learns_order:
             return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"
