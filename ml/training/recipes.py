@@ -96,9 +96,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("pretrained and negatives cannot be combined; remove one of them")
         embedded = self.fields or tuple(name for name in PAIR if name not in self.without)
         if lacking := [name for name in self.pretrained if name not in embedded]:
-            raise ValueError(
-                f"pretrained: {', '.join(lacking)} is no feature of the recipe; add it, or remove this"
-            )
+            raise ValueError(f"pretrained: {', '.join(lacking)} is no feature of the recipe; add it, or remove this")
         return self
 
     @model_validator(mode="after")
