@@ -73,8 +73,9 @@ class Bench:
         ]
 
     def _seen(self, histories: Histories) -> sparse.csr_array:
-        shape = (len(histories.lengths), self._items)
-        return sparse.csr_array((np.ones(len(histories.items)), histories.items, histories.starts), shape=shape)
+        lengths = histories.lengths
+        cells = np.repeat(np.arange(len(lengths)), lengths), histories.items
+        return sparse.csr_array((np.ones(len(histories.items)), cells), shape=(len(lengths), self._items))
 
     def of(self, name: str, recipe: Recipe) -> dict[str, object]:
         """Train and measure a recipe."""

@@ -11,8 +11,8 @@ from ml.features.item_vectors import word2vec
 def histories() -> Histories:
     """Half of the users rate items 0 to 4, the others 5 to 9; nobody has rated item 10."""
     rng = np.random.default_rng(0)
-    items = np.concatenate([rng.permutation(5) + 5 * (user % 2) for user in range(200)])
-    return Histories(np.arange(201) * 5, items.astype(np.int32))
+    items = np.concatenate([rng.permutation(5) + 5 * (user % 2) for user in range(3000)])
+    return Histories(np.arange(3001) * 5, items.astype(np.int32))
 
 
 def test_items_of_the_same_users_have_similar_vectors() -> None:
