@@ -23,7 +23,7 @@ from ml.models.config import SASRecConfig
 from ml.models.sequence import NextItemModel
 from ml.settings_file import read_settings
 from ml.training.histories import states_of, train_on_histories
-from ml.training.recipes import PAIR, Recipe, RecipeBook
+from ml.training.recipes import PAIR_FEATURES, Recipe, RecipeBook
 from ml.training.reports import EpochReport
 from orchestration.config.settings import settings
 
@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, dataset: str) -> None:
         feature_map = FeatureMap.from_dict(read_document(dataset, "feature_map"))
         rows = read_table(dataset, "encoded_interactions")
-        users, self._items = (len(feature_map[name].values) for name in PAIR)
+        users, self._items = (len(feature_map[name].values) for name in PAIR_FEATURES)
         self._whole = Histories.of(rows.assign(row=np.arange(len(rows))), users)
         self._before_test, self._before_validation = self._whole.without_last(1), self._whole.without_last(2)
         self._users = evaluated_users(self._whole)

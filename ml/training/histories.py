@@ -14,8 +14,8 @@ from ml.training.checkpoint import Checkpoint
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import best_epoch, is_stopped
 from ml.training.reports import BatchReport, EpochReport
+from ml.training.trainer import SECONDS_BETWEEN_BATCH_REPORTS
 
-SECONDS_BETWEEN_BATCH_REPORTS = 10.0
 _BUCKET = 8  # histories whose lengths differ by no more than about an eighth share a batch
 _STATES_AT_ONCE = 64  # users
 _FEWEST = 3  # items of a user of whom some are held out
@@ -150,7 +150,7 @@ def train_on_histories(
         histories: of all users.
         config: the settings; ``validation_share`` is that of each user's items, see ``held_out_counts``.
         on_epoch: called after every epoch, and for the epochs that a checkpoint has finished.
-        on_batch: called within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``.
+        on_batch: called within an epoch, every ``SECONDS_BETWEEN_BATCH_REPORTS``, see ``ml.training.trainer``.
         checkpoint: where an earlier, interrupted call has saved its state, and this call saves its own.
 
     Returns:

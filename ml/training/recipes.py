@@ -30,7 +30,7 @@ from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
-PAIR = ("user_id", "movie_id")
+PAIR_FEATURES = ("user_id", "movie_id")
 _NAME = r"[a-z][a-z0-9_]{0,63}"  # part of file names, asset names and MLflow's names
 
 NOT_LEARNED = ("description", "enabled")  # settings that change no result
@@ -94,7 +94,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("numbers and signals cannot be combined; remove one of them")
         if self.pretrained and self.negatives:
             raise ValueError("pretrained and negatives cannot be combined; remove one of them")
-        embedded = self.fields or tuple(name for name in PAIR if name not in self.without)
+        embedded = self.fields or tuple(name for name in PAIR_FEATURES if name not in self.without)
         if lacking := [name for name in self.pretrained if name not in embedded]:
             raise ValueError(f"pretrained: {', '.join(lacking)} is no feature of the recipe; add it, or remove this")
         return self
@@ -103,11 +103,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def _order_alone(self) -> "Recipe":
         if not self.learns_order:
             return self
-        if self.fields != PAIR:
-            raise ValueError(f"{self.architecture} needs fields: [{', '.join(PAIR)}], got [{', '.join(self.fields)}]")
+        if self.fields != PAIR_FEATURES:
+            raise ValueError(
+                f"{self.architecture} needs fields: [{', '.join(PAIR_FEATURES)}], got [{', '.join(self.fields)}]"
+            )
         others = ("multivalued", "numbers", "signals", "negatives", "pretrained", "warm_start")
-        if given := [name for name in others if getattr(self, name)]:
-            raise ValueError(f"{self.architecture} learns from the order of ratings alone; remove {', '.join(given)}")
+        if unused := [name for name in others if getattr(self, name)]:
+            raise ValueError(f"{self.architecture} learns from the order of ratings alone; remove {', '.join(unused)}")
         return self
 
     @model_validator(mode="before")
