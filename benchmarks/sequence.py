@@ -22,7 +22,7 @@ from ml.features.histories import Histories
 from ml.models.config import SASRecConfig
 from ml.models.sequence import NextItemModel
 from ml.settings_file import read_settings
-from ml.training.histories import states_of, train_on_histories
+from ml.training.history_trainer import states_of, train_on_histories
 from ml.training.recipes import PAIR_FEATURES, Recipe, RecipeBook
 from ml.training.reports import EpochReport
 from orchestration.config.settings import settings

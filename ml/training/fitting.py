@@ -17,7 +17,7 @@ from ml.models.layers import FieldEmbedding
 from ml.models.sequence import NextItemModel, serving_network
 from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData
-from ml.training.histories import states_of, train_on_histories
+from ml.training.history_trainer import states_of, train_on_histories
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import fitted_rows, train
@@ -44,7 +44,7 @@ class Fitting:
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         checkpoint: Checkpoint | None = None,
     ) -> list[EpochReport]:
-        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.histories`` for SASRec."""
+        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.history_trainer`` for SASRec."""
         data = self._data
         if isinstance(self.network, NextItemModel):
             return train_on_histories(

@@ -23,7 +23,7 @@ from ml.models.bundle import ModelBundle
 from ml.training.config import TrainingConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
-from ml.training.histories import states_of
+from ml.training.history_trainer import states_of
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
 from tests.collaborative import fit_tables, folds_of

@@ -8,10 +8,10 @@ from ml.errors import DataError
 from ml.features.histories import Histories
 from ml.models.config import SASRecConfig
 from ml.models.sequence import NextItemModel
-from ml.training import histories as module
+from ml.training import history_trainer as module
 from ml.training.checkpoint import Checkpoint
 from ml.training.config import TrainingConfig
-from ml.training.histories import batch_of, held_out_counts, states_of, train_on_histories
+from ml.training.history_trainer import batch_of, held_out_counts, states_of, train_on_histories
 from ml.training.reports import BatchReport, EpochReport
 
 ITEMS, USERS = 12, 40
