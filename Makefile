@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-nights bench-recipes bench-quantized lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench-serve: $(READY) ## requests per second and latencies of make serve, with w
 
 bench-app: $(READY) ## time from click to answer in the web app, in Chromium
 	@$(BIN)/python -m benchmarks.web_app
+
+bench-sequence: $(READY) ## quality of SASRec by the protocol of its papers; about ten minutes on two cores
+	@$(BIN)/python -m benchmarks.sequence
 
 bench-visitors: $(READY) ## quality of the lists for visitors without a history
 	@$(BIN)/python -m benchmarks.visitors

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -27,6 +28,9 @@ from ml.training.recipes import PAPER, Recipe
 from ml.training.threads import share_processors
 from ml.training.trainer import learner_of, train
 from orchestration.config.recipes_in_force import recipes_in_force
+
+if TYPE_CHECKING:
+    pass
 
 _BATCHES = 112  # as an epoch is long, Keras's work at its beginning must not count much
 _PEER = "autoint"  # the recipe that peers train
@@ -135,7 +139,7 @@ def main() -> int:
     results: dict[str, dict[str, float]] = {}
     others: dict[str, float] = {}
     for name, recipe in recipes_in_force().items():
-        if recipe.protocol == PAPER or (sys.argv[2:] and name not in sys.argv[2:]):
+        if recipe.protocol == PAPER or recipe.learns_order or (sys.argv[2:] and name not in sys.argv[2:]):
             continue
         folds = collaborative_folds(dataset) if recipe.signals else None
         bench = Bench(recipe, TrainingData.of(recipe, rows, feature_map, movies, folds))

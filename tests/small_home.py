@@ -31,6 +31,8 @@ def _quick_recipes(folder: Path) -> Path:
     """The project's recipes, small and quick."""
     book = yaml.safe_load((PROJECT_ROOT / "recipes.yaml").read_text(encoding="utf-8"))
     for recipe in book["recipes"].values():
+        if not recipe.get("enabled", True):
+            continue
         recipe["model"] = {**recipe.get("model", {}), **ARCHITECTURE}
         recipe["training"] = {**recipe.get("training", {}), **TRAINING}
     path = folder / "recipes.yaml"

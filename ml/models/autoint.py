@@ -15,6 +15,7 @@ import numpy as np
 from ml.features.collaborative import CollaborativeTables
 from ml.models.config import (
     ARCHITECTURES,
+    ArchitectureConfig,
     AutoIntCINConfig,
     AutoIntConfig,
     AutoIntMLPConfig,
@@ -128,14 +129,14 @@ def build_autoint_cin(inputs: Inputs, config: AutoIntCINConfig, seed: int) -> ke
     return keras.Model(given, _probability(logit), name="autoint_cin")
 
 
-# Each architecture has its builder in this module; a missing one is an error at import.
+# Each architecture of the family has its builder in this module; a missing one is an error at import.
 _BUILDERS: Mapping[str, Callable[[Inputs, Any, int], keras.Model]] = {
-    name: globals()[f"build_{name}"] for name in ARCHITECTURES
+    name: globals()[f"build_{name}"] for name, kind in ARCHITECTURES.items() if issubclass(kind, AutoIntConfig)
 }
 
 
-def build_model(architecture: str, inputs: Inputs, config: AutoIntConfig, seed: int) -> keras.Model:
-    """Build a network by the name of its architecture. Raises ValueError for an unknown name."""
+def build_model(architecture: str, inputs: Inputs, config: ArchitectureConfig, seed: int) -> keras.Model:
+    """Build a network of AutoInt's family by the name of its architecture. Raises ValueError for an unknown name."""
     if architecture not in _BUILDERS:
         raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(_BUILDERS)}")
     return _BUILDERS[architecture](inputs, config, seed)

@@ -6,7 +6,11 @@ from typing import Literal
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 
-class AutoIntConfig(BaseModel, frozen=True, extra="forbid"):
+class ArchitectureConfig(BaseModel, frozen=True, extra="forbid"):
+    """Settings of any architecture."""
+
+
+class AutoIntConfig(ArchitectureConfig):
     """AutoInt; the defaults are the reference's."""
 
     embed_dim: int = Field(default=16, ge=1, description="Width of a feature's embedding.")
@@ -76,10 +80,33 @@ class AutoIntCINConfig(AutoIntConfig):
     )
 
 
-# The settings of an architecture by its name; ``ml.models.autoint`` has the builder of each, ``build_<name>``.
-ARCHITECTURES: Mapping[str, type[AutoIntConfig]] = {
+class SASRecConfig(ArchitectureConfig):
+    """SASRec, which learns from the order of each user's ratings."""
+
+    embed_dim: int = Field(default=64, ge=1, description="SASRec: width of an item's vector.")
+    num_layers: int = Field(default=2, ge=1, description="SASRec: number of self-attention blocks.")
+    num_heads: int = Field(default=1, ge=1, description="SASRec: attention heads per block; a divisor of embed_dim.")
+    length: int = Field(default=200, ge=1, description="SASRec: how many of a user's latest ratings it looks at.")
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="SASRec: dropout on embeddings, attention weights and layers."
+    )
+    negatives: int = Field(
+        default=0, ge=0, description="SASRec: items sampled per step for the training loss's softmax; 0: all items."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "SASRecConfig":
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"num_heads must divide embed_dim, {self.embed_dim}; got {self.num_heads}")
+        return self
+
+
+# The settings of an architecture by its name. ``ml.models.autoint`` has the builder of each of AutoInt's family,
+# ``build_<name>``; ``ml.models.sequence`` has SASRec.
+ARCHITECTURES: Mapping[str, type[ArchitectureConfig]] = {
     "autoint": AutoIntConfig,
     "autoint_mlp": AutoIntMLPConfig,
     "autoint_multitask": AutoIntMultitaskConfig,
     "autoint_cin": AutoIntCINConfig,
+    "sasrec": SASRecConfig,
 }

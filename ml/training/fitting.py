@@ -1,6 +1,7 @@
 """Train a network from a recipe."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -8,11 +9,16 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.features.histories import Histories
+from ml.features.item_vectors import word2vec
 from ml.files import digest
 from ml.models.autoint import build_model, with_collaborative
-from ml.models.config import AutoIntMultitaskConfig
+from ml.models.config import AutoIntMultitaskConfig, SASRecConfig
+from ml.models.layers import FieldEmbedding
+from ml.models.sequence import NextItemModel, serving_network
 from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData, group_of
+from ml.training.history_trainer import states_of, train_on_histories
 from ml.training.objective import Objective, likes, likes_and_ratings
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
@@ -32,7 +38,7 @@ class Fitting:
 
     def __init__(self, recipe: Recipe, data: TrainingData) -> None:
         self._recipe, self._data = recipe, data
-        self.network = build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
+        self.network = _first_network(recipe, data)
 
     def run(
         self,
@@ -40,8 +46,12 @@ class Fitting:
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         checkpoint: Checkpoint | None = None,
     ) -> list[EpochReport]:
-        """Train the network; see ``ml.training.trainer.train``."""
+        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.history_trainer`` for SASRec."""
         data = self._data
+        if isinstance(self.network, NextItemModel):
+            return train_on_histories(
+                self.network, self._histories, self._recipe.training, on_epoch, on_batch, checkpoint
+            )
         return train(
             self.network,
             data.rows,
@@ -93,5 +103,39 @@ class Fitting:
     @property
     def serving_network(self) -> keras.Model:
         """The network as it is now, for indices int32 [rows, features] and the recipe's own numeric features only."""
-        pairs = self._data.pairs
-        return with_collaborative(self.network, pairs, PAIR) if pairs else self.network
+        data = self._data
+        if isinstance(self.network, NextItemModel):
+            states = states_of(self.network, self._histories)
+            return serving_network(states, self.network.vectors, PAIR, len(data.inputs.field_dims))
+        return with_collaborative(self.network, data.pairs, PAIR) if data.pairs else self.network
+
+    @cached_property
+    def _histories(self) -> Histories:
+        users = self._data.inputs.field_dims[PAIR[0]]
+        return Histories.of(self._data.rows, users)
+
+
+def _first_network(recipe: Recipe, data: TrainingData) -> keras.Model:
+    """Return a recipe's network with its first weights."""
+    if isinstance(recipe.model, SASRecConfig):
+        return NextItemModel(data.inputs.field_dims[PAIR[1]], recipe.model, recipe.training.seed)
+    network = build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
+    if recipe.pretrained:
+        _start_with_word2vec(network.get_layer("embedding"), recipe, data)
+    return network
+
+
+def _start_with_word2vec(embedding: FieldEmbedding, recipe: Recipe, data: TrainingData) -> None:
+    """Set the embeddings of the movies to vectors learned from the rows that are learned from.
+
+    They have the standard deviation of the first weights, which those of movies without such rows keep.
+    """
+    dims, position = data.inputs.field_dims, PAIR[1]
+    rows = data.rows.iloc[: fitted_rows(len(data.rows), recipe.training)]
+    vectors = word2vec(Histories.of(rows, dims[PAIR[0]]), dims[position], embedding.embed_dim, recipe.training.seed)
+    positions = range(len(dims)) if data.inputs.positions is None else list(data.inputs.positions)
+    start = int(embedding.offsets[positions.index(position)])
+    table = keras.ops.convert_to_numpy(embedding.table).copy()
+    known = start + np.flatnonzero(vectors.any(axis=1))
+    table[known] = vectors[known - start] * table.std()
+    embedding.table.assign(table)

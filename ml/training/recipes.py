@@ -22,7 +22,7 @@ from ml.features.collaborative import CollaborativeConfig
 from ml.features.feature_map import FeatureMap
 from ml.features.negatives import NegativesConfig
 from ml.files import digest
-from ml.models.config import ARCHITECTURES, AutoIntConfig, AutoIntMultitaskConfig
+from ml.models.config import ARCHITECTURES, ArchitectureConfig, AutoIntMultitaskConfig, SASRecConfig
 from ml.settings_file import read_settings
 from ml.training.config import TrainingConfig, WarmStartConfig
 from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
@@ -30,6 +30,7 @@ from ml.training.search import PARTS, SearchRange, Space, changed, checked_space
 Protocol = Literal["reference", "paper"]
 REFERENCE: Protocol = "reference"
 PAPER: Protocol = "paper"
+PAIR_FEATURES = ("user_id", "movie_id")
 _NAME = r"[a-z][a-z0-9_]{0,63}"  # part of file names, asset names and MLflow's names
 
 NOT_LEARNED = ("description", "enabled")  # settings that change no result
@@ -55,7 +56,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     negatives: NegativesConfig | None = Field(
         default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
     )
-    model: SerializeAsAny[AutoIntConfig] = Field(description="The architecture's settings.")
+    pretrained: dict[Literal["movie_id"], Literal["word2vec"]] = Field(
+        default={},
+        description="Feature whose embedding starts with vectors learned from users' histories; needs gensim.",
+    )
+    model: SerializeAsAny[ArchitectureConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the network is trained.")
     warm_start: WarmStartConfig | None = Field(
         default=None, description="Continue from the champion's weights when new rows came; none: always from scratch."
@@ -93,6 +98,24 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("numbers and signals cannot be combined; remove one of them")
         if isinstance(self.model, AutoIntMultitaskConfig) and self.model.pairwise_weight and not self.negatives:
             raise ValueError("model.pairwise_weight needs negatives to rank likes above; add negatives, or remove it")
+        if self.pretrained and self.negatives:
+            raise ValueError("pretrained and negatives cannot be combined; remove one of them")
+        embedded = self.fields or tuple(name for name in PAIR_FEATURES if name not in self.without)
+        if lacking := [name for name in self.pretrained if name not in embedded]:
+            raise ValueError(f"pretrained: {', '.join(lacking)} is no feature of the recipe; add it, or remove this")
+        return self
+
+    @model_validator(mode="after")
+    def _order_alone(self) -> "Recipe":
+        if not self.learns_order:
+            return self
+        if self.fields != PAIR_FEATURES:
+            raise ValueError(
+                f"{self.architecture} needs fields: [{', '.join(PAIR_FEATURES)}], got [{', '.join(self.fields)}]"
+            )
+        others = ("multivalued", "numbers", "signals", "negatives", "pretrained", "warm_start", "moments")
+        if unused := [name for name in others if getattr(self, name)]:
+            raise ValueError(f"{self.architecture} learns from the order of ratings alone; remove {', '.join(unused)}")
         return self
 
     @model_validator(mode="before")
@@ -108,11 +131,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return {**document, "model": settings}
 
     @property
+    def learns_order(self) -> bool:
+        """Whether it learns from the order of each user's ratings."""
+        return isinstance(self.model, SASRecConfig)
+
+    @property
     def features(self) -> str:
         """Say which features it learns from."""
         named = ", ".join((*self.fields, *self.multivalued))
         features = named or ("all features" + (f" but {', '.join(self.without)}" if self.without else ""))
-        return ", ".join((features, *self.moments))
+        return ", ".join((features, *self.moments, *(["the order of ratings"] if self.learns_order else [])))
 
     def obstacle(self, feature_map: FeatureMap) -> str:
         """Return why nothing can be learned from a data set by this recipe; empty if something can."""
@@ -120,9 +148,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
         if (timed := (*self.numbers, *self.moments)) and not feature_map.has_times:
             return f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time"
+        if (self.learns_order or self.pretrained) and not feature_map.has_times:
+            return "the recipe learns from the order of ratings, and the data set's ratings have no time"
         if feature_map.liked is None and isinstance(self.model, AutoIntMultitaskConfig):
             return "the data set has no ratings, and the recipe learns to predict them"
-        if feature_map.liked is None and not self.negatives:
+        if feature_map.liked is None and not self.negatives and not self.learns_order:
             return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"
         return ""
 

@@ -15,6 +15,7 @@ from orchestration.config.settings import PROJECT_ROOT
 _LIBRARY = "ml"
 # Imported packages whose version can change a result, with the distributions that provide them.
 _DECISIVE = {
+    "gensim": ("gensim",),
     "implicit": ("implicit",),
     "keras": ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch"),
     "numba": ("numba",),

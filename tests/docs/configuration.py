@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from app.service.config import ServingConfig
 from ml.data.datasets import Dataset
-from ml.models.config import ARCHITECTURES, AutoIntConfig
+from ml.models.config import ARCHITECTURES, ArchitectureConfig
 from ml.training.recipes import Recipe
 from orchestration.config.monitoring_config import MonitoringConfig
 from orchestration.config.settings import PROJECT_ROOT, Settings
@@ -61,10 +61,10 @@ def _settings(kind: type[BaseModel], prefix: str) -> Iterator[_Row]:
     for name, field in kind.model_fields.items():
         path = f"{prefix}{name}"
         inner, step = _inner(field.annotation)
-        inner = list(ARCHITECTURES.values()) if inner == [AutoIntConfig] else inner
+        inner = list(ARCHITECTURES.values()) if inner == [ArchitectureConfig] else inner
         yield path, *_described(field, inner)
         rows = [row for each in inner for row in _settings(each, f"{path}{step}.")]
-        yield from {row[0]: row for row in rows}.values()  # architectures share settings
+        yield from dict.fromkeys(rows)  # architectures share settings
 
 
 def _inner(annotation: Any) -> tuple[list[type[BaseModel]], str]:

@@ -7,18 +7,24 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from ml import schema
 from ml.errors import DataError
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.histories import Histories
 from ml.features.moments import map_with_moments, with_moments
 from ml.features.negatives import SOURCE, sample_negatives
 from ml.features.splits import split_interactions
+from ml.inference.recommend import Recommender
+from ml.inference.scorer import Scorer
 from ml.models.autoint import Inputs, Token
+from ml.models.bundle import ModelBundle
 from ml.training.config import TrainingConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
+from ml.training.history_trainer import states_of
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
 from ml.training.trainer import fitted_rows
@@ -416,3 +422,71 @@ def test_draws_have_the_moment_of_their_likes(
     assert data.numbers is not None
     moments = rows["timestamp"].to_numpy()[rows["label"] == 1]
     np.testing.assert_allclose(data.numbers[:, 0], np.repeat(moments, 2), rtol=1e-6)
+
+
+class TestSASRec:
+    @pytest.fixture(scope="class")
+    def recipe(self) -> Recipe:
+        model = {"embed_dim": 8, "num_layers": 1, "length": 20}
+        return recipe_of(architecture="sasrec", fields=("user_id", "movie_id"), model=model)
+
+    @pytest.fixture(scope="class")
+    def fitting(self, fit: Callable[[Recipe], Fitting], recipe: Recipe) -> Fitting:
+        return fit(recipe)
+
+    def test_the_served_log_odds_are_inner_products_within_a_user(
+        self, fitting: Fitting, rows: pd.DataFrame, small_feature_map: FeatureMap
+    ) -> None:
+        users, movies = small_feature_map.field_dims[:2]
+        states = states_of(fitting.network, Histories.of(rows, users))
+        scores = states @ np.asarray(fitting.network.vectors).T
+        indices = np.zeros((movies, len(small_feature_map.fields)), np.int32)
+        indices[:, :2] = np.column_stack([np.full(movies, 7), np.arange(movies)])
+        found = logit(np.asarray(fitting.serving_network(indices))[:, 0].astype(np.float64))
+        assert found - found[0] == pytest.approx(scores[7] - scores[7, 0], abs=1e-4)
+        # Against a movie that is drawn from all: the softmax over all movies times their number.
+        assert (np.exp(found) / movies).sum() == pytest.approx(1, abs=1e-4)
+
+    def test_a_saved_bundle_lists_what_the_network_ranks_first(
+        self,
+        fitting: Fitting,
+        rows: pd.DataFrame,
+        small_feature_map: FeatureMap,
+        small_users: pd.DataFrame,
+        movies: pd.DataFrame,
+        tmp_path: Path,
+    ) -> None:
+        bundle = ModelBundle.of(fitting.serving_network, small_feature_map, small_users, movies)
+        bundle.save(tmp_path / "bundle.zip")
+        loaded = ModelBundle.load(tmp_path / "bundle.zip")
+        assert loaded.users.columns.tolist() == ["user_id"]  # nothing else about a user is in the file
+        assert loaded.movies.columns.tolist() == ["movie_id", "title", "genres"]
+        scorer = Scorer(loaded)
+        none = pd.DataFrame({"user_id": [], "movie_id": []})
+        listed = Recommender(scorer, none).recommend(scorer.user_ids[7], 2000, 6, top_k=5)["movie_id"]
+        states = states_of(fitting.network, Histories.of(rows, len(scorer.user_ids)))
+        order = np.argsort(-(states[7] @ np.asarray(fitting.network.vectors).T))
+        assert listed.tolist() == scorer.movie_ids[order[:5]].tolist()
+
+
+def test_movie_embeddings_start_with_word2vec(
+    data_of: Callable[[Recipe], TrainingData], monkeypatch: pytest.MonkeyPatch, small_feature_map: FeatureMap
+) -> None:
+    plain = recipe_of(fields=("gender", "movie_id"))
+    recipe = recipe_of(fields=("gender", "movie_id"), pretrained={"movie_id": "word2vec"})
+    movies, given = len(small_feature_map["movie_id"].values), []
+
+    def vectors(histories: Histories, items: int, width: int, seed: int) -> np.ndarray:
+        given.append(len(histories.items))
+        found = np.ones((items, width), np.float32)
+        found[3] = 0  # without ratings
+        return found
+
+    monkeypatch.setattr("ml.training.fitting.word2vec", vectors)
+    networks = [Fitting(each, data_of(each)).network for each in (plain, recipe)]
+    first, other = (np.asarray(network.get_layer("embedding").table) for network in networks)
+    assert given == [int(len(data_of(recipe).rows) * 0.9)]  # no validation row
+    assert len(first) == 2 + movies
+    np.testing.assert_array_equal(other[[0, 1, 5]], first[[0, 1, 5]])
+    rest = np.delete(other, [0, 1, 5], axis=0)
+    assert rest == pytest.approx(np.full(rest.shape, first.std()), rel=1e-5)

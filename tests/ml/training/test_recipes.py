@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ml import schema
 from ml.errors import DataError
@@ -261,3 +262,50 @@ def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
     assert Recipe(**PLAIN).within(feature_map).positions(names) is None  # all that there are
     with pytest.raises(DataError, match="none of the recipe's fields is there: gender, zip"):
         Recipe(**{**PLAIN, "fields": ["gender", "zip"]}).within(feature_map)
+
+
+SEQUENCE = {"description": "The order.", "architecture": "sasrec", "fields": ["user_id", "movie_id"]}
+
+
+def test_a_recipe_may_learn_from_the_order_of_ratings() -> None:
+    recipe = Recipe(**SEQUENCE)
+    assert recipe.learns_order
+    assert recipe.features == "user_id, movie_id, the order of ratings"
+    assert not Recipe(**PLAIN).learns_order
+
+
+@pytest.mark.parametrize("recipe", [SEQUENCE, {**PLAIN, "pretrained": {"movie_id": "word2vec"}}])
+def test_ratings_without_time_have_no_order(recipe: dict[str, Any]) -> None:
+    untimed = feature_map_of(["user_id", "movie_id"])
+    assert Recipe(**recipe).obstacle(untimed) == (
+        "the recipe learns from the order of ratings, and the data set's ratings have no time"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fields": ["movie_id"]}, r"sasrec needs fields: \[user_id, movie_id\], got \[movie_id\]"),
+        ({"negatives": {"per_positive": 1}}, "learns from the order of ratings alone; remove negatives"),
+        ({"numbers": ["timestamp"], "multivalued": ["genres"]}, "remove multivalued, numbers"),
+        ({"pretrained": {"movie_id": "word2vec"}}, "remove pretrained"),
+        ({"model": {"head_dim": 4}}, "head_dim"),
+    ],
+)
+def test_settings_that_the_order_cannot_have_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Recipe(**{**SEQUENCE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": ["movie_id"]}, "pretrained: movie_id is no feature of the recipe"),
+        ({"fields": ["gender"]}, "pretrained: movie_id is no feature of the recipe"),
+        ({"negatives": {"per_positive": 1}}, "pretrained and negatives cannot be combined"),
+    ],
+)
+def test_pretrained_vectors_need_their_feature(changes: dict[str, Any], message: str) -> None:
+    assert Recipe(**PLAIN, pretrained={"movie_id": "word2vec"}).pretrained
+    with pytest.raises(ValidationError, match=message):
+        Recipe(**{**PLAIN, "pretrained": {"movie_id": "word2vec"}, **changes})
