@@ -12,6 +12,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 _COLORS = ("#38c", "#d63")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 290, 14, 90  # of the plot, in pixels
@@ -112,10 +113,8 @@ def heat_maps(maps: np.ndarray, names: Sequence[str]) -> str:
 
 def _png(pixels: np.ndarray) -> bytes:
     """Return a picture of gray pixels, uint8 [height, width], as a PNG file."""
-    from matplotlib.image import imsave  # slow to import, and few charts need it
-
     file = io.BytesIO()
-    imsave(file, pixels, cmap="gray", vmin=0, vmax=255, format="png")
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

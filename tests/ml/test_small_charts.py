@@ -124,7 +124,7 @@ def test_heat_maps_have_a_pixel_for_each_number() -> None:
     data = base64.b64decode(image.attrib["href"].removeprefix("data:image/png;base64,"))
     pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
     expected = [[255, 0], [128, 153], [255, 255], [255, 255], [204, 51]]
-    assert np.round(pixels[:, :, 0] * 255).tolist() == expected
+    assert np.round(pixels * 255).tolist() == expected
     assert (image.attrib["width"], image.attrib["height"]) == ("18", "45")
 
 
@@ -133,7 +133,7 @@ def test_heat_maps_side_by_side() -> None:
     [image] = ElementTree.fromstring(heat_maps(maps, ["x"])).iter(f"{_SVG}image")
     data = base64.b64decode(image.attrib["href"].partition(",")[2])
     pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
-    assert np.round(pixels[:, :, 0] * 255).tolist() == [[0, 255, 255, 255, 102]]
+    assert np.round(pixels * 255).tolist() == [[0, 255, 255, 255, 102]]
 
 
 def test_heat_maps_without_a_range() -> None:
