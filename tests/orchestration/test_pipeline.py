@@ -428,7 +428,7 @@ def test_data_report_is_a_page_of_the_tables(pipeline: Pipeline) -> None:
 
 
 def test_pages_show_what_they_have_in_place(pipeline: Pipeline) -> None:
-    # The UI hides Markdown of 1,000 characters or more behind a button. Tables of all figures may be long, and so may the
+    # The UI hides Markdown of 1,000 characters or more behind a button. Tables of all figures may be long, and so may
     # heat maps of all layers and heads.
     may_be_long = {"all_metrics", "differences", "gates", "by_activity", "counts", "preview", "comparison_by_split"}
     may_be_long |= {"attention"}
