@@ -19,11 +19,11 @@ import openvino
 import pandas as pd
 from onnxruntime import quantization
 from scipy.special import expit
-from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import published_dataset, read_table, say
 from benchmarks.onnx_autoint import CODES, NUMBERS, to_onnx
+from ml.evaluation.classification import auc
 from ml.features.tables import latest_month
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.top_k import TopLists, cut
@@ -122,7 +122,7 @@ def compare(bundle: ModelBundle, file: Path, dataset: str) -> list[dict[str, Any
             row = {
                 "way": way.name,
                 "thousand rows per CPU s": rate / 1000,
-                "AUC": roc_auc_score(labels, outcome[0]),
+                "AUC": auc(labels.to_numpy(), outcome[0]),
                 "largest gap": np.abs(outcome[0] - exact[0]).max(),
                 **_agreement(outcome[1], exact[1]),
                 "file, MB": way.file.stat().st_size / 1e6,

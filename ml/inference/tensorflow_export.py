@@ -1,6 +1,6 @@
 """Write a model bundle as a TensorFlow SavedModel that takes raw ids, for TensorFlow Serving and for TensorFlow alone.
 
-Its graph holds the vocabularies, the features of users, movies and months, and the network's weights. Whoever loads it
+Its graph holds the vocabularies, the features of users, movies and months, and the network's weights. Loading it
 needs no code of this project and no Keras.
 """
 

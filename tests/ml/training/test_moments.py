@@ -48,7 +48,7 @@ def test_rows_of_known_values_keep_their_scores(
     randomize(earlier.network, scale=0.5)
     users = with_first_times(small_users, rows, then)
     champion = ModelBundle.of(earlier.network, then, users, small_movies)
-    assert [*champion.users] == ["user_id"]  # whoever loads it learns no times
+    assert [*champion.users] == ["user_id"]  # a reader of the bundle learns no times
     now_rows, now, fitting = made_of(small_interactions, small_movies, RECIPE)
     continue_from(champion, fitting.network, RECIPE, now)
     found = scores(fitting.network, now_rows[known.to_numpy()], now)
