@@ -1,13 +1,14 @@
 """Collaborative features: what the training ratings tell about a pair of user and movie.
 
-Every feature is an inner product of a user's and a movie's vector: predictions of matrix factorizations, EASE's scores
-at a low rank, how likely the user is to rate the movie at all, the user's preference for the movie's genre, means and
-counts of user and movie. So two tables hold them all, and the features of any pair follow from its indices.
+Every feature is an inner product of a user's and a movie's vector: predictions of matrix factorizations, also Bayesian
+ones, EASE's scores at a low rank, how likely the user is to rate the movie at all, the user's preference for the
+movie's genre, means and counts of user and movie. So two tables hold them all, and the features of any pair follow from
+its indices.
 
 ``ml.features.collaborative_folds`` fits them for a data set.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from ml import schema
+from ml.features.bayesian import BayesianConfig, bayesian_factors
 from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 
@@ -34,6 +36,9 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
     factorizations: dict[str, FactorizationConfig] = Field(
         default={}, description="Matrix factorizations, each by the name of the feature that is its prediction."
     )
+    bayesian: dict[str, BayesianConfig] = Field(
+        default={}, description="Bayesian matrix factorizations with side information, each by the name of its feature."
+    )
     ease: dict[str, EaseConfig] = Field(default={}, description="EASE models, each by the name of its feature.")
     exposure_factors: int = Field(
         default=0, ge=0, description="Rank of the approximation of who rated which movie; 0: no such feature."
@@ -45,6 +50,19 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
     affinity_prior_rows: float = Field(default=10.0, gt=0, description="Rows without deviation in such an average.")
     prior_rows: float = Field(default=5.0, gt=0, description="Rows with the average rating in a mean of ratings.")
     folds: int = Field(default=5, ge=2, description="Folds of the training rows.")
+
+    def within(self, names: Collection[str]) -> "CollaborativeConfig":
+        """Return the settings with those of their fields that a data set has."""
+        bayesian = {name: each.within(names) for name, each in self.bayesian.items()}
+        affinity = tuple(name for name in self.affinity_fields if name in names)
+        return self.model_copy(update={"affinity_fields": affinity, "bayesian": bayesian})
+
+    @property
+    def fields(self) -> dict[schema.Side, tuple[str, ...]]:
+        """Features of users and of movies that they are computed from, by side."""
+        users = (name for each in self.bayesian.values() for name in each.user_fields)
+        movies = (name for each in self.bayesian.values() for name in each.movie_fields)
+        return {"user": tuple(dict.fromkeys(users)), "movie": tuple(dict.fromkeys((*self.affinity_fields, *movies)))}
 
 
 @dataclass(frozen=True)
@@ -115,8 +133,11 @@ def _fitted_parts(config: CollaborativeConfig) -> Iterator[Part]:
     for name, settings in config.factorizations.items():
         learn = partial(_factorization, config=settings)
         yield Part(name, f"factorization {settings.model_dump_json()}", (settings.target,), learn)
+    for name, bayesian in config.bayesian.items():
+        learn = partial(bayesian_factors, config=bayesian)
+        yield Part(name, f"bayesian {bayesian.model_dump_json()}", bayesian.reads, learn)
     for name, of in config.ease.items():
-        yield Part(name, f"ease {of.model_dump_json()}", (schema.LABEL,), partial(_ease, config=of))
+        yield Part(name, f"ease {of.model_dump_json()}", of.reads, partial(_ease, config=of))
     if factors := config.exposure_factors:
         yield Part("exposure", f"exposure {factors}", (), partial(_exposure, factors=factors))
 

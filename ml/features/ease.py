@@ -20,24 +20,32 @@ class EaseConfig(BaseModel, frozen=True, extra="forbid"):
     """Settings of a low-rank approximation of EASE's scores. Frozen; an unknown key is an error."""
 
     of: str = Field(
-        default="likes", pattern="^(likes|ratings)$", description="Interactions that count: likes or ratings."
+        default="likes",
+        pattern="^(likes|ratings|values)$",
+        description="Interactions that count: likes or ratings, 1 each, or ratings by their values.",
     )
     penalty: float = Field(default=500.0, gt=0, description="L2 penalty on the weights.")
     rank: int = Field(default=128, ge=1, description="Rank of the approximation.")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns of the training rows, besides user_id and movie_id."""
+        return {"likes": (schema.LABEL,), "ratings": (), "values": ("rating",)}[self.of]
 
 
 def seen_matrix(train: pd.DataFrame, users: int, movies: int, of: str = "likes") -> sparse.csr_array:
     """Return the interaction matrix, float64 [users, movies]: 1 for a rating, or a like, in the training rows, else 0.
 
     Args:
-        train: indices user_id and movie_id, and label.
+        train: indices user_id and movie_id, and what ``EaseConfig.reads`` names.
         users: number of users.
         movies: number of movies.
-        of: ``likes`` or ``ratings``.
+        of: ``likes``, ``ratings``, or ``values``, which divides each rating by the highest one.
     """
     rows = train[train[schema.LABEL] == 1] if of == "likes" else train
     cells = (rows["user_id"].to_numpy(), rows["movie_id"].to_numpy())
-    return sparse.csr_array((np.ones(len(rows)), cells), shape=(users, movies))
+    values = rows["rating"].to_numpy(np.float64) / rows["rating"].max() if of == "values" else np.ones(len(rows))
+    return sparse.csr_array((values, cells), shape=(users, movies))
 
 
 def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray | LinearOperator:
@@ -88,11 +96,11 @@ class _ByMovies(_Inverse):
     """By the inverse U of the Cholesky factor: ``P = U U'``."""
 
     def __init__(self, seen: sparse.csr_array, penalty: float) -> None:
-        from ml.features.loops import count_pairs
+        from ml.features.loops import lower_gram
 
         movies, by_movie = seen.shape[1], seen.T.tocsr()
         gram = np.zeros((movies, movies))
-        count_pairs(seen.indptr, seen.indices, by_movie.indptr, by_movie.indices, gram)
+        lower_gram(seen.indptr, seen.indices, seen.data, by_movie.indptr, by_movie.indices, by_movie.data, gram)
         gram[np.diag_indices(movies)] += penalty
         self._factor = _inverted_factor(gram)
         self.diagonal = np.einsum("ij,ij->i", self._factor, self._factor)[:, None]

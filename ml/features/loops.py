@@ -1,4 +1,4 @@
-"""Compiled loops of matrix factorization and EASE.
+"""Compiled loops of matrix factorizations and EASE.
 
 Each call computes in one thread and without Python's lock.
 """
@@ -34,15 +34,92 @@ def solve_rows(
     """
     width = design.shape[1]
     gram, right, group = np.empty((width, width)), np.empty(width), np.empty((_GROUP, width))
+    nothing = np.zeros(width)
     for r in range(len(starts) - 1):
-        gram[:] = 0
-        right[:] = 0
-        for first in range(starts[r], starts[r + 1], _GROUP):
-            _take_rows(columns, values, first, min(first + _GROUP, starts[r + 1]), design, group, right)
-            _add_products(group, gram)
+        _normal_equations(starts[r], starts[r + 1], columns, values, design, group, gram, right)
         for i in range(width):
             gram[i, i] += ridges[r]
-        _solve(gram, right, out[r])
+        _solve(gram, right, nothing, out[r])
+
+
+@compile_loop
+def sample_rows(
+    starts: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    design: np.ndarray,
+    precision: np.ndarray,
+    shifts: np.ndarray,
+    normal: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Set ``out[r]`` to a draw of the weights of a Bayesian linear regression of a sparse row's values.
+
+    With A = ``X' X + precision``, the draw is normal with the covariance inv(A) and the mean ``inv(A) (X' y +
+    shifts[r])``: the posterior for values whose noise has the variance 1, and weights with the prior mean
+    ``inv(precision) shifts[r]``.
+
+    Args:
+        starts: see ``solve_rows``; the next three too.
+        columns: as above.
+        values: as above.
+        design: as above.
+        precision: of the prior, positive definite, float64 [W, W].
+        shifts: float64 [rows, W].
+        normal: standard normal numbers, float64 [rows, W].
+        out: float64 [rows, W].
+    """
+    width = design.shape[1]
+    gram, right, group = np.empty((width, width)), np.empty(width), np.empty((_GROUP, width))
+    for r in range(len(starts) - 1):
+        _normal_equations(starts[r], starts[r + 1], columns, values, design, group, gram, right)
+        for i in range(width):
+            right[i] += shifts[r, i]
+            for j in range(width):
+                gram[i, j] += precision[i, j]
+        _solve(gram, right, normal[r], out[r])
+
+
+@compile_loop
+def squared_error(
+    starts: np.ndarray, columns: np.ndarray, values: np.ndarray, design: np.ndarray, weights: np.ndarray
+) -> float:
+    """Return the sum of ``(value - weights[row] . design[column])^2`` over all cells.
+
+    Args:
+        starts: see ``solve_rows``; the next three too.
+        columns: as above.
+        values: as above.
+        design: as above.
+        weights: float64 [rows, W].
+    """
+    total = 0.0
+    for r in range(len(starts) - 1):
+        for cell in range(starts[r], starts[r + 1]):
+            error = values[cell]
+            for j in range(design.shape[1]):
+                error -= weights[r, j] * design[columns[cell], j]
+            total += error * error
+    return total
+
+
+@compile_loop
+def _normal_equations(
+    first: int,
+    last: int,
+    columns: np.ndarray,
+    values: np.ndarray,
+    design: np.ndarray,
+    group: np.ndarray,
+    gram: np.ndarray,
+    right: np.ndarray,
+) -> None:
+    """Set ``gram`` [W, W] to X' X and ``right`` [W] to X' y for the cells from ``first`` up to, without, ``last``."""
+    gram[:] = 0
+    right[:] = 0
+    for start in range(first, last, _GROUP):
+        _take_rows(columns, values, start, min(start + _GROUP, last), design, group, right)
+        _add_products(group, gram)
 
 
 @compile_loop
@@ -81,8 +158,12 @@ def _add_products(group: np.ndarray, gram: np.ndarray) -> None:
 
 
 @compile_loop
-def _solve(gram: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
-    """Set ``out = inv(gram) right``, [W], for a positive definite ``gram`` [W, W]; overwrites both arguments."""
+def _solve(gram: np.ndarray, right: np.ndarray, normal: np.ndarray, out: np.ndarray) -> None:
+    """Set ``out = inv(gram) right + inv(U) normal``, [W], for a positive definite ``gram = U' U``, [W, W].
+
+    Standard normal numbers in ``normal`` make a draw with the covariance inv(gram); zeros make the mean. Overwrites
+    ``gram`` and ``right``.
+    """
     width = len(right)
     for i in range(width):  # gram becomes U of gram = U' U, but for the diagonal, which becomes that of 1 / U
         scale = 1 / np.sqrt(gram[i, i])
@@ -96,29 +177,37 @@ def _solve(gram: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
                 gram[k, j] -= factor * gram[i, j]
         gram[i, i] = scale
     for i in range(width - 1, -1, -1):
-        rest = right[i]
+        rest = right[i] + normal[i]
         for j in range(i + 1, width):
             rest -= gram[i, j] * out[j]
         out[i] = rest * gram[i, i]
 
 
 @compile_loop
-def count_pairs(
-    row_starts: np.ndarray, columns: np.ndarray, column_starts: np.ndarray, rows: np.ndarray, out: np.ndarray
+def lower_gram(
+    row_starts: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    column_starts: np.ndarray,
+    rows: np.ndarray,
+    column_values: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """Add to ``out[i, j]``, j <= i, in how many rows of a sparse matrix both columns i and j have a cell.
+    """Add ``X' X`` to ``out``, at and below the diagonal, for a sparse matrix X.
 
     Args:
-        row_starts: int [rows + 1], where each row's cells begin and end.
+        row_starts: int [rows + 1], where each row's cells begin and end: ``indptr`` of a SciPy CSR array.
         columns: int [cells], ascending in each row.
-        column_starts: int [columns + 1], where each column's cells begin and end in ``rows``.
+        values: float64 [cells].
+        column_starts: int [columns + 1]; these three are those of the transposed matrix.
         rows: int [cells].
-        out: [columns, columns].
+        column_values: float64 [cells].
+        out: float64 [columns, columns].
     """
     for i in range(len(column_starts) - 1):
         for k in range(column_starts[i], column_starts[i + 1]):
-            row = rows[k]
+            row, own = rows[k], column_values[k]
             for cell in range(row_starts[row], row_starts[row + 1]):
                 if columns[cell] > i:
                     break
-                out[i, columns[cell]] += 1
+                out[i, columns[cell]] += own * values[cell]

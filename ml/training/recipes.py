@@ -172,8 +172,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise DataError(f"none of the recipe's fields is there: {', '.join(self.fields)}; expected at least one")
         fields = tuple(dict.fromkeys((*fields, *self.moments)))
         if signals:
-            affinity = tuple(name for name in signals.affinity_fields if name in names)
-            signals = signals.model_copy(update={"affinity_fields": affinity})
+            signals = signals.within(names)
         multivalued = tuple(name for name in self.multivalued if name in feature_map.multivalued_names)
         return self.model_copy(update={"fields": fields, "without": (), "multivalued": multivalued, "signals": signals})
 
@@ -221,11 +220,13 @@ def load_recipes(path: Path, described: Iterable[schema.Description] = ()) -> di
         DataError: names the file and the field; also for a feature that no data set has.
     """
     book, descriptions = read_settings(path, RecipeBook), (schema.MOVIELENS, *described)
-    fields = dict.fromkeys(field.name for each in descriptions for field in each.fields)
+    sides = {field.name: field.side for each in descriptions for field in each.fields}
     multivalued = dict.fromkeys(name for each in descriptions for name in each.multivalued)
     for name, recipe in book.recipes.items():
-        affinity = recipe.signals.affinity_fields if recipe.signals else ()
-        _require_known(f"{path}, recipes.{name}", (*recipe.fields, *recipe.without, *affinity), fields)
+        _require_known(f"{path}, recipes.{name}", (*recipe.fields, *recipe.without), sides)
+        for side, names in (recipe.signals.fields if recipe.signals else {}).items():
+            own = [field for field, its in sides.items() if its == side]
+            _require_known(f"{path}, recipes.{name}.signals", names, own)
         _require_known(f"{path}, recipes.{name}.multivalued", recipe.multivalued, multivalued)
     return {name: recipe for name, recipe in book.recipes.items() if recipe.enabled}
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from ml.features.ease import EaseConfig, ease_weights, low_rank_ease, seen_matrix
 from ml.features.feature_map import FeatureMap, encode_interactions
 
-ROWS = pd.DataFrame({"user_id": [0, 2, 2, 1], "movie_id": [3, 0, 3, 1], "label": [1, 0, 1, 1]})
+ROWS = pd.DataFrame({"user_id": [0, 2, 2, 1], "movie_id": [3, 0, 3, 1], "label": [1, 0, 1, 1], "rating": [5, 2, 4, 4]})
 
 
 SIZES = USERS, MOVIES = 90, 40
@@ -22,11 +22,12 @@ def train(small_interactions: pd.DataFrame, small_feature_map: FeatureMap) -> pd
 
 @pytest.fixture(scope="module")
 def scores(train: pd.DataFrame) -> dict[str, np.ndarray]:
-    """EASE's scores of likes and of ratings, [users, movies]: a ridge regression of each movie on all others."""
+    """EASE's scores by what counts, [users, movies]: a ridge regression of each movie on all others."""
     found = {}
-    for of, rows in (("likes", train[train["label"] == 1]), ("ratings", train)):
+    likes = train[train["label"] == 1]
+    for of, rows, values in (("likes", likes, 1), ("ratings", train, 1), ("values", train, train["rating"] / 5)):
         seen = np.zeros(SIZES)
-        seen[rows["user_id"], rows["movie_id"]] = 1
+        seen[rows["user_id"], rows["movie_id"]] = values
         found[of] = np.empty(SIZES)
         for movie in range(MOVIES):
             others = np.delete(seen, movie, axis=1)
@@ -40,9 +41,10 @@ def scores(train: pd.DataFrame) -> dict[str, np.ndarray]:
     [
         ("likes", [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]),
         ("ratings", [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [1, 0, 0, 1, 0]]),
+        ("values", [[0, 0, 0, 1, 0], [0, 0.8, 0, 0, 0], [0.4, 0, 0, 0.8, 0]]),
     ],
 )
-def test_what_is_seen_by_hand(of: str, expected: list[list[int]]) -> None:
+def test_what_is_seen_by_hand(of: str, expected: list[list[float]]) -> None:
     seen = seen_matrix(ROWS, 3, 5, of)
     assert seen.toarray().tolist() == expected
     assert (seen.shape, seen.dtype) == ((3, 5), np.float64)
@@ -60,9 +62,10 @@ def test_weights_of_two_movies_by_hand() -> None:
     assert weights == pytest.approx(np.array([[0, 1 / 6], [1 / 7, 0]]), rel=1e-12)
 
 
+@pytest.mark.parametrize("of", ["likes", "values"])
 @pytest.mark.parametrize("users", [12, 40, 90])  # fewer users than movies, as many, more
-def test_scores_are_those_of_a_ridge_regression(train: pd.DataFrame, users: int) -> None:
-    seen = seen_matrix(train[train["user_id"] < users], users, MOVIES)
+def test_scores_are_those_of_a_ridge_regression(train: pd.DataFrame, users: int, of: str) -> None:
+    seen = seen_matrix(train[train["user_id"] < users], users, MOVIES, of)
     weights, cells = ease_weights(seen, PENALTY), seen.toarray()
     for movie in range(MOVIES):
         others = np.delete(cells, movie, axis=1)
@@ -74,7 +77,7 @@ def test_scores_are_those_of_a_ridge_regression(train: pd.DataFrame, users: int)
         np.testing.assert_allclose((weights.T @ cells.T)[movie], cells @ expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("of", ["likes", "ratings"])
+@pytest.mark.parametrize("of", ["likes", "ratings", "values"])
 def test_all_but_one_rank_leaves_the_smallest_singular_value(
     train: pd.DataFrame, scores: dict[str, np.ndarray], of: str
 ) -> None:
@@ -86,7 +89,7 @@ def test_all_but_one_rank_leaves_the_smallest_singular_value(
 
 
 @pytest.mark.parametrize("rank", [1, 4, 15])
-@pytest.mark.parametrize("of", ["likes", "ratings"])
+@pytest.mark.parametrize("of", ["likes", "ratings", "values"])
 def test_factors_are_close_to_the_best_of_their_rank(
     train: pd.DataFrame, scores: dict[str, np.ndarray], of: str, rank: int
 ) -> None:

@@ -169,6 +169,14 @@ def test_recipes_that_are_switched_off_are_left_out(tmp_path: Path) -> None:
         ({"a": {**PLAIN, "fields": ["age"], "without": ["zip"]}}, "fields and without cannot be combined"),
         ({"a": {**PLAIN, "without": ["director"]}}, "director"),
         ({"a": {**PLAIN, "signals": {"affinity_fields": ["studio"]}}}, "studio"),
+        (
+            {"a": {**PLAIN, "signals": {"affinity_fields": ["age"]}}},
+            "a.signals: unknown age; expected some of movie_id",
+        ),
+        (
+            {"a": {**PLAIN, "signals": {"bayesian": {"b": {"user_fields": ["genre1"]}}}}},
+            "a.signals: unknown genre1; expected some of user_id, gender, age, occupation, zip",
+        ),
         ({"a": {**PLAIN, "multivalued": ["actors"]}}, "unknown actors; expected some of genres"),
         ({"a": {**PLAIN, "multivalued": ["genre1"]}}, "unknown genre1"),
         (
@@ -250,13 +258,17 @@ def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
         **{
             **PLAIN,
             "fields": ["movie_year", "gender", "genre1", "zip"],
-            "signals": {"affinity_fields": ["genre2", "genre1"]},
+            "signals": {
+                "affinity_fields": ["genre2", "genre1"],
+                "bayesian": {"b": {"user_fields": ["age"], "movie_fields": ["genre1", "genre3"]}},
+            },
         }
     )
     restricted = recipe.within(feature_map)
     assert restricted.fields == ("movie_year", "genre1")
     assert restricted.signals is not None
     assert restricted.signals.affinity_fields == ("genre1",)
+    assert restricted.signals.bayesian["b"].reads == ("rating", "genre1")
     assert recipe.left_out(feature_map) == ["gender", "zip"]
     assert restricted.positions(names) == [2, 3]
     assert Recipe(**PLAIN).within(feature_map).positions(names) is None  # all that there are
