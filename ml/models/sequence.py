@@ -190,12 +190,12 @@ class NextItemModel(keras.Model):
 
         Args:
             x: not used.
-            y: next items, int32 [batch, T].
+            y: next items of the last S states, int32 [batch, S].
             y_pred: states, [batch, T, width].
-            sample_weight: float32 [batch, T]; 0 where there is no next item.
+            sample_weight: float32 [batch, S]; 0 where there is no next item.
             training: whether to sample, if the settings say so.
         """
-        states = ops.reshape(y_pred, (-1, self.embedding.width))  # [n, width]
+        states = ops.reshape(y_pred[:, -ops.shape(y)[1] :], (-1, self.embedding.width))  # [n, width]
         next_items, weights = ops.reshape(y, (-1,)), ops.reshape(sample_weight, (-1,))
         sampled = training and bool(self._negatives)
         losses = self._sampled_losses(states, next_items) if sampled else self._full_losses(states, next_items)
