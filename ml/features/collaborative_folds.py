@@ -4,7 +4,7 @@ A training row's own rating must not influence its features: they are computed o
 rows of the other folds. All other rows use tables fitted on all training rows.
 
 A feature of the next item needs other folds: parts of each user's history, predicted from what comes before. In random
-folds, most rows that are left out lie far before the state that predicts them, and a network would learn to ignore it.
+folds, most rows that are left out lie far before the state that predicts them, and a network might learn to ignore it.
 """
 
 import io
