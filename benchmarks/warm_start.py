@@ -24,6 +24,7 @@ from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
+from ml.training.next_item import learn_next_items
 from ml.training.recipes import REFERENCE, Recipe
 from ml.training.warm_start import choose_rows, continue_from, warm_recipe
 from orchestration.config.recipes_in_force import recipes_in_force
@@ -73,7 +74,7 @@ class Bench:
             configs = (recipe.within(self._feature_map).signals for recipe in recipes_in_force().values())
             users, movies, *_ = self._feature_map.field_dims
             self._collaborative[night] = CollaborativeFolds.fit(
-                self._until(night), users, movies, filter(None, configs)
+                self._until(night), users, movies, filter(None, configs), learn_next_items=learn_next_items
             )
         return self._collaborative[night]
 

@@ -1,9 +1,9 @@
 """Collaborative features: what the training ratings tell about a pair of user and movie.
 
 Every feature is an inner product of a user's and a movie's vector: predictions of matrix factorizations, also Bayesian
-ones, EASE's scores at a low rank, how likely the user is to rate the movie at all, the user's preference for the
-movie's genre, means and counts of user and movie. So two tables hold them all, and the features of any pair follow from
-its indices.
+ones, EASE's scores at a low rank, SASRec's score of the next movie, how likely the user is to rate the movie at all,
+the user's preference for the movie's genre, means and counts of user and movie. So two tables hold them all, and the
+features of any pair follow from its indices.
 
 ``ml.features.collaborative_folds`` fits them for a data set.
 """
@@ -22,6 +22,7 @@ from ml import schema
 from ml.features.bayesian import BayesianConfig, bayesian_factors
 from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
+from ml.features.next_item import NextItemConfig, NextItemLearner, next_item_score
 
 _SIDES = ("user_id", "movie_id")
 # Statistics of a user or a movie, and the column whose mean each is; none for the count.
@@ -40,6 +41,9 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
         default={}, description="Bayesian matrix factorizations with side information, each by the name of its feature."
     )
     ease: dict[str, EaseConfig] = Field(default={}, description="EASE models, each by the name of its feature.")
+    sequence: dict[str, NextItemConfig] = Field(
+        default={}, description="SASRec models, each by the name of the feature that is its score of the next movie."
+    )
     exposure_factors: int = Field(
         default=0, ge=0, description="Rank of the approximation of who rated which movie; 0: no such feature."
     )
@@ -104,32 +108,48 @@ class Part:
         key: its settings as text; equal keys mean equal columns, whatever the name.
         reads: further columns of the training rows that it is fitted on, besides user_id and movie_id.
         learn: returns the columns, given such rows and the numbers of users and of movies.
+        by_time: whether folds are parts of each user's history in the order of time; else, they are random.
     """
 
     name: str
     key: str
     reads: tuple[str, ...]
     learn: Callable[[pd.DataFrame, tuple[int, int]], Columns]
+    by_time: bool = False
 
-    def fit(self, train: pd.DataFrame, shape: tuple[int, int], kept: np.ndarray | None = None) -> Columns:
+    def fit(
+        self,
+        train: pd.DataFrame,
+        shape: tuple[int, int],
+        kept: np.ndarray | None = None,
+        given: np.ndarray | None = None,
+    ) -> Columns:
         """Return the feature's columns, float32.
 
         Args:
             train: training rows with indices user_id and movie_id, rating, label, and the affinity features.
             shape: numbers of users and of movies.
             kept: bool [rows], the rows to learn from; default: all.
+            given: bool [rows], of a part by time, the rows before those that it will predict; default: all.
         """
         rows = train[[*_SIDES, *self.reads]]
+        if self.by_time:
+            rows = rows.assign(given=True if given is None else given)
         users, movies = self.learn(rows if kept is None else rows[kept], shape)
         return users.astype(np.float32), movies.astype(np.float32)
 
 
-def parts_of(config: CollaborativeConfig) -> list[Part]:
-    """Return the features of a network, in their order."""
-    return [*_fitted_parts(config), *_affinities(config), *_side_statistics(config)]
+def parts_of(config: CollaborativeConfig, learn_next_items: NextItemLearner | None = None) -> list[Part]:
+    """Return the features of a network, in their order.
+
+    Args:
+        config: which features.
+        learn_next_items: trains the networks of ``sequence``; without it, such a feature has a name and no fit.
+    """
+    return [*_fitted_parts(config, learn_next_items), *_affinities(config), *_side_statistics(config)]
 
 
-def _fitted_parts(config: CollaborativeConfig) -> Iterator[Part]:
+def _fitted_parts(config: CollaborativeConfig, learn_next_items: NextItemLearner | None) -> Iterator[Part]:
     for name, settings in config.factorizations.items():
         learn = partial(_factorization, config=settings)
         yield Part(name, f"factorization {settings.model_dump_json()}", (settings.target,), learn)
@@ -138,6 +158,9 @@ def _fitted_parts(config: CollaborativeConfig) -> Iterator[Part]:
         yield Part(name, f"bayesian {bayesian.model_dump_json()}", bayesian.reads, learn)
     for name, of in config.ease.items():
         yield Part(name, f"ease {of.model_dump_json()}", of.reads, partial(_ease, config=of))
+    for name, of_next in config.sequence.items():
+        learn = partial(next_item_score, config=of_next, learn=learn_next_items)
+        yield Part(name, f"sequence {of_next.model_dump_json()}", ("timestamp", "row"), learn, by_time=True)
     if factors := config.exposure_factors:
         yield Part("exposure", f"exposure {factors}", (), partial(_exposure, factors=factors))
 

@@ -2,10 +2,13 @@
 
 A training row's own rating must not influence its features: they are computed out of fold, from tables fitted on the
 rows of the other folds. All other rows use tables fitted on all training rows.
+
+A feature of the next item needs other folds: parts of each user's history, predicted from what comes before. In random
+folds, most rows that are left out lie far before the state that predicts them, and a network might learn to ignore it.
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeConfig, CollaborativeTables, Columns, Part, parts_of
+from ml.features.next_item import NextItemLearner, folds_by_time
 from ml.files import digest
 from ml.processors import available_processors
 
@@ -46,17 +50,23 @@ class _Task:
 
     def fit(self, train: pd.DataFrame, shape: tuple[int, int]) -> Columns:
         """Return the columns, float32."""
-        kept = None if self.folds == 1 else np.arange(len(train)) % self.folds != self.fold
-        return self.part.fit(train, shape, kept)
+        if self.folds == 1:
+            return self.part.fit(train, shape)
+        if not self.part.by_time:
+            return self.part.fit(train, shape, np.arange(len(train)) % self.folds != self.fold)
+        row_fold = folds_by_time(train, self.folds)
+        return self.part.fit(train, shape, row_fold != self.fold, row_fold < self.fold)
 
 
 class CollaborativeFolds:
     """Fitted collaborative features: from all training rows, and from those without each fold.
 
-    Row i of the training rows, which must come shuffled, belongs to fold ``i % folds``.
+    Row i of the training rows, which must come shuffled, belongs to fold ``i % folds``; for parts by time, to that of
+    ``folds_by_time``.
 
     Args:
-        arrays: by name; those of the users' and of the movies' table of each fitted feature, and the sizes.
+        arrays: by name; those of the users' and of the movies' table of each fitted feature, the sizes, and the folds
+            by time.
 
     Attributes:
         rows: number of training rows.
@@ -71,7 +81,7 @@ class CollaborativeFolds:
     @property
     def fits(self) -> int:
         """How many features were fitted, each without each fold and on all rows."""
-        return (len(self._arrays) - 1) // 2
+        return sum(name.endswith("-users") for name in self._arrays)
 
     @classmethod
     def fit(
@@ -81,20 +91,25 @@ class CollaborativeFolds:
         movies: int,
         configs: Iterable[CollaborativeConfig],
         threads: int | None = None,
+        learn_next_items: NextItemLearner | None = None,
     ) -> "CollaborativeFolds":
         """Fit what networks need; equal features with equal settings once.
 
         Args:
-            train: indices user_id and movie_id, rating, label, and the affinity features.
+            train: indices user_id and movie_id, rating, label, the affinity features, and for ``sequence`` timestamp
+                and row.
             users: number of users.
             movies: number of movies.
             configs: which features, and how many folds, by network.
             threads: how many features are fitted at the same time, which changes no result; default: as many as there
                 are processors, and as fit into memory.
+            learn_next_items: trains the networks of ``sequence``, see ``ml.training.next_item``; None will do without.
         """
         wanted = list(configs)
-        tasks = {task.name: task for config in wanted for task in _tasks(config)}
+        tasks = {task.name: task for config in wanted for task in _tasks(config, learn_next_items)}
         arrays = {_SIZES: np.array([len(train), users, movies], np.int64)}
+        for folds in sorted({task.folds for task in tasks.values() if task.part.by_time} - {1}):
+            arrays[_by_time(folds)] = folds_by_time(train, folds).astype(np.int16)
         threads = threads or _threads(movies, any(config.ease for config in wanted))
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
             fitted = pool.map(lambda task: task.fit(train, (users, movies)), tasks.values())
@@ -104,7 +119,7 @@ class CollaborativeFolds:
 
     def tables(self, config: CollaborativeConfig) -> CollaborativeTables:
         """Return a network's features, fitted on all training rows. Raises DataError for one that is not here."""
-        return self._tables(config, *_ALL)
+        return self._tables(parts_of(config), *_ALL)
 
     def out_of_fold(
         self, config: CollaborativeConfig, rows: pd.DataFrame, sources: np.ndarray | None = None
@@ -124,11 +139,15 @@ class CollaborativeFolds:
             if len(rows) != self.rows:
                 raise DataError(f"found {len(rows)} rows without sources; expected the {self.rows} training rows")
             sources = np.arange(len(rows))
-        row_fold = sources % config.folds
-        features = np.empty((len(rows), len(parts_of(config))), np.float32)
-        for fold in range(config.folds):
-            own = row_fold == fold
-            features[own] = self._tables(config, config.folds, fold).of(rows[own])
+        parts, pairs = parts_of(config), rows[["user_id", "movie_id"]]
+        features = np.empty((len(rows), len(parts)), np.float32)
+        for by_time in {part.by_time for part in parts}:
+            chosen = np.flatnonzero([part.by_time == by_time for part in parts])
+            row_fold = self._row_folds(config.folds)[sources] if by_time else sources % config.folds
+            for fold in range(config.folds):
+                own = np.flatnonzero(row_fold == fold)
+                tables = self._tables([parts[number] for number in chosen], config.folds, fold)
+                features[np.ix_(own, chosen)] = tables.of(pairs.iloc[own])
         return features
 
     def require(self, rows: int, users: int, movies: int) -> None:
@@ -139,10 +158,15 @@ class CollaborativeFolds:
                 f"collaborative features were fitted on {found}; expected {rows}, {users} and {movies}; {_REBUILD}"
             )
 
-    def _tables(self, config: CollaborativeConfig, folds: int, fold: int) -> CollaborativeTables:
-        parts = parts_of(config)
+    def _tables(self, parts: Sequence[Part], folds: int, fold: int) -> CollaborativeTables:
         columns = [self._columns(_Task(part, folds, fold)) for part in parts]
         return CollaborativeTables.of_columns([part.name for part in parts], columns)
+
+    def _row_folds(self, folds: int) -> np.ndarray:
+        """Return the training rows' folds by time, int16 [rows]."""
+        if _by_time(folds) not in self._arrays:
+            raise DataError(f"collaborative features lack the training rows' {folds} folds by time; {_REBUILD}")
+        return self._arrays[_by_time(folds)]
 
     def _columns(self, task: _Task) -> Columns:
         if f"{task.name}-users" not in self._arrays:
@@ -174,10 +198,15 @@ class CollaborativeFolds:
             raise DataError(f"{where}: not a file of collaborative features ({error}); rebuild it") from error
 
 
-def _tasks(config: CollaborativeConfig) -> list[_Task]:
+def _by_time(folds: int) -> str:
+    """Return the name of the array with the training rows' folds by time, int16 [rows]."""
+    return f"fold-by-time-of-{folds}"
+
+
+def _tasks(config: CollaborativeConfig, learn_next_items: NextItemLearner | None) -> list[_Task]:
     """Return what is to be fitted: the features without each fold, and on all rows."""
     slots = [*((config.folds, fold) for fold in range(config.folds)), _ALL]
-    return [_Task(part, folds, fold) for part in parts_of(config) for folds, fold in slots]
+    return [_Task(part, folds, fold) for part in parts_of(config, learn_next_items) for folds, fold in slots]
 
 
 def _threads(movies: int, with_ease: bool) -> int:

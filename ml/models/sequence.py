@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from scipy.special import logsumexp
 
+from ml.features.next_item import next_item_columns
 from ml.models.autoint import LOGIT_LAYER
 from ml.models.config import SASRecConfig
 from ml.models.layers import ConfiguredLayer, derive_seeds
@@ -190,12 +190,12 @@ class NextItemModel(keras.Model):
 
         Args:
             x: not used.
-            y: next items, int32 [batch, T].
+            y: next items of the last S states, int32 [batch, S].
             y_pred: states, [batch, T, width].
-            sample_weight: float32 [batch, T]; 0 where there is no next item.
+            sample_weight: float32 [batch, S]; 0 where there is no next item.
             training: whether to sample, if the settings say so.
         """
-        states = ops.reshape(y_pred, (-1, self.embedding.width))  # [n, width]
+        states = ops.reshape(y_pred[:, -ops.shape(y)[1] :], (-1, self.embedding.width))  # [n, width]
         next_items, weights = ops.reshape(y, (-1,)), ops.reshape(sample_weight, (-1,))
         sampled = training and bool(self._negatives)
         losses = self._sampled_losses(states, next_items) if sampled else self._full_losses(states, next_items)
@@ -226,10 +226,7 @@ def serving_network(states: np.ndarray, vectors: Any, positions: tuple[int, int]
         positions: of the user's and the item's index in a row.
         features: number of indices in a row.
     """
-    items = ops.convert_to_numpy(vectors).astype(np.float64)
-    shifts = np.log(len(items)) - logsumexp(states @ items.T, axis=1)
-    left = np.column_stack([states, shifts])
-    right = np.column_stack([items, np.ones(len(items))])
+    left, right = next_item_columns(states, ops.convert_to_numpy(vectors))
     indices = keras.Input((features,), dtype="int32", name="codes")
     pair = SelectFields(positions, name="fields")(indices)
     products = PairProducts((0, 1), (len(left), len(right)), [left.shape[1]], name=LOGIT_LAYER)

@@ -19,10 +19,18 @@ from ml.models.sequence import NextItemModel, serving_network
 from ml.training.checkpoint import Checkpoint
 from ml.training.data import PAIR, TrainingData, group_of
 from ml.training.history_trainer import states_of, train_on_histories
+from ml.training.next_item import sasrec_vectors
 from ml.training.objective import Objective, likes, likes_and_ratings
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import fitted_rows, train
+
+# Learners of first vectors by name in ``pretrained``; they get histories, the number of items, the width
+# and the seed.
+FIRST_VECTORS: dict[str, Callable[[Histories, int, int, int], np.ndarray]] = {
+    "word2vec": word2vec,
+    "sasrec": sasrec_vectors,
+}
 
 
 class Fitting:
@@ -121,18 +129,19 @@ def _first_network(recipe: Recipe, data: TrainingData) -> keras.Model:
         return NextItemModel(data.inputs.field_dims[PAIR[1]], recipe.model, recipe.training.seed)
     network = build_model(recipe.architecture, data.inputs, recipe.model, recipe.training.seed)
     if recipe.pretrained:
-        _start_with_word2vec(network.get_layer("embedding"), recipe, data)
+        _start_with_vectors(network.get_layer("embedding"), recipe, data)
     return network
 
 
-def _start_with_word2vec(embedding: FieldEmbedding, recipe: Recipe, data: TrainingData) -> None:
+def _start_with_vectors(embedding: FieldEmbedding, recipe: Recipe, data: TrainingData) -> None:
     """Set the embeddings of the movies to vectors learned from the rows that are learned from.
 
     They have the standard deviation of the first weights, which those of movies without such rows keep.
     """
     dims, position = data.inputs.field_dims, PAIR[1]
     rows = data.rows.iloc[: fitted_rows(len(data.rows), recipe.training)]
-    vectors = word2vec(Histories.of(rows, dims[PAIR[0]]), dims[position], embedding.embed_dim, recipe.training.seed)
+    learn = FIRST_VECTORS[recipe.pretrained["movie_id"]]
+    vectors = learn(Histories.of(rows, dims[PAIR[0]]), dims[position], embedding.embed_dim, recipe.training.seed)
     positions = range(len(dims)) if data.inputs.positions is None else list(data.inputs.positions)
     start = int(embedding.offsets[positions.index(position)])
     table = keras.ops.convert_to_numpy(embedding.table).copy()

@@ -27,8 +27,8 @@ class Batch:
 
     Attributes:
         tokens: int32 [n, T], padded on the left; see ``ml.models.sequence``.
-        next_items: int32 [n, T], the item after each token.
-        weights: float32 [n, T], 0 where there is none.
+        next_items: int32 [n, S], the item after each of the last S tokens; no earlier one counts.
+        weights: float32 [n, S], 0 where there is none that counts.
     """
 
     tokens: np.ndarray
@@ -68,7 +68,8 @@ def batch_of(histories: Histories, users: np.ndarray, firsts: np.ndarray, lasts:
     tokens = np.where(known, histories.items[at - 1] + 1, 0).astype(np.int32)
     next_items = np.where(known, histories.items[at], 0).astype(np.int32)
     counted = known & (places >= firsts[:, None])
-    return Batch(tokens, next_items, counted.astype(np.float32))
+    last = slice(int(counted.any(axis=0).argmax()), None)
+    return Batch(tokens, next_items[:, last], counted[:, last].astype(np.float32))
 
 
 def states_of(model: NextItemModel, histories: Histories) -> np.ndarray:
@@ -81,11 +82,12 @@ def states_of(model: NextItemModel, histories: Histories) -> np.ndarray:
         histories: of all users.
     """
     lengths, length = histories.lengths, model.embedding.length
-    known = np.flatnonzero(lengths)
+    known = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]  # similar lengths: little padding
     states = np.zeros((len(lengths), model.embedding.width), np.float32)
     for start in range(0, len(known), _STATES_AT_ONCE):
         users = known[start : start + _STATES_AT_ONCE]
-        places = lengths[users, None] - length + np.arange(length)
+        widest = min(length, int(lengths[users[-1]]))
+        places = lengths[users, None] - widest + np.arange(widest)
         at = histories.starts[users, None] + np.maximum(places, 0)
         tokens = np.where(places >= 0, histories.items[at] + 1, 0).astype(np.int32)
         states[users] = keras.ops.convert_to_numpy(model.predict_on_batch(tokens))[:, -1]

@@ -56,9 +56,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     negatives: NegativesConfig | None = Field(
         default=None, description="Learn to tell likes from sampled unrated movies, not from dislikes; none if empty."
     )
-    pretrained: dict[Literal["movie_id"], Literal["word2vec"]] = Field(
+    pretrained: dict[Literal["movie_id"], Literal["word2vec", "sasrec"]] = Field(
         default={},
-        description="Feature whose embedding starts with vectors learned from users' histories; needs gensim.",
+        description="Feature whose embedding starts with vectors learned from users' histories: word2vec, which "
+        "needs gensim, or sasrec.",
     )
     model: SerializeAsAny[ArchitectureConfig] = Field(description="The architecture's settings.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the network is trained.")
@@ -148,7 +149,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
         if (timed := (*self.numbers, *self.moments)) and not feature_map.has_times:
             return f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time"
-        if (self.learns_order or self.pretrained) and not feature_map.has_times:
+        ordered = self.learns_order or self.pretrained or (self.signals and self.signals.sequence)
+        if ordered and not feature_map.has_times:
             return "the recipe learns from the order of ratings, and the data set's ratings have no time"
         if feature_map.liked is None and isinstance(self.model, AutoIntMultitaskConfig):
             return "the data set has no ratings, and the recipe learns to predict them"

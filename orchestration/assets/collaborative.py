@@ -45,11 +45,13 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
         train_interactions: pd.DataFrame,
         feature_map: dict[str, Any],
     ) -> dg.MaterializeResult[Any]:
+        from ml.training.next_item import learn_next_items
+
         encoders = FeatureMap.from_dict(feature_map)
         configs = _configs(recipes, raw_data, encoders)
         sizes = len(encoders["user_id"].values), len(encoders["movie_id"].values)
         start = time.perf_counter()
-        fitted = CollaborativeFolds.fit(train_interactions, *sizes, configs.values())
+        fitted = CollaborativeFolds.fit(train_interactions, *sizes, configs.values(), learn_next_items=learn_next_items)
         seconds = time.perf_counter() - start
         context.log.info(f"Fitted {fitted.fits} tables of {len(configs)} recipes in {seconds:.0f} s")
         return dg.MaterializeResult(

@@ -82,6 +82,12 @@ def test_loss_by_hand(model: NextItemModel) -> None:
     assert loss(model, tokens, next_items, weights, training=True) == pytest.approx(expected, abs=1e-5)
 
 
+def test_only_the_last_states_count_if_only_they_have_next_items(model: NextItemModel) -> None:
+    tokens, next_items, weights = [[7, 3], [4, 5]], [[0, 4], [3, 6]], [[0, 1], [0, 1]]
+    whole = loss(model, tokens, next_items, weights, training=False)
+    assert loss(model, tokens, [[4], [6]], [[1], [1]], training=False) == pytest.approx(whole, abs=1e-6)
+
+
 def test_sampled_loss_by_hand(model: NextItemModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = NextItemModel(ITEMS, CONFIG.model_copy(update={"negatives": 3}), seed=1)
     sampling.set_weights(model.get_weights())

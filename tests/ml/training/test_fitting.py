@@ -23,7 +23,7 @@ from ml.models.autoint import Inputs, Token
 from ml.models.bundle import ModelBundle
 from ml.training.config import TrainingConfig
 from ml.training.data import TrainingData
-from ml.training.fitting import Fitting
+from ml.training.fitting import FIRST_VECTORS, Fitting
 from ml.training.history_trainer import states_of
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
@@ -469,11 +469,15 @@ class TestSASRec:
         assert listed.tolist() == scorer.movie_ids[order[:5]].tolist()
 
 
-def test_movie_embeddings_start_with_word2vec(
-    data_of: Callable[[Recipe], TrainingData], monkeypatch: pytest.MonkeyPatch, small_feature_map: FeatureMap
+@pytest.mark.parametrize("learned_by", ["word2vec", "sasrec"])
+def test_movie_embeddings_start_with_learned_vectors(
+    learned_by: str,
+    data_of: Callable[[Recipe], TrainingData],
+    monkeypatch: pytest.MonkeyPatch,
+    small_feature_map: FeatureMap,
 ) -> None:
     plain = recipe_of(fields=("gender", "movie_id"))
-    recipe = recipe_of(fields=("gender", "movie_id"), pretrained={"movie_id": "word2vec"})
+    recipe = recipe_of(fields=("gender", "movie_id"), pretrained={"movie_id": learned_by})
     movies, given = len(small_feature_map["movie_id"].values), []
 
     def vectors(histories: Histories, items: int, width: int, seed: int) -> np.ndarray:
@@ -482,7 +486,7 @@ def test_movie_embeddings_start_with_word2vec(
         found[3] = 0  # without ratings
         return found
 
-    monkeypatch.setattr("ml.training.fitting.word2vec", vectors)
+    monkeypatch.setitem(FIRST_VECTORS, learned_by, vectors)
     networks = [Fitting(each, data_of(each)).network for each in (plain, recipe)]
     first, other = (np.asarray(network.get_layer("embedding").table) for network in networks)
     assert given == [int(len(data_of(recipe).rows) * 0.9)]  # no validation row

@@ -53,8 +53,9 @@ def test_batch_by_hand() -> None:
 
 def test_batch_of_held_out_items_and_long_histories() -> None:
     histories = histories_of([4, 2, 7, 5, 3])
+    # No next item of the first token counts, so it is left out.
     batch = batch_of(histories, np.array([0]), firsts=np.array([4]), lasts=np.array([5]), length=2)
-    assert (batch.tokens.tolist(), batch.next_items.tolist(), batch.weights.tolist()) == ([[8, 6]], [[5, 3]], [[0, 1]])
+    assert (batch.tokens.tolist(), batch.next_items.tolist(), batch.weights.tolist()) == ([[8, 6]], [[3]], [[1]])
 
 
 def test_an_epoch_has_every_next_item_once_and_none_that_is_held_out(cycles: Histories) -> None:
@@ -80,6 +81,14 @@ def test_the_next_item_is_learned(cycles: Histories) -> None:
     users = np.flatnonzero(cycles.lengths)
     right = scores[users].argmax(axis=1) == (cycles.last(users) + 1) % ITEMS
     assert right.mean() > 0.9
+
+
+def test_states_are_those_after_the_last_items(cycles: Histories) -> None:
+    model = NextItemModel(ITEMS, CONFIG, seed=1)
+    found = states_of(model, cycles)
+    for user in np.flatnonzero(cycles.lengths):
+        own = cycles.user(user)[-CONFIG.length :][None] + 1
+        assert found[user] == pytest.approx(np.asarray(model(own))[0, -1], abs=1e-5)
 
 
 def test_a_user_without_ratings_has_the_mean_state(cycles: Histories) -> None:

@@ -286,7 +286,15 @@ def test_a_recipe_may_learn_from_the_order_of_ratings() -> None:
     assert not Recipe(**PLAIN).learns_order
 
 
-@pytest.mark.parametrize("recipe", [SEQUENCE, {**PLAIN, "pretrained": {"movie_id": "word2vec"}}])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SEQUENCE,
+        {**PLAIN, "pretrained": {"movie_id": "word2vec"}},
+        {**PLAIN, "pretrained": {"movie_id": "sasrec"}},
+        {**PLAIN, "signals": {"sequence": {"next": {}}}},
+    ],
+)
 def test_ratings_without_time_have_no_order(recipe: dict[str, Any]) -> None:
     untimed = feature_map_of(["user_id", "movie_id"])
     assert Recipe(**recipe).obstacle(untimed) == (
