@@ -22,6 +22,7 @@ from ml.evaluation.catalogue import catalogue_metrics_by_user
 from ml.evaluation.intervals import compare_by_user
 from ml.evaluation.metric_tables import evaluate, evaluate_lists
 from ml.evaluation.ranking import ranking_metrics_by_user
+from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.features.moments import with_moments
 from ml.files import write_atomically
@@ -31,6 +32,7 @@ from ml.models.bundle import ModelBundle
 from ml.settings_file import read_settings
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
+from ml.training.next_item import learn_next_items
 from ml.training.recipes import REFERENCE, Recipe, RecipeBook
 from ml.training.threads import share_processors
 from orchestration.assets.common import ENCODED
@@ -72,6 +74,7 @@ class Bench:
             read_table(dataset, ENCODED),
         )
         self._tables = TrainingTables(train, encoders, users, movies, collaborative_folds(dataset))
+        self._fitted: dict[str, CollaborativeFolds] = {}
         self._kept = Path(settings().local_home) / "bench" / "recipes" / dataset
 
     def measured(self, name: str, recipe: Recipe, seed: int) -> Measured:
@@ -91,8 +94,9 @@ class Bench:
         if recipe.moments:
             tables = tables.with_moments(self._times, recipe.moments)
             test = with_moments(test, self._times, recipe.moments)
+        collaborative = self._collaborative(recipe)
         begin = time.process_time()
-        data = TrainingData.of(recipe, tables.interactions, tables.encoders, tables.movies, tables.collaborative)
+        data = TrainingData.of(recipe, tables.interactions, tables.encoders, tables.movies, collaborative)
         fitting = Fitting(recipe, data)
         fitting.run(lambda report: None)
         seconds = time.process_time() - begin
@@ -108,6 +112,21 @@ class Bench:
             catalogue_metrics_by_user(test, lists), how="inner"
         )
         return Measured({**figures, "cpu_seconds": seconds}, by_user)
+
+    def _collaborative(self, recipe: Recipe) -> CollaborativeFolds | None:
+        """Return the collaborative features of a recipe: the pipeline's, or fitted here if a run has not done so."""
+        tables = self._tables
+        wanted = recipe.within(tables.encoders).signals
+        if not wanted or tables.collaborative is None or tables.collaborative.has(wanted):
+            return tables.collaborative
+        key = wanted.model_dump_json()
+        if key not in self._fitted:
+            begin = time.process_time()
+            self._fitted[key] = CollaborativeFolds.fit(
+                tables.interactions, *tables.collaborative.shape, [wanted], learn_next_items=learn_next_items
+            )
+            sys.stdout.write(f"collaborative features fitted in {time.process_time() - begin:.0f} CPU s\n")
+        return self._fitted[key]
 
 
 def parent_of(name: str, names: Sequence[str]) -> str | None:

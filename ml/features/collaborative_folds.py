@@ -150,6 +150,10 @@ class CollaborativeFolds:
                 features[np.ix_(own, chosen)] = tables.of(pairs.iloc[own])
         return features
 
+    def has(self, config: CollaborativeConfig) -> bool:
+        """Whether all features of a network are here, without each fold and on all rows."""
+        return all(f"{task.name}-users" in self._arrays for task in _tasks(config, None))
+
     def require(self, rows: int, users: int, movies: int) -> None:
         """Raise DataError unless fitted on this many training rows, users and movies."""
         if (self.rows, *self.shape) != (rows, users, movies):

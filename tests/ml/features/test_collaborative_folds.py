@@ -166,6 +166,7 @@ def test_features_that_are_not_there_are_named(folds: CollaborativeFolds, train:
     with pytest.raises(DataError, match=r"lack other \(factorization .*\"factors\":5.* on all training rows; rebuild"):
         folds.tables(other)
     more_folds = FIRST.model_copy(update={"folds": 4})
+    assert [folds.has(config) for config in (FIRST, SECOND, other, more_folds)] == [True, True, False, False]
     assert folds.tables(more_folds).names == folds.tables(FIRST).names
     with pytest.raises(DataError, match=r"lack same .* without fold 0 of 4; rebuild"):
         folds.out_of_fold(more_folds, train)
