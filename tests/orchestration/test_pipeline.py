@@ -403,8 +403,11 @@ def test_collaborative_features_are_fitted_once_for_all_recipes(pipeline: Pipeli
     keys = {part.key for name in COLLABORATIVE_MODELS for part in parts_of(signals_of(name))}
     assert shown["fitted_tables"] == 6 * len(keys)  # without each of five folds, and on all training rows
     assert shown["autoint_catalogue.folds"] == 5
-    assert str(shown["autoint_catalogue.features"]).startswith("rating_15 (17), ease_likes (128), ease_ratings (128), ")
-    assert shown["autoint_catalogue.columns"] == 17 + 128 + 128 + 6
+    names = str(shown["autoint_catalogue.features"])
+    assert names.startswith(
+        "bayesian_rating (32), bayesian_like (32), ease_likes (128), ease_ratings (128), ease_values (128), "
+    )
+    assert shown["autoint_catalogue.columns"] == 2 * 32 + 3 * 128 + 6
     folds = CollaborativeFolds.from_bytes(path.read_bytes(), str(path))
     for name in COLLABORATIVE_MODELS:
         products = network_in(pipeline.bundle_path(name)).get_layer("signals")

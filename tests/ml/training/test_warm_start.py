@@ -12,7 +12,7 @@ from ml import schema
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
 from ml.features.membership import membership_of
-from ml.features.negatives import SOURCE
+from ml.features.negatives import SOURCE, NegativesConfig
 from ml.models.autoint import Inputs, Multivalued, build_model
 from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
@@ -439,7 +439,8 @@ def test_draws_for_chosen_likes_avoid_all_that_a_user_has_rated(then: Then, smal
     rows = encoded(then.interactions, then.feature_map)
     likes = np.flatnonzero(rows["label"] == 1)[[40, 3, 200, 77]]
     chosen = np.concatenate([likes, np.flatnonzero(rows["label"] == 0)[:3]])
-    data = data_of(RECIPES["autoint_catalogue"], rows, then.feature_map, small_movies, chosen)
+    recipe = RECIPES["autoint_catalogue"].model_copy(update={"negatives": NegativesConfig(per_positive=2)})
+    data = data_of(recipe, rows, then.feature_map, small_movies, chosen)
     assert data.rows[SOURCE].tolist() == np.repeat(likes, 3).tolist()
     assert data.rows["label"].tolist() == [1, 0, 0] * 4
     rated = set(zip(rows["user_id"], rows["movie_id"], strict=True))

@@ -123,8 +123,8 @@ def test_params(pipeline: Pipeline, runs: dict[str, Run], model: str) -> None:
     assert {name: params[name] for name in given} == given
     assert {"seed", "validation_share", "num_heads", "use_residual", "architecture", "fields"} <= set(params)
     with_signals = model in ("autoint_collaborative", "autoint_catalogue")
-    assert params.get("signals.factorizations.rating_15.factors") == ("15" if with_signals else None)
-    assert params.get("negatives.per_positive") == ("2" if model == "autoint_catalogue" else None)
+    assert params.get("signals.bayesian.bayesian_rating.factors") == ("15" if with_signals else None)
+    assert params.get("negatives.per_positive") == ("5" if model == "autoint_catalogue" else None)
     assert ("dropout" in params) == (model == "autoint_mlp")
     trained = pipeline.bundle(model).network.trainable_variables
     assert int(params["parameters"]) == sum(math.prod(weight.shape) for weight in trained)

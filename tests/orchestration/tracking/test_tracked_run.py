@@ -69,7 +69,7 @@ def test_parts_of_a_recipe_have_dotted_names() -> None:
     changes = {"warm_start": WarmStartConfig(epochs=2), "negatives": NegativesConfig(per_positive=3)}
     found = recipe_parameters(RECIPES["autoint_catalogue"].model_copy(update=changes))
     assert (found["warm_start.epochs"], found["negatives.per_positive"]) == (2, 3)
-    assert found["signals.factorizations.rating_15.factors"] == 15
+    assert found["signals.bayesian.bayesian_rating.factors"] == 15
     assert "warm_start.epochs" not in recipe_parameters(RECIPES["autoint"])
 
 
