@@ -232,6 +232,17 @@ def test_data_set_without_features_of_users_takes_likes(
         }
 
 
+def test_value_that_only_users_without_a_model_have_is_refused(
+    own_home: Path, tables: dict[str, pd.DataFrame], problem: Problem
+) -> None:
+    new = tables["users"].iloc[[0]].assign(user_id=1000, gender="X")
+    write_tables(own_home, {"users": pd.concat([tables["users"], new])})
+    with serving(own_home) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        response = client.post(PATH, json={"features": {"gender": "X"}})
+        assert problem(response, 422)["detail"] == "gender 'X'; expected one of F, M"
+
+
 def test_before_tables_are_loaded_it_must_retry_later(tmp_path: Path, problem: Problem) -> None:
     with serving(tmp_path) as client:
         until(lambda: "make run" in client.get("/readyz").text)
