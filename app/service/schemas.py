@@ -262,7 +262,7 @@ class VisitorRequest(_FewKeys):
             "examples": [
                 {"liked": [1, 50], "features": {"gender": "F", "age": 25}, "k": 10},
                 {"liked": [1], "model": "autoint", "year": 2003, "month": 2},
-                {"features": {"country": "NZ"}},
+                {"liked": ["A/12 blue"], "features": {"country": "NZ"}},
             ]
         },
     )

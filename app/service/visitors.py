@@ -43,8 +43,8 @@ def add_visitors(app: FastAPI, state: State) -> None:
         params: VisitorRequest = body
         serving = state.serving
         model = serving.model(params.model or serving.snapshot.default).model
-        require_choices(serving.snapshot.people, params.features)
-        require_movies(model.live.recommender.scorer, params.liked)
+        _require_choices(serving.snapshot.people, params.features)
+        _require_movies(model.live.recommender.scorer, params.liked)
         moment = (params.year, params.month) if params.year and params.month else model.lists.moment
         visitor = Visitor(params.features, tuple(params.liked))
         rows = model.live.visitors.recommend(visitor, *moment, params.k)
@@ -63,7 +63,7 @@ def add_visitors(app: FastAPI, state: State) -> None:
     )
 
 
-def require_choices(people: People, features: Mapping[str, str | int]) -> None:
+def _require_choices(people: People, features: Mapping[str, str | int]) -> None:
     """Raise RequestValidationError that names each feature or value that a visitor cannot tell, and the choices."""
     choices = people.visitor_choices
     known = f"expected one of {', '.join(choices)}" if choices else "users of this data set have none; expected liked"
@@ -80,7 +80,7 @@ def require_choices(people: People, features: Mapping[str, str | int]) -> None:
         )
 
 
-def require_movies(scorer: Scorer, liked: Sequence[Id]) -> None:
+def _require_movies(scorer: Scorer, liked: Sequence[Id]) -> None:
     """Raise NotFoundError that names the field and the first movie that the model does not know."""
     try:
         scorer.indices("movie_id", liked)
