@@ -15,10 +15,10 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -104,7 +104,7 @@ clean: ## remove the environment; keep data/ and var/
 
 ##@ Measure it
 
-bench: bench-top10 bench-training bench-serve bench-app bench-visitors bench-warm-start ## all benchmarks, on the results of make run
+bench: bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start ## all benchmarks, on the results of make run
 
 bench-top10: $(READY) ## cost of top lists: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10
@@ -117,6 +117,9 @@ bench-nights: $(READY) ## cost of a night as the data grows; in separate homes
 
 bench-serve: $(READY) ## requests per second and latencies of make serve, with wrk
 	@$(BIN)/python -m benchmarks.serve
+
+bench-serve-visitors: $(READY) ## latency of make serve's lists for visitors
+	@$(BIN)/python -m benchmarks.serve_visitors
 
 bench-app: $(READY) ## time from click to answer in the web app, in Chromium
 	@$(BIN)/python -m benchmarks.web_app

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     if wrk is None:
         sys.exit("error: wrk is not installed; install it (apt install wrk)")
     home, dataset = published_dataset(arguments)
-    with _service(dataset) as address:
+    with service(dataset) as address:
         description = httpx.get(f"{address}/models", timeout=30).json()
         users = min(model["users"] for model in description["models"])
         _lookups(wrk, address, users, _WARM_UP_SECONDS)
@@ -71,7 +71,7 @@ def _short(figures: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _service(dataset: str) -> Iterator[str]:
+def service(dataset: str) -> Iterator[str]:
     """Start the service in a separate process, wait until it is ready, and return its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -14,10 +14,11 @@ from starlette.responses import RedirectResponse, Response
 from upath import UPath
 
 from app.service import problems
+from app.service.answers import JSON, about_list, list_response
 from app.service.arms import arm_of
-from app.service.bodies import queued_route
+from app.service.bodies import queued_route, refuse_elaborate
 from app.service.config import ServingConfig
-from app.service.limits import BoundedBody, max_body_bytes
+from app.service.limits import BoundedBody, max_body_bytes, max_visitor_bytes
 from app.service.log import make_logger
 from app.service.metrics import Metrics
 from app.service.middleware import FACTS, KnownHosts, Observed
@@ -36,10 +37,11 @@ from app.service.schemas import (
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
+from app.service.visitors import PATH as VISITORS
+from app.service.visitors import add_visitors
 from ml.published.purposes import SENTENCES, Purpose
 from ml.schema import Id
 
-_JSON = "application/json"
 _DOCS = "/docs"
 _SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
 _DESCRIPTION = """Recommendations and scores by the recommender's published models. Errors are
@@ -76,11 +78,18 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         lifespan=lifespan,
     )
     app.state.recommender = state
-    app.add_middleware(BoundedBody, max_bytes=lambda: max_body_bytes(config.max_pairs, state.string_ids))
+
+    def max_bytes(path: str) -> int:
+        if path.endswith(VISITORS):
+            return max_visitor_bytes(int(state.movie_id_type is str))
+        return max_body_bytes(config.max_pairs, state.string_ids)
+
+    app.add_middleware(BoundedBody, max_bytes=max_bytes)
     app.add_middleware(KnownHosts, hosts=config.hosts)
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     problems.install(app)
     _add_recommendations(app, state, metrics)
+    add_visitors(app, state)
     _add_scores(app, state)
     _add_operations(app, state, metrics)
     return app
@@ -115,12 +124,7 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
         )
         answer = {
             "user_id": user_id,
-            "model": prepared.model.name,
-            "model_version": prepared.model.version,
-            "score_is_chance": prepared.model.scores_are_chances,
-            "year": moment[0],
-            "month": moment[1],
-            "source": "table" if is_table else "live",
+            **about_list(prepared.model, moment, "table" if is_table else "live"),
             "arm": {"experiment": experiment.name, "model": arm.model} if experiment and arm else None,
         }
         facts = ("user_id", "model", "model_version", "source")
@@ -128,7 +132,7 @@ def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
         if experiment and arm:
             request.scope[FACTS]["experiment"] = experiment.name
             metrics.assignments.labels(experiment.name, arm.model).inc()
-        return Response(b'%s,"items":[%s]}' % (orjson.dumps(answer)[:-1], b",".join(items)), media_type=_JSON)
+        return list_response(answer, items)
 
 
 async def _live(state: State, prepared: PreparedModel, user_id: Id, moment: tuple[int, int], k: int) -> list[bytes]:
@@ -155,7 +159,7 @@ def _add_scores(app: FastAPI, state: State) -> None:
             "score_is_chance": model.scores_are_chances,
             "scores": scores.round(6).tolist(),
         }
-        return Response(orjson.dumps(answer), media_type=_JSON)
+        return Response(orjson.dumps(answer), media_type=JSON)
 
     app.router.add_api_route(
         "/score",
@@ -164,7 +168,7 @@ def _add_scores(app: FastAPI, state: State) -> None:
         response_model=Scores,
         responses=_SCORE_ERRORS,
         summary="Score pairs",
-        route_class_override=queued_route(state.score_live, max_pairs),
+        route_class_override=queued_route(state.score_live, lambda body: refuse_elaborate(body, max_pairs)),
     )
 
 

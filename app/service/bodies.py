@@ -21,14 +21,16 @@ from starlette.responses import Response
 _BESIDE_PAIRS, _VALUES_PER_PAIR, _CHARACTERS_PER_PAIR = 4096, 10, 72
 
 
-def queued_route(submit: Callable[[Callable[[], Response]], "Future[Response]"], max_pairs: int) -> type[APIRoute]:
+def queued_route(
+    submit: Callable[[Callable[[], Response]], "Future[Response]"], check: Callable[[bytes], None] = lambda body: None
+) -> type[APIRoute]:
     """Return the class of a route whose body is received here and whose everything else is done in a queue.
 
     The endpoint must not wait for anything that belongs to the server's event loop: it has one of its own.
 
     Args:
         submit: puts work into the queue; raises UnavailableError where it is full.
-        max_pairs: largest number of pairs in a batch.
+        check: refuses a body that takes too long to parse; only needed where the limit on its bytes does not do that.
     """
 
     class QueuedRoute(APIRoute):
@@ -42,7 +44,7 @@ def queued_route(submit: Callable[[Callable[[], Response]], "Future[Response]"],
                     raise HTTPException(400, "the client disconnected before the end of the body") from error
 
                 def work() -> Response:
-                    refuse_elaborate(body, max_pairs)
+                    check(body)
                     return asyncio.run(parse_and_answer(request))
 
                 return await asyncio.wrap_future(submit(work))

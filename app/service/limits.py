@@ -17,6 +17,10 @@ CONNECTIONS = 512  # open at one time; requests on further ones get status 503
 _BYTES_PER_PAIR = 256  # of a batch's JSON, indented or not, with a margin; without ids that are strings
 _BYTES_PER_STRING = 4 * LONGEST_ID  # of an id that is a string, in UTF-8
 _BYTES_BESIDE_PAIRS = 4096
+MOST_LIKED = 100  # movies that a visitor can name in one request
+MOST_FEATURES = 20  # features that a visitor can tell in one request
+LONGEST_FEATURE = LONGEST_ID  # characters of a feature's name, and of its value
+_BYTES_PER_LIKED = 64  # of an integer, indented or not, with a margin
 _CLOSE = {"Connection": "close"}  # do not wait for the rest of the body
 
 
@@ -30,16 +34,26 @@ def max_body_bytes(max_pairs: int, strings: int) -> int:
     return _BYTES_BESIDE_PAIRS + (_BYTES_PER_PAIR + _BYTES_PER_STRING * strings) * max_pairs
 
 
+def max_visitor_bytes(strings: int) -> int:
+    """Return the size in bytes of the longest body that a visitor's list can need.
+
+    Args:
+        strings: 1 if the movies' ids are strings, else 0.
+    """
+    features = 2 * 4 * LONGEST_FEATURE * MOST_FEATURES  # names and values, in UTF-8
+    return _BYTES_BESIDE_PAIRS + features + (_BYTES_PER_LIKED + _BYTES_PER_STRING * strings) * MOST_LIKED
+
+
 class BoundedBody:
     """Refuse a body that is too long (413) or takes too long (408), whether or not its length was declared.
 
     Args:
         app: the wrapped application; never gets more of a body than is allowed.
-        max_bytes: returns the largest size of a body.
+        max_bytes: returns the largest size of a body, by the request's path.
         seconds: time limit for a body to arrive.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: Callable[[], int], seconds: float = 30) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: Callable[[str], int], seconds: float = 30) -> None:
         self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +62,7 @@ class BoundedBody:
             await self._app(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self._seconds
-        size, complete, max_bytes = 0, False, self._max_bytes()
+        size, complete, max_bytes = 0, False, self._max_bytes(scope["path"])
 
         async def receive_bounded() -> Message:
             nonlocal size, complete
@@ -63,7 +77,7 @@ class BoundedBody:
             size += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if size > max_bytes:
-                raise HTTPException(413, f"the body has more than {max_bytes} bytes; send smaller batches", _CLOSE)
+                raise HTTPException(413, f"the body has more than {max_bytes} bytes; send less at a time", _CLOSE)
             return message
 
         await self._app(scope, receive_bounded, send)

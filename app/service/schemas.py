@@ -11,6 +11,7 @@ from pydantic import (
     FailFast,
     Field,
     TypeAdapter,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
+from app.service.limits import LONGEST_FEATURE, MOST_FEATURES, MOST_LIKED
 from ml import schema
 
 _DECIMAL = re.compile("0|-?[1-9][0-9]{0,17}")
@@ -59,9 +61,13 @@ class ListQuery(BaseModel, extra="forbid"):
 
     @model_validator(mode="after")
     def _year_and_month_go_together(self) -> Self:
-        if (self.year is None) != (self.month is None):
-            raise ValueError("expected year and month together, or neither")
+        _require_both_or_neither(self.year, self.month)
         return self
+
+
+def _require_both_or_neither(year: int | None, month: int | None) -> None:
+    if (year is None) != (month is None):
+        raise ValueError("expected year and month together, or neither")
 
 
 def id_field(kind: Callable[[], schema.IdType | None], in_address: bool = False) -> Any:
@@ -103,7 +109,21 @@ class Item(BaseModel):
     score: float = Field(description="Higher is better; see score_is_chance.")
 
 
-class Recommendations(BaseModel):
+class ListAnswer(BaseModel):
+    """A list, the model that ranked it, and the month that it is for."""
+
+    model: str
+    model_version: str = Field(description="Version number in the model registry.")
+    score_is_chance: bool = Field(
+        description="Whether scores are calibrated probabilities of a like; if not, they are for ranking only."
+    )
+    year: int = Field(description="Year that the list is for.")
+    month: int = Field(description="Month that the list is for.")
+    source: Literal["table", "live"] = Field(description="table: the nightly table; live: scored for this request.")
+    items: list[Item]
+
+
+class Recommendations(ListAnswer):
     """A user's list."""
 
     model_config = ConfigDict(
@@ -127,16 +147,29 @@ class Recommendations(BaseModel):
     )
 
     user_id: int | str
-    model: str
-    model_version: str = Field(description="Version number in the model registry.")
-    score_is_chance: bool = Field(
-        description="Whether scores are calibrated probabilities of a like; if not, they are for ranking only."
-    )
-    year: int = Field(description="Year that the list is for.")
-    month: int = Field(description="Month that the list is for.")
-    source: Literal["table", "live"] = Field(description="table: the nightly table; live: scored for this request.")
     arm: ArmAnswer | None = Field(description="None if the request named the model, or there is no experiment.")
-    items: list[Item]
+
+
+class VisitorRecommendations(ListAnswer):
+    """A visitor's list."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "autoint_catalogue",
+                    "model_version": "7",
+                    "score_is_chance": False,
+                    "year": 2003,
+                    "month": 2,
+                    "source": "live",
+                    "items": [
+                        {"rank": 1, "movie_id": 7, "title": "A Title", "genres": ["Drama", "War"], "score": 0.93}
+                    ],
+                }
+            ]
+        }
+    )
 
 
 class _FewKeys(BaseModel, extra="forbid"):
@@ -186,6 +219,83 @@ def score_request(max_pairs: int, user_ids: Any, movie_ids: Any) -> type[ScoreRe
     # The first invalid pair ends the validation: thousands of errors would take seconds, while other requests wait.
     pairs: Any = (Annotated[list[pair], FailFast()], Field(min_length=1, max_length=max_pairs))
     return create_model("ScoreRequest", __base__=ScoreRequest, pairs=pairs)
+
+
+def _has_few_features(value: Any) -> Any:
+    """Refuse at once what would take long to refuse feature by feature."""
+    if isinstance(value, dict) and len(value) > MOST_FEATURES:
+        raise ValueError(f"expected at most {MOST_FEATURES} features, got {len(value):,}")
+    return value
+
+
+_FeatureText = Annotated[str, Field(max_length=LONGEST_FEATURE)]
+_FeatureNumber = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+
+
+def _told(value: Any, either: ValidatorFunctionWrapHandler) -> Any:
+    """Refuse a value under the feature's name; Pydantic would name both types that it may have."""
+    try:
+        return either(value)
+    except ValidationError as error:
+        raise ValueError(f"expected an integer or a string of at most {LONGEST_FEATURE} characters") from error
+
+
+_Features = Annotated[
+    dict[_FeatureText, Annotated[_FeatureNumber | _FeatureText, WrapValidator(_told)]],
+    BeforeValidator(_has_few_features),
+    Field(
+        max_length=MOST_FEATURES,
+        description="Values of the data set's features of users, such as gender and age; of those with few values.",
+    ),
+]
+_LIKED = Field(
+    max_length=MOST_LIKED,
+    description="Ids of movies that the visitor likes, which are not listed; duplicates count once.",
+)
+
+
+class VisitorRequest(_FewKeys):
+    """What a person without a history tells; at least one of liked and features."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"liked": [1, 50], "features": {"gender": "F", "age": 25}, "k": 10},
+                {"liked": [1], "model": "autoint", "year": 2003, "month": 2},
+                {"liked": ["A/12 blue"], "features": {"country": "NZ"}},
+            ]
+        },
+    )
+
+    liked: Annotated[list[_AnyId], _LIKED] = []
+    features: _Features = {}
+    model: ModelName | None = Field(default=None, description="Default: the default of /models.")
+    k: int = Field(default=10, strict=True, ge=1, description="Length of the list.")
+    year: Annotated[int, Field(strict=True), _YEARS] | None = Field(
+        default=None, description="Year to recommend for; default: the table's year."
+    )
+    month: Annotated[int, Field(strict=True), _MONTHS] | None = Field(
+        default=None, description="Month to recommend for; required with year."
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        _require_both_or_neither(self.year, self.month)
+        if not self.liked and not self.features:
+            raise ValueError("expected at least one of liked and features")
+        return self
+
+
+def visitor_request(max_k: int, movie_ids: Any) -> type[VisitorRequest]:
+    """Return VisitorRequest with a limit on the list's length.
+
+    Args:
+        max_k: the limit.
+        movie_ids: type of the movies' ids, from ``id_field``.
+    """
+    liked: Any = (Annotated[list[movie_ids], FailFast(), _LIKED], [])
+    k: Any = (int, Field(default=10, strict=True, ge=1, le=max_k, description="Length of the list."))
+    return create_model("VisitorRequest", __base__=VisitorRequest, liked=liked, k=k)
 
 
 class Scores(BaseModel):

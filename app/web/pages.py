@@ -18,7 +18,6 @@ from ml.published.people import People
 from ml.published.snapshot import PublishedModel, Snapshot
 
 Value = str | int
-_MOST_CHOICES = 50  # values of a feature that a visitor can tell
 _MOST_LIKED = 20
 _POLL_SECONDS = 2.0
 
@@ -123,7 +122,7 @@ def visitor(texts: Texts, snapshot: Snapshot, query: Query) -> None:
     """Show recommendations for a visitor without a history."""
     people = snapshot.people
     st.title(texts("visitor_title"))
-    choices = people.choices(_MOST_CHOICES)
+    choices = people.visitor_choices
     st.write(texts("visitor_rule", count=COMPANIONS))
     told = _demographics(texts, people, choices)
     titles = people.titles_of_rated

@@ -12,6 +12,8 @@ from ml.errors import NotFoundError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 
+MOST_CHOICES = 50  # values of a feature that a visitor can tell
+
 
 class People:
     """The preprocessed tables, queried for one user at a time.
@@ -77,6 +79,14 @@ class People:
         """The values of each feature of users that has at most ``most`` of them, sorted, by its name."""
         values = {str(name): sorted(column.unique().tolist()) for name, column in self.users.items()}
         return {name: own for name, own in values.items() if len(own) <= most}
+
+    @cached_property
+    def visitor_choices(self) -> dict[str, list[str | int]]:
+        """What a visitor without a history can tell, in the web app and over REST: values by feature, as ``choices``.
+
+        Features with more values, such as zip codes, would tell single users apart.
+        """
+        return self.choices(MOST_CHOICES)
 
     def history(self, user_id: schema.Id) -> pd.DataFrame:
         """A user's ratings, the latest first.

@@ -40,6 +40,7 @@ def description(app: FastAPI) -> Any:
 
 OPERATIONS = [
     ("/users/{user_id}/recommendations", "GET"),
+    ("/recommendations", "POST"),
     ("/score", "POST"),
     ("/models", "GET"),
     ("/healthz", "GET"),
@@ -49,7 +50,7 @@ OPERATIONS = [
 
 
 REQUESTS = [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
-REQUESTS += [(*operation, GenerationMode.NEGATIVE) for operation in OPERATIONS[:2]]  # the others take no parameters
+REQUESTS += [(*operation, GenerationMode.NEGATIVE) for operation in OPERATIONS[:3]]  # the others take no parameters
 
 
 @pytest.mark.parametrize("examples", [8, pytest.param(200, marks=pytest.mark.slow)])
@@ -98,4 +99,4 @@ def test_examples_fit_their_schemas(app: FastAPI) -> None:
             whole = {**description["components"]["schemas"][name], "components": description["components"]}
             jsonschema.validate(example, whole)
     with_examples = [name for name, own in description["components"]["schemas"].items() if own.get("examples")]
-    assert {"Recommendations", "ScoreRequest"} <= set(with_examples)
+    assert {"Recommendations", "ScoreRequest", "VisitorRecommendations", "VisitorRequest"} <= set(with_examples)

@@ -96,6 +96,12 @@ def test_profile_has_whatever_the_data_set_tells(people: People) -> None:
     assert shop.choices(most=1) == {"segment": ["x"]}
 
 
+def test_visitors_cannot_tell_what_would_tell_users_apart(people: People) -> None:
+    users = pd.DataFrame({"user_id": range(51), "zip": range(51), "age": [n % 50 for n in range(51)]})
+    shop = People(users, people.movies.reset_index(), people.ratings.iloc[:0])
+    assert shop.visitor_choices == {"age": list(range(50))}
+
+
 @pytest.mark.parametrize(("ratings", "times"), [(True, True), (False, True), (True, False), (False, False)])
 def test_ratings_and_times_are_told_from_likes_alone(ratings: bool, times: bool, people: People) -> None:
     rows = people.ratings.assign(**({} if ratings else {"rating": 1}), **({} if times else {"timestamp": 0}))
