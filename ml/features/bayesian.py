@@ -26,7 +26,6 @@ _MULTIPLE = 4  # widths of a compiled loop that make full vector instructions
 _IMPLICIT_NORM = 3.0  # root mean square length of the implicit part of side information; a known feature has length 1
 _MEAN_ROWS = 2.0  # rows that the prior of a mean is worth: beta_0 in the paper of 2008
 _AT_ONCE = 8  # draws whose columns are in memory before they are compressed
-_FIELDS = ("user_fields", "movie_fields")
 
 
 class BayesianConfig(BaseModel, frozen=True, extra="forbid"):
@@ -63,8 +62,8 @@ class BayesianConfig(BaseModel, frozen=True, extra="forbid"):
 
     def within(self, names: Collection[str]) -> "BayesianConfig":
         """Return the settings with those of their fields that a data set has."""
-        own = {side: tuple(name for name in getattr(self, side) if name in names) for side in _FIELDS}
-        return self.model_copy(update=own)
+        users, movies = (tuple(name for name in own if name in names) for own in (self.user_fields, self.movie_fields))
+        return self.model_copy(update={"user_fields": users, "movie_fields": movies})
 
 
 class _Side:

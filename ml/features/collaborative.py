@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from ml import schema
 from ml.features.bayesian import BayesianConfig, bayesian_factors
 from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
+from ml.features.implicit import scaled_svd
 from ml.features.next_item import NextItemConfig, NextItemLearner, next_item_score
 
 _SIDES = ("user_id", "movie_id")
@@ -127,7 +127,7 @@ class Part:
         """Return the feature's columns, float32.
 
         Args:
-            train: training rows with indices user_id and movie_id, rating, label, and the affinity features.
+            train: training rows with indices user_id and movie_id, and what the feature ``reads``.
             shape: numbers of users and of movies.
             kept: bool [rows], the rows to learn from; default: all.
             given: bool [rows], of a part by time, the rows before those that it will predict; default: all.
@@ -196,13 +196,11 @@ def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> Colu
     """Approximate who rated which movie (1 or 0) at rank ``factors``.
 
     Each cell is divided by the square roots of its row's and its column's count before, and multiplied by them
-    afterwards, so that active users and popular movies do not dominate.
+    afterwards.
     """
     rated = seen_matrix(train, *shape, of="ratings")
+    left, values, right = scaled_svd(rated, factors, (0.5, 0.5))
     user_roots, movie_roots = (np.sqrt(np.maximum(rated.sum(axis=axis), 1)) for axis in (1, 0))
-    scaled = rated.multiply(1 / user_roots[:, None]).multiply(1 / movie_roots[None, :]).tocsr()
-    start = np.random.default_rng(0).normal(size=min(shape))  # the iteration converges from any
-    left, values, right = svds(scaled, k=min(factors, min(shape) - 1), v0=start)
     return left * values * user_roots[:, None], right.T * movie_roots[:, None]
 
 

@@ -5,7 +5,9 @@ import pandas as pd
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-_OWN, _OTHER = 0.5, 0.25  # powers of the counts of a row and of a column that cells are divided by
+from ml.features.ease import seen_matrix
+
+_POWERS = (0.5, 0.25)
 
 
 def implicit_factors(train: pd.DataFrame, shape: tuple[int, int], rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,17 +22,29 @@ def implicit_factors(train: pd.DataFrame, shape: tuple[int, int], rank: int) -> 
         shape: numbers of users and of movies.
         rank: less where there are fewer users or movies.
     """
-    cells = (train["user_id"].to_numpy(), train["movie_id"].to_numpy())
-    rated = sparse.csr_array((np.ones(len(train)), cells), shape=shape)
-    rank = min(rank, min(shape) - 1)
-    if rank < 1:
+    rated = seen_matrix(train, *shape, of="ratings")
+    if min(rank, min(shape) - 1) < 1:
         return np.zeros((shape[0], 0)), np.zeros((shape[1], 0))
-    return _factors(rated, rank), _factors(rated.T.tocsr(), rank)
+    users, movies = (scaled_svd(table, rank, _POWERS) for table in (rated, rated.T.tocsr()))
+    return users[0] * users[1], movies[0] * movies[1]
 
 
-def _factors(rated: sparse.csr_array, rank: int) -> np.ndarray:
+def scaled_svd(
+    rated: sparse.csr_array, rank: int, powers: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the singular value decomposition of a matrix whose cells are divided by powers of counts.
+
+    So active users and popular movies do not dominate.
+
+    Args:
+        rated: 1 for a rating, else 0, [rows, columns].
+        rank: less where there are fewer rows or columns.
+        powers: of the count of a cell's row, and of its column.
+
+    Returns:
+        Left singular vectors float64 [rows, rank], singular values [rank], right singular vectors [rank, columns].
+    """
     own, other = (np.maximum(rated.sum(axis=axis), 1) for axis in (1, 0))
-    scaled = rated.multiply(own[:, None] ** -_OWN).multiply(other[None, :] ** -_OTHER).tocsr()
+    scaled = rated.multiply(own[:, None] ** -powers[0]).multiply(other[None, :] ** -powers[1]).tocsr()
     start = np.random.default_rng(0).normal(size=min(scaled.shape))  # the iteration converges from any
-    left, values, _ = svds(scaled, k=rank, v0=start)
-    return left * values
+    return svds(scaled, k=min(rank, min(scaled.shape) - 1), v0=start)

@@ -4,6 +4,7 @@ The network is trained elsewhere: this module knows its settings and what become
 """
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -15,25 +16,35 @@ from ml.features.histories import Histories
 _USERS_AT_ONCE = 512
 
 
-class NextItemConfig(BaseModel, frozen=True, extra="forbid"):
+class HistoryNetworkConfig(BaseModel, frozen=True, extra="forbid"):
+    """Settings of SASRec's network. Frozen; an unknown key is an error."""
+
+    embed_dim: int = Field(default=64, ge=1, description="SASRec: width of an item's vector.")
+    num_layers: int = Field(default=2, ge=1, description="SASRec: number of self-attention blocks.")
+    num_heads: int = Field(default=1, ge=1, description="SASRec: attention heads per block; a divisor of embed_dim.")
+    length: int = Field(default=200, ge=1, description="SASRec: how many of a user's latest ratings it looks at.")
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="SASRec: dropout on embeddings, attention weights and layers."
+    )
+    negatives: int = Field(
+        default=0, ge=0, description="SASRec: items sampled per step for the training loss's softmax; 0: all items."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"num_heads must divide embed_dim, {self.embed_dim}; got {self.num_heads}")
+        return self
+
+
+class NextItemConfig(HistoryNetworkConfig, frozen=True, extra="forbid"):
     """Settings of a SASRec and its training. Frozen; an unknown key is an error."""
 
-    embed_dim: int = Field(default=64, ge=1, description="Width of an item's vector.")
-    num_layers: int = Field(default=2, ge=1, description="Number of self-attention blocks.")
-    num_heads: int = Field(default=1, ge=1, description="Attention heads per block; a divisor of embed_dim.")
-    length: int = Field(default=200, ge=1, description="How many of a user's latest ratings it looks at.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout on embeddings, attention weights and layers.")
     negatives: int = Field(default=256, ge=0, description="Items sampled per step for the loss's softmax; 0: all.")
     epochs: int = Field(default=8, ge=1, description="Passes over the rows.")
     batch_size: int = Field(default=1600, ge=1, description="Ratings per step, with padding, in whole histories.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Adam's first learning rate, which falls to 0.")
     seed: int = Field(default=1, ge=0, description="Of the first weights, dropout, samples and the order of histories.")
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "NextItemConfig":
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"num_heads must divide embed_dim, {self.embed_dim}; got {self.num_heads}")
-        return self
 
 
 # Returns states, float [users, width], and the items' vectors, float [items, width]. Given are the histories to learn

@@ -261,7 +261,7 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
     def dense(units: int, kernel_seed: int | None, name: str) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
-            kernel_initializer=_deep_start(config, kernel_seed),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=kernel_seed),
             kernel_regularizer=keras.regularizers.L2(config.l2_deep) if config.l2_deep else None,
             name=name,
         )
@@ -273,12 +273,6 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
         hidden = keras.layers.ReLU(name=f"deep_relu_{number}")(hidden)
         hidden = keras.layers.Dropout(config.dropout, seed=dropout_seeds[number - 1], name=f"dropout_{number}")(hidden)
     return dense(1, kernel_seeds[depth], "deep_logit")(hidden)
-
-
-def _deep_start(config: AutoIntMLPConfig, seed: int | None) -> keras.initializers.Initializer:
-    if config.deep_start == "glorot":
-        return keras.initializers.GlorotUniform(seed=seed)
-    return keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=seed)
 
 
 def _interaction_logit(embeddings: Any, config: AutoIntCINConfig, seed: int | None) -> Any:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
+from ml.features.next_item import HistoryNetworkConfig
+
 
 class ArchitectureConfig(BaseModel, frozen=True, extra="forbid"):
     """Settings of any architecture."""
@@ -54,11 +56,6 @@ class AutoIntMLPConfig(AutoIntConfig):
     dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
     batch_normalization: bool = Field(default=False, description="Batch normalization before each hidden layer's ReLU.")
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
-    deep_start: Literal["small", "glorot"] = Field(
-        default="small",
-        description="First kernels of the deep branch: normal with standard deviation 1e-4, as in the reference, or "
-        "Glorot-uniform, with which the branch learns from the first epoch on.",
-    )
 
 
 class AutoIntMultitaskConfig(AutoIntConfig):
@@ -85,25 +82,8 @@ class AutoIntCINConfig(AutoIntConfig):
     )
 
 
-class SASRecConfig(ArchitectureConfig):
+class SASRecConfig(ArchitectureConfig, HistoryNetworkConfig):
     """SASRec, which learns from the order of each user's ratings."""
-
-    embed_dim: int = Field(default=64, ge=1, description="SASRec: width of an item's vector.")
-    num_layers: int = Field(default=2, ge=1, description="SASRec: number of self-attention blocks.")
-    num_heads: int = Field(default=1, ge=1, description="SASRec: attention heads per block; a divisor of embed_dim.")
-    length: int = Field(default=200, ge=1, description="SASRec: how many of a user's latest ratings it looks at.")
-    dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="SASRec: dropout on embeddings, attention weights and layers."
-    )
-    negatives: int = Field(
-        default=0, ge=0, description="SASRec: items sampled per step for the training loss's softmax; 0: all items."
-    )
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "SASRecConfig":
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"num_heads must divide embed_dim, {self.embed_dim}; got {self.num_heads}")
-        return self
 
 
 # The settings of an architecture by its name. ``ml.models.autoint`` has the builder of each of AutoInt's family,
