@@ -25,6 +25,7 @@ from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
 from ml.features.moments import with_moments
+from ml.features.sides import Sides
 from ml.files import write_atomically
 from ml.inference.held_out import held_out_lists
 from ml.inference.scorer import Scorer
@@ -123,7 +124,10 @@ class Bench:
         if key not in self._fitted:
             begin = time.process_time()
             self._fitted[key] = CollaborativeFolds.fit(
-                tables.interactions, *tables.collaborative.shape, [wanted], learn_next_items=learn_next_items
+                tables.interactions,
+                Sides.of(tables.encoders, tables.users, tables.movies),
+                [wanted],
+                learn_next_items=learn_next_items,
             )
             sys.stdout.write(f"collaborative features fitted in {time.process_time() - begin:.0f} CPU s\n")
         return self._fitted[key]

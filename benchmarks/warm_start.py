@@ -20,6 +20,7 @@ from ml.evaluation.classification import auc
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
+from ml.features.sides import Sides
 from ml.models.bundle import ModelBundle
 from ml.training.config import WarmStartConfig
 from ml.training.data import TrainingData
@@ -72,9 +73,9 @@ class Bench:
         """Fit the collaborative features of all recipes on a night's rows."""
         if night not in self._collaborative:
             configs = (recipe.within(self._feature_map).signals for recipe in recipes_in_force().values())
-            users, movies, *_ = self._feature_map.field_dims
+            sides = Sides.of(self._feature_map, self._users, self._movies)
             self._collaborative[night] = CollaborativeFolds.fit(
-                self._until(night), users, movies, filter(None, configs), learn_next_items=learn_next_items
+                self._until(night), sides, filter(None, configs), learn_next_items=learn_next_items
             )
         return self._collaborative[night]
 

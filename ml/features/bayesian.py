@@ -21,8 +21,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import wishart
 
 from ml.features.implicit import implicit_factors
+from ml.features.sides import Sides
 
-_MULTIPLE = 4  # widths of a compiled loop that make full vector instructions
 _IMPLICIT_NORM = 3.0  # root mean square length of the implicit part of side information; a known feature has length 1
 _MEAN_ROWS = 2.0  # rows that the prior of a mean is worth: beta_0 in the paper of 2008
 _AT_ONCE = 8  # draws whose columns are in memory before they are compressed
@@ -55,11 +55,6 @@ class BayesianConfig(BaseModel, frozen=True, extra="forbid"):
         """Features of the data set that are side information."""
         return (*self.user_fields, *self.movie_fields)
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Columns of the training rows, besides user_id and movie_id."""
-        return (self.target, *self.fields)
-
     def within(self, names: Collection[str]) -> "BayesianConfig":
         """Return the settings with those of their fields that a data set has."""
         users, movies = (tuple(name for name in own if name in names) for own in (self.user_fields, self.movie_fields))
@@ -69,32 +64,44 @@ class BayesianConfig(BaseModel, frozen=True, extra="forbid"):
 class _Side:
     """The weights of all users, or of all items, and the draws of their prior.
 
+    Rows without values tell nothing about the prior; their weights are the prior's mean.
+
     Args:
-        information: side information, float64 [rows, features].
+        information: side information, float32 [rows, features].
+        values: without their mean, float32 [rows, rows of the other side].
         width: of a row of weights.
         penalty: precision of beta.
         rng: of the draws.
 
     Attributes:
-        weights: bias and factors, float64 [rows, width].
+        weights: the draw of bias and factors, float32 [rows, width].
+        posterior_means: of the normal distribution that it was drawn from, float32 [rows, width].
         precision: of a row of weights around its mean, float64 [width, width].
-        means: float64 [rows, width].
+        means: of the prior, float64 [rows, width].
     """
 
-    def __init__(self, information: np.ndarray, width: int, penalty: float, rng: np.random.Generator) -> None:
-        rows, features = information.shape
-        self._information, self._penalty, self._rng = information, penalty, rng
-        self._factor = cho_factor(information.T @ information + penalty * np.eye(features), lower=True)
-        self._beta = np.zeros((features, width))
-        self.weights = rng.normal(scale=0.1, size=(rows, width))
+    def __init__(
+        self, information: np.ndarray, values: sparse.csr_array, width: int, penalty: float, rng: np.random.Generator
+    ) -> None:
+        self._information, self._values, self._penalty, self._rng = information, values, penalty, rng
+        self._rated = np.flatnonzero(np.diff(values.indptr))
+        self._of_rated = information[self._rated]
+        features = information.shape[1]
+        gram = self._of_rated.T.astype(np.float64) @ self._of_rated
+        self._factor = cho_factor(gram + penalty * np.eye(features), lower=True)
+        self._beta = np.zeros((features, width), np.float32)
+        shape = len(information), width
+        self.weights = rng.normal(scale=0.1, size=shape).astype(np.float32)
         self.weights[:, 0] = 0
-        self.precision, self.means = np.eye(width), np.zeros((rows, width))
+        self.posterior_means = np.zeros_like(self.weights)
+        self.precision, self.means = np.eye(width), np.zeros(shape)
 
     def draw_prior(self) -> None:
         """Draw mean, precision and beta, given the weights."""
-        (rows, width), rng = self.weights.shape, self._rng
-        residuals = self.weights - self._information @ self._beta
-        mean = residuals.mean(axis=0)
+        weights, rng = self.weights[self._rated], self._rng
+        rows, width = weights.shape
+        residuals = weights - self._of_rated @ self._beta
+        mean = residuals.mean(axis=0, dtype=np.float64)
         centered = residuals - mean
         scatter = (
             np.eye(width)
@@ -107,31 +114,34 @@ class _Side:
         self.precision = np.atleast_2d(wishart.rvs(freedom, (scale + scale.T) / 2, random_state=rng))
         spread = np.linalg.inv(np.linalg.cholesky(self.precision))  # spread' spread is the covariance
         common = rows * mean / (_MEAN_ROWS + rows) + rng.normal(size=width) @ spread / np.sqrt(_MEAN_ROWS + rows)
-        self._draw_beta(self.weights - common, spread)
+        self._draw_beta(weights - common, spread)
         self.means = common + self._information @ self._beta
 
     def _draw_beta(self, centered: np.ndarray, spread: np.ndarray) -> None:
         """Draw the weights of side information (Simm et al., section 3, noise injection)."""
         rng, shape = self._rng, self._beta.shape
-        noisy = centered + rng.normal(size=centered.shape) @ spread
-        right = self._information.T @ noisy + np.sqrt(self._penalty) * rng.normal(size=shape) @ spread
-        self._beta = cho_solve(self._factor, right)
+        noisy = (centered + rng.normal(size=centered.shape) @ spread).astype(np.float32)
+        right = self._of_rated.T @ noisy + np.sqrt(self._penalty) * rng.normal(size=shape) @ spread
+        self._beta = cho_solve(self._factor, right).astype(np.float32)
 
-    def draw_weights(self, values: sparse.csr_array, other: "_Side", noise_precision: float) -> None:
-        """Draw the weights, given the other side's and the values, [rows, rows of the other side]."""
+    def draw_weights(self, other: "_Side", noise_precision: float) -> None:
+        """Draw the weights, given the other side's."""
         from ml.features.loops import sample_rows
 
-        scale = np.sqrt(noise_precision)  # makes the noise's variance 1
+        values, scale = self._values, np.float32(np.sqrt(noise_precision))  # makes the noise's variance 1
         residuals, design = (scale * each for each in _regression(values, other.weights))
-        shifts, normal = self.means @ self.precision, self._rng.normal(size=self.weights.shape)
-        sample_rows(values.indptr, values.indices, residuals, design, self.precision, shifts, normal, self.weights)
+        precision, shifts = self.precision.astype(np.float32), (self.means @ self.precision).astype(np.float32)
+        draws = self._rng.standard_normal(self.weights.shape, np.float32)
+        sample_rows(values.indptr, values.indices, residuals, design, precision, shifts, self.posterior_means, draws)
+        self.weights = self.posterior_means.copy()
+        self.weights[self._rated] = draws[self._rated]
 
 
 def _regression(values: sparse.csr_array, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each value without the other side's bias, and the rows that one side's weights are multiplied with."""
     design = other.copy()
     design[:, 0] = 1
-    return values.data - other[values.indices, 0], design
+    return values.data - other[:, 0][values.indices], design
 
 
 class _Mean:
@@ -194,60 +204,66 @@ class _Ratings:
 
     @classmethod
     def of(cls, train: pd.DataFrame, shape: tuple[int, int], target: str) -> "_Ratings":
-        values = train[target].to_numpy(np.float64)
-        mean = float(values.mean())
+        values = train[target].to_numpy(np.float32)
+        mean = float(values.mean(dtype=np.float64))
         cells = (train["user_id"].to_numpy(), train["movie_id"].to_numpy())
-        by_user = sparse.csr_array((values - mean, cells), shape=shape)
+        by_user = sparse.csr_array((values - np.float32(mean), cells), shape=shape)
         return cls(mean, by_user, by_user.T.tocsr())
 
 
-def bayesian_factors(
-    train: pd.DataFrame, shape: tuple[int, int], config: BayesianConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return factors, float64 [users, width] and [movies, width], whose products are the predictions.
+def bayesian_factors(train: pd.DataFrame, sides: Sides, config: BayesianConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors, float32 [users, width] and [movies, width], whose products are the predictions.
+
+    The prediction is averaged over draws of the movies' weights, with the mean of the users' given these: it varies
+    less than with a draw of both (Rao-Blackwellization: Gelfand and Smith, JASA 1990).
 
     Args:
-        train: indices user_id and movie_id, the target, and the fields of side information. A movie or user without
-            rows has no side information, so that its prediction is that of an average one.
-        shape: numbers of users and of movies.
+        train: indices user_id and movie_id, and the target.
+        sides: all users and movies, with the fields of side information. A user or movie without training rows is
+            predicted from these.
         config: the settings.
     """
-    ratings, rng = _Ratings.of(train, shape, config.target), np.random.default_rng(config.seed)
-    width = -(-(1 + config.factors) // _MULTIPLE) * _MULTIPLE
-    implicit = implicit_factors(train, shape, config.implicit_rank)
-    names = (("user_id", config.user_fields), ("movie_id", config.movie_fields))
+    ratings, rng = _Ratings.of(train, sides.shape, config.target), np.random.default_rng(config.seed)
+    implicit = implicit_factors(train, sides.shape, config.implicit_rank)
+    known = (sides.users, config.user_fields), (sides.movies, config.movie_fields)
     user, movie = (
-        _Side(_information(train, size, key, fields, seen), width, config.penalty, rng)
-        for size, (key, fields), seen in zip(shape, names, implicit, strict=True)
+        _Side(_information(*of_side, seen, values, config.penalty), values, 1 + config.factors, config.penalty, rng)
+        for of_side, seen, values in zip(known, implicit, (ratings.by_user, ratings.by_item), strict=True)
     )
     mean, noise_precision = _Mean(config.width), 1 / float(np.mean(ratings.by_user.data**2) + 1e-9)
     for iteration in range(config.iterations):
-        for side, other, values in ((user, movie, ratings.by_user), (movie, user, ratings.by_item)):
+        for side, other in ((movie, user), (user, movie)):
             side.draw_prior()
-            side.draw_weights(values, other, noise_precision)
+            side.draw_weights(other, noise_precision)
         noise_precision = _draw_noise_precision(ratings.by_item, movie.weights, user.weights, rng)
         if iteration >= config.burn_in:
-            mean.add(*_prediction(ratings.mean, user.weights, movie.weights))
+            mean.add(*_prediction(ratings.mean, user.posterior_means, movie.weights))
     return mean.factors()
 
 
-def _information(train: pd.DataFrame, size: int, key: str, fields: tuple[str, ...], implicit: np.ndarray) -> np.ndarray:
-    """Return one side's side information, float64 [size, features]: implicit factors, and fields as one-hot vectors."""
-    indices = train[key].to_numpy()
-    length = np.sqrt((implicit**2).sum(axis=1).mean()) if implicit.size else 1.0
-    columns = [implicit * (_IMPLICIT_NORM / max(length, 1e-9))]
-    for field in fields:
-        values = train[field].to_numpy()
-        one_hot = np.zeros((size, int(values.max()) + 1))
-        one_hot[indices, values] = 1
-        columns.append(one_hot)
-    return np.hstack(columns)
+def _information(
+    table: pd.DataFrame, fields: tuple[str, ...], implicit: np.ndarray, values: sparse.csr_array, penalty: float
+) -> np.ndarray:
+    """Return one side's side information, float32 [rows, features]: implicit factors, and fields as one-hot vectors.
+
+    Of the implicit factors, what the fields tell is subtracted. So 0 stands for those of a row without values, and the
+    fields' weights tell all that is known of it.
+    """
+    rated = np.flatnonzero(np.diff(values.indptr))
+    one_hot = np.hstack(
+        [np.ones((len(table), 1)), *(np.eye(int(table[name].max()) + 1)[table[name]] for name in fields)]
+    )
+    of_rated, rest = one_hot[rated], np.zeros_like(implicit)
+    gram = of_rated.T @ of_rated + penalty * np.eye(one_hot.shape[1])
+    rest[rated] = implicit[rated] - of_rated @ np.linalg.solve(gram, of_rated.T @ implicit[rated])
+    length = np.sqrt((rest[rated] ** 2).sum(axis=1).mean())
+    return np.hstack([rest * (_IMPLICIT_NORM / max(length, 1e-9)), one_hot[:, 1:]]).astype(np.float32)
 
 
 def _prediction(mean: float, users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return factors whose products are the predictions of one draw."""
-    left = np.column_stack([users[:, 0] + mean, np.ones(len(users)), users[:, 1:]])
-    return left, np.column_stack([np.ones(len(movies)), movies])
+    left = np.column_stack([users[:, 0] + mean, np.ones_like(users[:, 0]), users[:, 1:]])
+    return left, np.column_stack([np.ones_like(movies[:, 0]), movies])
 
 
 def _draw_noise_precision(

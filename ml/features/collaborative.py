@@ -23,6 +23,7 @@ from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.implicit import scaled_svd
 from ml.features.next_item import NextItemConfig, NextItemLearner, next_item_score
+from ml.features.sides import Sides
 
 _SIDES = ("user_id", "movie_id")
 # Statistics of a user or a movie, and the column whose mean each is; none for the count.
@@ -54,6 +55,13 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
     affinity_prior_rows: float = Field(default=10.0, gt=0, description="Rows without deviation in such an average.")
     prior_rows: float = Field(default=5.0, gt=0, description="Rows with the average rating in a mean of ratings.")
     folds: int = Field(default=5, ge=2, description="Folds of the training rows.")
+    stranger_share: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the users all of whose rows are in one fold, so that a network learns from users without "
+        "ratings too.",
+    )
 
     def within(self, names: Collection[str]) -> "CollaborativeConfig":
         """Return the settings with those of their fields that a data set has."""
@@ -107,20 +115,20 @@ class Part:
         name: of the feature.
         key: its settings as text; equal keys mean equal columns, whatever the name.
         reads: further columns of the training rows that it is fitted on, besides user_id and movie_id.
-        learn: returns the columns, given such rows and the numbers of users and of movies.
+        learn: returns the columns, given such rows, and all users and movies.
         by_time: whether folds are parts of each user's history in the order of time; else, they are random.
     """
 
     name: str
     key: str
     reads: tuple[str, ...]
-    learn: Callable[[pd.DataFrame, tuple[int, int]], Columns]
+    learn: Callable[[pd.DataFrame, Sides], Columns]
     by_time: bool = False
 
     def fit(
         self,
         train: pd.DataFrame,
-        shape: tuple[int, int],
+        sides: Sides,
         kept: np.ndarray | None = None,
         given: np.ndarray | None = None,
     ) -> Columns:
@@ -128,14 +136,14 @@ class Part:
 
         Args:
             train: training rows with indices user_id and movie_id, and what the feature ``reads``.
-            shape: numbers of users and of movies.
+            sides: all users and movies, with the features that are side information.
             kept: bool [rows], the rows to learn from; default: all.
             given: bool [rows], of a part by time, the rows before those that it will predict; default: all.
         """
         rows = train[[*_SIDES, *self.reads]]
         if self.by_time:
             rows = rows.assign(given=True if given is None else given)
-        users, movies = self.learn(rows if kept is None else rows[kept], shape)
+        users, movies = self.learn(rows if kept is None else rows[kept], sides)
         return users.astype(np.float32), movies.astype(np.float32)
 
 
@@ -155,11 +163,11 @@ def _fitted_parts(config: CollaborativeConfig, learn_next_items: NextItemLearner
         yield Part(name, f"factorization {settings.model_dump_json()}", (settings.target,), learn)
     for name, bayesian in config.bayesian.items():
         learn = partial(bayesian_factors, config=bayesian)
-        yield Part(name, f"bayesian {bayesian.model_dump_json()}", bayesian.reads, learn)
+        yield Part(name, f"bayesian {bayesian.model_dump_json()}", (bayesian.target,), learn)
     for name, of in config.ease.items():
         yield Part(name, f"ease {of.model_dump_json()}", of.reads, partial(_ease, config=of))
     for name, of_next in config.sequence.items():
-        learn = partial(next_item_score, config=of_next, learn=learn_next_items)
+        learn = partial(_next_item, config=of_next, learn=learn_next_items)
         yield Part(name, f"sequence {of_next.model_dump_json()}", ("timestamp", "row"), learn, by_time=True)
     if factors := config.exposure_factors:
         yield Part("exposure", f"exposure {factors}", (), partial(_exposure, factors=factors))
@@ -168,7 +176,7 @@ def _fitted_parts(config: CollaborativeConfig, learn_next_items: NextItemLearner
 def _affinities(config: CollaborativeConfig) -> Iterator[Part]:
     for field in config.affinity_fields:
         name, settings = f"{field}_affinity", f"{config.affinity_prior_rows} {config.prior_rows}"
-        yield Part(name, f"{name} {settings}", ("rating", field), partial(_affinity, field=field, config=config))
+        yield Part(name, f"{name} {settings}", ("rating",), partial(_affinity, field=field, config=config))
 
 
 def _side_statistics(config: CollaborativeConfig) -> Iterator[Part]:
@@ -179,59 +187,62 @@ def _side_statistics(config: CollaborativeConfig) -> Iterator[Part]:
             yield Part(name, f"{name} {config.prior_rows}", (column,) if column else (), learn)
 
 
-def _factorization(train: pd.DataFrame, shape: tuple[int, int], config: FactorizationConfig) -> Columns:
+def _factorization(train: pd.DataFrame, sides: Sides, config: FactorizationConfig) -> Columns:
     """Predict the target by a matrix factorization."""
+    shape = sides.shape
     fitted = factorize(train, *shape, config)
     bias, ones = fitted.users[:, :1] + fitted.mean, np.ones((shape[0], 1))
     user = np.hstack([bias, ones, fitted.users[:, 1:]])
     return user, np.hstack([np.ones((shape[1], 1)), fitted.movies])
 
 
-def _ease(train: pd.DataFrame, shape: tuple[int, int], config: EaseConfig) -> Columns:
+def _ease(train: pd.DataFrame, sides: Sides, config: EaseConfig) -> Columns:
     """Return EASE's score at a low rank."""
-    return low_rank_ease(train, *shape, config)
+    return low_rank_ease(train, *sides.shape, config)
 
 
-def _exposure(train: pd.DataFrame, shape: tuple[int, int], factors: int) -> Columns:
+def _next_item(train: pd.DataFrame, sides: Sides, config: NextItemConfig, learn: NextItemLearner | None) -> Columns:
+    """Return SASRec's score of the next movie."""
+    return next_item_score(train, sides.shape, config, learn)
+
+
+def _exposure(train: pd.DataFrame, sides: Sides, factors: int) -> Columns:
     """Approximate who rated which movie (1 or 0) at rank ``factors``.
 
     Each cell is divided by the square roots of its row's and its column's count before, and multiplied by them
     afterwards.
     """
-    rated = seen_matrix(train, *shape, of="ratings")
+    rated = seen_matrix(train, *sides.shape, of="ratings")
     left, values, right = scaled_svd(rated, factors, (0.5, 0.5))
     user_roots, movie_roots = (np.sqrt(np.maximum(rated.sum(axis=axis), 1)) for axis in (1, 0))
     return left * values * user_roots[:, None], right.T * movie_roots[:, None]
 
 
-def _affinity(train: pd.DataFrame, shape: tuple[int, int], field: str, config: CollaborativeConfig) -> Columns:
+def _affinity(train: pd.DataFrame, sides: Sides, field: str, config: CollaborativeConfig) -> Columns:
     """Tell how much better than expected a user rates movies with the same value of a feature.
 
     ``sum of deviations / (rows + affinity_prior_rows)`` over the user's rows with that value, where a deviation is the
     rating minus the movie's mean, and then minus the user's.
     """
-    users, movies = train["user_id"].to_numpy(), train["movie_id"].to_numpy()
+    shape, users, movies = sides.shape, train["user_id"].to_numpy(), train["movie_id"].to_numpy()
     deviations = train["rating"].to_numpy(np.float64) - train["rating"].mean()
     for indices, size in ((movies, shape[1]), (users, shape[0])):
         means = np.bincount(indices, deviations, size) / (np.bincount(indices, minlength=size) + config.prior_rows)
         deviations = deviations - means[indices]
-    values = train[field].to_numpy()
-    cells, table = (users, values), (shape[0], int(values.max()) + 1)
+    of_movies = sides.movies[field].to_numpy()
+    values = int(of_movies.max()) + 1
+    cells, table = (users, of_movies[movies]), (shape[0], values)
     sums = sparse.coo_array((deviations, cells), table).toarray()
     counts = sparse.coo_array((np.ones(len(train)), cells), table).toarray()
-    has_value = np.zeros((shape[1], table[1]))
-    has_value[movies, values] = 1  # a movie without training rows has no value here, hence no affinity
-    return sums / (counts + config.affinity_prior_rows), has_value
+    return sums / (counts + config.affinity_prior_rows), np.eye(values)[of_movies]
 
 
-def _side_statistic(
-    train: pd.DataFrame, shape: tuple[int, int], side: str, column: str | None, prior_rows: float
-) -> Columns:
+def _side_statistic(train: pd.DataFrame, sides: Sides, side: str, column: str | None, prior_rows: float) -> Columns:
     """Tell the mean of a column in a user's or a movie's n rows, or ``log(1 + n)``.
 
     The mean is ``sum of deviations from the average / (n + prior_rows)``.
     """
-    own, other = shape if side == "user_id" else shape[::-1]
+    own, other = sides.shape if side == "user_id" else sides.shape[::-1]
     indices = train[side].to_numpy()
     counts = np.bincount(indices, minlength=own)
     statistic = np.log1p(counts)

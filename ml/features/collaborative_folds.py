@@ -3,6 +3,9 @@
 A training row's own rating must not influence its features: they are computed out of fold, from tables fitted on the
 rows of the other folds. All other rows use tables fitted on all training rows.
 
+Of a share of the users, all rows are in one fold. For the tables without it, they are strangers, so that a network also
+learns from rows whose user has no ratings yet.
+
 A feature of the next item needs other folds: parts of each user's history, predicted from what comes before. In random
 folds, most rows that are left out lie far before the state that predicts them, and a network might learn to ignore it.
 """
@@ -20,53 +23,81 @@ from threadpoolctl import threadpool_limits
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeConfig, CollaborativeTables, Columns, Part, parts_of
 from ml.features.next_item import NextItemLearner, folds_by_time
+from ml.features.sides import Sides
 from ml.files import digest
 from ml.processors import available_processors
 
 _SIZES = "sizes"  # array of the file: numbers of training rows, users and movies
-_ALL = (1, 0)  # the folds of tables that are fitted on all training rows
 _REBUILD = "rebuild collaborative_features (make run)"
 _LARGEST_WEIGHTS = 2 * 2**30  # bytes of EASE's matrices, [movies, movies], that are in memory at the same time
 
 
 @dataclass(frozen=True)
+class _Division:
+    """How the training rows are divided into folds.
+
+    Attributes:
+        folds: number of folds; 1: they are not divided, and nothing is left out.
+        stranger_share: share of the users all of whose rows are in one fold.
+        by_time: whether folds are parts of each user's history in the order of time; else, they are random.
+    """
+
+    folds: int = 1
+    stranger_share: float = 0.0
+    by_time: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the array with the training rows' folds."""
+        return f"folds-{self.folds}{'-by-time' if self.by_time else f'-strangers-{self.stranger_share:g}'}"
+
+    def of(self, train: pd.DataFrame) -> np.ndarray:
+        """Return the fold of each training row, int16 [rows]; rows must come shuffled."""
+        if self.by_time:
+            return folds_by_time(train, self.folds).astype(np.int16)
+        users = train["user_id"].to_numpy()
+        # One user after the other, so that further users change nothing for those who are there.
+        drawn = np.random.default_rng(0).random((users.max(initial=0) + 1, 2))
+        stranger, own = drawn[:, 0] < self.stranger_share, (drawn[:, 1] * self.folds).astype(np.int16)
+        return np.where(stranger[users], own[users], np.arange(len(train)) % self.folds).astype(np.int16)
+
+
+_WHOLE = _Division()
+
+
+@dataclass(frozen=True)
 class _Task:
-    """A feature to fit without one fold. Of ``_ALL``, nothing is left out.
+    """A feature to fit without one fold; without any of ``_WHOLE``.
 
     Attributes:
         part: the feature.
-        folds: number of folds.
+        division: of the training rows into folds.
         fold: the one that is left out.
     """
 
     part: Part
-    folds: int
+    division: _Division
     fold: int
 
     @property
     def name(self) -> str:
         """Of the fitted columns; equal for equal settings."""
-        return f"{digest(self.part.key.encode())}-{self.fold}-of-{self.folds}"
+        return f"{digest(self.part.key.encode())}-{self.fold}-of-{self.division.name}"
 
-    def fit(self, train: pd.DataFrame, shape: tuple[int, int]) -> Columns:
-        """Return the columns, float32."""
-        if self.folds == 1:
-            return self.part.fit(train, shape)
-        if not self.part.by_time:
-            return self.part.fit(train, shape, np.arange(len(train)) % self.folds != self.fold)
-        row_fold = folds_by_time(train, self.folds)
-        return self.part.fit(train, shape, row_fold != self.fold, row_fold < self.fold)
+    def fit(self, train: pd.DataFrame, sides: Sides, row_fold: np.ndarray | None) -> Columns:
+        """Return the columns, float32; ``row_fold``: of each training row, int16 [rows], or None of ``_WHOLE``."""
+        if row_fold is None:
+            return self.part.fit(train, sides)
+        given = row_fold < self.fold if self.part.by_time else None
+        return self.part.fit(train, sides, row_fold != self.fold, given)
 
 
 class CollaborativeFolds:
     """Fitted collaborative features: from all training rows, and from those without each fold.
 
-    Row i of the training rows, which must come shuffled, belongs to fold ``i % folds``; for parts by time, to that of
-    ``folds_by_time``.
-
     Args:
         arrays: by name; those of the users' and of the movies' table of each fitted feature, the sizes, and the folds
-            by time.
+            of the training rows.
 
     Attributes:
         rows: number of training rows.
@@ -87,8 +118,7 @@ class CollaborativeFolds:
     def fit(
         cls,
         train: pd.DataFrame,
-        users: int,
-        movies: int,
+        sides: Sides,
         configs: Iterable[CollaborativeConfig],
         threads: int | None = None,
         learn_next_items: NextItemLearner | None = None,
@@ -96,10 +126,8 @@ class CollaborativeFolds:
         """Fit what networks need; equal features with equal settings once.
 
         Args:
-            train: indices user_id and movie_id, rating, label, the affinity features, and for ``sequence`` timestamp
-                and row.
-            users: number of users.
-            movies: number of movies.
+            train: shuffled rows: indices user_id and movie_id, rating, label, and for ``sequence`` timestamp and row.
+            sides: all users and movies, with the features that are side information.
             configs: which features, and how many folds, by network.
             threads: how many features are fitted at the same time, which changes no result; default: as many as there
                 are processors, and as fit into memory.
@@ -107,19 +135,19 @@ class CollaborativeFolds:
         """
         wanted = list(configs)
         tasks = {task.name: task for config in wanted for task in _tasks(config, learn_next_items)}
-        arrays = {_SIZES: np.array([len(train), users, movies], np.int64)}
-        for folds in sorted({task.folds for task in tasks.values() if task.part.by_time} - {1}):
-            arrays[_by_time(folds)] = folds_by_time(train, folds).astype(np.int16)
-        threads = threads or _threads(movies, any(config.ease for config in wanted))
+        arrays = {_SIZES: np.array([len(train), *sides.shape], np.int64)}
+        divisions = sorted({task.division for task in tasks.values()} - {_WHOLE}, key=lambda division: division.name)
+        arrays |= {division.name: division.of(train) for division in divisions}
+        threads = threads or _threads(sides.shape[1], any(config.ease for config in wanted))
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-            fitted = pool.map(lambda task: task.fit(train, (users, movies)), tasks.values())
-            for name, (user, movie) in zip(tasks, fitted, strict=True):
+            fitted = pool.map(lambda task: task.fit(train, sides, arrays.get(task.division.name)), tasks.values())
+            for name, (user, movie) in zip(tasks, list(fitted), strict=True):
                 arrays |= {f"{name}-users": user, f"{name}-movies": movie}
         return cls(arrays)
 
     def tables(self, config: CollaborativeConfig) -> CollaborativeTables:
         """Return a network's features, fitted on all training rows. Raises DataError for one that is not here."""
-        return self._tables(parts_of(config), *_ALL)
+        return self._tables([_Task(part, _WHOLE, 0) for part in parts_of(config)])
 
     def out_of_fold(
         self, config: CollaborativeConfig, rows: pd.DataFrame, sources: np.ndarray | None = None
@@ -141,12 +169,12 @@ class CollaborativeFolds:
             sources = np.arange(len(rows))
         parts, pairs = parts_of(config), rows[["user_id", "movie_id"]]
         features = np.empty((len(rows), len(parts)), np.float32)
-        for by_time in {part.by_time for part in parts}:
-            chosen = np.flatnonzero([part.by_time == by_time for part in parts])
-            row_fold = self._row_folds(config.folds)[sources] if by_time else sources % config.folds
-            for fold in range(config.folds):
+        for division in {_division(config, part) for part in parts}:
+            chosen = np.flatnonzero([_division(config, part) == division for part in parts])
+            row_fold = self._row_folds(division)[sources]
+            for fold in range(division.folds):
                 own = np.flatnonzero(row_fold == fold)
-                tables = self._tables([parts[number] for number in chosen], config.folds, fold)
+                tables = self._tables([_Task(parts[number], division, fold) for number in chosen])
                 features[np.ix_(own, chosen)] = tables.of(pairs.iloc[own])
         return features
 
@@ -162,19 +190,20 @@ class CollaborativeFolds:
                 f"collaborative features were fitted on {found}; expected {rows}, {users} and {movies}; {_REBUILD}"
             )
 
-    def _tables(self, parts: Sequence[Part], folds: int, fold: int) -> CollaborativeTables:
-        columns = [self._columns(_Task(part, folds, fold)) for part in parts]
-        return CollaborativeTables.of_columns([part.name for part in parts], columns)
+    def _tables(self, tasks: Sequence[_Task]) -> CollaborativeTables:
+        columns = [self._columns(task) for task in tasks]
+        return CollaborativeTables.of_columns([task.part.name for task in tasks], columns)
 
-    def _row_folds(self, folds: int) -> np.ndarray:
-        """Return the training rows' folds by time, int16 [rows]."""
-        if _by_time(folds) not in self._arrays:
-            raise DataError(f"collaborative features lack the training rows' {folds} folds by time; {_REBUILD}")
-        return self._arrays[_by_time(folds)]
+    def _row_folds(self, division: _Division) -> np.ndarray:
+        """Return the training rows' folds, int16 [rows]."""
+        if division.name not in self._arrays:
+            raise DataError(f"collaborative features lack the training rows' {division.name}; {_REBUILD}")
+        return self._arrays[division.name]
 
     def _columns(self, task: _Task) -> Columns:
         if f"{task.name}-users" not in self._arrays:
-            slot = f"without fold {task.fold} of {task.folds}" if task.folds > 1 else "on all training rows"
+            left_out = f"without fold {task.fold} of {task.division.folds}"
+            slot = "on all training rows" if task.division == _WHOLE else left_out
             raise DataError(f"collaborative features lack {task.part.name} ({task.part.key}) {slot}; {_REBUILD}")
         return self._arrays[f"{task.name}-users"], self._arrays[f"{task.name}-movies"]
 
@@ -202,15 +231,18 @@ class CollaborativeFolds:
             raise DataError(f"{where}: not a file of collaborative features ({error}); rebuild it") from error
 
 
-def _by_time(folds: int) -> str:
-    """Return the name of the array with the training rows' folds by time, int16 [rows]."""
-    return f"fold-by-time-of-{folds}"
-
-
 def _tasks(config: CollaborativeConfig, learn_next_items: NextItemLearner | None) -> list[_Task]:
     """Return what is to be fitted: the features without each fold, and on all rows."""
-    slots = [*((config.folds, fold) for fold in range(config.folds)), _ALL]
-    return [_Task(part, folds, fold) for part in parts_of(config, learn_next_items) for folds, fold in slots]
+    tasks = []
+    for part in parts_of(config, learn_next_items):
+        division = _division(config, part)
+        tasks += [*(_Task(part, division, fold) for fold in range(division.folds)), _Task(part, _WHOLE, 0)]
+    return tasks
+
+
+def _division(config: CollaborativeConfig, part: Part) -> _Division:
+    by_time = part.by_time
+    return _Division(config.folds, 0.0 if by_time else config.stranger_share, by_time)
 
 
 def _threads(movies: int, with_ease: bool) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.sparse.linalg import svds
+from sklearn.utils.extmath import randomized_svd
 
 from ml.features.ease import seen_matrix
 
@@ -46,5 +46,4 @@ def scaled_svd(
     """
     own, other = (np.maximum(rated.sum(axis=axis), 1) for axis in (1, 0))
     scaled = rated.multiply(own[:, None] ** -powers[0]).multiply(other[None, :] ** -powers[1]).tocsr()
-    start = np.random.default_rng(0).normal(size=min(scaled.shape))  # the iteration converges from any
-    return svds(scaled, k=min(rank, min(scaled.shape) - 1), v0=start)
+    return randomized_svd(scaled, min(rank, min(scaled.shape) - 1), random_state=0)

@@ -7,8 +7,6 @@ import numpy as np
 
 from ml.compiled.loops import compile_loop
 
-_GROUP = 8  # ratings per pass over a Gram matrix, which then stays in a level-1 cache
-
 
 @compile_loop
 def solve_rows(
@@ -33,13 +31,14 @@ def solve_rows(
         out: float64 [rows, W].
     """
     width = design.shape[1]
-    gram, right, group = np.empty((width, width)), np.empty(width), np.empty((_GROUP, width))
-    nothing = np.zeros(width)
+    gram, right = np.empty((width, width)), np.empty(width)
+    rows = np.empty((np.diff(starts).max(), width))
     for r in range(len(starts) - 1):
-        _normal_equations(starts[r], starts[r + 1], columns, values, design, group, gram, right)
+        _normal_equations(starts[r], starts[r + 1], columns, values, design, rows, gram, right)
         for i in range(width):
             gram[i, i] += ridges[r]
-        _solve(gram, right, nothing, out[r])
+        _factorize(gram, right)
+        _back_substitute(gram, right, out[r])
 
 
 @compile_loop
@@ -50,34 +49,39 @@ def sample_rows(
     design: np.ndarray,
     precision: np.ndarray,
     shifts: np.ndarray,
-    normal: np.ndarray,
-    out: np.ndarray,
+    means: np.ndarray,
+    draws: np.ndarray,
 ) -> None:
-    """Set ``out[r]`` to a draw of the weights of a Bayesian linear regression of a sparse row's values.
+    """Draw the weights of a Bayesian linear regression of each sparse row's values on the rows of ``design``.
 
-    With A = ``X' X + precision``, the draw is normal with the covariance inv(A) and the mean ``inv(A) (X' y +
-    shifts[r])``: the posterior for values whose noise has the variance 1, and weights with the prior mean
-    ``inv(precision) shifts[r]``.
+    With A = ``X' X + precision``, a row's weights are normal with the mean ``inv(A) (X' y + shifts[r])`` and the
+    covariance inv(A): the posterior for values whose noise has the variance 1, and weights with the prior mean
+    ``inv(precision) shifts[r]``. All arrays but the first two have one dtype, in which everything is computed.
 
     Args:
         starts: see ``solve_rows``; the next three too.
         columns: as above.
         values: as above.
         design: as above.
-        precision: of the prior, positive definite, float64 [W, W].
-        shifts: float64 [rows, W].
-        normal: standard normal numbers, float64 [rows, W].
-        out: float64 [rows, W].
+        precision: of the prior, positive definite, [W, W].
+        shifts: [rows, W].
+        means: to be set to the posterior means, [rows, W].
+        draws: standard normal numbers, to be replaced by the draws, [rows, W].
     """
     width = design.shape[1]
-    gram, right, group = np.empty((width, width)), np.empty(width), np.empty((_GROUP, width))
+    gram, right, noise = np.empty_like(precision), np.empty_like(shifts[0]), np.empty_like(shifts[0])
+    rows = np.empty((np.diff(starts).max(), width), design.dtype)
     for r in range(len(starts) - 1):
-        _normal_equations(starts[r], starts[r + 1], columns, values, design, group, gram, right)
+        _normal_equations(starts[r], starts[r + 1], columns, values, design, rows, gram, right)
         for i in range(width):
             right[i] += shifts[r, i]
             for j in range(width):
                 gram[i, j] += precision[i, j]
-        _solve(gram, right, normal[r], out[r])
+        _factorize(gram, right)
+        _back_substitute(gram, right, means[r])
+        _back_substitute(gram, draws[r], noise)
+        for i in range(width):
+            draws[r, i] = means[r, i] + noise[i]
 
 
 @compile_loop
@@ -110,62 +114,31 @@ def _normal_equations(
     columns: np.ndarray,
     values: np.ndarray,
     design: np.ndarray,
-    group: np.ndarray,
+    rows: np.ndarray,
     gram: np.ndarray,
     right: np.ndarray,
 ) -> None:
-    """Set ``gram`` [W, W] to X' X and ``right`` [W] to X' y for the cells from ``first`` up to, without, ``last``."""
-    gram[:] = 0
-    right[:] = 0
-    for start in range(first, last, _GROUP):
-        _take_rows(columns, values, start, min(start + _GROUP, last), design, group, right)
-        _add_products(group, gram)
+    """Set ``gram`` [W, W] to X' X and ``right`` [W] to X' y for the cells from ``first`` up to, without, ``last``.
 
-
-@compile_loop
-def _take_rows(
-    columns: np.ndarray,
-    values: np.ndarray,
-    first: int,
-    stop: int,
-    design: np.ndarray,
-    group: np.ndarray,
-    right: np.ndarray,
-) -> None:
-    """Set ``group`` [_GROUP, W] to the cells' rows of ``design``, then zeros; add rows times values to ``right``."""
-    for k in range(stop - first):
-        column, value = columns[first + k], values[first + k]
+    ``rows`` is work space for X.
+    """
+    for k in range(last - first):
+        column = columns[first + k]
         for j in range(design.shape[1]):
-            group[k, j] = design[column, j]
-            right[j] += value * design[column, j]
-    for k in range(stop - first, _GROUP):
-        for j in range(design.shape[1]):
-            group[k, j] = 0
+            rows[k, j] = design[column, j]
+    own = rows[: last - first]
+    np.dot(own.T, own, gram)
+    np.dot(own.T, values[first:last], right)
 
 
 @compile_loop
-def _add_products(group: np.ndarray, gram: np.ndarray) -> None:
-    """Add ``group' group`` to ``gram``; also below the diagonal, since loops of one length are faster."""
-    width = group.shape[1]
-    for i in range(width):
-        a, b, c, d = group[0, i], group[1, i], group[2, i], group[3, i]
-        e, f, g, h = group[4, i], group[5, i], group[6, i], group[7, i]
-        for j in range(width):
-            gram[i, j] += (
-                a * group[0, j] + b * group[1, j] + c * group[2, j] + d * group[3, j]
-                + e * group[4, j] + f * group[5, j] + g * group[6, j] + h * group[7, j]
-            )  # fmt: skip
+def _factorize(gram: np.ndarray, right: np.ndarray) -> None:
+    """Factorize a positive definite ``gram = U' U``, [W, W], in place.
 
-
-@compile_loop
-def _solve(gram: np.ndarray, right: np.ndarray, normal: np.ndarray, out: np.ndarray) -> None:
-    """Set ``out = inv(gram) right + inv(U) normal``, [W], for a positive definite ``gram = U' U``, [W, W].
-
-    Standard normal numbers in ``normal`` make a draw with the covariance inv(gram); zeros make the mean. Overwrites
-    ``gram`` and ``right``.
+    It becomes U, with a diagonal that is inverted, and ``right``, [W], becomes ``inv(U') right``.
     """
     width = len(right)
-    for i in range(width):  # gram becomes U of gram = U' U, but for the diagonal, which becomes that of 1 / U
+    for i in range(width):
         scale = 1 / np.sqrt(gram[i, i])
         for j in range(i, width):
             gram[i, j] *= scale
@@ -176,11 +149,20 @@ def _solve(gram: np.ndarray, right: np.ndarray, normal: np.ndarray, out: np.ndar
             for j in range(k, width):
                 gram[k, j] -= factor * gram[i, j]
         gram[i, i] = scale
+
+
+@compile_loop
+def _back_substitute(upper: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    """Set ``out = inv(U) right``, [W], for U as ``_factorize`` leaves it.
+
+    Of a right side from there, it is the solution; of standard normal numbers, a draw with the covariance inv(gram).
+    """
+    width = len(right)
     for i in range(width - 1, -1, -1):
-        rest = right[i] + normal[i]
+        rest = right[i]
         for j in range(i + 1, width):
-            rest -= gram[i, j] * out[j]
-        out[i] = rest * gram[i, i]
+            rest -= upper[i, j] * out[j]
+        out[i] = rest * upper[i, i]
 
 
 @compile_loop

@@ -10,6 +10,7 @@ import pandas as pd
 from ml.features.collaborative import CollaborativeConfig, CollaborativeTables
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
+from ml.features.sides import Sides
 from ml.features.splits import PAPER
 from ml.files import digest
 from ml.training.recipes import Recipe
@@ -44,14 +45,16 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
         raw_data: RawData,
         train_interactions: pd.DataFrame,
         feature_map: dict[str, Any],
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
     ) -> dg.MaterializeResult[Any]:
         from ml.training.next_item import learn_next_items
 
         encoders = FeatureMap.from_dict(feature_map)
         configs = _configs(recipes, raw_data, encoders)
-        sizes = len(encoders["user_id"].values), len(encoders["movie_id"].values)
+        sides = Sides.of(encoders, users, movies)
         start = time.perf_counter()
-        fitted = CollaborativeFolds.fit(train_interactions, *sizes, configs.values(), learn_next_items=learn_next_items)
+        fitted = CollaborativeFolds.fit(train_interactions, sides, configs.values(), learn_next_items=learn_next_items)
         seconds = time.perf_counter() - start
         context.log.info(f"Fitted {fitted.fits} tables of {len(configs)} recipes in {seconds:.0f} s")
         return dg.MaterializeResult(

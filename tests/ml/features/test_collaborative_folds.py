@@ -13,6 +13,7 @@ from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.ease import EaseConfig
 from ml.features.factorization import FactorizationConfig
 from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.sides import Sides
 from ml.features.splits import split_interactions
 from tests.collaborative import fit_tables
 
@@ -24,6 +25,7 @@ FIRST = CollaborativeConfig(
     exposure_factors=3,
     affinity_fields=("genre1",),
     folds=3,
+    stranger_share=0,
 )
 # "same" under another name, and another factorization under its name
 SECOND = CollaborativeConfig(
@@ -33,6 +35,7 @@ SECOND = CollaborativeConfig(
     },
     ease={"ease_4": EaseConfig(rank=4, penalty=20)},
     folds=3,
+    stranger_share=0,
 )
 STATISTICS = 6
 
@@ -43,31 +46,29 @@ def train(small_interactions: pd.DataFrame, small_feature_map: FeatureMap) -> pd
 
 
 @pytest.fixture(scope="module")
-def sizes(small_feature_map: FeatureMap) -> tuple[int, int]:
-    return small_feature_map.field_dims[0], small_feature_map.field_dims[1]
+def sides(small_feature_map: FeatureMap, small_users: pd.DataFrame, small_movies: pd.DataFrame) -> Sides:
+    return Sides.of(small_feature_map, small_users, small_movies)
 
 
 @pytest.fixture(scope="module")
-def folds(train: pd.DataFrame, sizes: tuple[int, int]) -> CollaborativeFolds:
-    return CollaborativeFolds.fit(train, *sizes, [FIRST, SECOND])
+def folds(train: pd.DataFrame, sides: Sides) -> CollaborativeFolds:
+    return CollaborativeFolds.fit(train, sides, [FIRST, SECOND])
 
 
 @pytest.mark.parametrize("config", [FIRST, SECOND])
 def test_every_network_gets_its_own_features_in_its_order(
-    folds: CollaborativeFolds, train: pd.DataFrame, sizes: tuple[int, int], config: CollaborativeConfig
+    folds: CollaborativeFolds, train: pd.DataFrame, sides: Sides, config: CollaborativeConfig
 ) -> None:
-    found, expected = folds.tables(config), fit_tables(train, *sizes, config)
+    found, expected = folds.tables(config), fit_tables(train, sides, config)
     assert (found.names, found.widths) == (expected.names, expected.widths)
     assert found.users.tolist() == expected.users.tolist()
     assert found.movies.tolist() == expected.movies.tolist()
     features = folds.out_of_fold(config, train)
     own = np.arange(len(train)) % 3 == 1
-    assert features[own].tolist() == fit_tables(train[~own], *sizes, config).of(train[own]).tolist()
+    assert features[own].tolist() == fit_tables(train[~own], sides, config).of(train[own]).tolist()
 
 
-def test_equal_features_are_fitted_once(
-    train: pd.DataFrame, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_features_are_fitted_once(train: pd.DataFrame, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[str] = []
     fit = Part.fit
 
@@ -76,29 +77,37 @@ def test_equal_features_are_fitted_once(
         return fit(part, *arguments)
 
     monkeypatch.setattr(Part, "fit", counted)
-    found = CollaborativeFolds.fit(train, *sizes, [FIRST, SECOND, FIRST])
+    found = CollaborativeFolds.fit(train, sides, [FIRST, SECOND, FIRST])
     distinct = {part.key for config in (FIRST, SECOND) for part in parts_of(config)}
     assert len(distinct) == 2 + 1 + 1 + 2 - 1 + 1 + STATISTICS
     assert sorted(fitted) == sorted([*distinct] * 4)  # without each of three folds, and on all rows
     assert found.fits == len(fitted)
 
 
-def test_other_folds_are_fitted_besides(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
+def test_other_folds_are_fitted_besides(train: pd.DataFrame, sides: Sides) -> None:
     plain = CollaborativeConfig(folds=2)
-    found = CollaborativeFolds.fit(train, *sizes, [plain, plain.model_copy(update={"folds": 3})])
+    found = CollaborativeFolds.fit(train, sides, [plain, plain.model_copy(update={"folds": 3})])
     assert found.fits == STATISTICS * (2 + 3 + 1)  # the tables of all rows are the same
 
 
+def test_a_share_of_the_users_are_strangers_to_the_tables_of_their_rows(train: pd.DataFrame, sides: Sides) -> None:
+    config = CollaborativeConfig(folds=3, stranger_share=0.2)
+    folds = CollaborativeFolds.fit(train, sides, [config])
+    counts = folds.out_of_fold(config, train)[:, folds.tables(config).names.index("user_log_count")]
+    by_user = pd.Series(counts).groupby(train["user_id"].to_numpy())
+    strangers = by_user.max() == 0
+    assert 0.1 < strangers.mean() < 0.3
+    assert (by_user.min()[~strangers] > 0).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_change_nothing(
-    folds: CollaborativeFolds, train: pd.DataFrame, sizes: tuple[int, int], threads: int
-) -> None:
-    again = CollaborativeFolds.fit(train, *sizes, [FIRST, SECOND], threads)
+def test_threads_change_nothing(folds: CollaborativeFolds, train: pd.DataFrame, sides: Sides, threads: int) -> None:
+    again = CollaborativeFolds.fit(train, sides, [FIRST, SECOND], threads)
     assert again.to_bytes() == folds.to_bytes()
 
 
 def test_features_are_fitted_in_several_threads_but_for_memory(
-    train: pd.DataFrame, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    train: pd.DataFrame, sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: set[str] = set()
     both = threading.Barrier(2)
@@ -110,7 +119,7 @@ def test_features_are_fitted_in_several_threads_but_for_memory(
 
     monkeypatch.setattr(Part, "fit", meet)
     monkeypatch.setattr(collaborative_folds, "available_processors", lambda: 2)
-    CollaborativeFolds.fit(train, *sizes, [CollaborativeConfig(folds=3)])
+    CollaborativeFolds.fit(train, sides, [CollaborativeConfig(folds=3)])
     assert len(names) == 2
     assert collaborative_folds._threads(movies=3883, with_ease=True) == 2
     assert collaborative_folds._threads(movies=50_000, with_ease=True) == 1
@@ -126,12 +135,14 @@ def test_a_file_holds_them_without_pickle(folds: CollaborativeFolds, train: pd.D
         assert again.tables(config).names == folds.tables(config).names
     assert again.to_bytes() == data
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        assert {array.dtype for name, array in arrays.items() if name != "sizes"} == {np.dtype(np.float32)}
+        fitted = [array for name, array in arrays.items() if name.endswith(("-users", "-movies"))]
+        assert len(fitted) == 2 * folds.fits
+        assert {array.dtype for array in fitted} == {np.dtype(np.float32)}
 
 
-def test_a_data_set_without_such_recipes_has_an_empty_file(train: pd.DataFrame, sizes: tuple[int, int]) -> None:
-    again = CollaborativeFolds.from_bytes(CollaborativeFolds.fit(train, *sizes, []).to_bytes(), "a file")
-    assert (again.rows, again.shape, again.fits) == (len(train), sizes, 0)
+def test_a_data_set_without_such_recipes_has_an_empty_file(train: pd.DataFrame, sides: Sides) -> None:
+    again = CollaborativeFolds.from_bytes(CollaborativeFolds.fit(train, sides, []).to_bytes(), "a file")
+    assert (again.rows, again.shape, again.fits) == (len(train), sides.shape, 0)
 
 
 def pickled() -> bytes:
@@ -168,7 +179,7 @@ def test_features_that_are_not_there_are_named(folds: CollaborativeFolds, train:
     more_folds = FIRST.model_copy(update={"folds": 4})
     assert [folds.has(config) for config in (FIRST, SECOND, other, more_folds)] == [True, True, False, False]
     assert folds.tables(more_folds).names == folds.tables(FIRST).names
-    with pytest.raises(DataError, match=r"lack same .* without fold 0 of 4; rebuild"):
+    with pytest.raises(DataError, match=r"lack the training rows' folds-4-strangers-0; rebuild"):
         folds.out_of_fold(more_folds, train)
 
 
@@ -177,9 +188,9 @@ def test_rows_of_another_number_need_sources(folds: CollaborativeFolds, train: p
         folds.out_of_fold(FIRST, train.head(10))
 
 
-def test_other_training_rows_are_refused(
-    folds: CollaborativeFolds, train: pd.DataFrame, sizes: tuple[int, int]
-) -> None:
-    folds.require(len(train), *sizes)
-    with pytest.raises(DataError, match=rf"on {len(train)} training rows, .*; expected {len(train)}, {sizes[0] + 1} "):
-        folds.require(len(train), sizes[0] + 1, sizes[1])
+def test_other_training_rows_are_refused(folds: CollaborativeFolds, train: pd.DataFrame, sides: Sides) -> None:
+    folds.require(len(train), *sides.shape)
+    with pytest.raises(
+        DataError, match=rf"on {len(train)} training rows, .*; expected {len(train)}, {sides.shape[0] + 1} "
+    ):
+        folds.require(len(train), sides.shape[0] + 1, sides.shape[1])

@@ -51,7 +51,7 @@ def test_drawn_rows_have_the_posterior_s_mean_and_covariance() -> None:
     own, design = np.array([1, 4, 7]), rng.normal(size=(9, 2))
     values = np.array([0.5, -1.0, 2.0])
     prior, prior_mean = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([0.3, -0.7])
-    found = np.empty((rows, 2))
+    means, found = np.empty((rows, 2)), rng.normal(size=(rows, 2))
     sample_rows(
         np.arange(rows + 1) * 3,
         np.tile(own, rows),
@@ -59,12 +59,13 @@ def test_drawn_rows_have_the_posterior_s_mean_and_covariance() -> None:
         design,
         prior,
         np.tile(prior @ prior_mean, (rows, 1)),
-        rng.normal(size=(rows, 2)),
+        means,
         found,
     )
     cells = design[own]
     covariance = np.linalg.inv(cells.T @ cells + prior)
     mean = covariance @ (cells.T @ values + prior @ prior_mean)
+    np.testing.assert_allclose(means, np.tile(mean, (rows, 1)), rtol=1e-10)
     np.testing.assert_allclose(found.mean(axis=0), mean, atol=0.02)
     np.testing.assert_allclose(np.cov(found.T), covariance, atol=0.02)
 

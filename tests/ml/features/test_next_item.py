@@ -10,8 +10,10 @@ from ml.features.collaborative import CollaborativeConfig
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.histories import Histories
 from ml.features.next_item import NextItemConfig, folds_by_time, next_item_columns
+from ml.features.sides import Sides
 
 USERS, MOVIES, FOLDS = 4, 7, 3
+SIDES = Sides.without_features(USERS, MOVIES)
 SIGNALS = CollaborativeConfig(sequence={"next": NextItemConfig(embed_dim=2)}, folds=FOLDS)
 
 
@@ -47,7 +49,7 @@ def test_products_are_log_odds_of_the_softmax() -> None:
 
 
 def test_a_row_is_predicted_from_earlier_rows_by_a_network_that_did_not_see_its_part(rows: pd.DataFrame) -> None:
-    folds = CollaborativeFolds.fit(rows, USERS, MOVIES, [SIGNALS], learn_next_items=learn)
+    folds = CollaborativeFolds.fit(rows, SIDES, [SIGNALS], learn_next_items=learn)
     again = CollaborativeFolds.from_bytes(folds.to_bytes(), "a file")
     found = again.out_of_fold(SIGNALS, rows)[:, again.tables(SIGNALS).names.index("next")]
     for (user, movie), value in zip(rows[["user_id", "movie_id"]].to_numpy(), found, strict=True):
@@ -60,21 +62,21 @@ def test_a_row_is_predicted_from_earlier_rows_by_a_network_that_did_not_see_its_
 
 
 def test_other_rows_are_predicted_from_whole_histories(rows: pd.DataFrame) -> None:
-    tables = CollaborativeFolds.fit(rows, USERS, MOVIES, [SIGNALS], learn_next_items=learn).tables(SIGNALS)
+    tables = CollaborativeFolds.fit(rows, SIDES, [SIGNALS], learn_next_items=learn).tables(SIGNALS)
     found = tables.of(pd.DataFrame({"user_id": [1], "movie_id": [4]}))[0, tables.names.index("next")]
     assert found == pytest.approx(np.log(MOVIES * softmax(6.0 * np.arange(MOVIES) + 6))[4], rel=1e-5)
 
 
 def test_random_folds_of_the_other_features_stay(rows: pd.DataFrame) -> None:
     plain = CollaborativeConfig(folds=FOLDS)
-    both = CollaborativeFolds.fit(rows, USERS, MOVIES, [SIGNALS, plain], learn_next_items=learn)
-    alone = CollaborativeFolds.fit(rows, USERS, MOVIES, [plain])
+    both = CollaborativeFolds.fit(rows, SIDES, [SIGNALS, plain], learn_next_items=learn)
+    alone = CollaborativeFolds.fit(rows, SIDES, [plain])
     np.testing.assert_array_equal(both.out_of_fold(SIGNALS, rows)[:, 1:], alone.out_of_fold(plain, rows))
     assert both.fits == alone.fits + FOLDS + 1
 
 
 def test_sampled_rows_share_the_fold_of_their_source(rows: pd.DataFrame) -> None:
-    folds = CollaborativeFolds.fit(rows, USERS, MOVIES, [SIGNALS], learn_next_items=learn)
+    folds = CollaborativeFolds.fit(rows, SIDES, [SIGNALS], learn_next_items=learn)
     sources = np.array([3, 0, 3])
     np.testing.assert_array_equal(
         folds.out_of_fold(SIGNALS, rows.iloc[sources], sources), folds.out_of_fold(SIGNALS, rows)[sources]
@@ -83,7 +85,7 @@ def test_sampled_rows_share_the_fold_of_their_source(rows: pd.DataFrame) -> None
 
 def test_somebody_must_train_the_network(rows: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="learn_next_items is None"):
-        CollaborativeFolds.fit(rows, USERS, MOVIES, [SIGNALS])
+        CollaborativeFolds.fit(rows, SIDES, [SIGNALS])
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,13 @@ from ml.training.history_trainer import states_of
 from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
 from ml.training.trainer import fitted_rows
-from tests.collaborative import fit_tables, folds_of
+from tests.collaborative import fit_tables, folds_of, sides_of
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
 SMALL_MODEL = {"embed_dim": 4, "num_layers": 1, "head_dim": 4}
 NEGATIVES = {"per_positive": 2, "popularity_power": 0.5, "seed": 3}
-SIGNALS: dict[str, Any] = {"factorizations": {"rating_3": {"factors": 3, "iterations": 3}}, "folds": 3}
+FACTORIZATIONS = {"rating_3": {"factors": 3, "iterations": 3}}
+SIGNALS: dict[str, Any] = {"factorizations": FACTORIZATIONS, "stranger_share": 0, "folds": 3}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,8 @@ def weights(network: keras.Model) -> list[np.ndarray]:
 def test_serving_network_computes_the_signals_of_all_training_rows(
     fitted: Fitting, recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap
 ) -> None:
-    users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    signals = fit_tables(rows, users, movies, recipe.signals).of(rows[:100])
+    signals = fit_tables(rows, sides_of(rows, small_feature_map), recipe.signals).of(rows[:100])
     codes = rows[list(schema.FIELD_NAMES)].to_numpy("int32")[:100]
     expected = np.asarray(fitted.network([codes, signals]))
     assert np.asarray(fitted.serving_network(codes)) == pytest.approx(expected, abs=1e-5)
@@ -100,9 +100,8 @@ def test_serving_network_computes_the_signals_of_all_training_rows(
 def test_signals_are_standardised_by_the_fitted_rows(
     fitted: Fitting, recipe: Recipe, rows: pd.DataFrame, small_feature_map: FeatureMap
 ) -> None:
-    users, movies, *_ = small_feature_map.field_dims
     assert recipe.signals is not None
-    folds = CollaborativeFolds.fit(rows, users, movies, [recipe.signals])
+    folds = CollaborativeFolds.fit(rows, sides_of(rows, small_feature_map), [recipe.signals])
     signals = folds.out_of_fold(recipe.signals, rows)[: int(len(rows) * 0.9)].astype(np.float64)
     layer = fitted.network.get_layer("numbers")
     assert layer.centres == pytest.approx(signals.mean(axis=0))
@@ -255,7 +254,7 @@ def test_signals_of_a_row_are_by_tables_without_its_like_s_fold(
     fold = np.arange(len(rows)) % SIGNALS["folds"]
     source_fold = sampled.rows[SOURCE].to_numpy() % SIGNALS["folds"]
     for number in range(SIGNALS["folds"]):
-        tables = fit_tables(rows[fold != number], *small_feature_map.field_dims[:2], sampling_recipe.signals)
+        tables = fit_tables(rows[fold != number], sides_of(rows, small_feature_map), sampling_recipe.signals)
         own = source_fold == number
         assert sampled.numbers[own].tolist() == tables.of(sampled.rows[own]).tolist()
     assert (sampled.numbers.shape, sampled.numbers.dtype) == ((len(sampled.rows), 8), np.float32)
@@ -266,7 +265,7 @@ def test_signals_of_all_pairs_are_by_all_training_rows(
 ) -> None:
     assert sampled.pairs is not None
     assert sampling_recipe.signals is not None
-    expected = fit_tables(rows, *small_feature_map.field_dims[:2], sampling_recipe.signals)
+    expected = fit_tables(rows, sides_of(rows, small_feature_map), sampling_recipe.signals)
     assert sampled.pairs.names == expected.names
     assert sampled.pairs.of(rows).tolist() == expected.of(rows).tolist()
 

@@ -25,6 +25,7 @@ from orchestration.cli import tune
 from orchestration.resources.raw_data import RawData
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
+from tests.collaborative import sides_of
 from tests.environment import forget_settings
 from tests.feature_maps import fitted
 from tests.orchestration.conftest import DATASET
@@ -305,12 +306,13 @@ def test_collaborative_features_are_those_of_the_pipeline(
     assert command(["tune", "with_signals", "1"]) == 1
     assert f"{path}: missing; run make run first" in capsys.readouterr().err
     train = pd.read_parquet(tables / "train_interactions.parquet")
-    sizes = FeatureMap.from_json((tables / "feature_map.json").read_bytes(), "feature map").field_dims[:2]
-    path.write_bytes(CollaborativeFolds.fit(train, sizes[0], sizes[1], [CollaborativeConfig(folds=2)]).to_bytes())
+    feature_map = FeatureMap.from_json((tables / "feature_map.json").read_bytes(), "feature map")
+    sides = sides_of(train, feature_map)
+    path.write_bytes(CollaborativeFolds.fit(train, sides, [CollaborativeConfig(folds=2)]).to_bytes())
     assert command(["tune", "with_signals", "1"]) == 1
     assert "collaborative features lack rating_2 (factorization" in capsys.readouterr().err
     signals = CollaborativeConfig.model_validate(SIGNALS)
-    path.write_bytes(CollaborativeFolds.fit(train, sizes[0], sizes[1], [signals]).to_bytes())
+    path.write_bytes(CollaborativeFolds.fit(train, sides, [signals]).to_bytes())
     assert tune.main("with_signals", "1") == 0
     path.write_bytes(b"nothing")
     assert command(["tune", "with_signals", "2"]) == 1
