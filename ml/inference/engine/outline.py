@@ -36,9 +36,18 @@ class Outline:
     def rows(self, users: np.ndarray, movies: np.ndarray | None = None) -> np.ndarray:
         """Predicted logits, float32 [n, m], of user indices [n] and movie indices [m] (default: all)."""
         movies = self._movies if movies is None else movies
-        out = np.empty((len(users), len(movies)), np.float32)
+        return self._by_pair(self._regression.rows, users, movies, np.float32)
+
+    def extrapolates(self, users: np.ndarray) -> np.ndarray:
+        """Where features lie outside the range that the regression was fitted on, bool [n, movies], of indices [n]."""
+        return self._by_pair(self._regression.is_beyond, users, self._movies, bool)
+
+    def _by_pair(
+        self, function: Callable[[np.ndarray], np.ndarray], users: np.ndarray, movies: np.ndarray, dtype: type
+    ) -> np.ndarray:
+        out = np.empty((len(users), len(movies)), dtype)
         step = max(_CELLS // (len(movies) * max(self._regression.features, 1)), 1)
         for start in range(0, len(users), step):
             some = slice(start, start + step)
-            out[some] = self._regression.rows(self._numbers(users[some], movies))
+            out[some] = function(self._numbers(users[some], movies))
         return out

@@ -71,6 +71,22 @@ class Regression:
         _evaluate(numbers, self.scaling, self.constant, self.products, self.bends, self.slopes, out)
         return out
 
+    def is_beyond(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether a feature lies outside the range that was fitted, bool [n, movies]; features as in ``rows``."""
+        out = np.zeros((numbers.shape[0], numbers.shape[2]), bool)
+        centre, scale, lowest, highest = self.scaling.T
+        _mark_beyond(numbers, centre + scale * lowest, centre + scale * highest, out)
+        return out
+
+
+@compile_loop
+def _mark_beyond(numbers: np.ndarray, lowest: np.ndarray, highest: np.ndarray, out: np.ndarray) -> None:
+    """Set ``out`` where one of a pair's features is below its lowest or above its highest value."""
+    for row in range(out.shape[0]):
+        for s in range(numbers.shape[1]):
+            for b in range(out.shape[1]):
+                out[row, b] |= (numbers[row, s, b] < lowest[s]) | (numbers[row, s, b] > highest[s])
+
 
 @compile_loop
 def _standardize(numbers: np.ndarray, row: int, first: int, scaling: np.ndarray, out: np.ndarray) -> None:

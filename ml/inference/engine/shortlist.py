@@ -37,6 +37,8 @@ AUDITED = 256  # users scored in full at the first moment, at least
 AUDITED_FURTHER = 128  # at each further moment, at least
 _LARGEST_AUDIT = 0.2  # of all users; beyond it brute force costs little more
 _BLOCK = 512  # users whose rows are in memory at a time
+# Factor on the assumed errors where the outline extrapolates: those measured on the sampled users do not hold there.
+_EXTRAPOLATION = np.float32(3)
 
 
 class Catalogue(Protocol):
@@ -230,7 +232,8 @@ class _Moment:
             logits = outline.rows(block)
             logits += prediction.deviations(taste[block])
             _masked(logits, self._seen, block)
-            return self._search_block(block, logits, prediction.spread, caution * prediction.error)
+            spread = np.where(outline.extrapolates(block), _EXTRAPOLATION * prediction.spread, prediction.spread)
+            return self._search_block(block, logits, spread, caution * prediction.error)
 
         blocks = list(_blocks(targets))
         with ThreadPoolExecutor(available_processors()) as pool:
@@ -248,7 +251,7 @@ class _Moment:
         Args:
             users: indices [n].
             predicted: ``-inf`` where a movie must not be listed; overwritten.
-            spread: of each movie's errors [movies].
+            spread: of the errors [n, movies].
             caution: assumed largest error of a prediction, in spreads.
         """
         cautions = np.full((len(users), 1), caution, np.float32)
@@ -257,8 +260,9 @@ class _Moment:
         spent = 0
         active = np.arange(len(users))  # users whose lists may still change
         while True:
-            hopes = predicted if len(active) == len(users) else predicted[active]
-            hopes = hopes + cautions[active] * spread
+            everyone = len(active) == len(users)
+            hopes, spreads = (predicted, spread) if everyone else (predicted[active], spread[active])
+            hopes = hopes + cautions[active] * spreads
             worth = np.flatnonzero(hopes >= np.maximum(bars, LOWEST)[active, None])
             position, movie = np.divmod(worth, predicted.shape[1])
             if not len(position):
@@ -266,7 +270,7 @@ class _Moment:
             row = active[position]
             exact = self._catalogue.pairs(users[row], movie)
             # More movies are scored for a user whose movies' logits exceed their predictions more than others'.
-            np.maximum.at(cautions[:, 0], row, CAUTION * (exact - predicted[row, movie]) / spread[movie])
+            np.maximum.at(cautions[:, 0], row, CAUTION * (exact - predicted[row, movie]) / spread[row, movie])
             predicted[row, movie] = -np.inf  # its exact logit is known now
             found = found.with_more(row, movie, exact)
             spent += len(row)

@@ -61,3 +61,13 @@ def test_beyond_what_was_fitted_it_is_constant() -> None:
     at, beyond = rows_of(regression, np.array([[highest], [highest + 50]], np.float32))
     assert at == pytest.approx(beyond, rel=1e-5)
     assert at == pytest.approx(highest**2, rel=0.05)
+
+
+def test_pairs_beyond_what_was_fitted_are_known() -> None:
+    pairs = numbers(1000, 2)
+    regression = Regression.fit(pairs, pairs[:, 0])
+    lowest, highest = pairs.min(axis=0) + 0.01, pairs.max(axis=0) - 0.01
+    inside = [lowest, highest, [lowest[0], highest[1]]]
+    outside = [[lowest[0] - 1, highest[1]], [highest[0] + 1, lowest[1]], [lowest[0], highest[1] + 1]]
+    some = np.array([*inside, *outside], np.float32)
+    assert regression.is_beyond(np.ascontiguousarray(some.T[None])).tolist() == [[False] * 3 + [True] * 3]
