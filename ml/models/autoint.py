@@ -259,9 +259,11 @@ def _deep_logit(embeddings: Any, config: AutoIntMLPConfig, seed: int | None) -> 
     hidden = keras.layers.Flatten(name="deep_flat")(embeddings)
 
     def dense(units: int, kernel_seed: int | None, name: str) -> keras.layers.Dense:
+        small = keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=kernel_seed)
+        glorot = keras.initializers.GlorotUniform(seed=kernel_seed)
         return keras.layers.Dense(
             units,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=_OUTPUT_STDDEV, seed=kernel_seed),
+            kernel_initializer=glorot if config.deep_start == "glorot" else small,
             kernel_regularizer=keras.regularizers.L2(config.l2_deep) if config.l2_deep else None,
             name=name,
         )

@@ -56,6 +56,11 @@ class AutoIntMLPConfig(AutoIntConfig):
     dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout after each hidden layer of the deep branch.")
     batch_normalization: bool = Field(default=False, description="Batch normalization before each hidden layer's ReLU.")
     l2_deep: float = Field(default=0.0, ge=0, description="L2 penalty on the deep branch's kernels.")
+    deep_start: Literal["small", "glorot"] = Field(
+        default="small",
+        description="First kernels of the deep branch: normal with standard deviation 1e-4, as in the reference, or "
+        "Glorot-uniform, with which the branch learns from the first epoch on.",
+    )
 
 
 class AutoIntMultitaskConfig(AutoIntConfig):

@@ -99,6 +99,17 @@ def test_starts_at_even_odds(name: str) -> None:
     np.testing.assert_allclose(probabilities_of(small_model(name)), 0.5, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("start", "deviations"), [("small", [1e-4, 1e-4]), ("glorot", [np.sqrt(2 / 612), np.sqrt(2 / 601)])]
+)
+def test_the_deep_branch_starts_as_set(start: str, deviations: list[float]) -> None:
+    """Glorot-uniform kernels have the variance 2 / (inputs + outputs): here 2 / (12 + 600) and 2 / (600 + 1)."""
+    config = AutoIntMLPConfig(embed_dim=4, num_layers=1, head_dim=4, hidden_units=[600], deep_start=start)
+    model = build_model("autoint_mlp", Inputs((5, 4, 3)), config, seed=1)
+    kernels = [np.asarray(model.get_layer(name).kernel) for name in ("deep_1", "deep_logit")]
+    assert [kernel.std() for kernel in kernels] == pytest.approx(deviations, rel=0.1)
+
+
 def test_dropout_only_while_training() -> None:
     config = AutoIntMLPConfig(**SMALL, hidden_units=[6, 5], dropout=0.5)
     model = build_model("autoint_mlp", Inputs(DIMS), config, seed=1)
