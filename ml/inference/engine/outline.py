@@ -45,7 +45,7 @@ class Outline:
     def _by_pair(
         self, function: Callable[[np.ndarray], np.ndarray], users: np.ndarray, movies: np.ndarray, dtype: type
     ) -> np.ndarray:
-        out = np.empty((len(users), len(movies)), dtype)
+        out: np.ndarray = np.empty((len(users), len(movies)), dtype)
         step = max(_CELLS // (len(movies) * max(self._regression.features, 1)), 1)
         for start in range(0, len(users), step):
             some = slice(start, start + step)
