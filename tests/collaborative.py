@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from ml.features.collaborative import CollaborativeConfig, CollaborativeTables, parts_of
+from ml.features.collaborative import CollaborativeConfig, parts_of
 from ml.features.collaborative_folds import CollaborativeFolds
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap
 from ml.features.sides import Sides
 from ml.training.next_item import learn_next_items

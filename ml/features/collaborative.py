@@ -8,7 +8,7 @@ features of any pair follow from its indices.
 ``ml.features.collaborative_folds`` fits them for a data set.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from scipy import sparse
 
 from ml import schema
 from ml.features.bayesian import BayesianConfig, bayesian_factors
+from ml.features.collaborative_tables import Columns
 from ml.features.ease import EaseConfig, low_rank_ease, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.implicit import scaled_svd
@@ -28,8 +29,6 @@ from ml.features.sides import Sides
 _SIDES = ("user_id", "movie_id")
 # Statistics of a user or a movie, and the column whose mean each is; none for the count.
 _STATISTICS = {"mean_rating": "rating", "like_share": schema.LABEL, "log_count": None}
-
-Columns = tuple[np.ndarray, np.ndarray]  # a feature's columns in the users' and in the movies' table
 
 
 class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
@@ -75,36 +74,6 @@ class CollaborativeConfig(BaseModel, frozen=True, extra="forbid"):
         users = (name for each in self.bayesian.values() for name in each.user_fields)
         movies = (name for each in self.bayesian.values() for name in each.movie_fields)
         return {"user": tuple(dict.fromkeys(users)), "movie": tuple(dict.fromkeys((*self.affinity_fields, *movies)))}
-
-
-@dataclass(frozen=True)
-class CollaborativeTables:
-    """Collaborative features of all pairs: ``feature[f] = sum over the columns of f of users[u] * movies[m]``.
-
-    Attributes:
-        names: of the features.
-        widths: number of columns of each feature; a feature's columns are adjacent.
-        users: float32 [users, columns].
-        movies: float32 [movies, columns].
-    """
-
-    names: tuple[str, ...]
-    widths: tuple[int, ...]
-    users: np.ndarray
-    movies: np.ndarray
-
-    @classmethod
-    def of_columns(cls, names: Sequence[str], columns: Sequence[Columns]) -> "CollaborativeTables":
-        """Join the columns of the features of these names."""
-        widths = tuple(user.shape[1] for user, _ in columns)
-        users, movies = (np.hstack(side).astype(np.float32, copy=False) for side in zip(*columns, strict=True))
-        return cls(tuple(names), widths, users, movies)
-
-    def of(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the features, float32 [rows, features], of rows with the indices user_id and movie_id."""
-        products = self.users[rows["user_id"]] * self.movies[rows["movie_id"]]
-        starts = np.cumsum([0, *self.widths[:-1]])
-        return np.add.reduceat(products, starts, axis=1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from ml.errors import DataError
-from ml.features.collaborative import CollaborativeConfig, CollaborativeTables, Columns, Part, parts_of
+from ml.features.collaborative import CollaborativeConfig, Part, parts_of
+from ml.features.collaborative_tables import CollaborativeTables, Columns
 from ml.features.next_item import NextItemLearner, folds_by_time
 from ml.features.sides import Sides
 from ml.files import digest

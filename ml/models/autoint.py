@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.models.config import (
     ARCHITECTURES,
     ArchitectureConfig,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ml.features.collaborative import CollaborativeTables
 from ml.features.collaborative_folds import CollaborativeFolds
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap
 from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, sample_negatives

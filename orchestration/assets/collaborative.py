@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ml.features.collaborative import CollaborativeConfig, CollaborativeTables
+from ml.features.collaborative import CollaborativeConfig
 from ml.features.collaborative_folds import CollaborativeFolds
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap
 from ml.features.sides import Sides
 from ml.features.splits import PAPER

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.forward import forward_of
 from ml.inference.scorer import Scorer

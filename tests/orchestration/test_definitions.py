@@ -49,7 +49,7 @@ INPUTS: dict[str, list[str]] = {
     "feature_map": [f"{how}_{kind}" for how in ("raw", "ingested") for kind in ("users", "movies", "ratings")],
     "encoded_interactions": ["interactions", "feature_map"],
     **{key: ["encoded_interactions"] for key in _SPLIT},
-    "collaborative_features": ["train_interactions", "feature_map"],
+    "collaborative_features": ["train_interactions", "feature_map", "users", "movies"],
     **{key: ["train_interactions", "feature_map", "users", "movies"] for key in (*MODELS, *PAPER_MODELS)},
     **{key: ["collaborative_features", "train_interactions", "feature_map", "users", "movies"]
        for key in COLLABORATIVE_MODELS},

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from ml.features.collaborative import CollaborativeConfig, CollaborativeTables
+from ml.features.collaborative import CollaborativeConfig
 from ml.features.collaborative_folds import CollaborativeFolds
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.ease import EaseConfig, low_rank_ease
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.feature_map import FeatureMap, encode_interactions

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from ml.errors import DataError
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.inference.scorer import Scorer
 from ml.inference.tensorflow_export import export_bundle
 from ml.models.autoint import Inputs, Multivalued, build_model, with_collaborative

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import expit
 
 from ml.errors import DataError
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from ml.errors import DataError
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.models.autoint import Inputs, Multivalued, Token, build_model, with_collaborative
 from ml.models.bundle import ModelBundle

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.models.autoint import Inputs, build_model, with_collaborative
 from ml.models.config import AutoIntConfig
 from ml.models.numerical import NumericalEmbedding, PairProducts, SelectFields

@@ -268,7 +268,7 @@ def test_features_that_a_data_set_lacks_are_left_out(tmp_path: Path) -> None:
     assert restricted.fields == ("movie_year", "genre1")
     assert restricted.signals is not None
     assert restricted.signals.affinity_fields == ("genre1",)
-    assert restricted.signals.bayesian["b"].reads == ("rating", "genre1")
+    assert restricted.signals.bayesian["b"].fields == ("genre1",)
     assert recipe.left_out(feature_map) == ["gender", "zip"]
     assert restricted.positions(names) == [2, 3]
     assert Recipe(**PLAIN).within(feature_map).positions(names) is None  # all that there are

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.inference.engine import autoint_forward
 from ml.inference.engine.autoint_forward import AutoIntForward
 from ml.inference.engine.forward import forward_of

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.inference.engine.pair_numbers import PairNumbers
 from ml.models.autoint import Inputs, build_model, with_collaborative
 from ml.models.config import AutoIntConfig

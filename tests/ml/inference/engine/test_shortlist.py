@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ml.features.collaborative import CollaborativeTables
+from ml.features.collaborative_tables import CollaborativeTables
 from ml.inference.engine.forward import forward_of
 from ml.inference.engine.pair_numbers import PairNumbers
 from ml.inference.engine.shortlist import AUDITED, SearchReport, search, search_by_brute_force
