@@ -159,7 +159,7 @@ class _Mean:
         self._count = 0
 
     def add(self, left: np.ndarray, right: np.ndarray) -> None:
-        """Add a product of float64 [rows, n] and [columns, n]."""
+        """Add a product of float [rows, n] and [columns, n]."""
         self._lefts.append(left)
         self._rights.append(right)
         self._count += 1
@@ -168,7 +168,7 @@ class _Mean:
             self._compress(2 * self._width)
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean's factors, float64 [rows, width] and [columns, width]."""
+        """Return the mean's factors, float [rows, width] and [columns, width]."""
         self._compress(self._width)
         return self._lefts[0] / self._count, self._rights[0]
 
@@ -178,14 +178,14 @@ class _Mean:
 
 
 def truncated_product(left: np.ndarray, right: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return factors, float64 [rows, width] and [columns, width], of the best approximation of ``left @ right.T``.
+    """Return factors, float [rows, width] and [columns, width], of the best approximation of ``left @ right.T``.
 
     The truncated singular value decomposition of the product, which is never formed. Factors have fewer columns where
     the product has fewer rows or columns than ``width``.
 
     Args:
-        left: float64 [rows, n].
-        right: float64 [columns, n].
+        left: float [rows, n].
+        right: float [columns, n].
         width: rank of the approximation.
     """
     left_basis, left_rest = np.linalg.qr(left)
