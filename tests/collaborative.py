@@ -17,6 +17,11 @@ def fit_tables(train: pd.DataFrame, sides: Sides, config: CollaborativeConfig) -
     return CollaborativeTables.of_columns([part.name for part in parts], [part.fit(train, sides) for part in parts])
 
 
+def without_features(users: int, movies: int) -> Sides:
+    """Return this many users and movies of whom nothing is known."""
+    return Sides(pd.DataFrame({"user_id": range(users)}), pd.DataFrame({"movie_id": range(movies)}))
+
+
 def sides_of(rows: pd.DataFrame, feature_map: FeatureMap) -> Sides:
     """Return what encoded rows tell of users and movies; those without rows have the first value of each feature."""
     tables = []

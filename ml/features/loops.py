@@ -1,6 +1,6 @@
 """Compiled loops of matrix factorizations and EASE.
 
-Each call computes in one thread and without Python's lock.
+Each call computes without Python's lock and, where BLAS may use one thread, in one thread.
 """
 
 import numpy as np

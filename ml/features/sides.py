@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from ml.features.feature_map import FeatureMap
@@ -26,14 +25,6 @@ class Sides:
         return cls(
             feature_map.side("user").transform(feature_map.known("user_id", users)),
             feature_map.side("movie").transform(feature_map.known("movie_id", movies)),
-        )
-
-    @classmethod
-    def without_features(cls, users: int, movies: int) -> "Sides":
-        """Return this many users and movies of whom nothing is known."""
-        return cls(
-            pd.DataFrame({"user_id": np.arange(users, dtype=np.int32)}),
-            pd.DataFrame({"movie_id": np.arange(movies, dtype=np.int32)}),
         )
 
     @property

@@ -10,6 +10,7 @@ from ml.features.bayesian import BayesianConfig, _Mean, _Side, bayesian_factors,
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.implicit import implicit_factors
 from ml.features.sides import Sides
+from tests.collaborative import without_features
 
 USERS, MOVIES = 120, 60
 NOISE = 0.3
@@ -39,7 +40,7 @@ def sampled(ratings: np.ndarray, share: np.ndarray, seed: int) -> pd.DataFrame:
 
 def sides_of(taste: np.ndarray) -> Sides:
     """Return each user's taste, and in which half each movie is."""
-    nobody = Sides.without_features(USERS, MOVIES)
+    nobody = without_features(USERS, MOVIES)
     return Sides(nobody.users.assign(taste=taste), nobody.movies.assign(half=np.arange(MOVIES) // (MOVIES // 2)))
 
 
@@ -181,7 +182,7 @@ def test_implicit_factors_are_those_of_the_scaled_matrix() -> None:
 
 def test_without_a_second_user_there_is_no_implicit_feedback() -> None:
     rows = pd.DataFrame({"user_id": [0, 0], "movie_id": [0, 1], "rating": [3, 5]})
-    users, movies = bayesian_factors(rows, Sides.without_features(1, 2), QUICK)
+    users, movies = bayesian_factors(rows, without_features(1, 2), QUICK)
     assert implicit_factors(rows, (1, 2), 4)[0].shape == (1, 0)
     assert np.isfinite(users @ movies.T).all()
 

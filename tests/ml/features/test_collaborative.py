@@ -11,7 +11,7 @@ from ml.features.factorization import FactorizationConfig, factorize
 from ml.features.feature_map import FeatureMap, encode_interactions
 from ml.features.sides import Sides
 from ml.features.splits import split_interactions
-from tests.collaborative import fit_tables
+from tests.collaborative import fit_tables, without_features
 
 CONFIG = CollaborativeConfig(
     factorizations={"rating_2": FactorizationConfig(factors=2, iterations=3)},
@@ -61,7 +61,7 @@ def test_means_shares_and_counts_by_hand() -> None:
     ratings = [(0, 0, 5), (0, 1, 3), (1, 0, 4), (1, 2, 1), (1, 1, 2)]
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating"])
     train["label"] = (train["rating"] >= 4).astype("int8")
-    signals = fit_tables(train, Sides.without_features(3, 4), CollaborativeConfig(prior_rows=2))
+    signals = fit_tables(train, without_features(3, 4), CollaborativeConfig(prior_rows=2))
     found = signals.of(pd.DataFrame({"user_id": [0, 1, 2], "movie_id": [1, 0, 3]}))
     mean, share = 15 / 5, 2 / 5
     user_0 = [(5 + 3 - 2 * mean) / 4, (1 - 2 * share) / 4, np.log(3)]
@@ -81,7 +81,7 @@ def test_affinity_by_hand() -> None:
     train = pd.DataFrame(ratings, columns=["user_id", "movie_id", "rating"])
     train["label"] = (train["rating"] >= 4).astype("int8")
     config = CollaborativeConfig(affinity_fields=("genre1",), affinity_prior_rows=2, prior_rows=1)
-    nobody = Sides.without_features(2, 4)
+    nobody = without_features(2, 4)
     sides = Sides(nobody.users, nobody.movies.assign(genre1=[0, 1, 0, 1]))
     signals = fit_tables(train, sides, config)
     centred = train["rating"] - train["rating"].mean()
@@ -98,7 +98,7 @@ def test_exposure_of_full_rank_is_who_rated_what() -> None:
     users, movies = np.nonzero(rated)
     train = pd.DataFrame({"user_id": users, "movie_id": movies, "rating": 3, "label": 0})
     everything = pd.DataFrame({"user_id": np.repeat(range(3), 4), "movie_id": np.tile(range(4), 3)})
-    signals = fit_tables(train, Sides.without_features(3, 4), CollaborativeConfig(exposure_factors=2))
+    signals = fit_tables(train, without_features(3, 4), CollaborativeConfig(exposure_factors=2))
     row_roots, column_roots = np.sqrt(rated.sum(axis=1))[:, None], np.sqrt(rated.sum(axis=0))[None, :]
     left, values, right = np.linalg.svd(rated / row_roots / column_roots, full_matrices=False)
     expected = (left[:, :2] * values[:2]) @ right[:2] * row_roots * column_roots

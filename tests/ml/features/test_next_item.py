@@ -10,10 +10,10 @@ from ml.features.collaborative import CollaborativeConfig
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.histories import Histories
 from ml.features.next_item import NextItemConfig, folds_by_time, next_item_columns
-from ml.features.sides import Sides
+from tests.collaborative import without_features
 
 USERS, MOVIES, FOLDS = 4, 7, 3
-SIDES = Sides.without_features(USERS, MOVIES)
+SIDES = without_features(USERS, MOVIES)
 SIGNALS = CollaborativeConfig(sequence={"next": NextItemConfig(embed_dim=2)}, folds=FOLDS)
 
 
