@@ -30,6 +30,12 @@ class Finding:
         return replace(self, name=name)
 
 
+def added(findings: Sequence[Finding]) -> Finding:
+    """Return one finding of a check that was made of each block of a table; its figures are their sums."""
+    facts = {name: sum(finding.facts[name] for finding in findings) for name in findings[0].facts}
+    return Finding(findings[0].name, all(finding.passed for finding in findings), facts)
+
+
 def row_count(rows: int, expected: int | None) -> Finding:
     """Check that a table is not empty, and has the number of rows that is known for its data set."""
     passed = rows > 0 if expected is None else rows == expected
@@ -72,9 +78,15 @@ def indices_in_range(encoded: pd.DataFrame, names: Sequence[str], field_dims: Se
     return Finding("indices_in_range", outside == 0, {"indices_outside": outside})
 
 
-def whole_split(train: pd.DataFrame, test: pd.DataFrame, expected: np.ndarray) -> Finding:
-    """Check that training and test rows are disjoint and together exactly the expected ones, bool [rows]."""
-    counts = np.bincount(np.concatenate([train["row"], test["row"]]), minlength=len(expected))
+def whole_split(train: np.ndarray, test: np.ndarray, expected: np.ndarray) -> Finding:
+    """Check that training and test rows are disjoint and together exactly the expected ones.
+
+    Args:
+        train: positions of the training rows, int [n].
+        test: of the test rows.
+        expected: which rows must be there, bool [rows].
+    """
+    counts = np.bincount(np.concatenate([train, test]), minlength=len(expected))
     facts = {
         "training_rows": len(train),
         "test_rows": len(test),

@@ -23,7 +23,26 @@ _Path = TypeVar("_Path", Path, UPath)
 
 def digest(data: bytes) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of ``data``."""
-    return hashlib.sha256(data).hexdigest()[:16]
+    return shortened(hashlib.sha256(data))
+
+
+def digest_of_file(path: Path | UPath) -> str:
+    """Return ``digest`` of a file's content, which is read in parts."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(2**20):
+            hashed.update(data)
+    return shortened(hashed)
+
+
+def shortened(hashed: Any) -> str:
+    """Return the first 16 hexadecimal digits of a hash object of ``hashlib``."""
+    return hashed.hexdigest()[:16]
+
+
+def temporary_path(path: Path | UPath) -> Any:
+    """Return where to write a file's new content before it is renamed, see ``TEMPORARY_NAME``."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def write_atomically(path: Path | UPath, data: bytes) -> None:
@@ -45,7 +64,7 @@ def replace_files(files: Mapping[_Path, bytes]) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in files}
+    temporary = {path: temporary_path(path) for path in files}
     try:
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Fit a feature map on interactions, the plain way."""
+"""Fit a feature map on interactions, and encode them, the plain way."""
 
 from collections.abc import Sequence
 
@@ -24,3 +24,10 @@ def fitted(interactions: pd.DataFrame, fields: Sequence[schema.Field] = schema.F
             values = sorted(set("|".join(interactions[name].unique()).split("|")) - {""})
             multivalued.append(FieldVocabulary(name, "movie", "multivalued", values=tuple(values)))
     return FeatureMap(tuple(vocabularies), tuple(multivalued))
+
+
+def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
+    """Return the rows of ``join_interactions`` encoded, one column after the other."""
+    indices = feature_map.transform(interactions)
+    origin = [name for name in schema.ORIGIN if name in interactions]
+    return indices.join(interactions[[schema.LABEL, "rating", "timestamp", *origin]])

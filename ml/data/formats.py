@@ -129,7 +129,7 @@ class Format:
         ratings = self._whole(RATINGS, directory, parts)
         if self.may_repeat:
             ratings = latest(ratings)
-        users, movies = (tables.get(kind, self._rated(kind, ratings)) for kind in (USERS, MOVIES))
+        users, movies = (tables[kind] if kind in tables else self._rated(kind, ratings) for kind in (USERS, MOVIES))
         return RawTables(users, movies, ratings)
 
     def read_file(self, kind: str, path: Path, may_repeat: bool = False) -> pd.DataFrame:
@@ -154,6 +154,8 @@ class Format:
 
     def _whole(self, kind: str, directory: Path, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """Concatenate the tables of several files. Raises DataError if two have a row of the same key."""
+        if len(parts) == 1:  # which was checked when it was read
+            return parts[0]
         whole = pd.concat(parts, ignore_index=True)
         repeated = whole.duplicated(KEYS[kind])
         if repeated.any() and not (kind == RATINGS and self.may_repeat):

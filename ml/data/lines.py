@@ -5,7 +5,7 @@ Every field is a string first. What a file's columns mean is decided by its read
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,11 +24,13 @@ _DELIMITER = "\x1f"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # may precede UTF-8 text
 # Control characters except tab and line feed. Latin-1 decodes every byte; control codes can only come from another
 # encoding or from damage.
+_CONTROL = bytes(code for code in (*range(32), 127) if code not in b"\t\n")
 _UNDECODABLE = {
     "latin-1": re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\x9f]"),
     # The same, and the replacement character (U+FFFD), which marks text damaged by an earlier decoding.
     "utf-8": re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xbf\xbd"),
 }
+_BLOCK = 2**25  # bytes that are read at once
 _LONGEST_LINE = 65_536  # bytes; pyarrow rejects lines longer than a block
 _SHOWN = 100  # characters of an invalid value in a message
 _INT64_DIGITS = 18  # always fit into int64
@@ -125,6 +127,10 @@ class Lines:
         }
         return pd.DataFrame(columns)
 
+    def numbers(self, column: str, dtype: str) -> np.ndarray:
+        """Return a column whose texts are known to be numbers, [lines]."""
+        return self.table[column].cast(pa.from_numpy_dtype(dtype)).to_numpy()
+
     def _integers(self, column: str, dtype: str) -> np.ndarray:
         """Parse a column of whole numbers from 0. Raises DataError."""
         texts = self.table[column]
@@ -141,29 +147,45 @@ class Lines:
         return numbers.to_numpy().astype(dtype)
 
 
-def read_lines(path: Path, layout: Layout) -> Lines:
-    """Read the fields of a file as strings; row i is line i plus ``layout.first_line``.
+def read_lines(path: Path, layout: Layout) -> Iterator[Lines]:
+    """Read the fields of a file as strings, in blocks of lines, so that a file may be larger than memory.
 
     Raises:
         DataError: the file is missing, empty or malformed; names line, value and what was expected.
     """
-    data, encoding = _read_bytes(path, layout)
-    names = [*layout.columns]
-    if layout.has_header:
-        data, names = _without_header(path, data, encoding, layout)
-    place = Place(path, layout.first_line)
-    if layout.separator != "\t" and b"\t" in data:
-        _fail_at(place, data, data.index(b"\t"), "Latin-1 or UTF-8 text without control characters")
-    if layout.separator == ",":
-        _require_quotes(place, data, encoding)
-    else:
-        data = data.replace(layout.separator.encode(), _DELIMITER.encode())
-    table = _parsed(place, data, encoding, layout, names).select([*layout.columns])
-    return Lines(place, table.rename_columns([*layout.columns.values()]))
+    encoding, names, line = _encoding_of(path, layout), [*layout.columns], 1
+    for read in _blocks(path):
+        place, data = Place(path, line), read
+        line += read.count(b"\n") + (not read.endswith(b"\n"))
+        _refuse_undecodable(place, data, encoding, layout)
+        if place.first < layout.first_line:
+            data, names = _without_header(path, data, encoding, layout)
+            place = Place(path, layout.first_line)
+        table = _parsed(place, data, encoding, layout, names).select([*layout.columns])
+        yield Lines(place, table.rename_columns([*layout.columns.values()]))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Read a file in blocks of whole lines that end with a line feed, without a byte order mark."""
+    with path.open("rb") as file:
+        rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
+        while read := file.read(_BLOCK):
+            data = rest + read
+            end = data.rfind(b"\n") + 1
+            if not end and len(data) > _LONGEST_LINE:  # which is found out by who gets it
+                end = len(data)
+            rest = data[end:]
+            if end:
+                yield data[:end].replace(b"\r\n", b"\n")
+        if rest:
+            yield rest.replace(b"\r\n", b"\n")
 
 
 def _parsed(place: Place, data: bytes, encoding: str, layout: Layout, columns: list[str]) -> pa.Table:
-    quoted = layout.separator == ","
+    if quoted := layout.separator == ",":
+        _require_quotes(place, data, encoding)
+    else:
+        data = data.replace(layout.separator.encode(), _DELIMITER.encode())
     wrong: list[pa.csv.InvalidRow] = []
 
     def stop_at_row(row: pa.csv.InvalidRow) -> str:  # pyarrow ignores exceptions raised in a handler
@@ -193,27 +215,37 @@ def _parsed(place: Place, data: bytes, encoding: str, layout: Layout, columns: l
         place.fail(row.number - 1, text, f"{row.expected_columns} fields separated by {layout.separator!r}")
 
 
-def _read_bytes(path: Path, layout: Layout) -> tuple[bytes, str]:
-    """Return a file's bytes and encoding: UTF-8 if its non-ASCII bytes are valid UTF-8, otherwise Latin-1."""
+def _encoding_of(path: Path, layout: Layout) -> str:
+    """Return a file's encoding: UTF-8 if its non-ASCII bytes are valid UTF-8, otherwise Latin-1. Raises DataError."""
     if not path.is_file():
         raise DataError(f"{path}: missing; expected a file with the columns {', '.join(layout.columns)}")
-    data, place = path.read_bytes().replace(b"\r\n", b"\n"), Place(path)
-    marked = data.startswith(_BYTE_ORDER_MARK)
-    data = data.removeprefix(_BYTE_ORDER_MARK)
-    if not data.strip():
+    if not any(data.strip() for data in _blocks(path)):
         raise DataError(f"{path}: empty; expected lines of fields separated by {layout.separator!r}")
-    encoding = "utf-8"
+    with path.open("rb") as file:
+        marked = file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
+    line = 1
+    for data in _blocks(path):
+        try:
+            data.isascii() or data.decode()
+        except UnicodeDecodeError as error:
+            if marked:
+                _fail_at(Place(path, line), data, error.start, "UTF-8 text, as declared by the byte order mark")
+            return "latin-1"
+        line += data.count(b"\n")
+    return "utf-8"
+
+
+def _refuse_undecodable(place: Place, data: bytes, encoding: str, layout: Layout) -> None:
+    """Raise DataError for lines that are too long, or bytes that are not text."""
     _refuse_long_lines(place, data)
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        if marked:
-            _fail_at(place, data, error.start, "UTF-8 text, as declared by the byte order mark")
-        encoding = "latin-1"
+    if encoding == "latin-1":
         _refuse_lines_of_utf8(place, data)
-    if bad := _UNDECODABLE[encoding].search(data):
-        _fail_at(place, data, bad.start(), "Latin-1 or UTF-8 text without control characters")
-    return data, encoding
+    expected = "Latin-1 or UTF-8 text without control characters"
+    is_plain = data.isascii() and len(data.translate(None, _CONTROL)) == len(data)  # 10 times as fast as the search
+    if not is_plain and (bad := _UNDECODABLE[encoding].search(data)):
+        _fail_at(place, data, bad.start(), expected)
+    if layout.separator != "\t" and b"\t" in data:
+        _fail_at(place, data, data.index(b"\t"), expected)
 
 
 def _without_header(path: Path, data: bytes, encoding: str, layout: Layout) -> tuple[bytes, list[str]]:

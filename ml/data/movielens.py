@@ -99,14 +99,14 @@ def _movies_100k(lines: Lines) -> pd.DataFrame:
 def _whole_stars(lines: Lines) -> pd.DataFrame:
     frame = _ratings(lines, {**_RATINGS, "rating": "str"})
     lines.require(frame["rating"].str.fullmatch("[1-5]"), frame["rating"], "a rating from 1 to 5")
-    return frame.astype({"rating": "int8"})
+    return frame.assign(rating=lines.numbers("rating", "int8"))
 
 
 def _half_stars(lines: Lines) -> pd.DataFrame:
     frame = _ratings(lines, {**_HALF_STARS, "rating": "str"})
     expected = "a rating from 0.5 to 5 in steps of 0.5"
     lines.require(frame["rating"].str.fullmatch(r"(0\.50*|[1-4](\.[05]0*)?|5(\.0+)?)"), frame["rating"], expected)
-    return frame.astype({"rating": "float32"})
+    return frame.assign(rating=lines.numbers("rating", "float32"))
 
 
 def _ratings(lines: Lines, dtypes: Mapping[str, str]) -> pd.DataFrame:
@@ -118,7 +118,11 @@ def _ratings(lines: Lines, dtypes: Mapping[str, str]) -> pd.DataFrame:
 
 def _text(name: str, layout: Layout, dtypes: Mapping[str, str], parse: Callable[[Lines], pd.DataFrame]) -> FileFormat:
     """A text file; ``parse`` makes the table of its lines."""
-    return FileFormat(name, dtypes, lambda path: parse(read_lines(path, layout)), layout.first_line)
+
+    def read_rows(path: Path) -> pd.DataFrame:
+        return pd.concat([parse(lines) for lines in read_lines(path, layout)], ignore_index=True)
+
+    return FileFormat(name, dtypes, read_rows, layout.first_line)
 
 
 def _layout(columns: Sequence[str], separator: str) -> Layout:

@@ -1,6 +1,6 @@
 """Read anybody's tables: CSV or Parquet files whose columns a description names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ NO_VALUE = "unknown"  # instead of a category or number that is missing
 _DTYPES = {"string": "str", "integer": "int32", "numeric": "float64", "rating": "float32", "timestamp": "int64"}
 _FILLED = {"rating": 1, "timestamp": 0}  # of ratings whose file has no such column
 _YEAR_3000 = 32_503_680_000
+_BLOCK_ROWS = 2**20  # of a Parquet file that are read at once
 
 
 def table_format(name: str, tables: Dataset) -> Format:
@@ -100,37 +101,43 @@ def _file(
     dtypes = {name: _DTYPES.get(kind, "str") for name, kind in (kinds | {name: name for name in filled}).items()}
     read, first, unit = (_csv, 2, "line") if Path(path).suffix == ".csv" else (_parquet, 1, "row")
 
-    def read_rows(file: Path) -> pd.DataFrame:
-        place, table = Place(file, first, unit), read(file, columns)
+    def parse(place: Place, table: pa.Table) -> pd.DataFrame:
         frame = pd.DataFrame(
             {name: _column(place, table[name], kind, name, separators.get(name, "|")) for name, kind in kinds.items()}
         )
         return frame.assign(**{name: value for name, value in filled.items() if name not in frame})
 
+    def read_rows(file: Path) -> pd.DataFrame:
+        return pd.concat([parse(place, table) for place, table in read(file, columns)], ignore_index=True)
+
     return FileFormat(path, dtypes, read_rows, first, unit)
 
 
-def _csv(path: Path, columns: Mapping[str, str]) -> pa.Table:
-    """Read columns of a CSV file as strings, by the names of the table. Raises DataError."""
+def _csv(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Place, pa.Table]]:
+    """Read columns of a CSV file as strings, by the names of the table, in blocks. Raises DataError."""
     wanted = dict.fromkeys(columns.values())  # two columns of the table may come from one of the file
-    lines = read_lines(path, Layout({name: name for name in wanted}, ",", has_header=True, has_others=True))
-    return pa.table({name: lines.table[column] for name, column in columns.items()})
+    layout = Layout({name: name for name in wanted}, ",", has_header=True, has_others=True)
+    for lines in read_lines(path, layout):
+        yield lines.place, pa.table({name: lines.table[column] for name, column in columns.items()})
 
 
-def _parquet(path: Path, columns: Mapping[str, str]) -> pa.Table:
-    """Read columns of a Parquet file, by the names of the table. Raises DataError."""
+def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Place, pa.Table]]:
+    """Read columns of a Parquet file, by the names of the table, in blocks. Raises DataError."""
+    row = 1
     try:
-        file = pq.ParquetFile(path)
-        if missing := [name for name in columns.values() if name not in file.schema_arrow.names]:
-            found = ", ".join(file.schema_arrow.names)
-            raise DataError(f"{path}: lacks the columns {', '.join(missing)}; it has {found}")
-        table = file.read(columns=list(dict.fromkeys(columns.values())))
-        table.validate(full=True)  # text that is not UTF-8 would fail much later
+        with pq.ParquetFile(path) as file:
+            if missing := [name for name in columns.values() if name not in file.schema_arrow.names]:
+                found = ", ".join(file.schema_arrow.names)
+                raise DataError(f"{path}: lacks the columns {', '.join(missing)}; it has {found}")
+            for batch in file.iter_batches(_BLOCK_ROWS, columns=list(dict.fromkeys(columns.values()))):
+                batch.validate(full=True)  # text that is not UTF-8 would fail much later
+                named = {name: pa.chunked_array([batch[column]]) for name, column in columns.items()}
+                yield Place(path, row, "row"), pa.table(named)
+                row += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as Parquet ({error}); fix or replace the file") from error
-    if not table.num_rows:
+    if row == 1:
         raise DataError(f"{path}: no rows")
-    return pa.table({name: table[column] for name, column in columns.items()})
 
 
 def _column(place: Place, values: pa.ChunkedArray, kind: str, name: str, separator: str) -> pd.Series:

@@ -89,7 +89,7 @@ class FeatureMap:
         Args:
             users: preprocessed rows of ``ml.data.history.history``.
             movies: of the same.
-            ratings: of the same.
+            ratings: of the same, or of ``telling_rows``.
             description: which of their columns are features.
         """
         rows = {
@@ -276,13 +276,3 @@ def _read_field(field: Any, may_be_empty: bool = False) -> FieldVocabulary:
     if assumed is not None and (type(assumed) is not int or assumed not in values):
         raise DataError(f"feature map field {name}: assumed {assumed!r}; expected one of its values")
     return FieldVocabulary(name, side, kind, values=tuple(values), assumed=assumed)
-
-
-def encode_interactions(interactions: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
-    """Return the encoded interactions: int32 indices of all features, then label, rating, timestamp (int64).
-
-    The columns that say which batch a row came with are kept if there are any.
-    """
-    indices = feature_map.transform(interactions)
-    origin = [name for name in schema.ORIGIN if name in interactions]
-    return indices.join(interactions[[schema.LABEL, "rating", "timestamp", *origin]])

@@ -13,6 +13,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 RANDOM: Final = "random"
 TEMPORAL: Final = "temporal"
 PAPER: Final = "paper"
+USED: Final = ("rating", "timestamp", "first_ingestion_batch")  # columns that decide where a row goes
 _NEUTRAL_RATING = 3
 _TEST_SHARE = {PAPER: 0.1}  # 0.2 for the others
 
@@ -20,11 +21,23 @@ _TEST_SHARE = {PAPER: 0.1}  # 0.2 for the others
 def split_interactions(
     interactions: pd.DataFrame, strategy: Split = RANDOM, test_share: float | None = None, seed: int = 42
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the training and test rows of ``split_positions``, for tables in memory.
+
+    They have the columns of ``interactions``, and ``row`` (int64), the position there.
+    """
+    train, test = split_positions(interactions, strategy, test_share, seed)
+    return _take(interactions, train), _take(interactions, test)
+
+
+def split_positions(
+    interactions: pd.DataFrame, strategy: Split = RANDOM, test_share: float | None = None, seed: int = 42
+) -> tuple[np.ndarray, np.ndarray]:
     """Split into training and test rows; training rows are shuffled, so that their tail can serve as validation rows.
 
     Args:
-        interactions: rows in file order; ``temporal`` needs a column ``timestamp``, ``paper`` a column ``rating``. The
-            column ``first_ingestion_batch`` is 0 for base rows; without it, all rows are base rows.
+        interactions: rows in file order, with those of the columns ``USED`` that there are. ``temporal`` needs
+            ``timestamp``, ``paper`` needs ``rating``. ``first_ingestion_batch`` is 0 for base rows; without it, all
+            rows are base rows.
         strategy: ``random`` is scikit-learn's ``train_test_split`` on the base rows in file order; each later batch is
             split by its own draws, so that no row changes sides when others arrive. ``sequential`` trains on the first
             rows, ``temporal`` on the earliest. ``paper`` is ``random`` without ratings of 3 (Song et al., "AutoInt",
@@ -33,7 +46,7 @@ def split_interactions(
         seed: of the random split and the shuffling.
 
     Returns:
-        Training and test rows: the columns of ``interactions``, and ``row`` (int64), the position there.
+        Positions of the training and of the test rows, int64 [n] each.
 
     Raises:
         ValueError: the strategy is unknown, or the share is outside (0, 1).
@@ -63,7 +76,7 @@ def split_interactions(
             rows = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
         train, test = np.split(rows, [len(rows) - math.ceil(len(rows) * test_share)])
         train = np.random.default_rng(seed).permutation(train)
-    return _take(interactions, train), _take(interactions, test)
+    return train, test
 
 
 def _first_batch(interactions: pd.DataFrame) -> np.ndarray:

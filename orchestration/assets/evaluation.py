@@ -226,7 +226,7 @@ def paper_comparison_asset(models: Sequence[str]) -> dg.AssetsDefinition:
             metadata={
                 **headlines_metadata(by_model, list(trained)),
                 "mlflow_comparison": dg.MetadataValue.url(tracking.comparison_url(versions)),
-                **table_metadata(evaluation, "paper_comparison"),
+                **table_metadata(evaluation, len(evaluation), "paper_comparison"),
                 "evaluation_path": dg.MetadataValue.path(str(path)),
                 **storage.stored(path.name),
             }

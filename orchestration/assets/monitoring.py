@@ -8,6 +8,7 @@ import pandas as pd
 
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.features.feature_map import FeatureMap
+from ml.features.tables import join_interactions
 from ml.files import digest
 from ml.small_charts import bar_chart, line_chart
 from orchestration.assets.common import LAST, OWNERS
@@ -46,7 +47,11 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
     )
     @checks_last
     def data_drift(
-        interactions: pd.DataFrame, ingestion_batches: dict[str, Any], feature_map: dict[str, Any]
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        ratings: pd.DataFrame,
+        ingestion_batches: dict[str, Any],
+        feature_map: dict[str, Any],
     ) -> Iterator[Any]:
         """The last ingestion's ratings compared with those of the ingestion before; warns beyond monitoring.yaml.
 
@@ -55,6 +60,7 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         from ml.evaluation.drift import compare_nights
         from ml.evaluation.drift_findings import drift_findings
 
+        interactions = join_interactions(users, movies, ratings)
         found = compare_nights(interactions, ingestion_batches, FeatureMap.from_dict(feature_map).fields)
         for finding in drift_findings(found, limits):
             yield warning("data_drift", finding)

@@ -88,19 +88,19 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         code_version=f"{code_version(__name__, 'orchestration.steps.promotion')}-{rules}",
         kinds={"mlflow", "json"},
         io_manager_key=DOCUMENTS,
-        ins=inputs_of(models, *_PARTS),
+        ins=inputs_of(models, *_PARTS) | {name: dg.AssetIn(name) for name in ("baseline_scores", "baseline_lists")},
         # Only models whose evaluation passed its checks are judged.
         deps=["model_comparison"],
     )
     def promotion(
         raw_data: RawData,
         tracking: Tracking,
-        interactions: pd.DataFrame,
+        users: pd.DataFrame,
+        movies: pd.DataFrame,
+        ratings: pd.DataFrame,
         feature_map: dict[str, Any],
         train_interactions: pd.DataFrame,
         test_interactions: pd.DataFrame,
-        baseline_scores: pd.DataFrame,
-        baseline_lists: pd.DataFrame,
         **inputs: Any,
     ) -> dg.MaterializeResult[Any]:
         """Whether each challenger passes the gates of mlflow.yaml, with the figures.
@@ -109,10 +109,12 @@ def promotion_asset(models: Sequence[str], rules: str) -> dg.AssetsDefinition:
         the random split has a promotion.
         """
         _require_published(raw_data)
-        rows = Rows(interactions, train_interactions, test_interactions, FeatureMap.from_dict(feature_map))
+        encoders = FeatureMap.from_dict(feature_map)
+        rows = Rows(users, movies, ratings, train_interactions, test_interactions, encoders)
+        lists = inputs["baseline_lists"]
         movie_mean = {
-            "scores": baseline_scores[[MOVIE_MEAN]].set_axis(["score"], axis="columns"),
-            "lists": baseline_lists[baseline_lists["model"] == MOVIE_MEAN],
+            "scores": inputs["baseline_scores"][[MOVIE_MEAN]].set_axis(["score"], axis="columns"),
+            "lists": lists[lists["model"] == MOVIE_MEAN],
         }
         verdicts = {}
         for model, version in trained_models(models, inputs).items():

@@ -7,15 +7,17 @@ import dagster as dg
 import pandas as pd
 
 from ml import checks, schema
-from ml.data.history import BASE, history, present
+from ml.data.blocks import Blocks
+from ml.data.history import BASE, history, present, present_in_blocks
 from ml.features import tables
 from ml.schema import Side
 from orchestration.assets.common import OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, checks_last, require
-from orchestration.reporting.metadata import counts_metadata
+from orchestration.reporting.metadata import counts_metadata, table_metadata
 from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import Storage
 
 _MOST_VALUES_SHOWN = 30
 _COMMON: dict[str, Any] = {
@@ -61,36 +63,40 @@ def _distributions(raw_data: RawData, side: Side, table: pd.DataFrame) -> dict[s
 
 @dg.asset(**_COMMON, check_specs=blocking("ratings", "complete"))
 @checks_last
-def ratings(raw_data: RawData, raw_ratings: pd.DataFrame, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
+def ratings(storage: Storage, raw_data: RawData, raw_ratings: Blocks, ingested_ratings: pd.DataFrame) -> Iterator[Any]:
     """Ratings with their year, month and decade (UTC) and their label (1 for a like), of base files and batches.
 
     One row per user and movie: the latest rating.
     """
-    rows = present(history(raw_ratings, ingested_ratings), ["user_id", "movie_id"], ["timestamp"])
-    table = tables.preprocess_ratings(rows, raw_data.format.description.liked)
-    yield from require("ratings", checks.complete(table))
-    yield dg.MaterializeResult(
-        value=table,
-        metadata={
-            "years": counts_metadata(table["rating_year"]),
-            "ingested": int((table["ingestion_batch"] > BASE).sum()),
-        },
-    )
+    missing, years, ingested = [], [], 0
+    with storage.writer("ratings") as table:
+        for rows in present_in_blocks(raw_ratings, ingested_ratings, ["user_id", "movie_id"], "timestamp"):
+            block = tables.preprocess_ratings(rows, raw_data.format.description.liked)
+            table.append(block)
+            missing.append(checks.complete(block))
+            years.append(block["rating_year"])
+            ingested += int((block["ingestion_batch"] > BASE).sum())
+        yield from require("ratings", checks.added(missing))
+        yield dg.MaterializeResult(
+            value=table, metadata={"years": counts_metadata(pd.concat(years)), "ingested": ingested}
+        )
 
 
-@dg.asset(**_COMMON, check_specs=blocking("interactions", "row_count", "unique_keys", "complete", "both_labels"))
+@dg.asset(**_COMMON, check_specs=blocking("interactions", "complete", "both_labels"))
 @checks_last
-def interactions(raw_data: RawData, users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> Iterator[Any]:
+def interactions(storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: Blocks) -> Iterator[Any]:
     """Every rating with its user, its movie and its label: 1 for a like (on MovieLens, a rating of 4 or more), else 0.
 
-    Models are trained and measured on these rows, and everything downstream refers to them.
+    A view, which is not stored: what needs these rows joins them, and encoded_interactions has their indices.
     """
-    table = tables.join_interactions(users, movies, ratings)
-    yield from require(
-        "interactions",
-        checks.row_count(len(table), len(ratings)),
-        checks.unique_keys(table, ["user_id", "movie_id"]),
-        checks.complete(table),
-        checks.both_labels(table[schema.LABEL], likes_only=raw_data.format.description.liked is None),
-    )
-    yield dg.MaterializeResult(value=table, metadata={"labels": counts_metadata(table[schema.LABEL])})
+    missing, labels, head = [], [], pd.DataFrame()
+    for block in ratings:
+        joined = tables.join_interactions(users, movies, block)
+        missing.append(checks.complete(joined))
+        labels.append(joined[schema.LABEL])
+        head = head if len(head) else joined.head()
+    found = pd.concat(labels)
+    likes_only = storage.raw_data.format.description.liked is None
+    yield from require("interactions", checks.added(missing), checks.both_labels(found, likes_only))
+    shown = table_metadata(head, len(found), "interactions")
+    yield dg.MaterializeResult(metadata={**shown, "labels": counts_metadata(found), **storage.stored()})

@@ -80,5 +80,5 @@ def comparison_metadata(
         "comparison_by_split": markdown_table(by_split, index=True),
         "differences": markdown_table(tables["comparison"]),  # with their 95 % intervals
         "by_activity": markdown_table(tables["evaluation_by_activity"]),
-        **table_metadata(tables["evaluation"], "model_comparison"),
+        **table_metadata(tables["evaluation"], len(tables["evaluation"]), "model_comparison"),
     }

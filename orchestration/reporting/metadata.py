@@ -20,13 +20,19 @@ _SAFE_IN_ADDRESS = " ='/:;,.()-"
 _IDS = ("user_id", "movie_id")  # a string such as "1e5" is no number
 
 
-def table_metadata(table: pd.DataFrame, asset: str) -> dict[str, Any]:
-    """Row count, column schema and the first five rows of an asset's table."""
-    columns = [dg.TableColumn(str(name), str(dtype), meaning(asset, str(name))) for name, dtype in table.dtypes.items()]
+def table_metadata(head: pd.DataFrame, rows: int, asset: str) -> dict[str, Any]:
+    """Row count, column schema and the first five rows of an asset's table.
+
+    Args:
+        head: the first rows, or all of them.
+        rows: how many there are.
+        asset: name of the asset.
+    """
+    columns = [dg.TableColumn(str(name), str(dtype), meaning(asset, str(name))) for name, dtype in head.dtypes.items()]
     return {
-        "dagster/row_count": len(table),
+        "dagster/row_count": rows,
         "dagster/column_schema": dg.TableSchema(columns=columns),
-        "preview": preview(table),
+        "preview": preview(head),
     }
 
 

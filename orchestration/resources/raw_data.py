@@ -12,7 +12,7 @@ from ml.data.ingestion import Ingestion
 from ml.data.manifest import KINDS
 from ml.data.source import Source
 from ml.features.splits import PAPER, Split
-from ml.files import digest
+from ml.files import digest, digest_of_file
 from ml.schema import DatasetSize
 from orchestration.config import locks
 from orchestration.config.data_sets import PARTITION_TAG, DataSet, source_of
@@ -95,7 +95,7 @@ class RawData(dg.ConfigurableResource):
     def digests(self, directory: Path) -> dict[str, str]:
         """Digests of the raw files in a directory and of what they mean, by kind of table. Raises OSError."""
         files = {kind: self.format.file_of(kind).paths(directory) for kind in KINDS}
-        contents = {kind: [digest(path.read_bytes()) for path in paths] for kind, paths in files.items()}
+        contents = {kind: [digest_of_file(path) for path in paths] for kind, paths in files.items()}
         return {kind: digest(" ".join((self.source.meaning, *own)).encode()) for kind, own in contents.items()}
 
     @property

@@ -6,15 +6,17 @@ Every file is written under a temporary name and then renamed, so that a reader 
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from ml.data.blocks import Blocks, BlockWriter
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.splits import PAPER, SPLITS
-from ml.files import digest, read_parquet, write_atomically
+from ml.files import digest, digest_of_file, read_parquet, write_atomically
 from ml.published.locations import tables_directory
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
@@ -37,6 +39,17 @@ class Storage(dg.ConfigurableResource):
         """Write a table as ``<name>.parquet``, without its index."""
         path = self.tables / f"{name}.parquet"
         write_atomically(path, as_parquet(table))
+        return path
+
+    def writer(self, name: str) -> BlockWriter:
+        """Begin to write the table ``<name>.parquet`` in blocks; as the value of its asset, it is committed."""
+        return BlockWriter(self.tables / f"{name}.parquet")
+
+    @property
+    def scratch(self) -> Path:
+        """A local directory for files that a step removes again."""
+        path = settings().local_home / "scratch"
+        path.mkdir(parents=True, exist_ok=True)
         return path
 
     def read_table(self, name: str) -> pd.DataFrame:
@@ -62,7 +75,7 @@ class Storage(dg.ConfigurableResource):
     def digest(self, name: str) -> str | None:
         """Digest of a file among the tables; None if there is no such file."""
         path = self.tables / name
-        return digest(path.read_bytes()) if path.exists() else None
+        return digest_of_file(path) if path.exists() else None
 
     def stored(self, *names: str) -> dict[str, Any]:
         """The metadata ``STORED`` of a materialization that wrote these files among the tables."""
@@ -109,16 +122,22 @@ class _Manager(dg.UPathIOManager):
 
 
 class _TableManager(_Manager):
+    """An asset gets ``Blocks`` where its input is annotated so, and gives a frame, or a writer of its own table."""
+
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
-        self.write(context, path, as_parquet(obj))
+    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame | BlockWriter, path: UPath) -> None:
+        if isinstance(obj, BlockWriter):
+            context.add_output_metadata(record_of({path.name: obj.commit()}))
+        else:
+            self.write(context, path, as_parquet(obj))
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
-        return _from_parquet(path)
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Blocks:
+        return Blocks(path) if context.dagster_type.typing_type is Blocks else _from_parquet(path)
 
-    def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame) -> dict[str, Any]:
-        return table_metadata(obj, context.asset_key.to_user_string())
+    def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame | BlockWriter) -> dict[str, Any]:
+        head, rows = (obj.head, obj.rows) if isinstance(obj, BlockWriter) else (obj, len(obj))
+        return table_metadata(head, rows, context.asset_key.to_user_string())
 
 
 class _DocumentManager(_Manager):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from ml.evaluation.catalogue import CATALOGUE_USER_METRICS
 from ml.evaluation.gates import Gates, calibrated, not_below_champion, not_below_movie_mean
 from ml.features.feature_map import FeatureMap
 from ml.features.moments import complete_rows
+from ml.features.tables import join_interactions
 from orchestration.reporting.metadata import plain
 from orchestration.tracking.registered_version import RegisteredVersion
 from orchestration.tracking.resource import Tracking
@@ -23,16 +25,25 @@ class Rows:
     """The rows on which challengers and champions are compared.
 
     Attributes:
-        interactions: raw rows; ``row`` of the other two tables is the position in them.
+        users: preprocessed users.
+        movies: preprocessed movies.
+        ratings: preprocessed ratings; ``row`` of the next two tables is the position in them.
         train: encoded training rows.
         test: encoded test rows.
         encoders: the present feature map.
     """
 
-    interactions: pd.DataFrame
+    users: pd.DataFrame
+    movies: pd.DataFrame
+    ratings: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
     encoders: FeatureMap
+
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """The ratings with the features of their users and movies, joined when a champion is first compared."""
+        return join_interactions(self.users, self.movies, self.ratings)
 
 
 @dataclass(frozen=True)

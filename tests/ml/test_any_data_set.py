@@ -9,7 +9,7 @@ import yaml
 
 from ml.data.datasets import load_datasets
 from ml.data.source import Source
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_ratings
 from ml.inference.explanations import Explanations
@@ -23,6 +23,7 @@ from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
 from tests import plain_tensorflow
 from tests.collaborative import folds_of
+from tests.feature_maps import encode_interactions
 
 USERS, ITEMS = 12, 15
 

@@ -88,7 +88,7 @@ def test_indices_in_range(ages: list[int], zips: list[int], outside: int) -> Non
     ids=["good", "in both parts", "twice in one part", "lost", "swapped", "beyond the end"],
 )
 def test_whole_split(train: list[int], test: list[int], twice: int, lost: int) -> None:
-    finding = checks.whole_split(pd.DataFrame({"row": train}), pd.DataFrame({"row": test}), np.ones(5, bool))
+    finding = checks.whole_split(np.array(train), np.array(test), np.ones(5, bool))
     assert (finding.name, finding.passed) == ("whole_split", sorted(train + test) == [0, 1, 2, 3, 4])
     assert finding.facts == {
         "training_rows": len(train),
@@ -102,9 +102,7 @@ def test_whole_split(train: list[int], test: list[int], twice: int, lost: int) -
 @pytest.mark.parametrize(("test", "passed"), [([3], True), ([], False), ([3, 1], False), ([1], False)])
 def test_whole_split_of_some_rows(test: list[int], passed: bool) -> None:
     expected = np.array([True, False, True, True])
-    finding = checks.whole_split(
-        pd.DataFrame({"row": [0, 2]}), pd.DataFrame({"row": pd.Series(test, dtype=int)}), expected
-    )
+    finding = checks.whole_split(np.array([0, 2]), np.array(test, int), expected)
     assert (finding.passed, finding.facts["rows_left_out"]) == (passed, 1)
 
 

@@ -16,11 +16,11 @@ from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.evaluation.metric_tables import evaluate
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.exploration import statistics
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_ratings
 from ml.models.baselines import movie_mean_scores, random_scores
-from tests.feature_maps import fitted
+from tests.feature_maps import encode_interactions, fitted
 
 pytestmark = pytest.mark.real_data
 

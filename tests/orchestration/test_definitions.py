@@ -47,7 +47,7 @@ INPUTS: dict[str, list[str]] = {
     **{kind: [f"raw_{kind}", f"ingested_{kind}"] for kind in ("users", "movies", "ratings")},
     **{key: ["users", "movies", "ratings"] for key in ("interactions", "data_report")},
     "feature_map": [f"{how}_{kind}" for how in ("raw", "ingested") for kind in ("users", "movies", "ratings")],
-    "encoded_interactions": ["interactions", "feature_map"],
+    "encoded_interactions": ["interactions", "users", "movies", "ratings", "feature_map"],
     **{key: ["encoded_interactions"] for key in _SPLIT},
     "collaborative_features": ["train_interactions", "feature_map", "users", "movies"],
     **{key: ["train_interactions", "feature_map", "users", "movies"] for key in (*MODELS, *PAPER_MODELS)},
@@ -66,13 +66,13 @@ INPUTS: dict[str, list[str]] = {
         "baseline_metrics", *(f"{model}{part}" for model in PAPER_MODELS for part in ("", "_metrics"))
     ],
     "promotion": [  # only models whose evaluation passed its checks are judged
-        "interactions", "feature_map", *_SPLIT, "baseline_scores", "baseline_lists", "model_comparison",
+        "users", "movies", "ratings", "feature_map", *_SPLIT, "baseline_scores", "baseline_lists", "model_comparison",
         *_OF_MODELS,
     ],
     "top10_recommendations": ["ratings", "promotion"],
     "monthly_top10": ["ratings", "top10_recommendations"],
     "pruned_versions": ["top10_recommendations"],
-    "data_drift": ["interactions", "ingestion_batches", "feature_map"],
+    "data_drift": ["users", "movies", "ratings", "ingestion_batches", "feature_map"],
 }  # fmt: skip
 DRIFT = {"counts", "positive_share", "population_stability", "unknown_codes"}
 CHECKS = {
@@ -82,7 +82,7 @@ CHECKS = {
     "users": {"complete"},
     "movies": {"complete"},
     "ratings": {"complete"},
-    "interactions": {"row_count", "unique_keys", "complete", "both_labels"},
+    "interactions": {"complete", "both_labels"},
     "ingestion_batches": {"all_taken_in"},
     "feature_map": {"cardinalities", "indices_kept"},
     "encoded_interactions": {"row_count", "complete", "indices_in_range"},

@@ -20,6 +20,7 @@ from orchestration.config.data_sets import DataSet, register
 from orchestration.definitions import build_definitions
 from orchestration.resources.raw_data import RawData
 from tests.orchestration.conftest import DATASET, Pipeline, run_job
+from tests.stored import stored_interactions
 
 DELIVERED = (BATCHES, "ingested_users", "ingested_movies", "ingested_ratings")
 TABLES = ("users", "movies", "ratings", "interactions", "feature_map", "encoded_interactions")
@@ -65,7 +66,7 @@ def vocabularies(home: Path) -> dict[str, list[Any]]:
 def test_new_ratings_users_and_movies_reach_the_training_rows(
     fresh: dg.DagsterInstance, own_home: Path, incoming: Path
 ) -> None:
-    before, known = read(own_home, "interactions"), vocabularies(own_home)
+    before, known = stored_interactions(own_home / "tables" / DATASET), vocabularies(own_home)
     test_before = set(read(own_home, "test_interactions")["row"])
     again = before.iloc[0]
     deliver(incoming, f"users-{DATE}.dat", "9001::F::25::4::ZZ999")
@@ -83,7 +84,7 @@ def test_new_ratings_users_and_movies_reach_the_training_rows(
     assert found.description.startswith(
         "ratings-2004-11-11.dat was quarantined: ratings-2004-11-11.dat, line 1: found '6'"
     )
-    after = read(own_home, "interactions")
+    after = stored_interactions(own_home / "tables" / DATASET)
     assert len(after) == len(before) + 2
     changed = after[(after["user_id"] == again["user_id"]) & (after["movie_id"] == again["movie_id"])].iloc[0]
     assert (changed["rating"], changed["timestamp"]) == (6 - again["rating"], AFTER)
@@ -106,7 +107,7 @@ def test_new_ratings_users_and_movies_reach_the_training_rows(
 
 
 def test_a_night_without_files_changes_nothing(fresh: dg.DagsterInstance, own_home: Path) -> None:
-    names = ("users", "movies", "ratings", "interactions", "train_interactions", "test_interactions")
+    names = ("users", "movies", "ratings", "encoded_interactions", "train_interactions", "test_interactions")
     before = {name: read(own_home, name) for name in names}
     assert the_check(night(fresh)).passed
     for name, table in before.items():

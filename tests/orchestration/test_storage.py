@@ -19,6 +19,7 @@ from orchestration.tracking.publication import Publication
 from orchestration.tracking.registered_version import RegisteredVersion
 from tests.orchestration.conftest import DATASET, Pipeline, assert_same_list, run_job
 from tests.orchestration.tracking.test_publication import NAME, Registry
+from tests.stored import stored_interactions
 
 RAW = ("raw_users", "raw_movies", "raw_ratings")
 
@@ -43,7 +44,9 @@ def test_tables_can_lie_on_a_remote_file_system(remote_home: UPath, instance: dg
     assert names(tables) == sorted(["ingestion_batches.json", *(f"{name}.parquet" for name in made)])
     ratings = pd.read_parquet(io.BytesIO((tables / "ratings.parquet").read_bytes()))
     assert len(ratings) == 15_000
-    pd.testing.assert_frame_equal(ratings, result.asset_value("ratings"))
+    written = result.asset_value("ratings")
+    assert written.rows == 15_000
+    pd.testing.assert_frame_equal(ratings.head(), written.head)
 
 
 def test_models_can_be_published_on_a_remote_file_system(
@@ -69,7 +72,7 @@ def test_index_is_not_written(tmp_path: Path, storage: Storage) -> None:
 
 def test_table_metadata() -> None:
     frame = pd.DataFrame({"movie": np.arange(7, dtype=np.int32), "title": list("abcdefg")})
-    metadata = table_metadata(frame, "movies")
+    metadata = table_metadata(frame, len(frame), "movies")
     assert metadata["dagster/row_count"] == 7
     schema = metadata["dagster/column_schema"]
     assert [(column.name, column.type) for column in schema.columns] == [("movie", "int32"), ("title", "str")]
@@ -92,7 +95,9 @@ def test_materialized_tables_show_metadata(pipeline: Pipeline) -> None:
     events = pipeline.result.asset_materializations_for_node("interactions")
     metadata = {key: value.value for key, value in events[0].metadata.items()}
     assert metadata["dagster/row_count"] == 15_000
-    assert {column.name for column in metadata["dagster/column_schema"].columns} == set(pipeline.table("interactions"))
+    assert {column.name for column in metadata["dagster/column_schema"].columns} == set(
+        stored_interactions(pipeline.tables)
+    )
     assert metadata["preview"].count("\n") == 6  # a heading, a rule and five rows
     assert "share" in metadata["labels"]
 

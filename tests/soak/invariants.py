@@ -47,7 +47,7 @@ def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
     counted = len(pd.read_parquet(home.tables / "ingested_ratings.parquet"))
     if counted != truth.ingested:
         yield f"{counted} ingested ratings are counted, {truth.ingested} were ingested"
-    table = pd.read_parquet(home.tables / "interactions.parquet")
+    table = pd.read_parquet(home.tables / "ratings.parquet")
     rows = table[["user_id", "movie_id", "timestamp", "rating"]].itertuples(index=False, name=None)
     found = {(user, movie): (seconds, stars) for user, movie, seconds, stars in rows}
     if len(found) != len(table):

@@ -62,7 +62,7 @@ def test_lost_invented_stale_and_repeated_ratings_are_found(tmp_path: Path) -> N
     rows = pd.DataFrame(
         {"user_id": [1, 1, 3], "movie_id": [10, 10, 10], "timestamp": [100, 100, 7], "rating": [3, 3, 1]}
     )
-    rows.to_parquet(home.tables / "interactions.parquet")
+    rows.to_parquet(home.tables / "ratings.parquet")
     rows.iloc[:1].to_parquet(home.tables / "ingested_ratings.parquet")
     truth = Truth()
     truth.count([(1, 10, 4, 200), (2, 10, 1, 50)])

@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
+import pytest
 
-from ml.data.history import base_rows, history, present
+from ml.data.history import base_rows, history, present, present_in_blocks
 
 
 def ratings(*rows: tuple[int, int, int, int]) -> pd.DataFrame:
@@ -84,3 +85,20 @@ def test_order_of_arrival_does_not_change_the_current_rows() -> None:
 
     for _ in range(5):
         pd.testing.assert_frame_equal(after(rng.permutation(6).tolist()), after([0, 1, 2, 3, 4, 5]))
+
+
+@pytest.mark.parametrize("came", [0, 1, 40, 400])
+@pytest.mark.parametrize("block", [1, 7, 200])
+def test_in_blocks_the_same_rows_are_current(came: int, block: int) -> None:
+    draws = np.random.default_rng(came)
+    pairs = draws.choice(400, 150, replace=False)
+    base = ratings(*((pair // 20, pair % 20, 1, draws.integers(5)) for pair in pairs))
+    later = ingested(
+        *(
+            (*divmod(int(draws.integers(400)), 20), draws.integers(1, 6), draws.integers(5), batch, f"2003-03-0{day}")
+            for batch, day in zip(range(1, came + 1), draws.integers(1, 4, came), strict=True)
+        )
+    ).astype({"date": "str"})
+    blocks = (base.iloc[start : start + block] for start in range(0, len(base), block))
+    found = pd.concat(present_in_blocks(blocks, later, ["user_id", "movie_id"], "timestamp"), ignore_index=True)
+    pd.testing.assert_frame_equal(found, present(history(base, later), ["user_id", "movie_id"], ["timestamp"]))

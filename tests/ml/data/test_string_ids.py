@@ -16,8 +16,9 @@ from ml.data.tables_format import table_format
 from ml.errors import DataError
 from ml.evaluation.drift import compare_nights
 from ml.exploration import statistics
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions, preprocess_ratings
+from tests.feature_maps import encode_interactions
 from tests.string_ids import NAMES, user_name, with_strings
 
 USERS_ONLY = ["user_id"]  # their names are in the order of the numbers

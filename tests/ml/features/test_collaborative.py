@@ -8,10 +8,11 @@ from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.ease import EaseConfig, low_rank_ease
 from ml.features.factorization import FactorizationConfig, factorize
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.sides import Sides
 from ml.features.splits import split_interactions
 from tests.collaborative import fit_tables, without_features
+from tests.feature_maps import encode_interactions
 
 CONFIG = CollaborativeConfig(
     factorizations={"rating_2": FactorizationConfig(factors=2, iterations=3)},

@@ -12,10 +12,11 @@ from ml.features.collaborative import CollaborativeConfig, Part, parts_of
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.ease import EaseConfig
 from ml.features.factorization import FactorizationConfig
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.sides import Sides
 from ml.features.splits import split_interactions
 from tests.collaborative import fit_tables
+from tests.feature_maps import encode_interactions
 
 FIRST = CollaborativeConfig(
     factorizations={

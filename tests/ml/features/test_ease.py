@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from ml.features.ease import EaseConfig, ease_weights, low_rank_ease, seen_matrix
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
+from tests.feature_maps import encode_interactions
 
 ROWS = pd.DataFrame({"user_id": [0, 2, 2, 1], "movie_id": [3, 0, 3, 1], "label": [1, 0, 1, 1], "rating": [5, 2, 4, 4]})
 

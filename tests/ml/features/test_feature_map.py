@@ -10,9 +10,10 @@ import pytest
 from ml import schema
 from ml.data.formats import RawTables
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
+from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.features.tables import preprocess_ratings
 from tests import feature_maps
+from tests.feature_maps import encode_interactions
 
 FIELDS = (
     schema.Field("zip", "user"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml import schema
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.moments import (
     SESSION_GAP,
     VALUES,
@@ -20,6 +20,7 @@ from ml.features.moments import (
     with_moments,
 )
 from ml.features.splits import split_interactions
+from tests.feature_maps import encode_interactions
 
 MONDAY = int(datetime(1970, 1, 5, 10, tzinfo=UTC).timestamp())
 HOUR, DAY = 3600, 86400

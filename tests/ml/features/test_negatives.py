@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from ml import schema
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.negatives import SOURCE, NegativesConfig, sample_negatives
 from ml.features.splits import split_interactions
+from tests.feature_maps import encode_interactions
 
 MOVIE_FIELDS = ["movie_id", "movie_decade", "movie_year", "genre1", "genre2", "genre3"]
 OF_THE_DRAWN_MOVIE = [*MOVIE_FIELDS, "label", "rating"]

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.features.feature_map import encode_interactions
 from ml.inference.engine.shortlist import SearchReport
 from ml.inference.held_out import held_out_lists
 from ml.inference.recommend import Progress
 from ml.inference.scorer import Scorer
 from ml.models.bundle import ModelBundle
+from tests.feature_maps import encode_interactions
 
 FEW, NONE = 8, 9  # indices of users with training rows of all movies but three, and of all
 LEFT = [5, 60, 199]  # indices of these three

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ml import schema
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.moments import VALUES, complete_rows, map_with_moments, with_first_times, with_moments
 from ml.features.splits import split_interactions
 from ml.inference.earlier_model import held_out_lists_of, score_known
@@ -23,6 +23,7 @@ from ml.inference.visitors import Visitor, VisitorRecommender
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
+from tests.feature_maps import encode_interactions
 from tests.ml.inference.test_used_features import table_of, with_members
 from tests.ml.models.reference import randomize
 

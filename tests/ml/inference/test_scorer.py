@@ -8,12 +8,12 @@ import pytest
 from scipy.special import expit
 
 from ml.errors import DataError, NotFoundError
-from ml.features.feature_map import encode_interactions
 from ml.inference.recommend import Recommender
 from ml.inference.scorer import Scorer
 from ml.models.autoint import Inputs, build_model
 from ml.models.bundle import ModelBundle
 from ml.models.config import AutoIntConfig
+from tests.feature_maps import encode_interactions
 from tests.ml.models.reference import randomize
 
 FIELDS = (

@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 
 from ml.evaluation.classification import auc, log_loss
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.models.baselines import factorization_scores, movie_mean_scores, random_scores
+from tests.feature_maps import encode_interactions
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from ml.features.ease import ease_weights, seen_matrix
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.models import rankers
 from ml.models.baselines import factorization_scores, movie_mean_scores
 from ml.models.rankers import CatalogueBaseline, catalogue_baselines
+from tests.feature_maps import encode_interactions
 
 USERS, MOVIES = 60, 25
 NEW_USER, UNKNOWN_MOVIE = 7, 11  # without training rows

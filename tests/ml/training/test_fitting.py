@@ -12,7 +12,7 @@ from scipy.special import logit
 from ml import schema
 from ml.errors import DataError
 from ml.features.collaborative_folds import CollaborativeFolds
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.histories import Histories
 from ml.features.moments import map_with_moments, with_moments
 from ml.features.negatives import SOURCE, sample_negatives
@@ -29,6 +29,7 @@ from ml.training.recipes import Recipe
 from ml.training.reports import EpochReport
 from ml.training.trainer import fitted_rows
 from tests.collaborative import fit_tables, folds_of, sides_of
+from tests.feature_maps import encode_interactions
 
 TRAINING = {"epochs": 2, "batch_size": 256, "learning_rate": 3e-3, "schedule": "cosine", "reshuffle": True, "seed": 1}
 SMALL_MODEL = {"embed_dim": 4, "num_layers": 1, "head_dim": 4}

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from ml import schema
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.moments import map_with_moments, with_first_times, with_moments
 from ml.models.bundle import ModelBundle
 from ml.training.data import TrainingData
 from ml.training.fitting import Fitting
 from ml.training.recipes import Recipe
 from ml.training.warm_start import NoWarmStartError, continue_from
-from tests.feature_maps import fitted
+from tests.feature_maps import encode_interactions, fitted
 from tests.ml.models.reference import randomize
 
 RECIPE = Recipe(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml import schema
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.models.autoint import Inputs, build_model
 from ml.models.config import AutoIntMLPConfig
@@ -19,6 +19,7 @@ from ml.training.config import TrainingConfig
 from ml.training.early_stopping import best_epoch
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import train
+from tests.feature_maps import encode_interactions
 
 TINY = {"embed_dim": 4, "num_layers": 1, "num_heads": 1, "head_dim": 4, "hidden_units": [8], "dropout": 0.4}
 # Batches that divide 10,800 and 1,200 rows: the network is compiled for one shape only.

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.training import tuning
 from ml.training.data import TrainingData
@@ -19,6 +19,7 @@ from ml.training.recipes import Recipe, with_values
 from ml.training.reports import EpochReport
 from ml.training.search import suggest
 from ml.training.tuning import TrialObserver, TrialResult, finished_trials, open_study, tune
+from tests.feature_maps import encode_interactions
 
 RATE = "training.learning_rate"
 Curve = Callable[[Recipe], list[float]]

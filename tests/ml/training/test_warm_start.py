@@ -10,7 +10,7 @@ import pytest
 
 from ml import schema
 from ml.errors import DataError
-from ml.features.feature_map import FeatureMap, FieldVocabulary, encode_interactions
+from ml.features.feature_map import FeatureMap, FieldVocabulary
 from ml.features.membership import membership_of
 from ml.features.negatives import SOURCE, NegativesConfig
 from ml.models.autoint import Inputs, Multivalued, build_model
@@ -28,7 +28,7 @@ from ml.training.warm_start import (
 )
 from orchestration.config.settings import PROJECT_ROOT
 from tests.collaborative import folds_of
-from tests.feature_maps import fitted
+from tests.feature_maps import encode_interactions, fitted
 
 SMALL = {"model.embed_dim": 4, "model.head_dim": 4, "model.num_layers": 2, "training.epochs": 1,
          "training.batch_size": 256, "training.learning_rate": 3e-3}  # fmt: skip

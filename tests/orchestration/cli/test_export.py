@@ -8,10 +8,11 @@ from orchestration.__main__ import main
 from tests import plain_tensorflow
 from tests.orchestration.conftest import DATASET, Pipeline
 from tests.orchestration.recipes import MODELS
+from tests.stored import stored_interactions
 
 
 def test_champions_of_all_recipes(pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = pipeline.table("interactions").sample(100, random_state=1)
+    rows = stored_interactions(pipeline.tables).sample(100, random_state=1)
     rows = rows.rename(columns={"rating_year": "year", "rating_month": "month"})
     pairs = rows[["user_id", "movie_id", "year", "month"]]
     folders = {model: tmp_path / "models" / DATASET / model / "1" for model in MODELS}

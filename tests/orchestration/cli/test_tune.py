@@ -14,7 +14,7 @@ from ml.data.formats import RawTables
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.features.collaborative import CollaborativeConfig
 from ml.features.collaborative_folds import CollaborativeFolds
-from ml.features.feature_map import FeatureMap, encode_interactions
+from ml.features.feature_map import FeatureMap
 from ml.features.splits import split_interactions
 from ml.features.tables import join_interactions, preprocess_ratings
 from ml.training.data import TrainingData
@@ -27,7 +27,7 @@ from orchestration.tracking.resource import Tracking
 from orchestration.tracking.tuning_run import TrialRun
 from tests.collaborative import sides_of
 from tests.environment import forget_settings
-from tests.feature_maps import fitted
+from tests.feature_maps import encode_interactions, fitted
 from tests.orchestration.conftest import DATASET
 
 RATE, LAYERS = "training.learning_rate", "model.num_layers"

@@ -45,11 +45,11 @@ def deliver(data: Path, name: str, line: str) -> None:
 def test_a_wrong_delivery_is_undone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         night(instance, data)
-        before = {name: table(data, name) for name in ("ratings", "interactions")}
+        before = {name: table(data, name) for name in ("users", "movies", "ratings")}
         user, movie = before["ratings"].iloc[0][["user_id", "movie_id"]]
         deliver(data, "ratings-2020-05-01.dat", f"{user}::{movie}::1::1588291200")  # meant for 2002
         night(instance, data)
-        assert table(data, "interactions")["rating_year"].max() == 2020
+        assert table(data, "ratings")["rating_year"].max() == 2020
         assert main(["withdraw"]) == 0
         assert capsys.readouterr().out == "     1  ingestion    1  ratings  2020-05-01          1 rows\n"
         assert main(["withdraw", "1"]) == 0

@@ -42,6 +42,7 @@ from tests.orchestration.conftest import (
     environment,
 )
 from tests.orchestration.recipes import MODELS, RECIPES
+from tests.stored import stored_interactions
 from tests.waiting import free_port, until
 
 NAMES = {model: f"{DATASET}-{model.replace('_', '-')}" for model in MODELS}
@@ -240,7 +241,7 @@ def test_version_tags(pipeline: Pipeline, tracking: Tracking, runs: dict[str, Ru
 @pytest.fixture(scope="module")
 def pairs_and_rows(materialized: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same interactions in both forms of the registered model's input, raw and unencoded."""
-    interactions = materialized.table("interactions").iloc[::150]
+    interactions = stored_interactions(materialized.tables).iloc[::150]
     pairs = interactions[["user_id", "movie_id"]].astype("int64")
     pairs = pairs.assign(year=interactions["rating_year"], month=interactions["rating_month"]).astype("int64")
     fields = [field["name"] for field in materialized.document("feature_map")["fields"]]

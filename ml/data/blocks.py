@@ -1,0 +1,201 @@
+"""Tables as blocks of rows, for those that may be larger than memory.
+
+A block is a frame of at most ``BLOCK_ROWS`` rows. Blocks are read from a Parquet file in its order and written to
+another one, so that what a step needs does not depend on the number of rows.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from ml.files import shortened, sync, temporary_path
+
+BLOCK_ROWS = 2**20
+HEAD_ROWS = 5  # kept of a table that is written
+_PLACE = "place_among_the_gathered"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A table in a Parquet file.
+
+    Attributes:
+        path: of the file, local or on any fsspec file system.
+        block_rows: most rows of a block.
+    """
+
+    path: Path | UPath
+    block_rows: int = BLOCK_ROWS
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        """Read one block after the other."""
+        with self._open() as file:
+            for batch in file.iter_batches(self.block_rows):
+                yield batch.to_pandas()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        with self._open() as file:
+            return int(file.metadata.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        with self._open() as file:
+            return list(file.schema_arrow.names)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a whole column, [rows]."""
+        with self._open() as file:
+            return file.read([name])[name].to_pandas().to_numpy()
+
+    def gathered(self, positions: np.ndarray, scratch: Path) -> Iterator[pd.DataFrame]:
+        """Return the rows at some positions, in the order of the positions, in blocks.
+
+        Every row is read once, and written once to a file of the block that it belongs to; then each of these files is
+        put in order. For a single block, nothing is written.
+
+        Args:
+            positions: int [n], distinct.
+            scratch: directory for these files, which need as much space as the rows. It must exist.
+
+        Returns:
+            Blocks with the column ``row`` (int64), the position.
+        """
+        places = np.full(len(self), -1, np.int64)
+        places[positions] = np.arange(len(positions))
+        rows = self._placed(places)
+        if len(positions) <= self.block_rows:
+            yield _ordered(list(rows))
+            return
+        with TemporaryDirectory(dir=scratch) as folder:
+            files = [Path(folder, f"{number}.parquet") for number in range(-(-len(positions) // self.block_rows))]
+            with ExitStack() as stack:
+                writers: dict[int, pq.ParquetWriter] = {}
+                for part in rows:
+                    for number, own in part.groupby(part[_PLACE] // self.block_rows):
+                        table = pa.Table.from_pandas(own, preserve_index=False)
+                        if number not in writers:
+                            writers[number] = stack.enter_context(pq.ParquetWriter(files[number], table.schema))
+                        writers[number].write_table(table)
+            for file in files:
+                yield _ordered([pd.read_parquet(file)])
+                file.unlink()
+
+    def _placed(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
+        """Return the rows that have a place, with it, in blocks."""
+        start = 0
+        for block in self:
+            own = places[start : start + len(block)]
+            chosen = np.flatnonzero(own >= 0)
+            yield block.iloc[chosen].assign(row=start + chosen, **{_PLACE: own[chosen]})
+            start += len(block)
+
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        with self.path.open("rb") as file, pq.ParquetFile(file) as parquet:
+            yield parquet
+
+
+def _ordered(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    rows = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    order = np.argsort(rows[_PLACE].to_numpy())
+    return rows.drop(columns=_PLACE).take(order).reset_index(drop=True)
+
+
+class BlockWriter:
+    """Writes a Parquet file in blocks. The file has its old content until the new one is committed.
+
+    A context that ends without a commit leaves the old content.
+
+    Args:
+        path: of the file, local or on any fsspec file system.
+
+    Attributes:
+        rows: number of rows written.
+        head: the first rows.
+    """
+
+    def __init__(self, path: Path | UPath) -> None:
+        self._path = path
+        self._temporary = temporary_path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _Hashed(self._temporary.open("wb"))
+        self._writer: pq.ParquetWriter | None = None
+        self.rows, self.head = 0, pd.DataFrame()
+
+    def append(self, block: pd.DataFrame) -> None:
+        """Write a block; all have the same columns, with the same types."""
+        if self._writer is None:
+            table = pa.Table.from_pandas(block, preserve_index=False)
+            self._writer = pq.ParquetWriter(self._file, table.schema)
+            self.head = block.head(HEAD_ROWS)
+        else:
+            table = pa.Table.from_pandas(block, schema=self._writer.schema, preserve_index=False)
+        if len(block) or not self.rows:
+            self._writer.write_table(table, BLOCK_ROWS)
+        self.rows += len(block)
+
+    def finish(self) -> str:
+        """Write the end of the file and return its digest, see ``ml.files.digest``. Nothing can be added then."""
+        if self._writer is None:
+            raise ValueError(f"{self._path}: no block was written; expected at least one, which may be empty")
+        self._writer.close()
+        if not self._file.closed:
+            self._file.close()
+            sync(self._temporary)
+        return self._file.digest
+
+    def commit(self) -> str:
+        """Finish the file and let it replace the old one; return its digest."""
+        digest = self.finish()
+        self._temporary.rename(self._path)
+        sync(self._path.parent)
+        return digest
+
+    def __enter__(self) -> "BlockWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._file.closed:
+            with suppress(OSError, pa.ArrowException):  # such as a full disk, which has raised before
+                if self._writer is not None:
+                    self._writer.close()
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class _Hashed(io.RawIOBase):
+    """A file to write to that knows the SHA-256 of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._inner, self._hash = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        return self._inner.write(data)
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+    @property
+    def digest(self) -> str:
+        return shortened(self._hash)
