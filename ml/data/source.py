@@ -9,12 +9,14 @@ from ml import schema
 from ml.data.datasets import Dataset
 from ml.data.download import fetch
 from ml.data.formats import Format
-from ml.data.movielens import MOVIELENS_1M, READERS, recognized
+from ml.data.movielens import MOVIELENS_1M, MOVIELENS_CSV, READERS, recognized
 from ml.data.synthetic import SIZES, write_synthetic
+from ml.data.synthetic_shapes import SHAPES, write_shape
 from ml.data.tables_format import table_format
 from ml.errors import DataError
 
 SYNTHETIC_SEED = 42
+GENERATED = (*SIZES, *SHAPES)  # names of generated data
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Source:
     """Where raw data comes from.
 
     Attributes:
-        spec: the name of a data set of datasets.yaml, or ``synthetic`` or ``synthetic-small`` for generated data;
+        spec: the name of a data set of datasets.yaml, or one of ``GENERATED``, such as ``synthetic``;
             anything else is the path of a directory with the files of a MovieLens.
         described: the data sets of datasets.yaml by name.
         root: directory that their paths are relative to.
@@ -44,7 +46,7 @@ class Source:
         if self.is_name:
             return self.spec
         name = re.sub(r"[^a-z0-9._-]+", "-", Path(self.spec).resolve().name.lower()).strip("-.")
-        taken = name in SIZES or (name in self.described and self.described[name].reader == "table")
+        taken = name in GENERATED or (name in self.described and self.described[name].reader == "table")
         if not name or taken:
             raise DataError(f"{self.spec}: a data set cannot be named {name!r}; rename the directory")
         return name
@@ -52,7 +54,7 @@ class Source:
     @property
     def is_name(self) -> bool:
         """Return whether it is a name and not a directory."""
-        return self.spec in self.described or self.spec in SIZES
+        return self.spec in self.described or self.spec in GENERATED
 
     @property
     def known_size(self) -> schema.DatasetSize:
@@ -60,6 +62,8 @@ class Source:
         if self.spec in SIZES:
             size = SIZES[self.spec]
             return schema.DatasetSize(size.users, size.movies, size.ratings, tuple(size.field_dims.values()))
+        if shape := SHAPES.get(self.spec):
+            return schema.DatasetSize(shape.users, shape.movies, shape.ratings)
         if not (dataset := self.described.get(self.dataset)):
             return schema.DatasetSize()
         expect = dataset.expect
@@ -71,10 +75,12 @@ class Source:
         Raises:
             DataError: the download failed (``OfflineError``: offline).
         """
-        if self.spec in SIZES:
+        if self.spec in GENERATED:
             directory = cache / self.spec
-            directory.mkdir(parents=True, exist_ok=True)
-            write_synthetic(directory, SIZES[self.spec], seed=SYNTHETIC_SEED)
+            if shape := SHAPES.get(self.spec):
+                write_shape(directory, shape, seed=SYNTHETIC_SEED)
+            else:
+                write_synthetic(directory, SIZES[self.spec], seed=SYNTHETIC_SEED)
             return directory
         if not (dataset := self.described.get(self.spec)):
             return Path(self.spec)
@@ -100,6 +106,8 @@ class Source:
         """
         if self.spec in SIZES:
             return MOVIELENS_1M
+        if self.spec in SHAPES:
+            return MOVIELENS_CSV
         if dataset := self.described.get(self.spec):
             return _format_of(self.spec, dataset)
         directory = Path(self.spec)
@@ -108,7 +116,7 @@ class Source:
         try:
             return recognized(directory)
         except DataError as error:
-            names = ", ".join((*self.described, *SIZES))
+            names = ", ".join((*self.described, *GENERATED))
             raise DataError(
                 f"{error}; set MOVIELENS_DIR to such a directory, or DATASET to one of the data sets {names}"
             ) from error

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeConfig, Part, parts_of
 from ml.features.collaborative_tables import CollaborativeTables, Columns
+from ml.features.ease import MOST_ITEMS
 from ml.features.next_item import NextItemLearner, folds_by_time
 from ml.features.sides import Sides
 from ml.files import digest
@@ -247,5 +248,5 @@ def _division(config: CollaborativeConfig, part: Part) -> _Division:
 
 
 def _threads(movies: int, with_ease: bool) -> int:
-    fitting = _LARGEST_WEIGHTS // (8 * movies**2) if with_ease else available_processors()
+    fitting = _LARGEST_WEIGHTS // (8 * min(movies, MOST_ITEMS) ** 2) if with_ease else available_processors()
     return max(1, min(available_processors(), fitting))

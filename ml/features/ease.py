@@ -1,4 +1,9 @@
-"""EASE: a linear item-to-item model."""
+"""EASE: a linear item-to-item model.
+
+Its weights are a dense matrix of items by items. Where there are more than ``MOST_ITEMS`` items, it is fitted on those
+with the most rows, and scores the others 0: half of the items of a large catalog have a handful of ratings, from which
+there is nothing to learn.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +19,7 @@ from ml import schema
 
 _OVERSAMPLING, _POWER_ITERATIONS = 10, 4
 _BLOCK = 4096  # columns
+MOST_ITEMS = 8192  # whose matrix takes 512 MiB
 
 
 class EaseConfig(BaseModel, frozen=True, extra="forbid"):
@@ -70,6 +76,13 @@ def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray | LinearO
         rmatmat=lambda left: left - inverse.times(left) / diagonal,
         dtype=np.float64,
     )
+
+
+def most_rated(seen: sparse.csr_array) -> np.ndarray:
+    """Return the columns that EASE is fitted on, ascending: those with cells, at most ``MOST_ITEMS``."""
+    counts = np.bincount(seen.indices, minlength=seen.shape[1])
+    first = np.argsort(-counts, kind="stable")[:MOST_ITEMS]
+    return np.sort(first[counts[first] > 0])
 
 
 class _Inverse(ABC):
@@ -150,12 +163,12 @@ def _inverted_factor(lower: np.ndarray) -> np.ndarray:
 def low_rank_ease(train: pd.DataFrame, users: int, movies: int, config: EaseConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return factors, float64 [users, rank] and [movies, rank], whose products approximate EASE's scores.
 
-    The rank is less than the number of users and of movies. Arguments as for ``seen_matrix``.
+    The rank is less than the number of users and of ``most_rated`` movies. Arguments as for ``seen_matrix``.
     """
     seen = seen_matrix(train, users, movies, config.of)
     rank = min(config.rank, min(users, movies) - 1)
     start = np.random.default_rng(0).normal(size=(movies, rank + _OVERSAMPLING))
-    known = np.flatnonzero(np.bincount(seen.indices, minlength=movies))
+    known = most_rated(seen)
     user_factors, movie_factors = np.zeros((users, rank)), np.zeros((movies, rank))  # of those without a row
     if not known.size:
         return user_factors, movie_factors

@@ -12,7 +12,7 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from ml.features.ease import ease_weights, seen_matrix
+from ml.features.ease import ease_weights, most_rated, seen_matrix
 from ml.features.factorization import FactorizationConfig, factorize
 from ml.models.baselines import movie_mean_scores
 
@@ -85,8 +85,16 @@ def implicit_factors(train: pd.DataFrame, users: int, movies: int, seed: int) ->
 def ease(train: pd.DataFrame, users: int, movies: int) -> CatalogueBaseline:
     """Score by the linear item-to-item model of ``ml.features.ease``; zeros for a user without likes."""
     likes = seen_matrix(train, users, movies)
+    known = most_rated(likes)
+    likes = likes[:, known]
     weights = ease_weights(likes, _EASE_PENALTY)
-    return lambda chosen: likes[chosen] @ weights
+
+    def scores(chosen: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(chosen), movies))
+        found[:, known] = likes[chosen] @ weights
+        return found
+
+    return scores
 
 
 def catalogue_baselines(train: pd.DataFrame, users: int, movies: int, seed: int) -> dict[str, CatalogueBaseline]:

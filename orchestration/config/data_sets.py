@@ -14,8 +14,7 @@ import dagster as dg
 from filelock import FileLock
 
 from ml.data.datasets import DEFAULT, Dataset, load_datasets
-from ml.data.source import Source
-from ml.data.synthetic import SIZES
+from ml.data.source import GENERATED, Source
 from ml.errors import DataError
 from ml.features.splits import RANDOM, SPLITS, Split
 from ml.files import write_atomically
@@ -186,7 +185,7 @@ def source_of(name: str) -> Source:
     """Where the raw files of a data set come from. Raises DataError where this home does not know it."""
     found = sources()
     if name not in found and not _source(name).is_name:
-        known = ", ".join(dict.fromkeys((*found, *described(), *SIZES)))
+        known = ", ".join(dict.fromkeys((*found, *described(), *GENERATED)))
         raise DataError(
             f"data set {name} is unknown in this home; expected one of {known}. "
             f"MOVIELENS_DIR=<directory called {name}> make run adds it"
@@ -204,7 +203,7 @@ def _source(spec: str) -> Source:
 
 
 def _names() -> str:
-    return ", ".join((*described(), *SIZES))
+    return ", ".join((*described(), *GENERATED))
 
 
 def _is_same(known: str, spec: str) -> bool:

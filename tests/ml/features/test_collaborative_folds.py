@@ -122,8 +122,9 @@ def test_features_are_fitted_in_several_threads_but_for_memory(
     monkeypatch.setattr(collaborative_folds, "available_processors", lambda: 2)
     CollaborativeFolds.fit(train, sides, [CollaborativeConfig(folds=3)])
     assert len(names) == 2
-    assert collaborative_folds._threads(movies=3883, with_ease=True) == 2
-    assert collaborative_folds._threads(movies=50_000, with_ease=True) == 1
+    monkeypatch.setattr(collaborative_folds, "available_processors", lambda: 64)
+    assert collaborative_folds._threads(movies=3883, with_ease=True) == 17
+    assert collaborative_folds._threads(movies=50_000, with_ease=True) == 4
     assert collaborative_folds._threads(movies=50_000, with_ease=False) == 2
 
 

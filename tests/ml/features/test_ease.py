@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from ml.features.ease import EaseConfig, ease_weights, low_rank_ease, seen_matrix
+from ml.features import ease
+from ml.features.ease import EaseConfig, ease_weights, low_rank_ease, most_rated, seen_matrix
 from ml.features.feature_map import FeatureMap
 from tests.feature_maps import encode_interactions
 
@@ -142,3 +143,30 @@ def test_who_and_what_is_without_rows_has_no_scores(train: pd.DataFrame) -> None
 def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(settings))):
         EaseConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_the_most_rated_movies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"user_id": [0, 1, 2, 0, 1, 0, 3], "movie_id": [4, 4, 4, 1, 1, 3, 0], "label": 1, "rating": 5})
+    seen = seen_matrix(rows, 4, 6)
+    assert most_rated(seen).tolist() == [0, 1, 3, 4]
+    for most, expected in ((1, [4]), (2, [1, 4]), (3, [0, 1, 4])):  # of equal counts, the first
+        monkeypatch.setattr(ease, "MOST_ITEMS", most)
+        assert most_rated(seen).tolist() == expected
+
+
+def test_too_many_movies_are_fitted_without_the_least_rated(
+    train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ease, "MOST_ITEMS", 25)
+    counts = train.loc[train["label"] == 1, "movie_id"].value_counts().reindex(range(MOVIES), fill_value=0)
+    kept = np.sort(counts.sort_values(ascending=False, kind="stable").index[:25])
+    config = EaseConfig(penalty=PENALTY, rank=24)
+    users, movies = low_rank_ease(train, *SIZES, config)
+    own = train[train["movie_id"].isin(kept)]
+    own_users, own_movies = low_rank_ease(
+        own.assign(movie_id=np.searchsorted(kept, own["movie_id"])), USERS, 25, config
+    )
+    expected = np.zeros(SIZES)
+    expected[:, kept] = own_users @ own_movies.T
+    np.testing.assert_allclose(users @ movies.T, expected, atol=1e-6)
+    assert not movies[np.setdiff1d(np.arange(MOVIES), kept)].any()
