@@ -125,7 +125,7 @@ def test_features_are_fitted_in_several_threads_but_for_memory(
     monkeypatch.setattr(collaborative_folds, "available_processors", lambda: 64)
     assert collaborative_folds._threads(movies=3883, with_ease=True) == 17
     assert collaborative_folds._threads(movies=50_000, with_ease=True) == 4
-    assert collaborative_folds._threads(movies=50_000, with_ease=False) == 2
+    assert collaborative_folds._threads(movies=50_000, with_ease=False) == 64
 
 
 def test_a_file_holds_them_without_pickle(folds: CollaborativeFolds, train: pd.DataFrame) -> None:
