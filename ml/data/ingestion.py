@@ -168,9 +168,12 @@ class Ingestion:
             DataError: the manifest or a received file is damaged.
         """
         manifest, sorting = self.manifest, Sorting(stray=self.stray())
+        arrivals = self._arrivals(claimed_only)
+        if not arrivals:
+            return sorting
         seen = manifest.digests
         ids = self._ids(known)
-        for arrival in self._arrivals(claimed_only):
+        for arrival in arrivals:
             if arrival.digest in seen:
                 sorting.repeated.append(arrival)
                 continue

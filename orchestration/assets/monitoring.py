@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from ml import schema
+from ml.data.blocks import Blocks
 from ml.evaluation.drift_findings import DriftThresholds
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions
@@ -49,7 +51,7 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
     def data_drift(
         users: pd.DataFrame,
         movies: pd.DataFrame,
-        ratings: pd.DataFrame,
+        ratings: Blocks,
         ingestion_batches: dict[str, Any],
         feature_map: dict[str, Any],
     ) -> Iterator[Any]:
@@ -60,8 +62,11 @@ def drift_asset(limits: DriftThresholds) -> dg.AssetsDefinition:
         from ml.evaluation.drift import compare_nights
         from ml.evaluation.drift_findings import drift_findings
 
-        interactions = join_interactions(users, movies, ratings)
-        found = compare_nights(interactions, ingestion_batches, FeatureMap.from_dict(feature_map).fields)
+        fields = FeatureMap.from_dict(feature_map).fields
+        names = {field.name for field in fields} | {schema.LABEL, schema.BATCH}
+        users, movies = (table[[name for name in table if name in names]] for table in (users, movies))
+        joined = (join_interactions(users, movies, block)[sorted(names)] for block in ratings)
+        found = compare_nights(pd.concat(joined, ignore_index=True), ingestion_batches, fields)
         for finding in drift_findings(found, limits):
             yield warning("data_drift", finding)
         yield dg.MaterializeResult(value=found.table, metadata=_metadata(found, limits))

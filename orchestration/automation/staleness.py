@@ -19,7 +19,9 @@ from ml.errors import DataError
 from orchestration.assets.ingestion import BATCHES, LEFT
 from orchestration.assets.operations import RUN_PLAN
 from orchestration.config.recipes_in_force import reference_models
+from orchestration.config.settings import settings
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
+from orchestration.resources.digests import Digests
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
 from orchestration.tracking.registered_version import version_of
@@ -82,6 +84,7 @@ class Planner:
     def __init__(self, instance: dg.DagsterInstance, graph: "AssetGraph", raw_data: RawData) -> None:
         self._instance, self._graph, self._raw_data = instance, graph, raw_data
         self._storage, self._tracking = Storage(raw_data=raw_data), Tracking(raw_data=raw_data)
+        self._digests = Digests(settings().local_home / "digests.json")
         self._records: dict[AssetKey, AssetMaterialization | None] = {}
 
     def plan(self, selection: dg.AssetSelection, forced: Collection[str] = ()) -> Plan:
@@ -111,6 +114,7 @@ class Planner:
         up_to_date = tuple(
             key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale)
         )
+        self._digests.save()
         reasons = {key.to_user_string(): reason for key, reason in stale.items()}
         return Plan(reasons, up_to_date, {name: checks for name in up_to_date if (checks := self._checks(name))})
 
@@ -146,7 +150,7 @@ class Planner:
         if SOURCE_FILE in declared:
             yield from self._source_reasons(str(declared[SOURCE_FILE]), record)
         for file, digest in written.items():
-            found = self._storage.digest(file)
+            found = self._storage.digest(file, self._digests.of)
             if found != digest:
                 yield f"{file} is missing" if found is None else f"{file} has been changed since it was written"
         yield from self._registry_reasons(name)
@@ -158,7 +162,7 @@ class Planner:
 
     @cached_property
     def _raw_digests(self) -> Mapping[str, str]:
-        return self._raw_data.digests(self._raw_data.checked())
+        return self._raw_data.digests(self._raw_data.checked(), self._digests.of)
 
     def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
         if key != AssetKey(BATCHES) or not self._raw_data.takes_batches:

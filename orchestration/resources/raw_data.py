@@ -1,6 +1,6 @@
 """Where the raw data comes from, and the name of the data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,10 +92,10 @@ class RawData(dg.ConfigurableResource):
         """``prepare``, and check that no raw file is missing. Raises DataError."""
         return checked(self.source)
 
-    def digests(self, directory: Path) -> dict[str, str]:
+    def digests(self, directory: Path, of: Callable[[Path], str] = digest_of_file) -> dict[str, str]:
         """Digests of the raw files in a directory and of what they mean, by kind of table. Raises OSError."""
         files = {kind: self.format.file_of(kind).paths(directory) for kind in KINDS}
-        contents = {kind: [digest_of_file(path) for path in paths] for kind, paths in files.items()}
+        contents = {kind: [of(path) for path in paths] for kind, paths in files.items()}
         return {kind: digest(" ".join((self.source.meaning, *own)).encode()) for kind, own in contents.items()}
 
     @property

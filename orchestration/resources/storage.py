@@ -5,7 +5,7 @@ Every file is written under a temporary name and then renamed, so that a reader 
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,10 @@ class Storage(dg.ConfigurableResource):
         document: dict[str, Any] = json.loads((self.tables / f"{name}.json").read_bytes())
         return document
 
-    def digest(self, name: str) -> str | None:
-        """Digest of a file among the tables; None if there is no such file."""
+    def digest(self, name: str, of: Callable[[UPath], str] = digest_of_file) -> str | None:
+        """Digest of a file among the tables, by ``of``; None if there is no such file."""
         path = self.tables / name
-        return digest_of_file(path) if path.exists() else None
+        return of(path) if path.exists() else None
 
     def stored(self, *names: str) -> dict[str, Any]:
         """The metadata ``STORED`` of a materialization that wrote these files among the tables."""

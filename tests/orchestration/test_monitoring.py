@@ -40,11 +40,23 @@ def rows_of(batch: int, **fields: Any) -> pd.DataFrame:
 
 
 def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]:
-    """Materialize data_drift on the base files and these nights, ingestion and batch 1, 2, ..."""
+    """Materialize data_drift on the base files and these nights, ingestion and batch 1, 2, ...
+
+    The ratings have all features, so that a user or movie may have others each night.
+    """
+    rows = pd.concat([rows_of(0), *nights], ignore_index=True)
 
     @dg.asset(partitions_def=DATA_SETS)
-    def interactions() -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(value=pd.concat([rows_of(0), *nights], ignore_index=True))
+    def users() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(value=rows[["user_id"]].drop_duplicates())
+
+    @dg.asset(partitions_def=DATA_SETS)
+    def movies() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(value=rows[["movie_id"]].drop_duplicates())
+
+    @dg.asset(partitions_def=DATA_SETS)
+    def ratings() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(value=rows)
 
     @dg.asset(partitions_def=DATA_SETS, io_manager_key="document_io_manager")
     def ingestion_batches() -> dg.MaterializeResult[Any]:
@@ -60,7 +72,7 @@ def drift_of(*nights: pd.DataFrame) -> tuple[dg.ExecuteInProcessResult, Outcome]
         "io_manager": TableIOManager(raw_data=raw_data),
         "document_io_manager": DocumentIOManager(raw_data=raw_data),
     }
-    assets = [interactions, ingestion_batches, feature_map, drift_asset(load_monitoring_config().drift)]
+    assets = [users, movies, ratings, ingestion_batches, feature_map, drift_asset(load_monitoring_config().drift)]
     with dg.DagsterInstance.ephemeral() as instance:
         add_partition(instance, DATASET)
         result = dg.materialize(assets, resources=resources, instance=instance, partition_key=DATASET)
