@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ml import schema
 from ml.exploration import charts, statistics
-from ml.exploration.statistics import FEW_RATINGS
+from ml.exploration.statistics import FEW_RATINGS, RatingCounts
 from ml.small_charts import bar_chart, line_chart
 
 _DPI = 110
@@ -48,27 +48,27 @@ class Section:
 def sections(
     users: pd.DataFrame,
     movies: pd.DataFrame,
-    ratings: pd.DataFrame,
+    counts: RatingCounts,
     fields: Sequence[schema.Field] = schema.FIELDS,
 ) -> list[Section]:
-    """Return all sections for the preprocessed tables, whose features are ``fields``."""
+    """Return all sections for users and movies, whose features are ``fields``, and the counts of their ratings."""
     features = {side: [field.name for field in fields if field.side == side] for side in ("movie", "user")}
     of_movies = (
-        _of_movies(movies, ratings)
+        _of_movies(movies, counts)
         if {"movie_decade", "movie_year"} <= {*features["movie"]}
         else _of_features(movies, features["movie"], "items")
     )
-    return [*_of_ratings(movies, ratings), *of_movies, *_of_features(users, features["user"], "users")]
+    return [*_of_ratings(counts), *of_movies, *_of_features(users, features["user"], "users")]
 
 
-def key_pictures(movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, str]:
+def key_pictures(movies: pd.DataFrame, counts: RatingCounts) -> dict[str, str]:
     """Return small copies of the main charts, SVG by name."""
-    months = statistics.ratings_by_month(ratings)
-    shares = statistics.shares_of_the_top(statistics.long_tail(ratings, "movie_id"))
+    months = statistics.ratings_by_month(counts)
+    shares = statistics.shares_of_the_top(statistics.long_tail(counts.by_movie))
     genres = statistics.movies_by_genre(movies).head(_GENRES_DRAWN)
     of_genres = {"movies_by_genre": bar_chart(genres)} if (movies["genres"] != "").any() else {}
     return {
-        "ratings_by_rating": bar_chart(statistics.rating_distribution(ratings)),
+        "ratings_by_rating": bar_chart(counts.by_value),
         **of_genres,
         "ratings_by_month": line_chart(months[["ratings"]]),
         "long_tail": line_chart(shares.to_frame("% of ratings, top % of movies")),
@@ -94,25 +94,25 @@ def page(dataset: str, totals: Mapping[str, float], parts: list[Section]) -> str
     return template.render(dataset=dataset, facts=facts, sections=parts)
 
 
-def _of_ratings(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
-    distribution = statistics.rating_distribution(ratings)
-    months = statistics.ratings_by_month(ratings)
+def _of_ratings(counts: RatingCounts) -> list[Section]:
+    distribution = counts.by_value
+    months = statistics.ratings_by_month(counts)
     busiest = months["ratings"].idxmax()
     most_common = distribution.idxmax()
-    tails = [statistics.long_tail(ratings, name) for name in ("movie_id", "user_id")]
+    tails = [statistics.long_tail(table) for table in (counts.by_movie, counts.by_user)]
     return [
         Section(
             "ratings",
             "Ratings",
-            f"The most common rating is {most_common:g}: {distribution.max() / len(ratings):.0%} of all ratings. "
+            f"The most common rating is {most_common:g}: {distribution.max() / counts.ratings:.0%} of all ratings. "
             "A like is a rating of at least the limit of the data set: 4 on MovieLens.",
             _png(charts.bars(distribution, "ratings")),
         ),
         Section(
             "months",
             "Ratings by month",
-            f"The busiest month, {busiest}, has {months['ratings'].max() / len(ratings):.0%} of all ratings; "
-            f"{statistics.share_in_one_month(ratings):.0%} of the users gave all their ratings in a single month.",
+            f"The busiest month, {busiest}, has {months['ratings'].max() / counts.ratings:.0%} of all ratings; "
+            f"{statistics.share_in_one_month(counts):.0%} of the users gave all their ratings in a single month.",
             _png(charts.counts_and_likes(months, ["ratings", "new_users"])),
         ),
         Section(
@@ -130,9 +130,9 @@ def _tail_text(of_movies: np.ndarray, of_users: np.ndarray) -> str:
     return f"Of the movies, {text} of all ratings. Of the users, the top 10% gave {users[0.1]:.0%}."
 
 
-def _of_movies(movies: pd.DataFrame, ratings: pd.DataFrame) -> list[Section]:
-    genres, by_genre = statistics.movies_by_genre(movies), statistics.ratings_by_genre(movies, ratings)
-    years, decades = statistics.movies_by_year(movies), statistics.likes_by_decade(movies, ratings)
+def _of_movies(movies: pd.DataFrame, counts: RatingCounts) -> list[Section]:
+    genres, by_genre = statistics.movies_by_genre(movies), statistics.ratings_by_genre(movies, counts)
+    years, decades = statistics.movies_by_year(movies), statistics.likes_by_decade(movies, counts)
     best, worst = by_genre["mean_rating"].idxmax(), by_genre["mean_rating"].idxmin()
     liked, median = decades["like_share"].idxmax(), movies["movie_year"].quantile(interpolation="higher")
     return [

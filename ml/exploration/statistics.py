@@ -1,5 +1,10 @@
-"""Compute the data report's statistics: small tables, ready to draw."""
+"""Compute the data report's statistics: small tables, ready to draw.
 
+What they need of the ratings are ``RatingCounts``, which are added up over blocks of ratings.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +17,57 @@ FEW_RATINGS = 10
 _TOP_SHARES = (0.01, 0.1, 0.2)
 
 
-def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, float]:
-    """Compute totals of the preprocessed tables; there must be at least one rating.
+@dataclass(frozen=True)
+class RatingCounts:
+    """Counts of ratings.
+
+    Attributes:
+        by_value: number of ratings by rating, ascending.
+        by_movie: ratings, sum_of_ratings and likes of each rated movie, by movie_id.
+        by_user: ratings, first_month and last_month of each user with a rating, by user_id.
+        by_month: ratings and likes of each month with ratings. Months are counted from January of year 0.
+    """
+
+    by_value: pd.Series
+    by_movie: pd.DataFrame
+    by_user: pd.DataFrame
+    by_month: pd.DataFrame
+
+    @classmethod
+    def of(cls, ratings: Iterable[pd.DataFrame]) -> "RatingCounts":
+        """Count the preprocessed ratings, which come in blocks; there must be at least one."""
+        values, movies, users, months = zip(*map(_counts, ratings), strict=True)
+        added: dict[str, Any] = {"ratings": "sum", "likes": "sum"}
+        first_and_last: dict[str, Any] = {"ratings": "sum", "first_month": "min", "last_month": "max"}
+        return cls(
+            pd.concat(values).groupby(level=0).sum(),
+            pd.concat(movies).groupby(level=0).agg({**added, "sum_of_ratings": "sum"}),
+            pd.concat(users).groupby(level=0).agg(first_and_last),
+            pd.concat(months).groupby(level=0).agg(added),
+        )
+
+    @property
+    def ratings(self) -> int:
+        """Number of ratings."""
+        return int(self.by_value.sum())
+
+
+def _counts(ratings: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the counts of a block, as the attributes of ``RatingCounts``."""
+    month = ratings["rating_year"].astype(int) * 12 + ratings["rating_month"] - 1
+    rows = ratings[["user_id", "movie_id"]].assign(
+        ratings=1, likes=ratings[schema.LABEL].astype(int), month=month, rating=ratings["rating"].astype(float)
+    )
+    likes: dict[str, Any] = {"ratings": ("ratings", "sum"), "likes": ("likes", "sum")}
+    of_movies = rows.groupby("movie_id").agg(**likes, sum_of_ratings=("rating", "sum"))
+    of_users = rows.groupby("user_id").agg(
+        ratings=("ratings", "sum"), first_month=("month", "min"), last_month=("month", "max")
+    )
+    return ratings["rating"].value_counts(), of_movies, of_users, rows.groupby("month").agg(**likes)
+
+
+def totals(users: pd.DataFrame, movies: pd.DataFrame, counts: RatingCounts) -> dict[str, float]:
+    """Compute totals of the preprocessed tables.
 
     Returns:
         By name: users, movies, ratings: number of rows of each table. rated_movies: number of movies with a rating.
@@ -21,24 +75,19 @@ def totals(users: pd.DataFrame, movies: pd.DataFrame, ratings: pd.DataFrame) -> 
         divided by (users times rated movies). median_of_user, median_of_movie: median number of ratings per user with a
         rating, and per rated movie. rarely_rated: number of rated movies with fewer than ``FEW_RATINGS`` ratings.
     """
-    of_movie, of_user = (ratings[name].value_counts() for name in ("movie_id", "user_id"))
+    ratings, of_movie = counts.ratings, counts.by_movie["ratings"]
     return {
         "users": len(users),
         "movies": len(movies),
-        "ratings": len(ratings),
+        "ratings": ratings,
         "rated_movies": len(of_movie),
-        "mean_rating": float(ratings["rating"].mean()),
-        "like_share": float(ratings[schema.LABEL].mean()),
-        "density": len(ratings) / (len(users) * len(of_movie)),
-        "median_of_user": float(of_user.median()),
+        "mean_rating": float(counts.by_movie["sum_of_ratings"].sum() / ratings),
+        "like_share": float(counts.by_movie["likes"].sum() / ratings),
+        "density": ratings / (len(users) * len(of_movie)),
+        "median_of_user": float(counts.by_user["ratings"].median()),
         "median_of_movie": float(of_movie.median()),
         "rarely_rated": int((of_movie < FEW_RATINGS).sum()),
     }
-
-
-def rating_distribution(ratings: pd.DataFrame) -> pd.Series:
-    """Count the ratings by value."""
-    return ratings["rating"].value_counts().sort_index()
 
 
 def movies_by_genre(movies: pd.DataFrame) -> pd.Series:
@@ -52,36 +101,32 @@ def movies_by_year(movies: pd.DataFrame) -> pd.Series:
     return years[years != schema.NO_YEAR].value_counts().sort_index()
 
 
-def ratings_by_genre(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+def ratings_by_genre(movies: pd.DataFrame, counts: RatingCounts) -> pd.DataFrame:
     """Return ratings and mean_rating by genre, most rated first; a rating counts in each genre of its movie."""
-    joined = ratings[["movie_id", "rating"]].merge(_genres(movies), on="movie_id")
-    grouped = joined.groupby("genre")["rating"]
-    found = pd.DataFrame({"ratings": grouped.size(), "mean_rating": grouped.mean()})
+    joined = _genres(movies).join(counts.by_movie, on="movie_id", how="inner")
+    sums = joined.groupby("genre")[["ratings", "sum_of_ratings"]].sum()
+    found = sums[["ratings"]].assign(mean_rating=sums["sum_of_ratings"] / sums["ratings"])
     return found.sort_values("ratings", ascending=False, kind="stable")
 
 
-def likes_by_decade(movies: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+def likes_by_decade(movies: pd.DataFrame, counts: RatingCounts) -> pd.DataFrame:
     """Return ratings and like_share by release decade."""
-    joined = ratings[["movie_id", schema.LABEL]].merge(movies[["movie_id", "movie_decade"]], on="movie_id")
-    return _likes_by(joined, joined["movie_decade"])
+    joined = movies[["movie_id", "movie_decade"]].join(counts.by_movie, on="movie_id", how="inner")
+    return _like_shares(joined.groupby("movie_decade")[["ratings", "likes"]].sum())
 
 
-def ratings_by_month(ratings: pd.DataFrame) -> pd.DataFrame:
+def ratings_by_month(counts: RatingCounts) -> pd.DataFrame:
     """Return ratings, like_share and new_users (with their first rating) by month, ``YYYY-MM``, without gaps."""
-    months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
-    found = _likes_by(ratings, months)
-    firsts = months.groupby(ratings["user_id"]).min().value_counts()
-    whole = pd.period_range(months.min(), months.max(), freq="M")
-    table = found.reindex(whole).assign(new_users=firsts.reindex(whole))
+    whole = range(counts.by_month.index.min(), counts.by_month.index.max() + 1)
+    new_users = counts.by_user["first_month"].value_counts()
+    table = _like_shares(counts.by_month).reindex(whole).assign(new_users=new_users.reindex(whole))
     table[["ratings", "new_users"]] = table[["ratings", "new_users"]].fillna(0).astype(int)
-    return table.set_axis(whole.astype(str))
+    return table.set_axis([f"{month // 12:04d}-{month % 12 + 1:02d}" for month in whole])
 
 
-def share_in_one_month(ratings: pd.DataFrame) -> float:
+def share_in_one_month(counts: RatingCounts) -> float:
     """Return the share of users with ratings whose ratings are all from one month."""
-    months = pd.to_datetime(ratings["timestamp"], unit="s").dt.to_period("M")
-    of_user = months.groupby(ratings["user_id"])
-    return float((of_user.min() == of_user.max()).mean())
+    return float((counts.by_user["first_month"] == counts.by_user["last_month"]).mean())
 
 
 def users_by(users: pd.DataFrame, field: str) -> pd.Series:
@@ -92,10 +137,9 @@ def users_by(users: pd.DataFrame, field: str) -> pd.Series:
     return counts.set_axis([str(own.get(value, value)) for value in counts.index])
 
 
-def long_tail(ratings: pd.DataFrame, column: str) -> np.ndarray:
-    """Return the number of ratings of each movie or user, largest first, int [movies or users]."""
-    counts: np.ndarray = ratings[column].value_counts().to_numpy()
-    return counts
+def long_tail(table: pd.DataFrame) -> np.ndarray:
+    """Return ``ratings`` of each movie or user, largest first, int [movies or users]."""
+    return np.sort(table["ratings"].to_numpy())[::-1]
 
 
 def top_shares(counts: np.ndarray) -> dict[float, float]:
@@ -109,9 +153,8 @@ def shares_of_the_top(counts: np.ndarray) -> pd.Series:
     return pd.Series(100 * found, index=100 * np.linspace(0, 1, len(found)))
 
 
-def _likes_by(ratings: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
-    grouped = ratings[schema.LABEL].groupby(group.to_numpy())
-    return pd.DataFrame({"ratings": grouped.size(), "like_share": grouped.mean()})
+def _like_shares(counts: pd.DataFrame) -> pd.DataFrame:
+    return counts[["ratings"]].assign(like_share=counts["likes"] / counts["ratings"])
 
 
 def _genres(movies: pd.DataFrame) -> pd.DataFrame:

@@ -85,14 +85,13 @@ def test_tables_and_indices_are_the_same(
 
 
 def test_report_is_the_same(small_raw: RawTables, numbers: dict[str, pd.DataFrame]) -> None:
-    named = tables_of(small_raw, list(NAMES))
-    assert statistics.totals(**named) == statistics.totals(**numbers)
-    for found, expected in (
-        (each(named["movies"], named["ratings"]), each(numbers["movies"], numbers["ratings"]))
-        for each in (statistics.ratings_by_genre, statistics.likes_by_decade)
-    ):
-        pd.testing.assert_frame_equal(found, expected)
-    found, expected = (statistics.ratings_by_month(tables["ratings"]) for tables in (named, numbers))
+    both = tables_of(small_raw, list(NAMES)), numbers
+    counts = [statistics.RatingCounts.of([tables["ratings"]]) for tables in both]
+    totals = [statistics.totals(each["users"], each["movies"], own) for each, own in zip(both, counts, strict=True)]
+    assert totals[0] == totals[1]
+    for statistic in (statistics.ratings_by_genre, statistics.likes_by_decade):
+        pd.testing.assert_frame_equal(*(statistic(each["movies"], own) for each, own in zip(both, counts, strict=True)))
+    found, expected = map(statistics.ratings_by_month, counts)
     pd.testing.assert_frame_equal(found, expected)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ml.data.formats import RawTables
 from ml.exploration.report import Section, key_pictures, page, sections
-from ml.exploration.statistics import totals
+from ml.exploration.statistics import RatingCounts, totals
 from ml.features.tables import preprocess_ratings
 
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -36,14 +36,19 @@ def tables(small_users: pd.DataFrame, small_movies: pd.DataFrame, small_raw: Raw
     return small_users, small_movies, preprocess_ratings(small_raw.ratings)
 
 
+def counted(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame, RatingCounts]:
+    users, movies, ratings = tables
+    return users, movies, RatingCounts.of([ratings])
+
+
 @pytest.fixture(scope="module")
 def parts(tables: Tables) -> list[Section]:
-    return sections(*tables)
+    return sections(*counted(tables))
 
 
 @pytest.fixture(scope="module")
 def document(tables: Tables, parts: list[Section]) -> Document:
-    return Document(page("small", totals(*tables), parts))
+    return Document(page("small", totals(*counted(tables)), parts))
 
 
 def test_page_is_self_contained(document: Document) -> None:
@@ -74,13 +79,13 @@ def test_counts_are_the_tables(document: Document, tables: Tables) -> None:
 
 
 def test_the_same_tables_produce_the_same_page(tables: Tables, parts: list[Section]) -> None:
-    counts = totals(*tables)
-    assert page("small", counts, sections(*tables)) == page("small", counts, parts)
+    counts = totals(*counted(tables))
+    assert page("small", counts, sections(*counted(tables))) == page("small", counts, parts)
 
 
 def test_names_are_escaped(tables: Tables) -> None:
     part = Section("x", "<script>alert(1)</script>", "a & b", b"")
-    found = page("<b>", totals(*tables), [part])
+    found = page("<b>", totals(*counted(tables)), [part])
     assert "<script>" not in found
     assert "&lt;b&gt;" in found
 
@@ -88,7 +93,9 @@ def test_names_are_escaped(tables: Tables) -> None:
 def test_any_genres_are_drawn(tables: Tables, parts: list[Section]) -> None:
     users, movies, ratings = tables
     genres = ["$x$", "$\\frac$", *(f"Genre {number}" for number in range(58))]
-    found = {part.key: part for part in sections(users, movies.assign(genres="|".join(genres)), ratings)}
+    found = {
+        part.key: part for part in sections(users, movies.assign(genres="|".join(genres)), RatingCounts.of([ratings]))
+    }
     assert found["genres"].picture.startswith(b"\x89PNG")
     assert "the 40 largest of 60" in found["genres"].text
     assert not any("largest of" in part.text for part in parts if part.key == "genres")
@@ -96,13 +103,13 @@ def test_any_genres_are_drawn(tables: Tables, parts: list[Section]) -> None:
 
 def test_a_single_rating_is_drawn(tables: Tables) -> None:
     users, movies, ratings = tables
-    one = ratings.iloc[:1]
+    one, counts = ratings.iloc[:1], RatingCounts.of([ratings.iloc[:1]])
     rated = movies[movies["movie_id"].isin(one["movie_id"])]
-    assert all(part.picture for part in sections(users, rated, one))
-    assert all(svg.startswith("<svg") for svg in key_pictures(rated, one).values())
+    assert all(part.picture for part in sections(users, rated, counts))
+    assert all(svg.startswith("<svg") for svg in key_pictures(rated, counts).values())
 
 
 def test_small_charts_are_small(tables: Tables) -> None:
     _, movies, ratings = tables
-    months = key_pictures(movies, ratings)["ratings_by_month"]
+    months = key_pictures(movies, RatingCounts.of([ratings]))["ratings_by_month"]
     assert all(month in months for month in (">2000-04<", ">2001-09<", ">2003-02<"))
