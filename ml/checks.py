@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_PAIR = ["user_id", "movie_id"]
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -143,6 +141,12 @@ def not_below_random(evaluation: pd.DataFrame, baselines: pd.DataFrame, users: i
     return Finding("not_below_random", len(random) > 0 and not below, facts)
 
 
+def _pairs(rows: pd.DataFrame, users: pd.Index, movies: pd.Index) -> np.ndarray:
+    """Return one number for each row's user and movie, int64 [rows]; -1 where one of them is not in the index."""
+    user, movie = users.get_indexer(pd.Index(rows["user_id"])), movies.get_indexer(pd.Index(rows["movie_id"]))
+    return np.where((user >= 0) & (movie >= 0), user.astype(np.int64) * len(movies) + movie, -1)
+
+
 def top_lists(
     top: pd.DataFrame, ratings: pd.DataFrame, users: Sequence[Any], movies: Sequence[Any], length: int
 ) -> Finding:
@@ -161,9 +165,11 @@ def top_lists(
     ordered = top.sort_values(["user_id", "rank"], kind="stable")
     same_user = ordered["user_id"].eq(ordered["user_id"].shift())
     ranks = ordered.groupby("user_id").cumcount() + 1
-    everyone = pd.Index(users)
-    seen = ratings.loc[ratings["movie_id"].isin(movies), _PAIR].drop_duplicates()
-    unseen = len(movies) - seen["user_id"].value_counts().reindex(everyone, fill_value=0)
+    everyone, catalog = pd.Index(users), pd.Index(movies)
+    seen = np.unique(_pairs(ratings, everyone, catalog))
+    seen = seen[seen >= 0]
+    of_user = np.bincount(seen // len(catalog), minlength=len(everyone))
+    unseen = pd.Series(len(catalog) - of_user, everyone)
     counts = ordered["user_id"].value_counts().reindex(everyone, fill_value=0)
     facts = {
         "users": len(counts),
@@ -176,7 +182,7 @@ def top_lists(
         "repeated_movies": int(ordered.duplicated(["user_id", "movie_id"]).sum()),
         "rising_scores": int((same_user & (ordered["score"] > ordered["score"].shift())).sum()),
         "scores_outside_0_to_1": int((~ordered["score"].between(0, 1)).sum()),
-        "rated_movies": int(pd.MultiIndex.from_frame(ordered[_PAIR]).isin(pd.MultiIndex.from_frame(seen)).sum()),
+        "rated_movies": int(np.isin(_pairs(ordered, everyone, catalog), seen, kind="sort").sum()),
     }
     defects = list(facts.values())[3:]
     return Finding("top_lists", len(ordered) > 0 and not any(defects), facts)
