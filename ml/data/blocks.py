@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -68,7 +69,7 @@ class Blocks:
 
         Args:
             positions: int [n], distinct.
-            scratch: directory for these files, which need as much space as the rows. It must exist.
+            scratch: directory for these files, which take as much space as the rows in memory. It must exist.
 
         Returns:
             Blocks with the column ``row`` (int64), the position.
@@ -80,17 +81,19 @@ class Blocks:
             yield _ordered(list(rows))
             return
         with TemporaryDirectory(dir=scratch) as folder:
-            files = [Path(folder, f"{number}.parquet") for number in range(-(-len(positions) // self.block_rows))]
+            files = [Path(folder, f"{number}.arrow") for number in range(-(-len(positions) // self.block_rows))]
             with ExitStack() as stack:
-                writers: dict[int, pq.ParquetWriter] = {}
+                writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
                 for part in rows:
                     for number, own in part.groupby(part[_PLACE] // self.block_rows):
                         table = pa.Table.from_pandas(own, preserve_index=False)
                         if number not in writers:
-                            writers[number] = stack.enter_context(pq.ParquetWriter(files[number], table.schema))
+                            writers[number] = stack.enter_context(pa.ipc.new_file(files[number], table.schema))
                         writers[number].write_table(table)
             for file in files:
-                yield _ordered([pd.read_parquet(file)])
+                with pa.OSFile(str(file)) as source:
+                    rows_of_file = pa.ipc.open_file(source).read_all().to_pandas()
+                yield _ordered([rows_of_file])
                 file.unlink()
 
     def _placed(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
