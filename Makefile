@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ bench-warm-start: $(READY) ## cost and quality of a warm start from the champion
 
 bench-recipes: $(READY) ## what each recipe is worth, on or off, mean of three seeds: [DATASET=<name>, such as ml-1m+temporal]
 	@$(BIN)/python -m benchmarks.recipes $(DATASET)
+
+bench-scale: $(READY) ## seconds and memory of each step, as data grows to the size of MovieLens-32M; resumable: [SHAPE=1m | 4m | 16m | 32m]
+	@$(BIN)/python -m benchmarks.scale $(SHAPE)
 
 bench-quantized: $(READY) ## the scorer beside ONNX Runtime and OpenVINO, float32 to int8; needs pip install -e '.[bench]'
 	@$(BIN)/python -m benchmarks.quantized

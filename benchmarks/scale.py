@@ -2,9 +2,11 @@
 
 The shapes are those of ``ml.data.synthetic_shapes``: 1, 4, 16 and 32 million ratings. Each step runs in a process of
 its own, so that its peak memory is its own. Each shape has its own home, ``bench/scale/<shape>`` under PIPELINE_HOME;
-finished steps are kept there, so that the same command resumes. Writes ``bench/scale.json``.
+finished steps are kept there, so that the same command resumes. Writes ``bench/scale.json``, and ``bench/scale.svg``,
+which draws it.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -15,9 +17,11 @@ from typing import Any
 
 import dagster as dg
 import yaml
+from matplotlib.figure import Figure
 
 from benchmarks.common import say, write_json
 from ml.data.synthetic_shapes import SHAPES
+from ml.files import write_atomically
 from ml.settings_file import read_settings
 from ml.training.recipes import RecipeBook
 from orchestration.assets.operations import RUN_PLAN
@@ -32,6 +36,9 @@ _PREFIX = "synthetic-"
 _MODEL, _EPOCHS = "autoint_collaborative", 1
 _GENERATE = "generate"
 _MIB = 2**10  # ru_maxrss is in KiB
+_MEASURES = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "peak_mb": "MiB of memory at most"}
+_DRAWN = ("cpu_seconds", "peak_mb")
+_NAMED = 10  # lines with a name in a drawing; the others are gray
 Measures = dict[str, dict[str, float]]
 
 
@@ -166,14 +173,36 @@ def main() -> int:
     succeeded = all(_run(name) for name in names)
     found = [shape for name in SHAPES if len((shape := Shape(name)).found) > 1]
     write_json(settings().home / "bench" / "scale.json", {"shapes": [shape.to_dict() for shape in found]})
-    for measure in ("seconds", "peak_mb"):
+    for measure in _MEASURES:
         say(measure, _rows(found, measure), digits=0)
+    write_atomically(settings().home / "bench" / "scale.svg", _drawing(found))
     return 0 if succeeded else 1
 
 
 def _run(name: str) -> bool:
     smaller = [Shape(other) for other in SHAPES if SHAPES[other].ratings < SHAPES[name].ratings]
     return Shape(name).run(next((shape for shape in reversed(smaller) if shape.found), None))
+
+
+def _drawing(shapes: list[Shape]) -> bytes:
+    """Draw each step's CPU seconds and memory by the number of ratings, as SVG."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, 2), _DRAWN, strict=True):
+        lines = {step: _points(shapes, step, measure) for step in shapes[-1].found if step != _GENERATE}
+        largest = sorted(lines, key=lambda step: -lines[step][-1][1])[:_NAMED]
+        for step, points in lines.items():
+            style = {"label": step} if step in largest else {"color": "lightgray", "zorder": 1}
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, **style)
+        axes.set(xscale="log", yscale="log", xlabel="millions of ratings", ylabel=_MEASURES[measure])
+        axes.legend(fontsize=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _points(shapes: list[Shape], step: str, measure: str) -> list[tuple[float, float]]:
+    """Return millions of ratings and a step's measure, of the shapes where it is finished."""
+    return [(SHAPES[shape.name].ratings / 1e6, shape.found[step][measure]) for shape in shapes if step in shape.found]
 
 
 def _rows(shapes: list[Shape], measure: str) -> list[dict[str, object]]:

@@ -52,6 +52,14 @@ def complete(table: pd.DataFrame) -> Finding:
     return Finding("complete", missing == 0, {"missing_values": missing})
 
 
+def known_keys(ratings: pd.DataFrame, users: pd.DataFrame, movies: pd.DataFrame) -> Finding:
+    """Check that every rating's user and movie are in their tables."""
+    lost = {
+        key: int((~ratings[key].isin(table[key])).sum()) for key, table in (("user_id", users), ("movie_id", movies))
+    }
+    return Finding("known_keys", not any(lost.values()), {f"ratings_without_{key}": rows for key, rows in lost.items()})
+
+
 def cardinalities(names: Sequence[str], sizes: Sequence[int], expected: Sequence[int] | None) -> Finding:
     """Check that every feature has values, and as many as is known for its data set."""
     passed = min(sizes) > 0 if expected is None else tuple(sizes) == tuple(expected)

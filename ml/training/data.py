@@ -119,6 +119,6 @@ def _standardization(numbers: np.ndarray | None, fitted: int) -> tuple[list[floa
     """Return the mean and standard deviation of each numeric feature over the rows that are learned from."""
     if numbers is None:
         return [], []
-    values = numbers[:fitted].astype(np.float64)
-    scales = np.maximum(values.std(axis=0), 1e-6)  # for a feature that never changes
-    return values.mean(axis=0).tolist(), scales.tolist()
+    columns = (numbers[:fitted, position].astype(np.float64) for position in range(numbers.shape[1]))
+    found = [(float(column.mean()), max(float(column.std()), 1e-6)) for column in columns]  # if one never changes
+    return [mean for mean, _ in found], [scale for _, scale in found]

@@ -82,21 +82,21 @@ def ratings(storage: Storage, raw_data: RawData, raw_ratings: Blocks, ingested_r
         )
 
 
-@dg.asset(**_COMMON, check_specs=blocking("interactions", "complete", "both_labels"))
+@dg.asset(**_COMMON, check_specs=blocking("interactions", "known_keys", "both_labels"))
 @checks_last
 def interactions(storage: Storage, users: pd.DataFrame, movies: pd.DataFrame, ratings: Blocks) -> Iterator[Any]:
     """Every rating with its user, its movie and its label: 1 for a like (on MovieLens, a rating of 4 or more), else 0.
 
     A view, which is not stored: what needs these rows joins them, and encoded_interactions has their indices.
     """
-    missing, labels, head = [], [], pd.DataFrame()
+    keys, labels, first = [], [], []
     for block in ratings:
-        joined = tables.join_interactions(users, movies, block)
-        missing.append(checks.complete(joined))
-        labels.append(joined[schema.LABEL])
-        head = head if len(head) else joined.head()
+        keys.append(checks.known_keys(block, users, movies))
+        labels.append(block[schema.LABEL])
+        first.append(block.head())
     found = pd.concat(labels)
     likes_only = storage.raw_data.format.description.liked is None
-    yield from require("interactions", checks.added(missing), checks.both_labels(found, likes_only))
+    yield from require("interactions", checks.added(keys), checks.both_labels(found, likes_only))
+    head = tables.join_interactions(users, movies, pd.concat(first).head())
     shown = table_metadata(head, len(found), "interactions")
     yield dg.MaterializeResult(metadata={**shown, "labels": counts_metadata(found), **storage.stored()})

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     dataset: str | None = Field(
         default=None,
-        description="Data set: a name of datasets.yaml, or synthetic, synthetic-small; goes before MOVIELENS_DIR.",
+        description="Data set: a name of datasets.yaml, or generated data, such as synthetic; before MOVIELENS_DIR.",
     )
     datasets_yaml: _Path = Field(default=Path("datasets.yaml"), description="The data sets, by name.")
     movielens_dir: str = Field(

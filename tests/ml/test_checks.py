@@ -280,3 +280,20 @@ def test_another_users_rating_is_no_defect() -> None:
     top = TOP.assign(movie_id=[movie for _, movie in pairs])
     ratings = pd.DataFrame({"user_id": np.full(3, 3), "movie_id": [50, 60, 70]})
     assert checks.top_lists(top, ratings, users=[1, 2], movies=[50, 60, 70], length=3).passed
+
+
+def test_known_keys_by_hand() -> None:
+    ratings = pd.DataFrame({"user_id": [1, 2, 3, 3], "movie_id": [10, 20, 10, 30]})
+    movies = pd.DataFrame({"movie_id": [10, 20, 30]})
+    everybody = checks.known_keys(ratings, pd.DataFrame({"user_id": [3, 1, 2]}), movies)
+    assert (everybody.name, everybody.passed) == ("known_keys", True)
+    found = checks.known_keys(ratings, pd.DataFrame({"user_id": [1, 2]}), movies)
+    assert not found.passed
+    assert found.facts == {"ratings_without_user_id": 2, "ratings_without_movie_id": 0}
+
+
+def test_findings_of_blocks_are_added() -> None:
+    frame = pd.DataFrame({"a": [1.0, None, 3.0, None]})
+    whole = checks.complete(frame)
+    assert checks.added([checks.complete(frame[:1]), checks.complete(frame[1:])]) == whole
+    assert checks.added([checks.complete(frame[:1])]).passed

@@ -82,7 +82,7 @@ CHECKS = {
     "users": {"complete"},
     "movies": {"complete"},
     "ratings": {"complete"},
-    "interactions": {"complete", "both_labels"},
+    "interactions": {"known_keys", "both_labels"},
     "ingestion_batches": {"all_taken_in"},
     "feature_map": {"cardinalities", "indices_kept"},
     "encoded_interactions": {"row_count", "complete", "indices_in_range"},

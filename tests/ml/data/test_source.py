@@ -100,7 +100,7 @@ def test_missing_directory_says_what_to_set(tmp_path: Path, make: bool) -> None:
     message = str(caught.value)
     assert message.startswith(f"{path}: no such directory; set MOVIELENS_DIR")
     assert "ml-1m, ml-10m" in message
-    assert message.endswith("synthetic, synthetic-small")
+    assert message.endswith("synthetic, synthetic-small, synthetic-1m, synthetic-4m, synthetic-16m, synthetic-32m")
 
 
 def test_format_of_named_data_needs_no_files() -> None:
