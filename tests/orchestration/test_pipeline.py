@@ -38,7 +38,7 @@ from tests.orchestration.conftest import (
 from tests.orchestration.recipes import COLLABORATIVE_MODELS, MODELS, RECIPES
 
 TABLES = {
-    "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "interactions", "encoded_interactions",
+    "raw_users", "raw_movies", "raw_ratings", "users", "movies", "ratings", "encoded_interactions",
     "train_interactions", "test_interactions", "baseline_scores", "baseline_metrics",
     "evaluation", "comparison", "evaluation_by_activity",
     *(f"{model}_{what}" for model in MODELS for what in ("scores", "metrics", "lists", "list_metrics")),
