@@ -49,7 +49,7 @@ def test_embedding_by_hand() -> None:
 
 def test_a_state_depends_on_the_present_and_the_past_only(model: NextItemModel) -> None:
     first, other = states(model, [1, 2, 3, 4, 5], [1, 2, 3, 9, 5])
-    np.testing.assert_array_equal(first[:3], other[:3])
+    np.testing.assert_allclose(first[:3], other[:3], atol=1e-6)  # how a product rounds depends on the processor
     assert np.abs(first[3:] - other[3:]).max(axis=1).min() > 1e-3  # the present, and the past of the last state
 
 
