@@ -22,6 +22,7 @@ from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
 from orchestration.resources.raw_data import RawData
 
+SCRATCH = "scratch"  # in the home: files that a step removes again
 STORED = "stored"  # metadata of a materialization: the digest of each file that it wrote, by its name
 
 
@@ -38,7 +39,7 @@ class Storage(dg.ConfigurableResource):
     def write_table(self, name: str, table: pd.DataFrame) -> UPath:
         """Write a table as ``<name>.parquet``, without its index."""
         path = self.tables / f"{name}.parquet"
-        write_atomically(path, as_parquet(table))
+        _write(path, table)
         return path
 
     def writer(self, name: str) -> BlockWriter:
@@ -48,7 +49,7 @@ class Storage(dg.ConfigurableResource):
     @property
     def scratch(self) -> Path:
         """A local directory for files that a step removes again."""
-        path = settings().local_home / "scratch"
+        path = settings().local_home / SCRATCH
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -99,7 +100,15 @@ def as_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _from_parquet(path: UPath) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(path.read_bytes()))
+    with path.open("rb") as file:
+        return pd.read_parquet(file)
+
+
+def _write(path: UPath, table: pd.DataFrame) -> str:
+    """Write a table without its index; gives the file's digest."""
+    with BlockWriter(path) as writer:
+        writer.append(table.reset_index(drop=True))
+        return writer.commit()
 
 
 def record_of(files: Mapping[str, str | None]) -> dict[str, Any]:
@@ -130,7 +139,7 @@ class _TableManager(_Manager):
         if isinstance(obj, BlockWriter):
             context.add_output_metadata(record_of({path.name: obj.commit()}))
         else:
-            self.write(context, path, as_parquet(obj))
+            context.add_output_metadata(record_of({path.name: _write(path, obj)}))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Blocks:
         return Blocks(path) if context.dagster_type.typing_type is Blocks else _from_parquet(path)

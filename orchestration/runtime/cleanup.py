@@ -15,6 +15,7 @@ from orchestration.config.recipes_in_force import recipes_in_force
 from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
+from orchestration.resources.storage import SCRATCH
 from orchestration.steps.training import checkpoints
 from orchestration.tracking.bundles import BUNDLES
 from orchestration.tracking.registry import client_of, configuration, publication
@@ -127,11 +128,17 @@ def remove_temporary_files() -> Iterator[str]:
             if path.is_file() and TEMPORARY_NAME.fullmatch(path.name):
                 path.unlink()
                 yield f"{path} is removed: it is incomplete"
+    for folder in (home / SCRATCH).glob("*/"):
+        shutil.rmtree(folder)
+        yield f"{folder} is removed: a step that crashed left it"
 
 
 def remove_earlier_copies() -> Iterator[str]:
-    """Remove what earlier releases kept of a champion outside its archive: a copy of the bundle, and a journal."""
+    """Remove what earlier releases kept: the joined table, and a bundle and a journal outside a champion's archive."""
     home = settings().home
+    for table in (home / "tables").glob("*/interactions.parquet"):
+        table.unlink()
+        yield f"{table} is removed: interactions is a view"
     for dataset in published_datasets(home):
         folder = home / "models" / dataset
         for model in published_models(home, dataset):

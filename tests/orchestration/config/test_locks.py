@@ -17,6 +17,7 @@ from orchestration.runtime.cleanup import (
     fail_crashed_runs,
     free_pool_slots,
     remove_checkpoints,
+    remove_earlier_copies,
     remove_locks,
     remove_temporary_files,
 )
@@ -199,3 +200,16 @@ def test_unfinished_files_are_removed_and_no_others() -> None:
     assert list(remove_temporary_files()) == [f"{tables / names[0]} is removed: it is incomplete"]
     assert sorted(path.name for path in tables.iterdir()) == sorted(names[1:])
     assert Path(tables).is_dir()
+
+
+def test_scratch_files_and_joined_tables_are_removed(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("PIPELINE_HOME", str(tmp_path))
+    scratch, tables = tmp_path / "scratch" / "tmpabc", tmp_path / "tables" / "films"
+    for folder in (scratch, tables):
+        folder.mkdir(parents=True)
+    for path in (scratch / "0.arrow", tables / "interactions.parquet", tables / "ratings.parquet"):
+        path.write_text("x")
+    assert list(remove_temporary_files()) == [f"{scratch} is removed: a step that crashed left it"]
+    assert list(remove_earlier_copies()) == [f"{tables / 'interactions.parquet'} is removed: interactions is a view"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ratings.parquet"]
+    assert [*remove_temporary_files(), *remove_earlier_copies()] == []
