@@ -175,7 +175,8 @@ def main() -> int:
     write_json(settings().home / "bench" / "scale.json", {"shapes": [shape.to_dict() for shape in found]})
     for measure in _MEASURES:
         say(measure, _rows(found, measure), digits=0)
-    write_atomically(settings().home / "bench" / "scale.svg", _drawing(found))
+    if found:
+        write_atomically(settings().home / "bench" / "scale.svg", _drawing(found))
     return 0 if succeeded else 1
 
 

@@ -171,10 +171,10 @@ class BlockWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._file.closed:
-            with suppress(OSError, pa.ArrowException):  # such as a full disk, which has raised before
-                if self._writer is not None:
-                    self._writer.close()
+        with suppress(OSError, pa.ArrowException):  # such as a full disk, which has raised before
+            if self._writer is not None and not self._file.closed:
+                self._writer.close()
+        with suppress(OSError):
             self._file.close()
         self._temporary.unlink(missing_ok=True)
 

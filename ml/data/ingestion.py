@@ -170,6 +170,7 @@ class Ingestion:
         manifest, sorting = self.manifest, Sorting(stray=self.stray())
         arrivals = self._arrivals(claimed_only)
         if not arrivals:
+            self._require_received(manifest)
             return sorting
         seen = manifest.digests
         ids = self._ids(known)
@@ -319,6 +320,12 @@ class Ingestion:
         write_atomically(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
         arrival.path.replace(target)
         sync(folder)
+
+    def _require_received(self, manifest: Manifest) -> None:
+        """Raise DataError if a received file that counts is missing or was changed."""
+        for entry in manifest.entries:
+            if not entry.withdrawn:
+                self._checked(entry)
 
     def _checked(self, entry: Entry) -> Path:
         path = self.received / entry.file

@@ -31,6 +31,7 @@ _UNDECODABLE = {
     "utf-8": re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xbf\xbd"),
 }
 _BLOCK = 2**25  # bytes that are read at once
+_TEXT = "Latin-1 or UTF-8 text without control characters"  # what a file must be
 _LONGEST_LINE = 65_536  # bytes; pyarrow rejects lines longer than a block
 _SHOWN = 100  # characters of an invalid value in a message
 _INT64_DIGITS = 18  # always fit into int64
@@ -154,15 +155,23 @@ def read_lines(path: Path, layout: Layout) -> Iterator[Lines]:
         DataError: the file is missing, empty or malformed; names line, value and what was expected.
     """
     encoding, names, line = _encoding_of(path, layout), [*layout.columns], 1
+    has_rows = False
     for read in _blocks(path):
         place, data = Place(path, line), read
         line += read.count(b"\n") + (not read.endswith(b"\n"))
-        _refuse_undecodable(place, data, encoding, layout)
+        _refuse_undecodable(place, data, encoding)
         if place.first < layout.first_line:
             data, names = _without_header(path, data, encoding, layout)
             place = Place(path, layout.first_line)
+            if not data.strip():  # the header is alone in its block
+                continue
+        if layout.separator != "\t" and b"\t" in data:
+            _fail_at(place, data, data.index(b"\t"), _TEXT)
         table = _parsed(place, data, encoding, layout, names).select([*layout.columns])
         yield Lines(place, table.rename_columns([*layout.columns.values()]))
+        has_rows = True
+    if not has_rows:
+        raise DataError(f"{path}: no rows; expected lines of fields separated by {layout.separator!r}")
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -235,17 +244,14 @@ def _encoding_of(path: Path, layout: Layout) -> str:
     return "utf-8"
 
 
-def _refuse_undecodable(place: Place, data: bytes, encoding: str, layout: Layout) -> None:
+def _refuse_undecodable(place: Place, data: bytes, encoding: str) -> None:
     """Raise DataError for lines that are too long, or bytes that are not text."""
     _refuse_long_lines(place, data)
     if encoding == "latin-1":
         _refuse_lines_of_utf8(place, data)
-    expected = "Latin-1 or UTF-8 text without control characters"
     is_plain = data.isascii() and len(data.translate(None, _CONTROL)) == len(data)  # 10 times as fast as the search
     if not is_plain and (bad := _UNDECODABLE[encoding].search(data)):
-        _fail_at(place, data, bad.start(), expected)
-    if layout.separator != "\t" and b"\t" in data:
-        _fail_at(place, data, data.index(b"\t"), expected)
+        _fail_at(place, data, bad.start(), _TEXT)
 
 
 def _without_header(path: Path, data: bytes, encoding: str, layout: Layout) -> tuple[bytes, list[str]]:
@@ -259,8 +265,6 @@ def _without_header(path: Path, data: bytes, encoding: str, layout: Layout) -> t
         place.fail(0, found, f"a header that names each of these columns once: {', '.join(missing)}")
     if len(set(names)) < len(names):
         place.fail(0, found, "a header that names each column once")
-    if not rest.strip():
-        raise DataError(f"{path}: no rows; expected lines of fields separated by {layout.separator!r}")
     return rest, names
 
 

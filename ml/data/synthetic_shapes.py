@@ -88,13 +88,17 @@ def write_shape(directory: Path, shape: Shape, seed: int) -> None:
 def _write(path: Path, parts: Iterator[pa.Table]) -> None:
     """Write tables as one CSV file with a header, under a temporary name until it is complete."""
     temporary = temporary_path(path)
-    with temporary.open("wb") as file:
-        for number, part in enumerate(parts):
-            if number == 0:
-                file.write(",".join(part.column_names).encode() + b"\n")
-            pa.csv.write_csv(part, file, _PLAIN)
-    temporary.replace(path)
-    sync(path.parent)
+    try:
+        with temporary.open("wb") as file:
+            for number, part in enumerate(parts):
+                if number == 0:
+                    file.write(",".join(part.column_names).encode() + b"\n")
+                pa.csv.write_csv(part, file, _PLAIN)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _movies(rng: np.random.Generator, count: int) -> pa.Table:

@@ -190,7 +190,8 @@ def _times(place: Place, values: pa.ChunkedArray) -> pd.Series:
         texts = _texts(place, values, "timestamp")
         whole = texts.str.fullmatch("[0-9]{1,12}")
         dates = pd.to_datetime(texts.where(~whole), format="ISO8601", utc=True, errors="coerce")
-        seconds = pd.Series(np.where(dates.isna(), np.nan, (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()))
+        since = dates.dt.as_unit("us") - pd.Timestamp(0, tz="UTC").as_unit("us")  # nanoseconds cannot tell the year 0
+        seconds = pd.Series(np.where(dates.isna(), np.nan, since.dt.total_seconds()))
         seconds = seconds.where(~whole, pd.to_numeric(texts.where(whole), errors="coerce"))
     expected = "a time from 1970 on: Unix seconds, or a date and time such as 2024-05-01T12:30:00Z"
     place.require(seconds.notna() & (seconds >= 0) & (seconds < _YEAR_3000), texts, expected)

@@ -87,7 +87,7 @@ def ease(train: pd.DataFrame, users: int, movies: int) -> CatalogueBaseline:
     likes = seen_matrix(train, users, movies)
     known = most_rated(likes)
     likes = likes[:, known]
-    weights = ease_weights(likes, _EASE_PENALTY)
+    weights = ease_weights(likes, _EASE_PENALTY) if len(known) else np.zeros((0, 0))
 
     def scores(chosen: np.ndarray) -> np.ndarray:
         found = np.zeros((len(chosen), movies))

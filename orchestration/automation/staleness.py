@@ -5,6 +5,7 @@ removed a file, a registered version or an alias, that launch settings differ, o
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -114,7 +115,8 @@ class Planner:
         up_to_date = tuple(
             key.to_user_string() for key in self._graph.toposorted_asset_keys if key in keys - set(stale)
         )
-        self._digests.save()
+        with suppress(OSError):  # they only save time
+            self._digests.save()
         reasons = {key.to_user_string(): reason for key, reason in stale.items()}
         return Plan(reasons, up_to_date, {name: checks for name in up_to_date if (checks := self._checks(name))})
 

@@ -27,12 +27,14 @@ class Digests:
     def of(self, path: Path | UPath) -> str:
         """The digest of a file, see ``ml.files.digest``. Raises OSError."""
         stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime]
+        # A program can set the time of a file's content, but not that of its last change, which not all systems have.
+        content, change = (getattr(stat, name, 0) or 0 for name in ("st_mtime", "st_ctime"))
+        stamp = [stat.st_size, int(content * 1e9), int(change * 1e9), getattr(stat, "st_ino", 0)]
         found = self._known.get(str(path))
-        if found and found[:2] == stamp:
-            return str(found[2])
+        if found and found[:-1] == stamp:
+            return str(found[-1])
         digest = digest_of_file(path)
-        if stat.st_mtime and stat.st_mtime < time.time() - _SECONDS_UNTIL_SURE:  # some file systems have no times
+        if content and max(content, change) < time.time() - _SECONDS_UNTIL_SURE:  # some systems have no times at all
             self._known[str(path)] = [*stamp, digest]
         return digest
 
@@ -43,9 +45,9 @@ class Digests:
             self._before = dict(self._known)
 
 
-def _read(path: Path) -> dict[str, list[float | str]]:
+def _read(path: Path) -> dict[str, list[int | str]]:
     try:
         found = json.loads(path.read_bytes())
-        return {str(name): [size, changed, str(digest)] for name, (size, changed, digest) in found.items()}
+        return {str(name): [*map(int, stamp), str(digest)] for name, (*stamp, digest) in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -1,4 +1,7 @@
+import errno
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,3 +100,22 @@ def test_no_positions_are_no_rows(tmp_path: Path) -> None:
     write(tmp_path / "table.parquet", table(250), 100)
     [found] = Blocks(tmp_path / "table.parquet", 50).gathered(np.array([], int), tmp_path)
     assert (len(found), [*found]) == (0, ["user_id", "title", "rating", "row"])
+
+
+class FullDisk(io.RawIOBase):
+    """A file on a disk that has no space."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    with BlockWriter(tmp_path / "table.parquet") as writer:
+        writer._file._inner = io.BufferedWriter(FullDisk(), 2**20)  # whose content cannot be flushed at the end either
+        writer.append(table(10))
+        with pytest.raises(OSError, match="No space left"):
+            writer.commit()
+    assert not [*tmp_path.iterdir()]

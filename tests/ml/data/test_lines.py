@@ -75,3 +75,27 @@ def test_both_encodings_in_one_file_are_refused(tmp_path: Path) -> None:
     path.write_bytes(f"id,name\n{text}\n".encode() + "40,Å\n".encode() + "41,Å\n".encode("latin-1"))
     with pytest.raises(DataError, match="line 42: found '40,Å', expected Latin-1, as in other lines"):
         read(path)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_single_row_may_lack_its_end(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,name\n1,Harbour{end}")
+    assert read(path) == [("1", "Harbour")]
+
+
+@pytest.mark.parametrize("text", ["id,name", "id,name\n", "id,name\n\n \n"])
+def test_a_header_without_rows_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match="no rows"):
+        read(path)
+
+
+def test_a_tab_is_refused_in_rows_only(tmp_path: Path) -> None:
+    path, layout = tmp_path / "a.csv", Layout({"id": "id"}, ",", has_header=True, has_others=True)
+    path.write_text("id,na\tme\n1,x\n")
+    assert [found.table["id"].to_pylist() for found in read_lines(path, layout)] == [["1"]]
+    path.write_text("id,name\n1,x\n2,a\tb\n")
+    with pytest.raises(DataError, match="line 3: found 'byte 0x09'"):
+        list(read_lines(path, layout))

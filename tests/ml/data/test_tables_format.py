@@ -157,6 +157,7 @@ def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
         ("orders/2.csv", "customer,sku,ordered_at\nc1,A/1,soon\n", "line 2: found 'soon', expected a time from 1970"),
         ("orders/2.csv", "customer,sku,ordered_at\nc1,A/1,9999999999\n", "line 2: found '9999999999', expected a"),
         ("orders/2.csv", "customer,sku,ordered_at\nc1,A/1,1960-01-01\n", "line 2: found '1960-01-01', expected a time"),
+        ("orders/2.csv", "customer,sku,ordered_at\nc1,A/1,0000-01-01\n", "line 2: found '0000-01-01', expected a time"),
         ("orders/2.csv", "customer,sku,ordered_at\n,A/1,5\n", "line 2: found '', expected user_id: 1 to 200"),
         ("orders/2.csv", "customer,sku,ordered_at\nc1,A/1\n", "line 2: found 'c1,A/1', expected 3 fields"),
         ("products.csv", "sku,name,brand,tags,price\nA/1,x,y,z,cheap\n", "line 2: found 'cheap', expected price as a"),

@@ -194,3 +194,9 @@ def test_users_without_likes_get_the_popularity() -> None:
     for name, own in (("implicit_als", rankers.implicit_als(train, 4, 3, seed=1)), ("ease", rankers.ease(train, 4, 3))):
         assert baselines[name](np.array([2, 3])).tolist() == [[1, 2, 0], [1, 2, 0]]
         assert baselines[name](np.array([0])).tolist() == own(np.array([0])).tolist()
+
+
+@pytest.mark.parametrize(("users", "movies"), [(5, 8), (12, 5)])
+def test_ease_without_likes_scores_zero(users: int, movies: int) -> None:
+    train = pd.DataFrame({"user_id": [0, 1], "movie_id": [1, 2], "label": 0, "rating": 1})
+    assert not rankers.ease(train, users, movies)(np.array([0, 3])).any()
