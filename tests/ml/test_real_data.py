@@ -117,7 +117,8 @@ def test_data_report_counts_the_lines_of_the_files(raw: RawTables) -> None:
     }
     rated = [line.split("::") for line in lines["ratings"]]
     ratings, movies = preprocess_ratings(raw.ratings), preprocess_movies(raw.movies)
-    found = statistics.totals(raw.users, movies, ratings)
+    counts = statistics.RatingCounts.of(ratings[start : start + 300_000] for start in range(0, len(ratings), 300_000))
+    found = statistics.totals(raw.users, movies, counts)
     assert (found["users"], found["movies"], found["ratings"]) == (6040, 3883, 1_000_209)
     assert found["rated_movies"] == len({movie for _, movie, _, _ in rated}) == 3706
     assert found["mean_rating"] == pytest.approx(sum(int(rating) for _, _, rating, _ in rated) / len(rated))
@@ -125,6 +126,6 @@ def test_data_report_counts_the_lines_of_the_files(raw: RawTables) -> None:
     assert statistics.movies_by_genre(movies).to_dict() == genres
     assert len(genres) == 18
     months = Counter(datetime.fromtimestamp(int(row[3]), UTC).strftime("%Y-%m") for row in rated)
-    by_month = statistics.ratings_by_month(ratings)["ratings"]
+    by_month = statistics.ratings_by_month(counts)["ratings"]
     assert {month: count for month, count in by_month.items() if count} == months
     assert len(by_month) == 35
