@@ -187,15 +187,15 @@ def _run(name: str) -> bool:
 
 def _drawing(shapes: list[Shape]) -> bytes:
     """Draw each step's CPU seconds and memory by the number of ratings, as SVG."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     for axes, measure in zip(figure.subplots(1, 2), _DRAWN, strict=True):
-        lines = {step: _points(shapes, step, measure) for step in shapes[-1].found if step != _GENERATE}
+        lines = {step: _points(shapes, step, measure) for step in _finished(shapes) if step != _GENERATE}
         largest = sorted(lines, key=lambda step: -lines[step][-1][1])[:_NAMED]
         for step, points in lines.items():
             style = {"label": step} if step in largest else {"color": "lightgray", "zorder": 1}
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, **style)
         axes.set(xscale="log", yscale="log", xlabel="millions of ratings", ylabel=_MEASURES[measure])
-        axes.legend(fontsize=6)
+        axes.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
@@ -207,8 +207,15 @@ def _points(shapes: list[Shape], step: str, measure: str) -> list[tuple[float, f
 
 
 def _rows(shapes: list[Shape], measure: str) -> list[dict[str, object]]:
-    steps = dict.fromkeys(step for shape in shapes for step in shape.found)
-    return [{"step": step} | {shape.name: shape.found.get(step, {}).get(measure) for shape in shapes} for step in steps]
+    return [
+        {"step": step} | {shape.name: shape.found.get(step, {}).get(measure) for shape in shapes}
+        for step in _finished(shapes)
+    ]
+
+
+def _finished(shapes: list[Shape]) -> list[str]:
+    """Return the steps that are finished for any shape."""
+    return list(dict.fromkeys(step for shape in shapes for step in shape.found))
 
 
 if __name__ == "__main__":
