@@ -2,7 +2,7 @@
 
 The shapes are those of ``ml.data.synthetic_shapes``: 1, 4, 16 and 32 million ratings. Each step runs in a process of
 its own, so that its peak memory is its own. Each shape has its own home, ``bench/scale/<shape>`` under PIPELINE_HOME;
-finished steps are kept there, so that the same command resumes. Writes ``bench/scale.json``, and ``bench/scale.svg``,
+finished steps are kept there, so that the same command resumes. Writes ``bench/scale.json``, and ``bench/scale.png``,
 which draws it.
 """
 
@@ -176,7 +176,7 @@ def main() -> int:
     for measure in _MEASURES:
         say(measure, _rows(found, measure), digits=0)
     if found:
-        write_atomically(settings().home / "bench" / "scale.svg", _drawing(found))
+        write_atomically(settings().home / "bench" / "scale.png", _drawing(found))
     return 0 if succeeded else 1
 
 
@@ -186,7 +186,7 @@ def _run(name: str) -> bool:
 
 
 def _drawing(shapes: list[Shape]) -> bytes:
-    """Draw each step's CPU seconds and memory by the number of ratings, as SVG."""
+    """Draw each step's CPU seconds and memory by the number of ratings, as PNG."""
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     for axes, measure in zip(figure.subplots(1, 2), _DRAWN, strict=True):
         lines = {step: _points(shapes, step, measure) for step in _finished(shapes) if step != _GENERATE}
@@ -197,7 +197,7 @@ def _drawing(shapes: list[Shape]) -> bytes:
         axes.set(xscale="log", yscale="log", xlabel="millions of ratings", ylabel=_MEASURES[measure])
         axes.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
     return buffer.getvalue()
 
 

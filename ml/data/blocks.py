@@ -1,12 +1,12 @@
 """Tables as blocks of rows, for those that may be larger than memory.
 
 A block is a frame of at most ``BLOCK_ROWS`` rows. Blocks are read from a Parquet file in its order and written to
-another one, so that what a step needs does not depend on the number of rows.
+another one, so that a table need not fit into memory.
 """
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,6 @@ class Blocks:
         with self._open() as file:
             return int(file.metadata.num_rows)
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        with self._open() as file:
-            return list(file.schema_arrow.names)
-
     def column(self, name: str) -> np.ndarray:
         """Return a whole column, [rows]."""
         with self._open() as file:
@@ -65,7 +59,7 @@ class Blocks:
         """Return the rows at some positions, in the order of the positions, in blocks.
 
         Every row is read once, and written once to a file of the block that it belongs to; then each of these files is
-        put in order. For a single block, nothing is written.
+        sorted. For a single block, nothing is written.
 
         Args:
             positions: int [n], distinct.
@@ -78,7 +72,7 @@ class Blocks:
         places[positions] = np.arange(len(positions))
         rows = self._placed(places)
         if len(positions) <= self.block_rows:
-            yield _ordered(list(rows))
+            yield _ordered(pd.concat(rows, ignore_index=True))
             return
         with TemporaryDirectory(dir=scratch) as folder:
             files = [Path(folder, f"{number}.arrow") for number in range(-(-len(positions) // self.block_rows))]
@@ -92,8 +86,8 @@ class Blocks:
                         writers[number].write_table(table)
             for file in files:
                 with pa.OSFile(str(file)) as source:
-                    rows_of_file = pa.ipc.open_file(source).read_all().to_pandas()
-                yield _ordered([rows_of_file])
+                    block = pa.ipc.open_file(source).read_all().to_pandas()
+                yield _ordered(block)
                 file.unlink()
 
     def _placed(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
@@ -111,8 +105,7 @@ class Blocks:
             yield parquet
 
 
-def _ordered(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    rows = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     order = np.argsort(rows[_PLACE].to_numpy())
     return rows.drop(columns=_PLACE).take(order).reset_index(drop=True)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from ml import schema
 from ml.data.synthetic import GENRE_WEIGHTS
 from ml.files import sync, temporary_path
 
@@ -113,8 +114,7 @@ def _movies(rng: np.random.Generator, count: int) -> pa.Table:
     order = np.argsort(rng.standard_exponential((count, len(names))) / np.array(list(GENRE_WEIGHTS.values())), axis=1)
     lengths = np.where(rng.random(count) < _NO_GENRE_SHARE, 0, 1 + rng.integers(0, 3, count))
     genres = [
-        "|".join(sorted(names[own[:length]])) or "(no genres listed)"
-        for own, length in zip(order, lengths, strict=True)
+        "|".join(sorted(names[own[:length]])) or schema.NO_GENRES for own, length in zip(order, lengths, strict=True)
     ]
     return pa.table({"movieId": np.arange(1, count + 1), "title": titles, "genres": genres})
 
