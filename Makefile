@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ bench-sequence: $(READY) ## quality of SASRec by the protocol of its papers; abo
 
 bench-visitors: $(READY) ## quality of the lists for visitors without a history
 	@$(BIN)/python -m benchmarks.visitors
+
+bench-diversity: $(READY) ## what lists of different genres cost in accuracy
+	@$(BIN)/python -m benchmarks.diversity
 
 bench-warm-start: $(READY) ## cost and quality of a warm start from the champion
 	@$(BIN)/python -m benchmarks.warm_start

@@ -24,6 +24,7 @@ from ml.evaluation.metric_tables import evaluate, evaluate_lists
 from ml.evaluation.ranking import ranking_metrics_by_user
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.feature_map import FeatureMap
+from ml.features.genres import genre_sets
 from ml.features.moments import with_moments
 from ml.features.sides import Sides
 from ml.files import write_atomically
@@ -101,11 +102,16 @@ class Bench:
         fitting = Fitting(recipe, data)
         fitting.run(lambda report: None)
         seconds = time.process_time() - begin
-        bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
+        bundle = ModelBundle.of(
+            fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers, recipe.diversity
+        )
         scorer = Scorer(bundle)
         scores = scorer.score_encoded(test)
         lists, _ = held_out_lists(scorer, train)
-        measured = evaluate(name, test, scores), evaluate_lists(name, train, test, lists, len(scorer.movie_ids))
+        measured = (
+            evaluate(name, test, scores),
+            evaluate_lists(name, train, test, lists, genre_sets(scorer.bundle.movies["genres"])),
+        )
         rows = pd.concat(measured)
         figures = dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
         users, movies, labels = (test[column].to_numpy() for column in ("user_id", "movie_id", schema.LABEL))

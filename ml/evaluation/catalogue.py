@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.features.genres import jaccard
 
 CATALOGUE_USER_METRICS = ("catalogue_ndcg_at_10", "catalogue_recall_at_10", "catalogue_hit_rate_at_10")
 CATALOGUE_METRICS = (
@@ -15,6 +16,8 @@ CATALOGUE_METRICS = (
     "catalogue_coverage_at_10",
     "catalogue_mean_popularity_at_10",
     "catalogue_list_overlap_at_10",
+    "catalogue_list_similarity_at_10",
+    "catalogue_unbiased_recall_at_10",
 )
 _K = 10
 _KEY = ["user_id", "movie_id"]
@@ -60,7 +63,7 @@ def catalogue_metrics_by_user(test_interactions: pd.DataFrame, lists: pd.DataFra
 
 
 def catalogue_metrics(
-    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
+    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, genres: np.ndarray
 ) -> dict[str, float]:
     """Compute metrics at k = 10 of all lists together.
 
@@ -70,21 +73,28 @@ def catalogue_metrics(
     - ``catalogue_mean_popularity_at_10``: number of training rows of the item in a slot, averaged over all slots.
     - ``catalogue_list_overlap_at_10``: number of items that two lists share divided by 10, averaged over all pairs of
       users with a list. The divisor is 10 even if a list is shorter because its user has fewer unseen items.
+    - ``catalogue_list_similarity_at_10``: intra-list similarity (Ziegler et al., WWW 2005): the Jaccard similarity of
+      two items' genres, averaged over the pairs of items in a list, then over the lists with at least two items.
+    - ``catalogue_unbiased_recall_at_10``: recall whose positives weigh the inverse of their propensity (Yang et al.,
+      RecSys 2018, self-normalized, with gamma = 1), averaged over users with positives. A popular item is watched, and
+      so becomes a test row, more often than people would like it; its propensity is its number of training rows, at
+      least 1.
 
     Args:
         train_interactions: encoded training rows: user_id, movie_id.
         test_interactions: encoded test rows: user_id, movie_id, label.
         lists: as for ``catalogue_metrics_by_user``.
-        movies: number of items.
+        genres: ``genre_sets`` of all items.
 
     Returns:
         Values as in ``CATALOGUE_METRICS``, in that order. NaN if there is nothing to average: no user with a positive,
-        no lists, or, for the overlap, fewer than two lists.
+        no lists, or, for the overlap, fewer than two lists, or, for the similarity, no list of two items or no genres.
 
     Raises:
         ValueError: as ``catalogue_metrics_by_user``, or a list has an item from the user's training rows, or an index
-            that is not below ``movies``.
+            that is not below the number of items.
     """
+    movies = len(genres)
     _refuse(lists[~lists["movie_id"].between(0, movies - 1)], f"is not one of {movies} items")
     _refuse(lists.merge(train_interactions[_KEY], on=_KEY), "is listed, but it is in the user's training rows")
     by_user = catalogue_metrics_by_user(test_interactions, lists)
@@ -100,7 +110,34 @@ def catalogue_metrics(
         "catalogue_coverage_at_10": float((lists_with > 0).sum() / movies),
         "catalogue_mean_popularity_at_10": float(popularity @ lists_with / len(top)) if len(top) else np.nan,
         "catalogue_list_overlap_at_10": shared / (pairs * _K) if pairs else np.nan,
+        "catalogue_list_similarity_at_10": _list_similarity(top, genres),
+        "catalogue_unbiased_recall_at_10": _unbiased_recall(test_interactions, top, popularity),
     }
+
+
+def _unbiased_recall(test_interactions: pd.DataFrame, top: pd.DataFrame, popularity: np.ndarray) -> float:
+    """Average the share of each user's weighted positives that is listed."""
+    liked = test_interactions.loc[test_interactions[schema.LABEL] == 1, _KEY]
+    listed = liked.merge(top[_KEY], on=_KEY, how="left", indicator=True)["_merge"].eq("both").to_numpy()
+    weight = 1 / np.maximum(popularity[liked["movie_id"]], 1)
+    user, users = pd.factorize(liked["user_id"])
+    shares = np.bincount(user, weight * listed, len(users)) / np.bincount(user, weight, len(users))
+    return float(shares.mean()) if len(users) else float("nan")
+
+
+def _list_similarity(top: pd.DataFrame, genres: np.ndarray) -> float:
+    """Average the similarity of the items of a list, over the lists with at least two."""
+    row, users = pd.factorize(top["user_id"])
+    column = top.groupby("user_id").cumcount().to_numpy()
+    listed = np.zeros((len(users), _K), bool)
+    sets = np.zeros((len(users), _K, genres.shape[1]), np.float32)
+    listed[row, column], sets[row, column] = True, genres[top["movie_id"]]
+    pairs = listed[:, :, None] & listed[:, None, :] & ~np.eye(_K, dtype=bool)
+    several = pairs.any(axis=(1, 2))
+    if not genres.shape[1] or not several.any():
+        return float("nan")
+    similarity = jaccard(sets).astype(np.float64)
+    return float(similarity[several].mean(axis=(1, 2), where=pairs[several]).mean())
 
 
 def _top(lists: pd.DataFrame) -> pd.DataFrame:

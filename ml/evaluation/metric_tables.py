@@ -42,10 +42,14 @@ def evaluate(
 
 
 def evaluate_lists(
-    model: str, train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
+    model: str,
+    train_interactions: pd.DataFrame,
+    test_interactions: pd.DataFrame,
+    lists: pd.DataFrame,
+    genres: np.ndarray,
 ) -> pd.DataFrame:
     """Compute ``catalogue_metrics`` of one model's top lists, in the form of ``evaluate``."""
-    return _long(model, catalogue_metrics(train_interactions, test_interactions, lists, movies))
+    return _long(model, catalogue_metrics(train_interactions, test_interactions, lists, genres))
 
 
 def baseline_scores(train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
@@ -104,11 +108,11 @@ def baseline_lists(train_interactions: pd.DataFrame, users: int, movies: int, se
 
 
 def evaluate_baseline_lists(
-    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, movies: int
+    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, lists: pd.DataFrame, genres: np.ndarray
 ) -> pd.DataFrame:
     """Compute metrics of the result of ``baseline_lists``, in the form of ``evaluate``."""
     evaluations = [
-        evaluate_lists(str(name), train_interactions, test_interactions, own, movies)
+        evaluate_lists(str(name), train_interactions, test_interactions, own, genres)
         for name, own in lists.groupby("model", sort=False)
     ]
     return pd.concat(evaluations, ignore_index=True)

@@ -11,7 +11,8 @@ from ml.evaluation.catalogue import CATALOGUE_USER_METRICS
 from ml.evaluation.limits import Limits
 from ml.evaluation.ranking import RANKING_METRICS
 
-BETTER_HIGH = (*RANKING_METRICS, "auc", *CATALOGUE_USER_METRICS, "catalogue_coverage_at_10")
+_LISTS_BETTER_HIGH = (*CATALOGUE_USER_METRICS, "catalogue_coverage_at_10", "catalogue_unbiased_recall_at_10")
+BETTER_HIGH = (*RANKING_METRICS, "auc", *_LISTS_BETTER_HIGH)
 BETTER_LOW = ("log_loss", "expected_calibration_error")
 _PAIR = ["user_id", "movie_id"]
 

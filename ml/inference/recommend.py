@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from ml import schema
+from ml.inference.diversity import Diversity
 from ml.inference.engine.shortlist import Method, SearchReport, search, search_by_brute_force
 from ml.inference.engine.top_k import TopLists, cut
 from ml.inference.scorer import Scorer
@@ -43,6 +44,9 @@ def search_lists(
         method: of the search.
         seed: of the search.
         on_progress: called after each block of users.
+
+    Returns:
+        For each moment the lists, as diverse as the bundle says, and how their candidates were found.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}; expected one of {', '.join(METHODS)}")
@@ -52,9 +56,18 @@ def search_lists(
     def report(done: int) -> None:
         on_progress(Progress(done, total))
 
+    diversity = diversity_of(scorer)
+    candidates = diversity.candidates(_positive(top_k))
     if method == "shortlist":
-        return search(catalogues, seen, _positive(top_k), seed, report)
-    return search_by_brute_force(catalogues, seen, _positive(top_k), report)
+        found = search(catalogues, seen, candidates, seed, report)
+    else:
+        found = search_by_brute_force(catalogues, seen, candidates, report)
+    return [(diversity.choose(lists, top_k), how) for lists, how in found]
+
+
+def diversity_of(scorer: Scorer) -> Diversity:
+    """How diverse the lists of a scorer's bundle are."""
+    return Diversity(scorer.bundle.diversity, scorer.bundle.movies["genres"])
 
 
 class Recommender:
@@ -71,6 +84,7 @@ class Recommender:
     def __init__(self, scorer: Scorer, ratings: pd.DataFrame) -> None:
         self.scorer = scorer
         self._seen = scorer.known_pairs(ratings, bool)
+        self._diversity = diversity_of(scorer)
         self._shown = {name: scorer.bundle.movies[name].to_numpy(object) for name in ("title", "genres")}
 
     def recommend(
@@ -92,7 +106,7 @@ class Recommender:
         logits = self.scorer.catalogue(year, month).rows(user)
         logits[self._seen[user].toarray()] = -np.inf
         self._exclude_others(logits, among)
-        return self._table(user, cut(logits, _positive(top_k)), year, month)
+        return self._table(user, self._best(logits, top_k), year, month)
 
     def ranked(
         self,
@@ -118,7 +132,12 @@ class Recommender:
         """
         logits[:, pd.Index(self.scorer.movie_ids).isin(list(hidden))] = -np.inf
         self._exclude_others(logits, among)
-        return self._table(np.array([0]), cut(logits, _positive(top_k)), year, month).drop(columns="user_id")
+        return self._table(np.array([0]), self._best(logits, top_k), year, month).drop(columns="user_id")
+
+    def _best(self, logits: np.ndarray, top_k: int) -> TopLists:
+        """The lists of rows of logits, float32 [users, movies]."""
+        candidates = cut(logits, self._diversity.candidates(_positive(top_k)))
+        return self._diversity.choose(candidates, top_k)
 
     def _exclude_others(self, logits: np.ndarray, among: Collection[schema.Id] | None) -> None:
         if among is not None:

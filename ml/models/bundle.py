@@ -26,7 +26,8 @@ from ml.models.layers import FieldEmbedding
 from ml.models.saved_network import LARGEST_NETWORK, read_members, read_network
 
 _NETWORK, _FEATURE_MAP, _USERS, _MOVIES = "network.keras", "feature_map.json", "users.parquet", "movies.parquet"
-_NUMBERS = "numbers.json"
+_NUMBERS, _LISTS = "numbers.json", "lists.json"
+_DIVERSITY = "diversity"
 _LARGEST_TABLE = 256 * 2**20  # bytes, also of its texts when they are decoded
 _MEMBERS = {
     _NETWORK: LARGEST_NETWORK,
@@ -35,6 +36,7 @@ _MEMBERS = {
     _MOVIES: _LARGEST_TABLE,
     _NUMBERS: 2**20,
 }
+_OPTIONAL = {_LISTS: 2**20}  # bundles of earlier releases lack it
 # Tables may have these alone: pages of other compressions can be thousands of times as large as what is stored.
 _CODECS = ("SNAPPY", "UNCOMPRESSED")
 _SIDES: Mapping[str, schema.Side] = {"user_id": "user", "movie_id": "movie"}
@@ -54,6 +56,7 @@ class ModelBundle:
         movies: that the network knows, one row each, with the movie features in ``used``, title and genres; in index
             order.
         numbers: columns that the network takes as numeric features.
+        diversity: of the lists, see ``ml.inference.diversity``: 0 for the best movies, below 1.
     """
 
     network: keras.Model
@@ -61,6 +64,7 @@ class ModelBundle:
     users: pd.DataFrame
     movies: pd.DataFrame
     numbers: tuple[str, ...] = ()
+    diversity: float = 0.0
 
     @classmethod
     def of(
@@ -70,6 +74,7 @@ class ModelBundle:
         users: pd.DataFrame,
         movies: pd.DataFrame,
         numbers: tuple[str, ...] = (),
+        diversity: float = 0.0,
     ) -> "ModelBundle":
         """Bundle a network with the rows of the users and movies that it knows, and the columns that it uses.
 
@@ -80,7 +85,7 @@ class ModelBundle:
             key: feature_map.known(key, table[_columns(key, used)])
             for key, table in (("user_id", users), ("movie_id", movies))
         }
-        return cls(network, feature_map, known["user_id"], known["movie_id"], numbers)
+        return cls(network, feature_map, known["user_id"], known["movie_id"], numbers, diversity)
 
     @property
     def used(self) -> FeatureMap:
@@ -95,6 +100,7 @@ class ModelBundle:
             archive.write(network, _NETWORK)
             archive.writestr(_FEATURE_MAP, self.feature_map.to_json())
             archive.writestr(_NUMBERS, json.dumps(self.numbers))
+            archive.writestr(_LISTS, json.dumps({_DIVERSITY: self.diversity}))
             archive.writestr(_USERS, self.users.to_parquet(index=False))
             archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
 
@@ -122,7 +128,7 @@ class ModelBundle:
 
     @classmethod
     def _read(cls, file: BinaryIO, where: str) -> "ModelBundle":
-        members = read_members(file, _MEMBERS, where)
+        members = read_members(file, _MEMBERS, where, _OPTIONAL)
         feature_map = FeatureMap.from_json(members[_FEATURE_MAP], f"{where}, {_FEATURE_MAP}")
         numbers = parse_json(members[_NUMBERS], f"{where}, {_NUMBERS}")
         if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
@@ -134,7 +140,17 @@ class ModelBundle:
             key: _read_table(members[name], key, feature_map, used, f"{where}, {name}")
             for key, name in (("user_id", _USERS), ("movie_id", _MOVIES))
         }
-        return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers))
+        diversity = _read_diversity(members[_LISTS], f"{where}, {_LISTS}") if _LISTS in members else 0.0
+        return cls(network, feature_map, tables["user_id"], tables["movie_id"], tuple(numbers), diversity)
+
+
+def _read_diversity(data: bytes, where: str) -> float:
+    """Read the diversity of lists. Raises DataError."""
+    document = parse_json(data, where)
+    diversity = document.get(_DIVERSITY) if isinstance(document, dict) and len(document) == 1 else None
+    if not isinstance(diversity, float) or not 0 <= diversity < 1:
+        raise DataError(f"{where}: found {str(document)[:100]}; expected {_DIVERSITY}, a number from 0 to below 1")
+    return diversity
 
 
 def _used(network: keras.Model, feature_map: FeatureMap) -> FeatureMap:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import h5py
@@ -83,8 +84,10 @@ def read_network(data: bytes, where: str) -> keras.Model:
             raise DataError(f"{where}: Keras cannot load it ({error}); retrain the model") from error
 
 
-def read_members(file: BinaryIO, largest: Mapping[str, int], where: str) -> dict[str, bytes]:
-    """Return the members of a zip archive that has exactly these, all uncompressed, as this project writes them.
+def read_members(
+    file: BinaryIO, largest: Mapping[str, int], where: str, optional: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, bytes]:
+    """Return the members of a zip archive that has these alone, all uncompressed, as this project writes them.
 
     Uncompressed members cannot be larger than the archive, and no file is written under a name from the archive.
 
@@ -92,14 +95,17 @@ def read_members(file: BinaryIO, largest: Mapping[str, int], where: str) -> dict
         file: the archive; none of its members is read before all were checked.
         largest: accepted bytes of each member by name.
         where: the archive's name in errors.
+        optional: as ``largest``, of members that an archive may lack.
 
     Raises:
         DataError: it is not such an archive.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            problem = _problem_of_members(archive.infolist(), largest)
-            members = {} if problem else {name: archive.read(name) for name in largest}
+            there = {name: size for name, size in optional.items() if name in archive.namelist()}
+            expected = {**largest, **there}
+            problem = _problem_of_members(archive.infolist(), expected)
+            members = {} if problem else {name: archive.read(name) for name in expected}
     except OSError:  # of the file system: the archive may be fine
         raise
     except Exception as error:  # whatever zipfile raises for damaged bytes

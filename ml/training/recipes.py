@@ -66,6 +66,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     warm_start: WarmStartConfig | None = Field(
         default=None, description="Continue from the champion's weights when new rows came; none: always from scratch."
     )
+    diversity: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="How much the movies of a list should differ by genre: 0 lists the best movies; a larger value "
+        "exchanges some of them for good movies of other genres.",
+    )
     search: dict[str, SearchRange] = Field(
         default={}, description="Search space of make tune, by dotted name of a setting of model or training."
     )
@@ -145,18 +152,24 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     def obstacle(self, feature_map: FeatureMap) -> str:
         """Return why nothing can be learned from a data set by this recipe; empty if something can."""
-        if self.fields and not any(name in feature_map.names for name in self.fields):
-            return f"the data set has none of the recipe's fields {', '.join(self.fields)}"
-        if (timed := (*self.numbers, *self.moments)) and not feature_map.has_times:
-            return f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time"
+        timed = (*self.numbers, *self.moments)
         ordered = self.learns_order or self.pretrained or (self.signals and self.signals.sequence)
-        if ordered and not feature_map.has_times:
-            return "the recipe learns from the order of ratings, and the data set's ratings have no time"
-        if feature_map.liked is None and isinstance(self.model, AutoIntMultitaskConfig):
-            return "the data set has no ratings, and the recipe learns to predict them"
-        if feature_map.liked is None and not self.negatives and not self.learns_order:
-            return "every row of the data set is a like, and the recipe learns to tell likes from dislikes"
-        return ""
+        without_likes = feature_map.liked is None
+        obstacles = {
+            f"the data set has none of the recipe's fields {', '.join(self.fields)}": self.fields
+            and not any(name in feature_map.names for name in self.fields),
+            f"the recipe learns from {', '.join(timed)}, and the data set's ratings have no time": timed
+            and not feature_map.has_times,
+            "the recipe learns from the order of ratings, and the data set's ratings have no time": ordered
+            and not feature_map.has_times,
+            "the data set has no ratings, and the recipe learns to predict them": without_likes
+            and isinstance(self.model, AutoIntMultitaskConfig),
+            "every row of the data set is a like, and the recipe learns to tell likes from dislikes": without_likes
+            and not (self.negatives or self.learns_order),
+            "the recipe's lists are diverse by genre, and the data set's movies have no genres": self.diversity
+            and "genres" not in feature_map.multivalued_names,
+        }
+        return next((text for text, holds in obstacles.items() if holds), "")
 
     def within(self, feature_map: FeatureMap) -> "Recipe":
         """Return the recipe with those of its features that a data set has; ``fields`` names them all.

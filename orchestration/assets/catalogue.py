@@ -9,6 +9,7 @@ import pandas as pd
 
 from ml.evaluation.comparison import comparison_table
 from ml.features.feature_map import FeatureMap
+from ml.features.genres import genre_sets
 from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, links_of, skipped_tables
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
@@ -46,15 +47,18 @@ def catalogue_assets(models: Sequence[str]) -> list[dg.AssetsDefinition]:
     },
 )
 def rank_catalogue_by_baselines(
-    train_interactions: pd.DataFrame, test_interactions: pd.DataFrame, feature_map: dict[str, Any]
+    movies: pd.DataFrame,
+    train_interactions: pd.DataFrame,
+    test_interactions: pd.DataFrame,
+    feature_map: dict[str, Any],
 ) -> Iterator[Any]:
     """Rank the whole catalogue by popularity, movie mean, factorizations and EASE."""
     from ml.evaluation.metric_tables import baseline_lists, evaluate_baseline_lists
 
     encoders = FeatureMap.from_dict(feature_map)
-    users, movies = (len(encoders[name].values) for name in ("user_id", "movie_id"))
-    lists = baseline_lists(train_interactions, users, movies)
-    metrics = evaluate_baseline_lists(train_interactions, test_interactions, lists, movies)
+    genres = genre_sets(encoders.known("movie_id", movies)["genres"])
+    lists = baseline_lists(train_interactions, len(encoders["user_id"].values), len(genres))
+    metrics = evaluate_baseline_lists(train_interactions, test_interactions, lists, genres)
     table = comparison_table([metrics]).rename(columns=lambda name: name.removeprefix("catalogue_"))
     yield dg.MaterializeResult(asset_key="baseline_lists", value=lists)
     yield dg.MaterializeResult(
@@ -108,7 +112,8 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
             return
         scorer = Scorer(tracking.load_bundle(version))
         lists, search = held_out_lists(scorer, train_interactions, on_progress=progress_reporter(context, model))
-        metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, len(scorer.movie_ids))
+        genres = genre_sets(scorer.bundle.movies["genres"])
+        metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, genres)
         yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata=asdict(search))
         shown: dict[str, Any] = {**figures(values_by_metric(metrics)), **links_of(tracking, version)}
         yield dg.MaterializeResult(asset_key=metrics_name, value=metrics, metadata=shown)

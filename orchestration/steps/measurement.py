@@ -49,7 +49,7 @@ def measure_lists(
     train: pd.DataFrame,
     test: pd.DataFrame,
     lists: pd.DataFrame,
-    items: int,
+    genres: np.ndarray,
 ) -> pd.DataFrame:
     """Measure a version's lists over the whole catalogue and log the metrics to its MLflow run.
 
@@ -59,14 +59,14 @@ def measure_lists(
         train: encoded training rows.
         test: encoded test rows.
         lists: the version's lists of movies without training rows.
-        items: number of movies in the catalogue.
+        genres: ``genre_sets`` of all movies of the catalogue.
 
     Returns:
         Columns model, metric, value.
     """
     from ml.evaluation.metric_tables import evaluate_lists
 
-    metrics = evaluate_lists(version.model, train, test, lists, items)
+    metrics = evaluate_lists(version.model, train, test, lists, genres)
     tracking.log_evaluation(version, values_by_metric(metrics))
     return metrics
 

@@ -64,7 +64,9 @@ def train_and_register(
         best = best_epoch(reports, beginning.recipe.training)
         train_losses, val_losses = (curve[:best] for curve in losses)
         yield from require(name, checks.losses_fall(train_losses, val_losses, beginning.is_warm))
-        bundle = ModelBundle.of(fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers)
+        bundle = ModelBundle.of(
+            fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers, recipe.diversity
+        )
         version: RegisteredVersion = run.register(bundle, recipe, step=best)
         checkpoint.remove()
     return version

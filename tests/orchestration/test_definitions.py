@@ -57,7 +57,7 @@ INPUTS: dict[str, list[str]] = {
     "baseline_metrics": ["test_interactions", "baseline_scores"],
     **{f"{model}_{part}": [model, "test_interactions", "baseline_metrics"]
        for model in (*MODELS, *PAPER_MODELS) for part in ("scores", "metrics")},
-    **{key: [*_SPLIT, "feature_map"] for key in ("baseline_lists", "baseline_list_metrics")},
+    **{key: ["movies", *_SPLIT, "feature_map"] for key in ("baseline_lists", "baseline_list_metrics")},
     **{f"{model}_{part}": [model, *_SPLIT] for model in MODELS for part in ("lists", "list_metrics")},
     "model_comparison": [
         *_SPLIT, "baseline_metrics", "baseline_scores", "baseline_lists", "baseline_list_metrics", *_OF_MODELS

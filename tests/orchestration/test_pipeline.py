@@ -353,6 +353,7 @@ def test_bundle_holds_no_pickle(pipeline: Pipeline) -> None:
         with zipfile.ZipFile(pipeline.bundle_path(model)) as archive:
             assert sorted(archive.namelist()) == [
                 "feature_map.json",
+                "lists.json",
                 "movies.parquet",
                 "network.keras",
                 "numbers.json",

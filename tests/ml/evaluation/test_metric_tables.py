@@ -18,6 +18,7 @@ from ml.evaluation.metric_tables import (
     evaluate_lists,
 )
 from ml.evaluation.ranking import RANKING_METRICS, ranking_metrics_by_user
+from ml.features.genres import genre_sets
 from ml.models.baselines import factorization_scores, movie_mean_scores
 from ml.models.rankers import CatalogueBaseline, catalogue_baselines, popularity
 
@@ -25,6 +26,7 @@ OF_PROBABILITIES = ["log_loss", "expected_calibration_error"]
 BASELINES = ("random", "movie_mean", "matrix_factorization", "ceiling")
 LIST_BASELINES = ("popularity", "movie_mean", "matrix_factorization", "implicit_als", "ease")
 USERS, MOVIES = 30, 25
+GENRES = genre_sets(["Drama", "Comedy|Drama", "", "War", "Comedy"] * 5)
 
 
 @pytest.fixture
@@ -159,8 +161,8 @@ def test_lists_are_evaluated_by_hand() -> None:
     train = pd.DataFrame({"user_id": [0, 1, 1], "movie_id": [0, 0, 1], "label": [1, 0, 1]})
     test = pd.DataFrame({"user_id": [0, 0, 1], "movie_id": [1, 3, 2], "label": [1, 0, 1]})
     lists = pd.DataFrame({"user_id": [0, 0, 1], "rank": [1, 2, 1], "movie_id": [2, 1, 3]})
-    evaluation = evaluate_lists("mine", train, test, lists, movies=4)
-    assert evaluation["model"].tolist() == ["mine"] * 6
+    evaluation = evaluate_lists("mine", train, test, lists, genre_sets(["", "Drama", "Drama|War", ""]))
+    assert evaluation["model"].tolist() == ["mine"] * 8
     assert as_dict(evaluation) == pytest.approx(
         {
             "catalogue_ndcg_at_10": 1 / np.log2(3) / 2,
@@ -169,6 +171,8 @@ def test_lists_are_evaluated_by_hand() -> None:
             "catalogue_coverage_at_10": 3 / 4,
             "catalogue_mean_popularity_at_10": (0 + 1 + 0) / 3,
             "catalogue_list_overlap_at_10": 0,
+            "catalogue_list_similarity_at_10": 1 / 2,
+            "catalogue_unbiased_recall_at_10": 1 / 2,
         }
     )
 
@@ -223,14 +227,14 @@ def test_lists_of_baselines_are_evaluated_one_by_one(
     train: pd.DataFrame, interactions: pd.DataFrame, lists: pd.DataFrame
 ) -> None:
     test = interactions.drop(train.index)
-    evaluation = evaluate_baseline_lists(train, test, lists, MOVIES)
+    evaluation = evaluate_baseline_lists(train, test, lists, GENRES)
     assert evaluation["model"].unique().tolist() == list(LIST_BASELINES)
     assert evaluation.index.equals(pd.RangeIndex(len(LIST_BASELINES) * len(CATALOGUE_METRICS)))
     for name, rows in evaluation.groupby("model"):
         own = lists[lists["model"] == name]
         assert tuple(rows["metric"]) == CATALOGUE_METRICS
-        assert as_dict(rows) == catalogue_metrics(train, test, own, MOVIES)
-        pd.testing.assert_frame_equal(rows.reset_index(drop=True), evaluate_lists(str(name), train, test, own, MOVIES))
+        assert as_dict(rows) == catalogue_metrics(train, test, own, GENRES)
+        pd.testing.assert_frame_equal(rows.reset_index(drop=True), evaluate_lists(str(name), train, test, own, GENRES))
 
 
 @pytest.mark.parametrize("catalogue_first", [True, False])
@@ -240,8 +244,8 @@ def test_comparison_has_the_catalogue_s_metrics_after_the_others(
     test = interactions.drop(train.index)
     popular = lists[lists["model"] == "popularity"]
     scored = evaluate("mine", test, random_scores(test))
-    listed = evaluate_lists("mine", train, test, popular.iloc[::-1], MOVIES).iloc[::-1]
-    baselines = evaluate_baseline_lists(train, test, lists, MOVIES)
+    listed = evaluate_lists("mine", train, test, popular.iloc[::-1], GENRES).iloc[::-1]
+    baselines = evaluate_baseline_lists(train, test, lists, GENRES)
     parts = [listed, baselines, scored] if catalogue_first else [scored, listed, baselines]
     table = comparison_table(parts)
     assert tuple(table.columns) == (*METRICS, *CATALOGUE_METRICS)
@@ -255,6 +259,6 @@ def test_comparison_has_the_catalogue_s_metrics_after_the_others(
 def test_comparison_of_lists_alone_has_their_metrics_alone(
     train: pd.DataFrame, interactions: pd.DataFrame, lists: pd.DataFrame
 ) -> None:
-    table = comparison_table([evaluate_baseline_lists(train, interactions.drop(train.index), lists, MOVIES)])
+    table = comparison_table([evaluate_baseline_lists(train, interactions.drop(train.index), lists, GENRES)])
     assert tuple(table.columns) == CATALOGUE_METRICS
     assert table.index.tolist() == list(LIST_BASELINES)

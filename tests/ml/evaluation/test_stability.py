@@ -15,7 +15,7 @@ from ml.evaluation.stability import (
 )
 
 LIMITS = MetricLimits(default=0.02, overrides={"auc": 0.1, "log_loss": None})
-WITHOUT_A_BETTER = {"catalogue_mean_popularity_at_10", "catalogue_list_overlap_at_10"}
+WITHOUT_A_BETTER = {f"catalogue_{name}_at_10" for name in ("mean_popularity", "list_overlap", "list_similarity")}
 
 
 def lists(**movies: list[int]) -> pd.DataFrame:

@@ -79,7 +79,7 @@ STRANGE = ["../owned", "../../owned", "/tmp/owned", "C:\\owned", "assets/owned.n
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_member_that_is_not_expected(name: str, members: dict[str, bytes], tmp_path: Path, place: Path) -> None:
     message = refusal(zipped({**members, name: pickle.dumps(Owned())}), tmp_path)
-    assert f"unexpected member {name!r}; expected once each feature_map.json, movies.parquet, network.keras" in message
+    assert f"unexpected member {name!r}; expected once each feature_map.json, lists.json, movies.parquet, " in message
     network = zipped({**contents(members["network.keras"]), name: pickle.dumps(Owned())})
     message = refusal(zipped({**members, "network.keras": network}), tmp_path)
     assert f", network.keras: not a model bundle, unexpected member {name!r}" in message

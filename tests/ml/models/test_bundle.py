@@ -66,7 +66,7 @@ def test_loads_from_other_file_systems(bundle: ModelBundle, saved: Path) -> None
 
 def test_file_is_a_zip_without_pickles(saved: Path) -> None:
     contents = members(saved.read_bytes())
-    files = {"network.keras", "feature_map.json", "users.parquet", "movies.parquet", "numbers.json"}
+    files = {"network.keras", "feature_map.json", "users.parquet", "movies.parquet", "numbers.json", "lists.json"}
     assert files <= contents.keys()
     assert json.loads(contents.pop("numbers.json")) == []
     for name, content in contents.items():

@@ -302,6 +302,14 @@ def test_ratings_without_time_have_no_order(recipe: dict[str, Any]) -> None:
     )
 
 
+def test_diverse_lists_need_genres() -> None:
+    recipe = Recipe(**PLAIN, diversity=0.1)
+    assert recipe.obstacle(feature_map_of(["user_id", "movie_id"])) == (
+        "the recipe's lists are diverse by genre, and the data set's movies have no genres"
+    )
+    assert recipe.obstacle(MOVIELENS) == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
