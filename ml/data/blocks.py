@@ -50,6 +50,12 @@ class Blocks:
         with self._open() as file:
             return int(file.metadata.num_rows)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        with self._open() as file:
+            return file.schema_arrow
+
     def column(self, name: str) -> np.ndarray:
         """Return a whole column, [rows]."""
         with self._open() as file:

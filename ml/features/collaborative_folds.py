@@ -14,12 +14,15 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from ml.data.blocks import BLOCK_ROWS
+from ml.data.mapped import mapped_array, release
 from ml.errors import DataError
 from ml.features.collaborative import CollaborativeConfig, Part, parts_of
 from ml.features.collaborative_tables import CollaborativeTables, Columns
@@ -152,7 +155,11 @@ class CollaborativeFolds:
         return self._tables([_Task(part, _WHOLE, 0) for part in parts_of(config)])
 
     def out_of_fold(
-        self, config: CollaborativeConfig, rows: pd.DataFrame, sources: np.ndarray | None = None
+        self,
+        config: CollaborativeConfig,
+        rows: pd.DataFrame,
+        sources: np.ndarray | None = None,
+        scratch: Path | None = None,
     ) -> np.ndarray:
         """Return features, float32 [rows, features], each from tables fitted without the row's own fold.
 
@@ -161,23 +168,27 @@ class CollaborativeFolds:
             rows: indices user_id and movie_id.
             sources: int [rows], position of the training row whose fold each of ``rows`` shares; default: ``rows`` are
                 the training rows.
+            scratch: where the features are kept if they are many, see ``ml.data.mapped``.
 
         Raises:
             DataError: a feature is not here, or ``rows`` are not as many as the training rows.
         """
-        if sources is None:
-            if len(rows) != self.rows:
-                raise DataError(f"found {len(rows)} rows without sources; expected the {self.rows} training rows")
-            sources = np.arange(len(rows))
-        parts, pairs = parts_of(config), rows[["user_id", "movie_id"]]
-        features = np.empty((len(rows), len(parts)), np.float32)
-        for division in {_division(config, part) for part in parts}:
-            chosen = np.flatnonzero([_division(config, part) == division for part in parts])
-            row_fold = self._row_folds(division)[sources]
+        if sources is None and len(rows) != self.rows:
+            raise DataError(f"found {len(rows)} rows without sources; expected the {self.rows} training rows")
+        parts = parts_of(config)
+        parts_by_division: dict[_Division, list[int]] = {}
+        for number, part in enumerate(parts):
+            parts_by_division.setdefault(_division(config, part), []).append(number)
+        features = mapped_array((len(rows), len(parts)), np.float32, scratch)
+        for division, chosen in parts_by_division.items():
+            row_folds = self._row_folds(division)
             for fold in range(division.folds):
-                own = np.flatnonzero(row_fold == fold)
                 tables = self._tables([_Task(parts[number], division, fold) for number in chosen])
-                features[np.ix_(own, chosen)] = tables.of(pairs.iloc[own])
+                for start in range(0, len(rows), BLOCK_ROWS):
+                    block = slice(start, start + BLOCK_ROWS)
+                    own = start + np.flatnonzero(row_folds[block if sources is None else sources[block]] == fold)
+                    features[own[:, None], chosen] = tables.of(rows[["user_id", "movie_id"]].iloc[own])
+                    release(features)
         return features
 
     def has(self, config: CollaborativeConfig) -> bool:

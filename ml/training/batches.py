@@ -5,35 +5,70 @@ it sleeps while an epoch ends. So the same pipeline is built here without the au
 """
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from ml.data.mapped import release
+
 Arrays = list[np.ndarray]
+
+LARGEST_SHUFFLE = 2**23  # groups of rows; fixed, since results depend on it
+_PIECE, _WINDOW = 2**15, 2**20  # groups of rows
 
 
 class EpochOrder(keras.callbacks.Callback):
     """A new order of the rows for every epoch, which depends on the seed and the epoch alone.
 
+    Up to ``LARGEST_SHUFFLE`` groups of rows are shuffled as a whole. More are shuffled in two levels, so that an epoch
+    reads files in large pieces: the rows are cut into pieces of ``_PIECE`` groups, and the pieces are shuffled; then
+    the order is cut into windows of about ``_WINDOW`` groups, and each window is shuffled.
+
     Args:
         rows: number of rows.
         seed: of the orders.
         group: number of consecutive rows that stay together, in their order; divides ``rows``.
+        batch_size: rows per batch, a multiple of ``group``; no batch is in two windows.
 
     Attributes:
-        order: int64 [rows], of the present epoch.
+        window_rows: rows of a window; the last one has the rest.
+        windows: number of windows.
     """
 
-    def __init__(self, rows: int, seed: int, group: int = 1) -> None:
+    def __init__(self, rows: int, seed: int, group: int = 1, batch_size: int = 1) -> None:
         super().__init__()
-        self._seed, self._group = seed, group
-        self.order = np.arange(rows)  # Keras reads a batch before the first epoch
+        self._rows, self._seed, self._group = rows, seed, group
+        self._epoch = 0  # Keras reads a batch before the first epoch
+        is_small = rows // group <= LARGEST_SHUFFLE
+        self.window_rows = rows if is_small else max(_WINDOW * group // batch_size, 1) * batch_size
+        self.windows = -(-rows // self.window_rows)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shuffle the rows. Called by Keras."""
-        groups = np.random.default_rng([self._seed, epoch]).permutation(len(self.order) // self._group)
-        self.order = (groups[:, None] * self._group + np.arange(self._group)).ravel()
+        self._epoch = epoch
+
+    def window(self, number: int) -> np.ndarray:
+        """Return the rows of a window in their order, int64 [window_rows]."""
+        seed = [self._seed, self._epoch]
+        if self.windows == 1:
+            groups = np.random.default_rng(seed).permutation(self._rows // self._group)
+        else:
+            first = number * self.window_rows // self._group
+            last = min((number + 1) * self.window_rows, self._rows) // self._group
+            groups = self._in_pieces(np.arange(first, last), np.random.default_rng(seed))
+            groups = np.random.default_rng([*seed, number]).permutation(groups)
+        return (groups[:, None] * self._group + np.arange(self._group)).ravel()
+
+    def _in_pieces(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the groups at some places of the order whose pieces are shuffled."""
+        groups = self._rows // self._group
+        starts = np.arange(0, groups, _PIECE)
+        starts = rng.permutation(starts)
+        ends = np.cumsum(np.minimum(_PIECE, groups - starts))
+        piece = np.searchsorted(ends, places, side="right")
+        return np.minimum(starts[piece] + _PIECE, groups) - (ends[piece] - places)
 
 
 def training_batches(inputs: Arrays, targets: Arrays, batch_size: int, order: EpochOrder | None) -> dict[str, Any]:
@@ -66,28 +101,44 @@ def _tensorflow_batches(
     import tensorflow as tf
 
     rows = len(targets[0])
-    whole = rows // batch_size * batch_size
-    data = tuple(_one_or_all([tf.constant(each) for each in arrays]) for arrays in (inputs, targets))
+    arrays = [*inputs, *targets]
+    windows = order.windows if isinstance(order, EpochOrder) else 1
 
-    def ordered(_: Any) -> Any:
+    def ordered(number: Any) -> Any:
         if isinstance(order, EpochOrder):
-            indices = tf.numpy_function(lambda: order.order, [], tf.int64)
-            return tf.ensure_shape(indices, (rows,))
+            return tf.ensure_shape(tf.numpy_function(partial(_next_window, order, arrays), [number], tf.int64), (None,))
         indices = tf.range(rows, dtype=tf.int64)
         return tf.random.shuffle(indices) if order == "shuffled" else indices
 
     def batched(indices: Any) -> Any:
+        whole = tf.size(indices) // batch_size * batch_size
         batches = tf.data.Dataset.from_tensor_slices(tf.reshape(indices[:whole], (-1, batch_size)))
-        return batches.concatenate(tf.data.Dataset.from_tensors(indices[whole:])) if whole < rows else batches
+        rest = tf.data.Dataset.from_tensors(indices[whole:])
+        return batches.concatenate(rest.filter(lambda left: tf.size(left) > 0))
+
+    def gathered(indices: Any) -> Any:
+        found = tf.numpy_function(
+            lambda chosen: [np.take(each, chosen, axis=0) for each in arrays],
+            [indices],
+            [each.dtype for each in arrays],
+        )
+        for each, array in zip(found, arrays, strict=True):
+            each.set_shape((None, *array.shape[1:]))
+        return _one_or_all(found[: len(inputs)]), _one_or_all(found[len(inputs) :])
 
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    batches = tf.data.Dataset.range(1).map(ordered).flat_map(batched)
-    batches = batches.map(lambda indices: tf.nest.map_structure(lambda each: tf.gather(each, indices), data))
+    batches = tf.data.Dataset.range(windows).map(ordered).flat_map(batched).map(gathered)
     batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(rows / batch_size)))
     return batches.prefetch(2).with_options(options)
+
+
+def _next_window(order: EpochOrder, arrays: Arrays, number: int) -> np.ndarray:
+    """Return a window's rows; what was read for the window before can leave the memory."""
+    release(*arrays)
+    return order.window(int(number))
 
 
 class _OrderedBatches(keras.utils.PyDataset):
@@ -96,12 +147,16 @@ class _OrderedBatches(keras.utils.PyDataset):
     def __init__(self, inputs: Arrays, targets: Arrays, batch_size: int, order: EpochOrder) -> None:
         super().__init__()
         self._data, self._batch_size, self._order = (inputs, targets), batch_size, order
+        self._window = np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order.order) / self._batch_size)
+        return math.ceil(len(self._data[1][0]) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        rows = self._order.order[index * self._batch_size : (index + 1) * self._batch_size]
+        number, start = divmod(index * self._batch_size, self._order.window_rows)
+        if start == 0:
+            self._window = self._order.window(number)
+        rows = self._window[start : start + self._batch_size]
         inputs, targets = (_one_or_all([each[rows] for each in arrays]) for arrays in self._data)
         return inputs, targets
 

@@ -1,10 +1,14 @@
 """Make the rows that a recipe's network learns from, and its inputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ml.data.blocks import BLOCK_ROWS
+from ml.data.mapped import release
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.collaborative_tables import CollaborativeTables
 from ml.features.feature_map import FeatureMap
@@ -45,6 +49,7 @@ class TrainingData:
         movies: pd.DataFrame,
         collaborative: CollaborativeFolds | None = None,
         chosen: np.ndarray | None = None,
+        scratch: Path | None = None,
     ) -> "TrainingData":
         """Make the training data of a recipe.
 
@@ -56,6 +61,7 @@ class TrainingData:
             collaborative: collaborative features, fitted on all training rows; for a recipe without them, None will do.
             chosen: int [n], positions of the rows to learn from, in shuffled order; default: all. Which movies a user
                 has rated is taken from all training rows in any case.
+            scratch: where rows and numeric features are kept if they are many, see ``ml.data.mapped``.
 
         Raises:
             ValueError: the recipe's moments or collaborative features are not given.
@@ -68,7 +74,7 @@ class TrainingData:
         rows, sources = train_interactions, None
         if recipe.negatives:
             movie_indices = feature_map.side("movie").transform(known_movies)
-            rows = sample_negatives(train_interactions, movie_indices, recipe.negatives, chosen)
+            rows = sample_negatives(train_interactions, movie_indices, recipe.negatives, chosen, scratch)
             sources = rows[SOURCE].to_numpy()
         elif chosen is not None:
             rows, sources = train_interactions.iloc[chosen].reset_index(drop=True), chosen
@@ -77,7 +83,7 @@ class TrainingData:
             if collaborative is None:
                 raise ValueError("collaborative is None; expected the collaborative features that the recipe has")
             collaborative.require(len(train_interactions), *(feature_map.field_dims[position] for position in PAIR))
-            numbers = collaborative.out_of_fold(recipe.signals, rows, sources)
+            numbers = collaborative.out_of_fold(recipe.signals, rows, sources, scratch)
             pairs = collaborative.tables(recipe.signals)
         elif recipe.numbers:
             numbers = rows[list(recipe.numbers)].to_numpy(np.float32)
@@ -119,6 +125,16 @@ def _standardization(numbers: np.ndarray | None, fitted: int) -> tuple[list[floa
     """Return the mean and standard deviation of each numeric feature over the rows that are learned from."""
     if numbers is None:
         return [], []
-    columns = (numbers[:fitted, position].astype(np.float64) for position in range(numbers.shape[1]))
-    found = [(float(column.mean()), max(float(column.std()), 1e-6)) for column in columns]  # if one never changes
-    return [mean for mean, _ in found], [scale for _, scale in found]
+    means = _column_sums(numbers[:fitted], lambda block: block) / fitted
+    squares = _column_sums(numbers[:fitted], lambda block: (block - means) ** 2)
+    scales = np.maximum(np.sqrt(squares / fitted), 1e-6)  # if one never changes
+    return means.tolist(), scales.tolist()
+
+
+def _column_sums(numbers: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the sums of a function of the values, float64 [columns], some rows at a time."""
+    total = np.zeros(numbers.shape[1])
+    for start in range(0, len(numbers), BLOCK_ROWS):
+        total += of(numbers[start : start + BLOCK_ROWS].astype(np.float64)).sum(axis=0)
+        release(numbers)
+    return total

@@ -1,5 +1,6 @@
 """Train a network from a recipe."""
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ml import schema
+from ml.data.blocks import BLOCK_ROWS
 from ml.features.histories import Histories
 from ml.features.item_vectors import word2vec
-from ml.files import digest
+from ml.files import shortened
 from ml.models.autoint import build_model, with_collaborative
 from ml.models.config import AutoIntMultitaskConfig, SASRecConfig
 from ml.models.layers import FieldEmbedding
@@ -84,10 +86,14 @@ class Fitting:
             folder: of all trainings of a model.
             fingerprint: of tables, code and recipe. A warm start's settings, rows and first weights are added to it.
         """
-        rows = pd.util.hash_pandas_object(self._data.rows, index=False).to_numpy()
-        begins_with = [array.tobytes() for array in (rows, *self.network.get_weights())]
-        settings = f"{fingerprint} {self._recipe.fingerprint()}"
-        return Checkpoint.only(folder, digest(b"".join([settings.encode(), *begins_with])))
+        hashed = hashlib.sha256(f"{fingerprint} {self._recipe.fingerprint()}".encode())
+        rows = self._data.rows
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows.iloc[start : start + BLOCK_ROWS]
+            hashed.update(pd.util.hash_pandas_object(block, index=False).to_numpy().tobytes())
+        for weights in self.network.get_weights():
+            hashed.update(weights.tobytes())
+        return Checkpoint.only(folder, shortened(hashed))
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def train(  # noqa: PLR0913 - the last ones are given by name
         ``ml.training.early_stopping.best_epoch`` says which of them the weights belong to.
     """
     keras.utils.set_random_seed(config.seed)
-    inputs = [train_interactions.loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32")]  # [rows, features]
+    inputs = [_row_by_row(train_interactions.loc[:, : schema.LABEL].iloc[:, :-1].to_numpy("int32"))]  # [rows, features]
     if numbers is not None:
         inputs.append(numbers)
     objective = objective or likes(train_interactions)
@@ -85,8 +85,8 @@ def train(  # noqa: PLR0913 - the last ones are given by name
 
     reporter = _Reporter(config, fitted, epoch_done, on_batch)
     # Without an own order, Keras would take groups apart.
-    order = EpochOrder(fitted, config.seed, group) if config.reshuffle or group > 1 else None
     batch_size = max(config.batch_size // group, 1) * group
+    order = EpochOrder(fitted, config.seed, group, batch_size) if config.reshuffle or group > 1 else None
     # An early stop comes before the report, so that a checkpoint has the best weights.
     callbacks = [each for each in (order, stopping, reporter) if each]
     with threadpool_limits(1, "blas"):  # the matrices of a compiled step are too small for several threads
@@ -101,6 +101,11 @@ def train(  # noqa: PLR0913 - the last ones are given by name
     if learner is not model:
         hand_over(learner.optimizer, model, CROSS_ENTROPY)
     return done
+
+
+def _row_by_row(values: np.ndarray) -> np.ndarray:
+    """Return an array whose rows are adjacent in memory, so that they are gathered fast; a mapped table's are."""
+    return values if values.strides[-1] == values.itemsize else np.ascontiguousarray(values)
 
 
 def _rows(data: tuple[Arrays, Arrays], chosen: slice) -> tuple[Arrays, Arrays]:

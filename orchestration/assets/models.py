@@ -71,7 +71,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
         encoders = FeatureMap.from_dict(feature_map)
-        tables = TrainingTables(train_interactions, encoders, users, movies, inputs.get(COLLABORATIVE))
+        tables = TrainingTables(train_interactions, encoders, users, movies, inputs.get(COLLABORATIVE), storage.scratch)
         if obstacle := followed.obstacle(tables.encoders):
             context.log.warning(f"{name} is skipped: {obstacle}")
             yield skipped_check(name, "losses_fall", obstacle)

@@ -14,6 +14,7 @@ import pandas as pd
 from upath import UPath
 
 from ml.data.blocks import Blocks, BlockWriter
+from ml.data.mapped import read_table
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.splits import PAPER, SPLITS
 from ml.files import digest, digest_of_file, read_parquet, write_atomically
@@ -49,9 +50,7 @@ class Storage(dg.ConfigurableResource):
     @property
     def scratch(self) -> Path:
         """A local directory for files that a step removes again."""
-        path = settings().local_home / SCRATCH
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        return scratch_directory()
 
     def read_table(self, name: str) -> pd.DataFrame:
         """The table ``<name>.parquet``."""
@@ -90,6 +89,13 @@ class Storage(dg.ConfigurableResource):
             if path.exists():
                 found[split] = _from_parquet(path)
         return found
+
+
+def scratch_directory() -> Path:
+    """A local directory for files that a step removes again, of all data sets."""
+    path = settings().local_home / SCRATCH
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:
@@ -131,7 +137,10 @@ class _Manager(dg.UPathIOManager):
 
 
 class _TableManager(_Manager):
-    """An asset gets ``Blocks`` where its input is annotated so, and gives a frame, or a writer of its own table."""
+    """An asset gets ``Blocks`` where its input is annotated so, and gives a frame, or a writer of its own table.
+
+    A frame of many numbers is in a file, see ``ml.data.mapped``.
+    """
 
     extension = ".parquet"
 
@@ -142,7 +151,7 @@ class _TableManager(_Manager):
             context.add_output_metadata(record_of({path.name: _write(path, obj)}))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Blocks:
-        return Blocks(path) if context.dagster_type.typing_type is Blocks else _from_parquet(path)
+        return Blocks(path) if context.dagster_type.typing_type is Blocks else read_table(path, scratch_directory())
 
     def get_metadata(self, context: dg.OutputContext, obj: pd.DataFrame | BlockWriter) -> dict[str, Any]:
         head, rows = (obj.head, obj.rows) if isinstance(obj, BlockWriter) else (obj, len(obj))

@@ -5,6 +5,7 @@ A version's tags record the choice and its last ingestion batch, for the run tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -39,6 +40,7 @@ class TrainingTables:
         users: preprocessed users.
         movies: preprocessed movies.
         collaborative: fitted collaborative features; None for a recipe without them.
+        scratch: directory for what is too large for memory, see ``ml.data.mapped``.
     """
 
     interactions: pd.DataFrame
@@ -46,6 +48,7 @@ class TrainingTables:
     users: pd.DataFrame
     movies: pd.DataFrame
     collaborative: CollaborativeFolds | None = None
+    scratch: Path | None = None
 
     def with_moments(self, encoded_interactions: pd.DataFrame, names: tuple[str, ...]) -> "TrainingTables":
         """Add features of the rows' moments, computed from the times of all interactions."""
@@ -192,7 +195,7 @@ def _data(recipe: Recipe, tables: TrainingTables, chosen: np.ndarray | None = No
 
     try:
         return TrainingData.of(
-            recipe, tables.interactions, tables.encoders, tables.movies, tables.collaborative, chosen
+            recipe, tables.interactions, tables.encoders, tables.movies, tables.collaborative, chosen, tables.scratch
         )
     except DataError as error:  # such as collaborative features of other settings
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -66,6 +66,54 @@ def test_each_epoch_has_its_own_order(backend: str, seen: Fit, monkeypatch: pyte
         assert [flat(found[at : at + 3]) for at in range(0, len(found), 3)] == orders[first:]
 
 
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, groups in (("LARGEST_SHUFFLE", 100), ("_PIECE", 7), ("_WINDOW", 30)):
+        monkeypatch.setattr(batches, name, groups)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("group", [1, 2])
+def test_many_rows_are_shuffled_in_two_levels(group: int) -> None:
+    order = EpochOrder(302, seed=7, group=group, batch_size=4)
+    assert (order.window_rows, order.windows) == ((28, 11) if group == 1 else (60, 6))
+    epochs = []
+    for epoch in (0, 1):
+        order.on_epoch_begin(epoch)
+        windows = [order.window(number).tolist() for number in range(order.windows)]
+        assert [len(window) for window in windows[:-1]] == [order.window_rows] * (order.windows - 1)
+        assert sorted(flat(windows)) == list(range(302))
+        starts = np.array(flat(windows)).reshape(-1, group)
+        np.testing.assert_array_equal(starts, starts[:, :1] + np.arange(group))
+        for window in windows:  # a window of 30 groups has parts of at most 6 pieces of 7
+            assert len({row // group // 7 for row in window}) <= 6
+        assert flat(windows) != flat([sorted(window) for window in windows])
+        assert {row // group // 7 for row in windows[0]} != set(range(5))
+        epochs.append(flat(windows))
+    assert epochs[0] != epochs[1]
+    order.on_epoch_begin(0)
+    assert [order.window(number).tolist() for number in range(order.windows)] == windows_of(epochs[0], order)
+
+
+def windows_of(rows: list[float], order: EpochOrder) -> list[list[float]]:
+    """Cut an epoch into its windows."""
+    return [rows[start : start + order.window_rows] for start in range(0, len(rows), order.window_rows)]
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("backend", ["tensorflow", "another"])
+def test_windows_make_whole_batches(backend: str, seen: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches.keras.config, "backend", lambda: backend)
+    labels = np.arange(302, dtype=np.float32)
+    order = EpochOrder(302, seed=7, batch_size=BATCH_SIZE)
+    found = seen(**training_batches([labels[:, None]], [labels], BATCH_SIZE, order), callbacks=[order], epochs=2)
+    assert [len(batch) for batch in found] == [*[4] * 75, 2] * 2
+    for epoch in (0, 1):
+        order.on_epoch_begin(epoch)
+        expected = np.concatenate([order.window(number) for number in range(order.windows)])
+        assert flat(found[76 * epoch : 76 * (epoch + 1)]) == expected.tolist()
+
+
 @pytest.mark.parametrize("rows", [8, 11, 3])
 def test_validation_rows_keep_their_order(rows: int, seen: Fit) -> None:
     arguments = validation_batches([INPUT[:rows]], [LABELS[:rows]], BATCH_SIZE)

@@ -58,11 +58,11 @@ def test_order_of_a_like_and_its_negatives() -> None:
 def test_groups_stay_together_in_every_epoch() -> None:
     order = EpochOrder(12, seed=1, group=3)
     order.on_epoch_begin(0)
-    first = order.order.reshape(-1, 3)
+    first = order.window(0).reshape(-1, 3)
     assert sorted(first[:, 0].tolist()) == [0, 3, 6, 9]
     np.testing.assert_array_equal(first, first[:, :1] + np.arange(3))
     order.on_epoch_begin(1)
-    assert order.order.tolist() != first.ravel().tolist()
+    assert order.window(0).tolist() != first.ravel().tolist()
 
 
 class TestTraining:
