@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -10,9 +11,10 @@ from scipy.sparse import csr_array
 
 from ml import schema
 from ml.inference.diversity import Diversity
-from ml.inference.engine.shortlist import Method, SearchReport, search, search_by_brute_force
+from ml.inference.engine.shortlist import Method, SearchReport
 from ml.inference.engine.top_k import TopLists, cut
 from ml.inference.scorer import Scorer
+from ml.inference.shards import Search, search_all
 
 METHODS = get_args(Method)
 
@@ -33,6 +35,7 @@ def search_lists(
     method: Method = "shortlist",
     seed: int = 42,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    folder: Path | None = None,
 ) -> list[tuple[TopLists, SearchReport]]:
     """Search the top lists of all users at one or more moments; arguments and errors as in ``recommend_all``.
 
@@ -44,24 +47,19 @@ def search_lists(
         method: of the search.
         seed: of the search.
         on_progress: called after each block of users.
+        folder: where finished shards are kept, so that an interrupted search goes on; None: nowhere.
 
     Returns:
         For each moment the lists, as diverse as the bundle says, and how their candidates were found.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}; expected one of {', '.join(METHODS)}")
-    catalogues = [scorer.catalogue(year, month) for year, month in moments]
+    for moment in moments:
+        scorer.catalogue(*moment)  # raises for an unknown one
     total = len(scorer.user_ids) * len(moments)
-
-    def report(done: int) -> None:
-        on_progress(Progress(done, total))
-
     diversity = diversity_of(scorer)
-    candidates = diversity.candidates(_positive(top_k))
-    if method == "shortlist":
-        found = search(catalogues, seen, candidates, seed, report)
-    else:
-        found = search_by_brute_force(catalogues, seen, candidates, report)
+    request = Search(scorer, seen, moments, diversity.candidates(_positive(top_k)), method, seed)
+    found = search_all(request, lambda done: on_progress(Progress(done, total)), folder)
     return [(diversity.choose(lists, top_k), how) for lists, how in found]
 
 
@@ -150,6 +148,7 @@ class Recommender:
         method: Method = "shortlist",
         seed: int = 42,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        folder: Path | None = None,
     ) -> list[tuple[pd.DataFrame, SearchReport]]:
         """List the best movies of all users at one or more moments; a further moment costs less than the first.
 
@@ -159,6 +158,8 @@ class Recommender:
             method: ``shortlist`` (see ``ml.inference.engine.shortlist``) or ``brute_force``; both give the same lists.
             seed: of the users that ``shortlist`` samples and audits.
             on_progress: called after each block of users.
+            folder: where the lists of finished shards of users are kept, so that an interrupted search goes on; None:
+                nowhere.
 
         Returns:
             For each moment its lists and how they were found. Columns of the lists: user_id (int32 or str), rank
@@ -170,7 +171,7 @@ class Recommender:
             NotFoundError: a year or month that the model was not trained on.
             ValueError: ``top_k`` below 1 or an unknown method.
         """
-        found = search_lists(self.scorer, self._seen, moments, top_k, method, seed, on_progress)
+        found = search_lists(self.scorer, self._seen, moments, top_k, method, seed, on_progress, folder)
         everyone = np.arange(len(self.scorer.user_ids))
         return [
             (self._table(everyone, lists, *moment), report)

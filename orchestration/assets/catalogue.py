@@ -17,6 +17,7 @@ from orchestration.reporting.evaluation import values_by_metric
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
 from orchestration.steps.measurement import measure_lists
+from orchestration.steps.top_lists import unfinished_lists
 from orchestration.tracking.registered_version import version_of
 from orchestration.tracking.resource import Tracking
 
@@ -111,7 +112,12 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
             yield from skipped_tables(trained, {lists_name: _LISTS, metrics_name: METRICS})
             return
         scorer = Scorer(tracking.load_bundle(version))
-        lists, search = held_out_lists(scorer, train_interactions, on_progress=progress_reporter(context, model))
+        lists, search = held_out_lists(
+            scorer,
+            train_interactions,
+            progress_reporter(context, model),
+            unfinished_lists(tracking.dataset, lists_name),
+        )
         genres = genre_sets(scorer.bundle.movies["genres"])
         metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, genres)
         yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata=asdict(search))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,7 @@ from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
 from ml.inference.engine.shortlist import Method
 from orchestration.config.launch_config import LaunchConfig
+from orchestration.config.settings import settings
 from orchestration.reporting.metadata import preview
 from orchestration.reporting.progress import StepContext, progress_reporter
 from orchestration.resources.storage import as_parquet
@@ -188,6 +190,16 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 
+def unfinished_lists(dataset: str, name: str) -> Path:
+    """Directory of the lists that an interrupted search has found.
+
+    Args:
+        dataset: data set with its split.
+        name: of the lists.
+    """
+    return settings().local_home / "lists" / dataset / name
+
+
 def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
     """Show the published lists to people: one row per model, with version, month and number of distinct movies."""
     rows = [{"model": choice.model, **(choice.lists.overview if choice.lists else {})} for choice in choices]
@@ -218,7 +230,12 @@ def rank(
     report = progress_reporter(context, version.model, len(moments))
     try:
         found = Recommender(Scorer(bundle), ranking.ratings).recommend_all(
-            moments, ranking.length, ranking.method, ranking.seed, report
+            moments,
+            ranking.length,
+            ranking.method,
+            ranking.seed,
+            report,
+            unfinished_lists(tracking.dataset, version.model),
         )
     except NotFoundError as error:
         raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error

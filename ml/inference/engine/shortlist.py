@@ -36,7 +36,7 @@ Method = Literal["shortlist", "brute_force"]
 AUDITED = 256  # users scored in full at the first moment, at least
 AUDITED_FURTHER = 128  # at each further moment, at least
 _LARGEST_AUDIT = 0.2  # of all users; beyond it brute force costs little more
-_BLOCK = 512  # users whose rows are in memory at a time
+_BLOCK, _CELLS = 512, 2**24  # users whose rows are in memory at a time, at most, and numbers in these rows
 # Factor on the assumed errors where the outline extrapolates: those measured on the sampled users do not hold there.
 _EXTRAPOLATION = np.float32(3)
 
@@ -75,6 +75,8 @@ class SearchReport:
         differences: their lists that differed in the last attempt by more than the order of equal scores.
         pairs_scored: in all attempts, including audits.
         pairs_total: users times movies.
+        shards: parts of the users that were searched on their own; counts are sums over them, and the other figures
+            the largest ones.
     """
 
     method: str
@@ -85,6 +87,22 @@ class SearchReport:
     differences: int
     pairs_scored: int
     pairs_total: int
+    shards: int = 1
+
+    @classmethod
+    def joined(cls, reports: Sequence["SearchReport"]) -> "SearchReport":
+        """Join the reports of shards."""
+        return cls(
+            method=max(report.method for report in reports),  # shortlist, unless all are brute_force
+            attempts=max(report.attempts for report in reports),
+            sampled_users=max(report.sampled_users for report in reports),
+            probe_movies=max(report.probe_movies for report in reports),
+            audited_users=sum(report.audited_users for report in reports),
+            differences=sum(report.differences for report in reports),
+            pairs_scored=sum(report.pairs_scored for report in reports),
+            pairs_total=sum(report.pairs_total for report in reports),
+            shards=sum(report.shards for report in reports),
+        )
 
 
 def search_by_brute_force(
@@ -95,7 +113,7 @@ def search_by_brute_force(
     results = []
     for number, catalogue in enumerate(catalogues):
         lists = TopLists.empty(users, length)
-        for block in _blocks(np.arange(users)):
+        for block in _blocks(np.arange(users), catalogue.shape[1]):
             lists.put(block, cut(_masked(catalogue.rows(block), seen, block), length))
             on_progress(number * users + int(block[-1]) + 1)
         pairs = users * catalogue.shape[1]
@@ -235,7 +253,7 @@ class _Moment:
             spread = np.where(outline.extrapolates(block), _EXTRAPOLATION * prediction.spread, prediction.spread)
             return self._search_block(block, logits, spread, caution * prediction.error)
 
-        blocks = list(_blocks(targets))
+        blocks = list(_blocks(targets, rows.shape[1]))
         with ThreadPoolExecutor(available_processors()) as pool:
             for block, (found, spent) in zip(blocks, pool.map(work, blocks), strict=True):
                 lists.put(block, found)
@@ -289,6 +307,7 @@ def _masked(logits: np.ndarray, seen: csr_array, users: np.ndarray) -> np.ndarra
     return logits
 
 
-def _blocks(users: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(users), _BLOCK):
-        yield users[start : start + _BLOCK]
+def _blocks(users: np.ndarray, movies: int) -> Iterator[np.ndarray]:
+    size = max(min(_BLOCK, _CELLS // movies), 1)
+    for start in range(0, len(users), size):
+        yield users[start : start + size]

@@ -1,5 +1,6 @@
 """Cut rows of scores to ranked lists."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ class TopLists:
     def empty(cls, users: int, length: int) -> "TopLists":
         """Make lists without movies, to be filled by ``put``."""
         return cls(np.full((users, length), MISSING, np.int32), np.full((users, length), np.nan, np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["TopLists"]) -> "TopLists":
+        """Join the lists of parts of the users, in order."""
+        return cls(np.concatenate([part.movies for part in parts]), np.concatenate([part.scores for part in parts]))
 
     def put(self, users: np.ndarray, found: "TopLists") -> None:
         """Set the lists of some users, by index."""
