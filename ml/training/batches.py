@@ -5,6 +5,7 @@ it sleeps while an epoch ends. So the same pipeline is built here without the au
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -71,7 +72,46 @@ class EpochOrder(keras.callbacks.Callback):
         return np.minimum(starts[piece] + _PIECE, groups) - (ends[piece] - places)
 
 
-def training_batches(inputs: Arrays, targets: Arrays, batch_size: int, order: EpochOrder | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Part:
+    """Which part of every batch is given, where several processes share the batches.
+
+    Attributes:
+        number: of the part, from 0.
+        parts: number of parts; their sizes differ by at most one group.
+        batch_size: rows of a batch; the last one can have fewer.
+        group: number of consecutive rows that stay together.
+    """
+
+    number: int
+    parts: int
+    batch_size: int
+    group: int = 1
+
+    def of(self, rows: Any) -> tuple[Any, Any]:
+        """Return the part of a batch, and what it is of the whole.
+
+        Args:
+            rows: of the batch, int64 tensor [n].
+
+        Returns:
+            The part's rows; one group of no weight if there are fewer groups than parts. And float32 [3]: the share of
+            the batch that the part is, the batch's rows, and the rows of the largest part of a whole
+            batch.
+        """
+        import tensorflow as tf
+
+        groups = tf.size(rows) // self.group
+        first, last = (groups * edge // self.parts * self.group for edge in (self.number, self.number + 1))
+        most = -(-self.batch_size // self.group // self.parts) * self.group
+        share = (last - first) / tf.size(rows)
+        own = tf.cond(last > first, lambda: rows[first:last], lambda: rows[: self.group])
+        return own, tf.stack([tf.cast(each, tf.float32) for each in (share, tf.size(rows), most)])
+
+
+def training_batches(
+    inputs: Arrays, targets: Arrays, batch_size: int, order: EpochOrder | None, part: Part | None = None
+) -> dict[str, Any]:
     """Return arguments of ``fit`` for the rows to learn from.
 
     Args:
@@ -79,23 +119,29 @@ def training_batches(inputs: Arrays, targets: Arrays, batch_size: int, order: Ep
         targets: arrays [rows], one for each output of the network.
         batch_size: rows per batch; the last one has the rest.
         order: which is also a callback of the same ``fit``; None: in the order that Keras's seed gives.
+        part: of the batches, on TensorFlow; default: whole batches. With a part, a batch has what ``Part.of`` says in
+            place of sample weights.
     """
     if keras.config.backend() == "tensorflow":
-        return {"x": _tensorflow_batches(inputs, targets, batch_size, order or "shuffled"), "shuffle": False}
+        return {"x": _tensorflow_batches(inputs, targets, batch_size, order or "shuffled", part), "shuffle": False}
     if order:
         return {"x": _OrderedBatches(inputs, targets, batch_size, order), "shuffle": False}
     return {"x": _one_or_all(inputs), "y": _one_or_all(targets), "batch_size": batch_size}
 
 
-def validation_batches(inputs: Arrays, targets: Arrays, batch_size: int) -> dict[str, Any]:
+def validation_batches(inputs: Arrays, targets: Arrays, batch_size: int, part: Part | None = None) -> dict[str, Any]:
     """Return arguments of ``fit`` for the rows that only measure the loss; see ``training_batches``."""
     if keras.config.backend() == "tensorflow":
-        return {"validation_data": _tensorflow_batches(inputs, targets, batch_size, "as_is")}
+        return {"validation_data": _tensorflow_batches(inputs, targets, batch_size, "as_is", part)}
     return {"validation_data": (_one_or_all(inputs), _one_or_all(targets)), "validation_batch_size": batch_size}
 
 
 def _tensorflow_batches(
-    inputs: Arrays, targets: Arrays, batch_size: int, order: EpochOrder | Literal["shuffled", "as_is"]
+    inputs: Arrays,
+    targets: Arrays,
+    batch_size: int,
+    order: EpochOrder | Literal["shuffled", "as_is"],
+    part: Part | None,
 ) -> Any:
     """Return a ``tf.data.Dataset`` of batches of the rows in an order: ``shuffled``, ``as_is`` or each epoch's own."""
     import tensorflow as tf
@@ -117,6 +163,7 @@ def _tensorflow_batches(
         return batches.concatenate(rest.filter(lambda left: tf.size(left) > 0))
 
     def gathered(indices: Any) -> Any:
+        indices, of_whole = part.of(indices) if part else (indices, None)
         found = tf.numpy_function(
             lambda chosen: [np.take(each, chosen, axis=0) for each in arrays],
             [indices],
@@ -124,7 +171,8 @@ def _tensorflow_batches(
         )
         for each, array in zip(found, arrays, strict=True):
             each.set_shape((None, *array.shape[1:]))
-        return _one_or_all(found[: len(inputs)]), _one_or_all(found[len(inputs) :])
+        batch = _one_or_all(found[: len(inputs)]), _one_or_all(found[len(inputs) :])
+        return batch if of_whole is None else (*batch, of_whole)
 
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -23,6 +23,7 @@ from ml.training.data import PAIR, TrainingData, group_of
 from ml.training.history_trainer import states_of, train_on_histories
 from ml.training.next_item import sasrec_vectors
 from ml.training.objective import Objective, likes, likes_and_ratings
+from ml.training.parallel import Workers
 from ml.training.recipes import Recipe
 from ml.training.reports import BatchReport, EpochReport
 from ml.training.trainer import fitted_rows, train
@@ -55,9 +56,15 @@ class Fitting:
         on_epoch: Callable[[EpochReport], None],
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         checkpoint: Checkpoint | None = None,
+        workers: Workers | None = None,
     ) -> list[EpochReport]:
-        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.history_trainer`` for SASRec."""
+        """Train the network; see ``ml.training.trainer.train``, or ``ml.training.history_trainer`` for SASRec.
+
+        Raises ValueError for ``workers`` where ``is_shared`` is false.
+        """
         data = self._data
+        if workers and not self.is_shared:
+            raise ValueError(f"{self._recipe.architecture} cannot be trained by several workers")
         if isinstance(self.network, NextItemModel):
             return train_on_histories(
                 self.network, self._histories, self._recipe.training, on_epoch, on_batch, checkpoint
@@ -71,7 +78,13 @@ class Fitting:
             checkpoint,
             numbers=data.numbers,
             objective=self._objective(),
+            workers=workers,
         )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers can train the network together."""
+        return not isinstance(self.network, NextItemModel)
 
     def _objective(self) -> Objective:
         recipe, data = self._recipe, self._data

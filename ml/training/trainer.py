@@ -18,6 +18,7 @@ from ml.training.compiled_network import CompiledTraining, obstacle
 from ml.training.config import TrainingConfig
 from ml.training.early_stopping import EarlyStopping, is_stopped
 from ml.training.objective import CROSS_ENTROPY, LIKE, Objective, likes
+from ml.training.parallel import ParallelCompiled, ParallelNetwork, Workers
 from ml.training.reports import BatchReport, EpochReport
 
 SECONDS_BETWEEN_BATCH_REPORTS = 10.0
@@ -37,6 +38,7 @@ def train(  # noqa: PLR0913 - the last ones are given by name
     numbers: np.ndarray | None = None,
     compiled: bool = True,
     objective: Objective | None = None,
+    workers: Workers | None = None,
 ) -> list[EpochReport]:
     """Train a network with Adam; the last rows are held out for validation.
 
@@ -59,6 +61,8 @@ def train(  # noqa: PLR0913 - the last ones are given by name
         numbers: numeric features, float32 [rows, numeric features], if the network takes them.
         compiled: whether to compile the steps where that is supported; for comparisons.
         objective: what to learn; default: the labels, by binary cross-entropy.
+        workers: this process among those that train the network together, on TensorFlow; every one calls this with the
+            same arguments. None: it trains alone.
 
     Returns:
         One report for every epoch; its losses are the weighted sums of the objective's.
@@ -71,7 +75,7 @@ def train(  # noqa: PLR0913 - the last ones are given by name
     objective = objective or likes(train_interactions)
     data, group = (inputs, objective.targets), objective.group
     fitted = fitted_rows(len(train_interactions), config) // group * group
-    learner = learner_of(model, _learning_rate(config, fitted), compiled, objective.compile_arguments)
+    learner = learner_of(model, _learning_rate(config, fitted), compiled, objective.compile_arguments, workers)
     done, best_weights = checkpoint.restore(learner) if checkpoint else ([], [])
     stopping = EarlyStopping(config.patience, done, best_weights) if config.patience else None
     for report in done:
@@ -87,12 +91,13 @@ def train(  # noqa: PLR0913 - the last ones are given by name
     # Without an own order, Keras would take groups apart.
     batch_size = max(config.batch_size // group, 1) * group
     order = EpochOrder(fitted, config.seed, group, batch_size) if config.reshuffle or group > 1 else None
+    part = workers.part(batch_size, group) if workers else None
     # An early stop comes before the report, so that a checkpoint has the best weights.
     callbacks = [each for each in (order, stopping, reporter) if each]
     with threadpool_limits(1, "blas"):  # the matrices of a compiled step are too small for several threads
         learner.fit(
-            **training_batches(*_rows(data, slice(fitted)), batch_size, order),
-            **validation_batches(*_rows(data, slice(fitted, None)), batch_size),
+            **training_batches(*_rows(data, slice(fitted)), batch_size, order, part),
+            **validation_batches(*_rows(data, slice(fitted, None)), batch_size, part),
             initial_epoch=len(done),
             epochs=len(done) if is_stopped(done, config) else config.epochs,
             callbacks=callbacks,
@@ -114,7 +119,11 @@ def _rows(data: tuple[Arrays, Arrays], chosen: slice) -> tuple[Arrays, Arrays]:
 
 
 def learner_of(
-    model: keras.Model, learning_rate: Any, compiled: bool = True, losses: Mapping[str, Any] | None = None
+    model: keras.Model,
+    learning_rate: Any,
+    compiled: bool = True,
+    losses: Mapping[str, Any] | None = None,
+    workers: Workers | None = None,
 ) -> keras.Model:
     """Return a model to fit, compiled with Adam, which has the weights of ``model``.
 
@@ -126,15 +135,20 @@ def learner_of(
         learning_rate: a number or a schedule.
         compiled: False for ``model`` itself in any case.
         losses: arguments of ``keras.Model.compile``; default: those of likes.
+        workers: this process among those that train together; None: it trains alone.
     """
     reason = obstacle(model) if compiled else "that was asked for"
     if reason:
         _log.info("%s: trained by Keras's own steps, since %s", model.name, reason)
-        learner, optimizer = model, keras.optimizers.Adam(learning_rate)
+        learner = ParallelNetwork(model, workers) if workers else model
+        optimizer = keras.optimizers.Adam(learning_rate)
     else:
         _log.info("%s: trained by compiled steps", model.name)
-        learner, optimizer = CompiledTraining(model), CompiledAdam(learning_rate)
-    learner.compile(optimizer=optimizer, **(losses or LIKE), steps_per_execution=1 if reason else _STEPS_AT_ONCE)
+        learner = ParallelCompiled(model, workers) if workers else CompiledTraining(model)
+        optimizer = CompiledAdam(learning_rate)
+    steps = 1 if reason else _STEPS_AT_ONCE
+    jit = {"jit_compile": False} if workers else {}  # XLA has no collective operations between processes
+    learner.compile(optimizer=optimizer, **(losses or LIKE), steps_per_execution=steps, **jit)
     optimizer.build(learner.trainable_variables)  # else TensorFlow traces the first step twice, which takes seconds
     return learner
 
