@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ test-slow: $(READY) ## tests that take minutes
 test-real: $(READY) ## tests on MovieLens-1M: MOVIELENS_DIR=<directory>
 	$(BIN)/python -m pytest -m real_data
 
+test-cluster: $(READY) ## start Ray clusters on this machine, and kill their nodes
+	$(BIN)/python -m pytest -m cluster
+
 test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 	$(BIN)/python -m pytest -m browser
 
@@ -141,6 +144,9 @@ bench-recipes: $(READY) ## what each recipe is worth, on or off, mean of three s
 
 bench-scale: $(READY) ## seconds and memory of each step, as data grows to the size of MovieLens-32M; resumable: [SHAPE=1m | 4m | 16m | 32m]
 	@$(BIN)/python -m benchmarks.scale $(SHAPE)
+
+bench-cluster: $(READY) ## seconds of the heavy steps on a Ray cluster of this machine, by one and two workers
+	@$(BIN)/python -m benchmarks.cluster
 
 bench-quantized: $(READY) ## the scorer beside ONNX Runtime and OpenVINO, float32 to int8; needs pip install -e '.[bench]'
 	@$(BIN)/python -m benchmarks.quantized

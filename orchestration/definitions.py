@@ -19,6 +19,8 @@ from orchestration.automation.deadlines import deadlines
 from orchestration.automation.jobs import PAPER_PROTOCOL, PIPELINE, paper_protocol, pipeline, temporal_evaluation
 from orchestration.automation.schedules import arrivals, nightly
 from orchestration.automation.sensors import sensors
+from orchestration.compute.resource import Compute
+from orchestration.config.compute_config import compute_config
 from orchestration.config.monitoring_config import monitoring
 from orchestration.config.recipes_in_force import paper_models, recipes_in_force, reference_models
 from orchestration.config.tracking_config import tracking_rules
@@ -48,6 +50,7 @@ def build_definitions(executor: dg.ExecutorDefinition | None = None, with_paper:
         sensors=[*sensors, deadlines, arrivals],
         resources={
             "raw_data": raw_data,
+            "compute": Compute.of(compute_config()),
             "storage": storage,
             "tracking": Tracking(raw_data=raw_data),
             "io_manager": TableIOManager(raw_data=raw_data),

@@ -13,7 +13,7 @@ folds, most rows that are left out lie far before the state that predicts them, 
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from ml.features.ease import MOST_ITEMS
 from ml.features.next_item import NextItemLearner, folds_by_time
 from ml.features.sides import Sides
 from ml.files import digest
-from ml.processors import available_processors
+from ml.processors import Each, available_processors
 
 _SIZES = "sizes"  # array of the file: numbers of training rows, users and movies
 _REBUILD = "rebuild collaborative_features (make run)"
@@ -97,6 +97,42 @@ class _Task:
         return self.part.fit(train, sides, row_fold != self.fold, given)
 
 
+@dataclass(frozen=True)
+class _Material:
+    """What all features are fitted on.
+
+    Attributes:
+        train: training rows.
+        sides: all users and movies.
+        folds: of the training rows, by division.
+    """
+
+    train: pd.DataFrame
+    sides: Sides
+    folds: Mapping[str, np.ndarray]
+
+    def fit(self, task: _Task) -> Columns:
+        """Fit one feature, in one thread of BLAS."""
+        with threadpool_limits(1, "blas"):
+            return task.fit(self.train, self.sides, self.folds.get(task.division.name))
+
+
+def _fitted(material: _Material, tasks: Mapping[str, _Task], threads: int) -> list[Columns]:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(material.fit, tasks.values()))
+
+
+def _fitted_elsewhere(material: _Material, tasks: Sequence[_Task], each: Each) -> list[Columns]:
+    reads = {"user_id", "movie_id", *(name for task in tasks for name in task.part.reads)}
+    needed = material.train[[name for name in material.train.columns if name in reads]]
+    found = dict(each(_itself, _Material.fit, tasks, replace(material, train=needed)))
+    return [found[number] for number in range(len(tasks))]
+
+
+def _itself(material: _Material) -> _Material:
+    return material
+
+
 class CollaborativeFolds:
     """Fitted collaborative features: from all training rows, and from those without each fold.
 
@@ -127,6 +163,7 @@ class CollaborativeFolds:
         configs: Iterable[CollaborativeConfig],
         threads: int | None = None,
         learn_next_items: NextItemLearner | None = None,
+        each: Each | None = None,
     ) -> "CollaborativeFolds":
         """Fit what networks need; equal features with equal settings once.
 
@@ -137,17 +174,18 @@ class CollaborativeFolds:
             threads: how many features are fitted at the same time, which changes no result; default: as many as there
                 are processors, and as fit into memory.
             learn_next_items: trains the networks of ``sequence``, see ``ml.training.next_item``; None will do without.
+            each: fits features on other machines; None: all is done here.
         """
         wanted = list(configs)
         tasks = {task.name: task for config in wanted for task in _tasks(config, learn_next_items)}
         arrays = {_SIZES: np.array([len(train), *sides.shape], np.int64)}
         divisions = sorted({task.division for task in tasks.values()} - {_WHOLE}, key=lambda division: division.name)
         arrays |= {division.name: division.of(train) for division in divisions}
+        material = _Material(train, sides, arrays)
         threads = threads or _threads(sides.shape[1], any(config.ease for config in wanted))
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-            fitted = pool.map(lambda task: task.fit(train, sides, arrays.get(task.division.name)), tasks.values())
-            for name, (user, movie) in zip(tasks, list(fitted), strict=True):
-                arrays |= {f"{name}-users": user, f"{name}-movies": movie}
+        fitted = _fitted_elsewhere(material, [*tasks.values()], each) if each else _fitted(material, tasks, threads)
+        for name, (user, movie) in zip(tasks, fitted, strict=True):
+            arrays |= {f"{name}-users": user, f"{name}-movies": movie}
         return cls(arrays)
 
     def tables(self, config: CollaborativeConfig) -> CollaborativeTables:

@@ -1,7 +1,6 @@
 """Top-10 lists for evaluation: movies of a user's test rows can be listed, those of the training rows cannot."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from ml.features.tables import latest_month
 from ml.inference.engine.shortlist import SearchReport
 from ml.inference.recommend import Progress, search_lists
 from ml.inference.scorer import Scorer
+from ml.inference.shards import Means
 
 _LENGTH = 10
 _MONTH = ["rating_year", "rating_month"]
@@ -19,7 +19,7 @@ def held_out_lists(
     scorer: Scorer,
     train_interactions: pd.DataFrame,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    folder: Path | None = None,
+    means: Means | None = None,
 ) -> tuple[pd.DataFrame, SearchReport]:
     """List for every user the best ten movies without a training row, at the latest month of the training rows.
 
@@ -27,7 +27,7 @@ def held_out_lists(
         scorer: of the model.
         train_interactions: encoded rows that the model was trained on.
         on_progress: called after each block of users.
-        folder: where finished shards of users are kept, see ``ml.inference.shards``.
+        means: how the search is carried out, see ``search_lists``.
 
     Returns:
         user_id (int32), rank (int16), movie_id (int32), ordered by user and rank; the ids are indices. And how the
@@ -40,7 +40,7 @@ def held_out_lists(
         months = train_interactions[_MONTH].drop_duplicates()
         values = pd.DataFrame({name: np.array(vocabularies[name].values)[months[name]] for name in _MONTH})
         moment = latest_month(values)
-    return unseen_lists(scorer, users, movies, moment, on_progress, folder)
+    return unseen_lists(scorer, users, movies, moment, on_progress, means)
 
 
 def unseen_lists(
@@ -49,7 +49,7 @@ def unseen_lists(
     movies: np.ndarray,
     moment: tuple[int, int],
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    folder: Path | None = None,
+    means: Means | None = None,
 ) -> tuple[pd.DataFrame, SearchReport]:
     """List the best ten movies of every user at a moment, except for the given pairs; returns as ``held_out_lists``.
 
@@ -59,10 +59,10 @@ def unseen_lists(
         movies: movie indices of the pairs, int [n].
         moment: year and month (1-12).
         on_progress: called after each block of users.
-        folder: where finished shards of users are kept, see ``ml.inference.shards``.
+        means: how the search is carried out, see ``search_lists``.
     """
     seen = scorer.matrix(users, movies, bool)
-    [(lists, report)] = search_lists(scorer, seen, [moment], _LENGTH, on_progress=on_progress, folder=folder)
+    [(lists, report)] = search_lists(scorer, seen, [moment], _LENGTH, on_progress=on_progress, means=means)
     user, place, movie = lists.entries()
     columns = {"user_id": user.astype(np.int32), "rank": (place + 1).astype(np.int16), "movie_id": movie}
     return pd.DataFrame(columns), report

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -14,7 +13,7 @@ from ml.inference.diversity import Diversity
 from ml.inference.engine.shortlist import Method, SearchReport
 from ml.inference.engine.top_k import TopLists, cut
 from ml.inference.scorer import Scorer
-from ml.inference.shards import Search, search_all
+from ml.inference.shards import Means, Search, search_all
 
 METHODS = get_args(Method)
 
@@ -35,7 +34,7 @@ def search_lists(
     method: Method = "shortlist",
     seed: int = 42,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    folder: Path | None = None,
+    means: Means | None = None,
 ) -> list[tuple[TopLists, SearchReport]]:
     """Search the top lists of all users at one or more moments; arguments and errors as in ``recommend_all``.
 
@@ -47,7 +46,7 @@ def search_lists(
         method: of the search.
         seed: of the search.
         on_progress: called after each block of users.
-        folder: where finished shards are kept, so that an interrupted search goes on; None: nowhere.
+        means: how the search is carried out; default: here, and nothing is kept of an interrupted one.
 
     Returns:
         For each moment the lists, as diverse as the bundle says, and how their candidates were found.
@@ -59,7 +58,7 @@ def search_lists(
     total = len(scorer.user_ids) * len(moments)
     diversity = diversity_of(scorer)
     request = Search(scorer, seen, moments, diversity.candidates(_positive(top_k)), method, seed)
-    found = search_all(request, lambda done: on_progress(Progress(done, total)), folder)
+    found = search_all(request, lambda done: on_progress(Progress(done, total)), means)
     return [(diversity.choose(lists, top_k), how) for lists, how in found]
 
 
@@ -148,7 +147,7 @@ class Recommender:
         method: Method = "shortlist",
         seed: int = 42,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-        folder: Path | None = None,
+        means: Means | None = None,
     ) -> list[tuple[pd.DataFrame, SearchReport]]:
         """List the best movies of all users at one or more moments; a further moment costs less than the first.
 
@@ -158,8 +157,7 @@ class Recommender:
             method: ``shortlist`` (see ``ml.inference.engine.shortlist``) or ``brute_force``; both give the same lists.
             seed: of the users that ``shortlist`` samples and audits.
             on_progress: called after each block of users.
-            folder: where the lists of finished shards of users are kept, so that an interrupted search goes on; None:
-                nowhere.
+            means: how the search is carried out; default: here, and nothing is kept of an interrupted one.
 
         Returns:
             For each moment its lists and how they were found. Columns of the lists: user_id (int32 or str), rank
@@ -171,7 +169,7 @@ class Recommender:
             NotFoundError: a year or month that the model was not trained on.
             ValueError: ``top_k`` below 1 or an unknown method.
         """
-        found = search_lists(self.scorer, self._seen, moments, top_k, method, seed, on_progress, folder)
+        found = search_lists(self.scorer, self._seen, moments, top_k, method, seed, on_progress, means)
         everyone = np.arange(len(self.scorer.user_ids))
         return [
             (self._table(everyone, lists, *moment), report)

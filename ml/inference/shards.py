@@ -8,9 +8,10 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,6 +20,8 @@ from ml.files import shortened, write_atomically
 from ml.inference.engine.shortlist import Catalogue, Method, SearchReport, search, search_by_brute_force
 from ml.inference.engine.top_k import TopLists
 from ml.inference.scorer import Scorer
+from ml.models.bundle import ModelBundle
+from ml.processors import Each
 
 SHARD_USERS = 2**15  # at most; fewer cost more, since every shard scores the users of its audit against all movies
 
@@ -36,6 +39,7 @@ class Search:
         length: of a list.
         method: ``shortlist`` or ``brute_force``.
         seed: of the users that ``shortlist`` samples and audits.
+        parts: least number of shards.
     """
 
     scorer: Scorer
@@ -44,12 +48,13 @@ class Search:
     length: int
     method: Method
     seed: int
+    parts: int = 1
 
     @property
     def shards(self) -> list[np.ndarray]:
         """User indices of each shard."""
         users = len(self.scorer.user_ids)
-        return np.array_split(np.arange(users), -(-users // SHARD_USERS))
+        return np.array_split(np.arange(users), max(-(-users // SHARD_USERS), min(self.parts, users)))
 
     def shard(self, users: np.ndarray, on_progress: Callable[[int], None] = lambda done: None) -> Found:
         """Find the lists of one shard.
@@ -65,7 +70,7 @@ class Search:
 
     def fingerprint(self) -> str:
         """Return a digest of all that the lists depend on: the model and the settings."""
-        settings = (*self.moments, self.length, self.method, self.seed, SHARD_USERS)
+        settings = (*self.moments, self.length, self.method, self.seed, len(self.shards))
         hashed = hashlib.sha256(json.dumps(settings).encode())
         bundle = self.scorer.bundle
         hashed.update(bundle.feature_map.to_json())
@@ -120,35 +125,88 @@ class KeptShards:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def search_all(request: Search, on_progress: Callable[[int], None], folder: Path | None = None) -> Found:
-    """Find the lists of all users, one shard after the other.
+@dataclass(frozen=True)
+class Means:
+    """How a search is carried out; its lists do not depend on it.
+
+    Attributes:
+        folder: where finished shards are kept until all are found, so that an interrupted search goes on; None:
+            nowhere. A single shard is not kept.
+        each: searches the shards on other machines; None: one after the other, here.
+    """
+
+    folder: Path | None = None
+    each: Each | None = None
+
+
+def search_all(request: Search, on_progress: Callable[[int], None], means: Means | None = None) -> Found:
+    """Find the lists of all users.
 
     Args:
         request: what is searched.
         on_progress: called with the number of finished lists, over all moments.
-        folder: where finished shards are kept until all are found; None: nowhere. A single shard is not kept.
+        means: how; default: here, and nothing is kept.
     """
+    folder, each = (means.folder, means.each) if means else (None, None)
+    request = replace(request, parts=each.parts) if each else request
     shards = request.shards
     kept = KeptShards(folder, request.fingerprint()) if folder and len(shards) > 1 else None
-    found: list[Found] = []
-    done = 0
-    for number, users in enumerate(shards):
-        end = done + len(users) * len(request.moments)
-        if kept and (own := kept.find(number)):
-            on_progress(end)
-        else:
-
-            def report(of_shard: int, before: int = done) -> None:
-                on_progress(before + of_shard)
-
-            own = request.shard(users, report)
-            if kept:
-                kept.keep(number, own)
-        found.append(own)
-        done = end
+    found = {number: own for number in range(len(shards)) if kept and (own := kept.find(number))}
+    missing = [number for number in range(len(shards)) if number not in found]
+    done = sum(len(shards[number]) for number in found) * len(request.moments)
+    if found:
+        on_progress(done)
+    results = _elsewhere(request, missing, each) if each else _here(request, missing, on_progress, done)
+    for number, own in results:
+        found[number] = own
+        done += len(shards[number]) * len(request.moments)
+        if kept:
+            kept.keep(number, own)
+        if each:
+            on_progress(done)
     if kept:
         kept.remove()
-    return joined(found)
+    return joined([found[number] for number in range(len(shards))])
+
+
+def _here(
+    request: Search, numbers: Sequence[int], on_progress: Callable[[int], None], done: int
+) -> Iterator[tuple[int, Found]]:
+    """Yield shards by number, one after the other; ``done``: lists that were finished before."""
+    for number in numbers:
+        users = request.shards[number]
+
+        def report(of_shard: int, before: int = done) -> None:
+            on_progress(before + of_shard)
+
+        yield number, request.shard(users, report)
+        done += len(users) * len(request.moments)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A search without the network, which cannot be copied to another machine, and the bundle as a file."""
+
+    bundle: bytes
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, request: Search) -> "_Packed":
+        settings = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "scorer"}
+        return cls(request.scorer.bundle.to_bytes(), settings)
+
+    def unpacked(self) -> Search:
+        bundle = ModelBundle.from_bytes(self.bundle, "the model to search with")
+        return Search(Scorer(bundle), **self.settings)
+
+
+def _elsewhere(request: Search, numbers: Sequence[int], each: Each) -> Iterator[tuple[int, Found]]:
+    for place, own in each(_Packed.unpacked, _search_shard, numbers, _Packed.of(request)):
+        yield numbers[place], own
+
+
+def _search_shard(request: Search, number: int) -> Found:
+    return request.shard(request.shards[number])
 
 
 def joined(shards: Sequence[Found]) -> Found:

@@ -104,6 +104,13 @@ class ModelBundle:
             archive.writestr(_USERS, self.users.to_parquet(index=False))
             archive.writestr(_MOVIES, self.movies.to_parquet(index=False))
 
+    def to_bytes(self) -> bytes:
+        """Return the content of a file that ``save`` writes."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bundle.zip"
+            self.save(path)
+            return path.read_bytes()
+
     @classmethod
     def load(cls, path: Path | UPath) -> "ModelBundle":
         """Read what ``save`` wrote; nothing in it is executed. Raises DataError where the file is no such archive.

@@ -41,6 +41,19 @@ class Checkpoint:
                 shutil.rmtree(other)
         return cls(folder / fingerprint)
 
+    @property
+    def name(self) -> str:
+        """Name of the folder, which ``only`` gives it: the training's fingerprint."""
+        return self._folder.name
+
+    def reports(self) -> list[EpochReport]:
+        """Return the reports of the epochs that are saved; none without a file, or with a damaged one."""
+        try:
+            with np.load(self._folder / _FILE, allow_pickle=False) as saved:
+                return _reports(saved["reports"])
+        except Exception:
+            return []
+
     def restore(self, model: keras.Model) -> tuple[list[EpochReport], list[np.ndarray]]:
         """Load the saved state into a model whose optimizer is built.
 
@@ -85,7 +98,7 @@ def _read(
     """Return reports, values of the variables and best weights; raise if they do not belong to this model."""
     with np.load(path, allow_pickle=False) as saved:
         arrays = dict(saved)
-    reports = [EpochReport(**report) for report in json.loads(bytes(arrays.pop("reports")))]
+    reports = _reports(arrays.pop("reports"))
     if [report.epoch for report in reports] != [*range(1, len(reports) + 1)]:
         raise ValueError("expected a report for each epoch")
     state = {str(index): variable for index, variable in enumerate(variables)}
@@ -98,6 +111,10 @@ def _read(
         if arrays[name].shape != tuple(variable.shape) or arrays[name].dtype.kind not in "fiub":
             raise ValueError(f"{name} is {arrays[name].dtype} of shape {arrays[name].shape}; expected {variable.shape}")
     return reports, [arrays[name] for name in state], [arrays[name] for name in best]
+
+
+def _reports(saved: np.ndarray) -> list[EpochReport]:
+    return [EpochReport(**report) for report in json.loads(bytes(saved))]
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

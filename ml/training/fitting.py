@@ -81,6 +81,18 @@ class Fitting:
             workers=workers,
         )
 
+    def packed(self) -> tuple[Recipe, TrainingData, list[np.ndarray]]:
+        """Return all that another process needs to run the same training."""
+        return self._recipe, self._data, self.network.get_weights()
+
+    @classmethod
+    def unpacked(cls, packed: tuple[Recipe, TrainingData, list[np.ndarray]]) -> "Fitting":
+        """Return a training like that which was packed."""
+        recipe, data, weights = packed
+        fitting = cls(recipe, data)
+        fitting.network.set_weights(weights)
+        return fitting
+
     @property
     def is_shared(self) -> bool:
         """Whether several workers can train the network together."""

@@ -11,13 +11,14 @@ from ml.evaluation.comparison import comparison_table
 from ml.features.feature_map import FeatureMap
 from ml.features.genres import genre_sets
 from orchestration.assets.common import METRICS, OWNERS, TRANSIENT, links_of, skipped_tables
+from orchestration.compute.resource import Compute
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.evaluation import values_by_metric
 from orchestration.reporting.metadata import figures, figures_by_model, markdown_table
 from orchestration.reporting.progress import progress_reporter
 from orchestration.steps.measurement import measure_lists
-from orchestration.steps.top_lists import unfinished_lists
+from orchestration.steps.top_lists import means_of
 from orchestration.tracking.registered_version import version_of
 from orchestration.tracking.resource import Tracking
 
@@ -99,6 +100,7 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
     )
     def rank_catalogue(
         context: dg.AssetExecutionContext,
+        compute: Compute,
         tracking: Tracking,
         trained: dict[str, Any],
         train_interactions: pd.DataFrame,
@@ -112,15 +114,11 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
             yield from skipped_tables(trained, {lists_name: _LISTS, metrics_name: METRICS})
             return
         scorer = Scorer(tracking.load_bundle(version))
-        lists, search = held_out_lists(
-            scorer,
-            train_interactions,
-            progress_reporter(context, model),
-            unfinished_lists(tracking.dataset, lists_name),
-        )
+        means = means_of(compute, tracking.dataset, lists_name)
+        lists, search = held_out_lists(scorer, train_interactions, progress_reporter(context, model), means)
         genres = genre_sets(scorer.bundle.movies["genres"])
         metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, genres)
-        yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata=asdict(search))
+        yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata={**asdict(search), **compute.facts})
         shown: dict[str, Any] = {**figures(values_by_metric(metrics)), **links_of(tracking, version)}
         yield dg.MaterializeResult(asset_key=metrics_name, value=metrics, metadata=shown)
 

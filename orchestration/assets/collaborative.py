@@ -16,6 +16,7 @@ from ml.features.splits import PAPER
 from ml.files import digest
 from ml.training.recipes import Recipe
 from orchestration.assets.common import COLLABORATIVE, FOLDS, OWNERS, PRIORITY
+from orchestration.compute.resource import Compute
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.resources.raw_data import RawData
@@ -43,6 +44,7 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
     )
     def collaborative_features(
         context: dg.AssetExecutionContext,
+        compute: Compute,
         raw_data: RawData,
         train_interactions: pd.DataFrame,
         feature_map: dict[str, Any],
@@ -55,7 +57,9 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
         configs = _configs(recipes, raw_data, encoders)
         sides = Sides.of(encoders, users, movies)
         start = time.perf_counter()
-        fitted = CollaborativeFolds.fit(train_interactions, sides, configs.values(), learn_next_items=learn_next_items)
+        fitted = CollaborativeFolds.fit(
+            train_interactions, sides, configs.values(), learn_next_items=learn_next_items, each=compute.each
+        )
         seconds = time.perf_counter() - start
         context.log.info(f"Fitted {fitted.fits} tables of {len(configs)} recipes in {seconds:.0f} s")
         return dg.MaterializeResult(
@@ -64,6 +68,7 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
                 "training_rows": len(train_interactions),
                 "fitted_tables": fitted.fits,
                 "seconds": round(seconds, 1),
+                **compute.facts,
                 **_recipes_metadata(fitted, configs),
             },
         )

@@ -21,6 +21,7 @@ from orchestration.assets.common import (
     skipped_tables,
     trained_models,
 )
+from orchestration.compute.resource import Compute
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import blocking, check_spec, checks_last, require, skipped_check
@@ -121,13 +122,14 @@ def metrics_assets(model: str, recipe: Recipe, common: Mapping[str, Any]) -> dg.
     )
     @checks_last
     def evaluate_model(
+        compute: Compute,
         tracking: Tracking,
         trained: dict[str, Any],
         test_interactions: pd.DataFrame,
         baseline_metrics: pd.DataFrame,
         **times: Any,
     ) -> Iterator[Any]:
-        from ml.inference.scorer import Scorer
+        from ml.inference.scored import score_rows
 
         version = version_of(trained)
         if version is None:
@@ -135,11 +137,11 @@ def metrics_assets(model: str, recipe: Recipe, common: Mapping[str, Any]) -> dg.
             yield from skipped_tables(trained, {scores_name: {"score": "float32"}, metrics_name: METRICS})
             return
         rows = with_moments(test_interactions, times[ENCODED], recipe.moments) if recipe.moments else test_interactions
-        scores = Scorer(tracking.load_bundle(version)).score_encoded(rows)
+        scores = score_rows(tracking.load_bundle(version), rows, compute.each)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
         users = test_interactions["user_id"].nunique()
         yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics, users))
-        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
+        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}), metadata=compute.facts)
         yield dg.MaterializeResult(
             asset_key=metrics_name,
             value=metrics,

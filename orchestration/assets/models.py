@@ -13,6 +13,7 @@ from ml.features.feature_map import FeatureMap
 from ml.small_charts import heat_maps, line_chart
 from ml.training.recipes import PAPER, Recipe
 from orchestration.assets.common import COLLABORATIVE, DOCUMENTS, ENCODED, OWNERS, PRIORITY, TRANSIENT, links_of
+from orchestration.compute.resource import Compute
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.launch_config import RETRAIN, launch_settings, with_settings
@@ -42,7 +43,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         name=name,
         partitions_def=DATA_SETS,
         description=_description(recipe),
-        ins={asset: dg.AssetIn() for asset, features in of_recipe.items() if features},
+        ins={name: dg.AssetIn() for name in ("users", "movies", *(name for name, own in of_recipe.items() if own))},
         group_name=PAPER if recipe.protocol == PAPER else "models",
         kinds={"keras", "mlflow"},
         owners=OWNERS,
@@ -59,11 +60,10 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: config_type,  # type: ignore[valid-type]
         storage: Storage,
+        compute: Compute,
         tracking: Tracking,
         train_interactions: pd.DataFrame,
         feature_map: dict[str, Any],
-        users: pd.DataFrame,
-        movies: pd.DataFrame,
         **inputs: Any,
     ) -> Generator[Any, None, None]:
         launched: Any = config
@@ -71,6 +71,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         followed = with_settings(recipe, settings)
         fingerprint = training_fingerprint(storage, _CODE_VERSION, followed)
         encoders = FeatureMap.from_dict(feature_map)
+        users, movies = inputs["users"], inputs["movies"]
         tables = TrainingTables(train_interactions, encoders, users, movies, inputs.get(COLLABORATIVE), storage.scratch)
         if obstacle := followed.obstacle(tables.encoders):
             context.log.warning(f"{name} is skipped: {obstacle}")
@@ -83,7 +84,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
         if reused:
             yield from _reuse(context, tracking, reused, fingerprint)
         task = TrainingTask(name, followed, tables, fingerprint, from_scratch=launched.retrain)
-        version = reused or (yield from train_and_register(context, tracking, task))
+        version = reused or (yield from train_and_register(context, compute, tracking, task))
         yield dg.MaterializeResult(
             value=version.to_dict(),
             # A forced retraining gives other weights for the same fingerprint.
@@ -92,6 +93,7 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
                 **_training_metadata(tracking.training_of(version)),
                 **_attention_metadata(tracking.attention_of(version)),
                 "training_rows": len(train_interactions),
+                **(compute.facts if reused is None else {}),
                 "model_version": int(version.version),
                 "reused": reused is not None,
                 "features_left_out": ", ".join(followed.left_out(tables.encoders)) or "none",

@@ -19,6 +19,7 @@ from ml.evaluation.stability import slots_changed
 from ml.features.tables import months_of
 from ml.files import write_atomically
 from orchestration.assets.common import OWNERS, TRANSIENT
+from orchestration.compute.resource import Compute
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.reporting.check_results import refuse, together
@@ -108,7 +109,9 @@ class MonthsConfig(SearchConfig):
 
 
 @dg.op(name=RANK_MONTHS, retry_policy=TRANSIENT)
-def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, tracking: Tracking) -> None:
+def rank_months(
+    context: dg.OpExecutionContext, config: MonthsConfig, storage: Storage, compute: Compute, tracking: Tracking
+) -> None:
     """Rank with each model's champion for all months, and write the tables once all have passed their audit."""
     _require_times(storage)
     champions, ratings = _champions(tracking), storage.read_table("ratings")
@@ -119,7 +122,7 @@ def rank_months(context: dg.OpExecutionContext, config: MonthsConfig, storage: S
     tables: list[Sequence[_Table]] = []  # of each model, one a month
     for model, champion in champions.items():
         if champion:
-            own, audit = _tables(storage, rank(context, tracking, champion, ranking), months)
+            own, audit = _tables(storage, rank(context, compute, tracking, champion, ranking), months)
             refuse(MONTHLY, audit.named(f"top_lists_{model}"))
             tables.append(own)
         else:

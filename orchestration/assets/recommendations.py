@@ -10,6 +10,7 @@ from pydantic import Field
 from ml.features.feature_map import FeatureMap
 from ml.features.splits import RANDOM
 from orchestration.assets.common import DOCUMENTS, OWNERS, TRANSIENT, inputs_of, trained_models
+from orchestration.compute.resource import Compute
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.config.monitoring_config import MonitoringConfig
@@ -157,6 +158,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
         context: dg.AssetExecutionContext,
         config: TopTenConfig,
         storage: Storage,
+        compute: Compute,
         tracking: Tracking,
         ratings: pd.DataFrame,
         promotion: dict[str, Any],
@@ -173,7 +175,7 @@ def top_ten_asset(models: Sequence[str], monitoring: MonitoringConfig) -> dg.Ass
             if model not in promotion:
                 yield from _skipped(model)
                 continue
-            choice = choose(context, tracking, Verdict.from_dict(promotion[model]), ranking)
+            choice = choose(context, compute, tracking, Verdict.from_dict(promotion[model]), ranking)
             choices.append(choice)
             yield from require("top10_recommendations", choice.audit.named(f"top_lists_{model}"))
             yield _promoted(choice)

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
     recipes_yaml: _Path = Field(default=Path("recipes.yaml"), description="What is trained.")
     monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="Limits beyond which runs warn.")
+    compute_yaml: _Path = Field(default=Path("compute.yaml"), description="Where the heavy steps compute.")
+    compute: Literal["local", "ray"] | None = Field(
+        default=None, description="On this machine, or on a Ray cluster; before compute of compute.yaml."
+    )
     dagster_home: _Path | None = Field(
         default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
     )

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -16,6 +15,7 @@ from ml.checks import Finding
 from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
 from ml.inference.engine.shortlist import Method
+from orchestration.compute.resource import Compute
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import preview
@@ -24,6 +24,9 @@ from orchestration.resources.storage import as_parquet
 from orchestration.steps.promotion import Verdict
 from orchestration.tracking.registered_version import ROLLED_BACK, RegisteredVersion
 from orchestration.tracking.resource import Tracking
+
+if TYPE_CHECKING:
+    from ml.inference.shards import Means
 
 LIST_LENGTH = 10
 
@@ -142,20 +145,22 @@ class Choice:
         return f"{challenger} is not promoted, {stays}: {self.verdict.failures}"
 
 
-def choose(context: dg.AssetExecutionContext, tracking: Tracking, verdict: Verdict, ranking: Ranking) -> Choice:
+def choose(
+    context: dg.AssetExecutionContext, compute: Compute, tracking: Tracking, verdict: Verdict, ranking: Ranking
+) -> Choice:
     """Make lists with the challenger where it passes all gates, including the audit of its lists, else the champion."""
     champion = tracking.champion(verdict.challenger.model)
     rolled_back = ROLLED_BACK in tracking.tags_of(verdict.challenger)
     facts = {"version": verdict.challenger.version, "rolled_back": rolled_back}
     verdict = verdict.with_findings(Finding("not_rolled_back", not rolled_back, facts))
     if verdict.passed:
-        [(lists, audit)] = rank(context, tracking, verdict.challenger, ranking)
+        [(lists, audit)] = rank(context, compute, tracking, verdict.challenger, ranking)
         if audit.passed or champion in (None, verdict.challenger):
             return Choice(verdict, lists, audit)
         verdict = verdict.with_findings(audit)
     if champion is None:
         return Choice(verdict, None, Finding("top_lists", True, {"published": "nothing"}))
-    [(lists, audit)] = rank(context, tracking, champion, ranking)
+    [(lists, audit)] = rank(context, compute, tracking, champion, ranking)
     return Choice(verdict, lists, audit)
 
 
@@ -190,14 +195,17 @@ def publish(tracking: Tracking, choice: Choice) -> dict[str, Any]:
     return metadata | lists.described(publication.table, seconds=round(lists.seconds, 2))
 
 
-def unfinished_lists(dataset: str, name: str) -> Path:
-    """Directory of the lists that an interrupted search has found.
+def means_of(compute: Compute, dataset: str, name: str) -> "Means":
+    """How lists are searched: where, and where the lists of an interrupted search are kept.
 
     Args:
+        compute: where.
         dataset: data set with its split.
         name: of the lists.
     """
-    return settings().local_home / "lists" / dataset / name
+    from ml.inference.shards import Means
+
+    return Means(settings().local_home / "lists" / dataset / name, compute.each)
 
 
 def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
@@ -211,6 +219,7 @@ def published_table(choices: Sequence[Choice]) -> pd.DataFrame:
 
 def rank(
     context: StepContext,
+    compute: Compute,
     tracking: Tracking,
     version: RegisteredVersion,
     ranking: Ranking,
@@ -235,7 +244,7 @@ def rank(
             ranking.method,
             ranking.seed,
             report,
-            unfinished_lists(tracking.dataset, version.model),
+            means_of(compute, tracking.dataset, version.model),
         )
     except NotFoundError as error:
         raise dg.Failure(f"{version.model} version {version.version}: {error}", allow_retries=False) from error
@@ -245,5 +254,5 @@ def rank(
     for moment, (top, search) in zip(moments, found, strict=True):
         table = top.assign(model=version.model, model_version=version.version)
         audit = checks.top_lists(top, ranking.ratings, users, movies, ranking.length)
-        ranked.append((Lists(version, moment, table, seconds, asdict(search)), audit))
+        ranked.append((Lists(version, moment, table, seconds, {**asdict(search), **compute.facts}), audit))
     return ranked

@@ -8,6 +8,7 @@ import dagster as dg
 
 from ml import checks
 from ml.training.reports import BatchReport, EpochReport
+from orchestration.compute.resource import Compute
 from orchestration.config.instance_config import trainings_at_once
 from orchestration.config.settings import settings
 from orchestration.reporting.check_results import require
@@ -28,7 +29,7 @@ def checkpoints() -> Path:
 
 
 def train_and_register(
-    context: dg.AssetExecutionContext, tracking: Tracking, task: TrainingTask
+    context: dg.AssetExecutionContext, compute: Compute, tracking: Tracking, task: TrainingTask
 ) -> Generator[dg.AssetCheckResult, None, RegisteredVersion]:
     """Yield the check of the losses, and return the new RegisteredVersion.
 
@@ -55,7 +56,7 @@ def train_and_register(
             tables.encoders.to_dict(),
         )
         reporter = _Reporter(context, name, run)
-        reports = fitting.run(reporter.epoch, reporter.batch, checkpoint)
+        reports = compute.train(fitting, reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
         run.log_figure(plots.loss_curve(f"{name} on {tracking.dataset}", *losses), "loss_curve.png")
         if maps := AttentionMaps.of(fitting.network, fitting.features, fitting.held_out(_ATTENTION_ROWS)):

@@ -19,6 +19,7 @@ from app.service.config import ServingConfig
 from ml.data.datasets import Dataset
 from ml.models.config import ARCHITECTURES, ArchitectureConfig
 from ml.training.recipes import Recipe
+from orchestration.config.compute_config import ComputeConfig
 from orchestration.config.monitoring_config import MonitoringConfig
 from orchestration.config.settings import PROJECT_ROOT, Settings
 from orchestration.config.tracking_config import TrackingConfig
@@ -36,6 +37,7 @@ _FILES: Mapping[str, tuple[type[BaseModel], str]] = {
     "mlflow.yaml: tracking, promotion and retention": (TrackingConfig, ""),
     "monitoring.yaml: thresholds of warnings": (MonitoringConfig, ""),
     "serving.yaml: the REST service": (ServingConfig, ""),
+    "compute.yaml: where the heavy steps compute": (ComputeConfig, ""),
 }
 _BOUNDS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
 _CHOICE = re.compile(r"^\^\(([\w|]+)\)\$$")

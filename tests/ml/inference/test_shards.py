@@ -7,7 +7,7 @@ import pytest
 from ml.inference import shards
 from ml.inference.engine.shortlist import Method
 from ml.inference.scorer import Scorer
-from ml.inference.shards import Found, Search, search_all
+from ml.inference.shards import Found, Means, Search, search_all
 from ml.models.bundle import ModelBundle
 
 MOMENTS = [(2001, 3), (2002, 6)]
@@ -75,12 +75,12 @@ def test_finished_shards_survive_an_interruption(
 
     monkeypatch.setattr(Search, "shard", shard)
     with pytest.raises(CrashError):
-        search_all(request_of, lambda done: None, tmp_path)
+        search_all(request_of, lambda done: None, Means(tmp_path))
     done: list[int] = []
-    assert_equal(search_all(request_of, done.append, tmp_path), expected)
+    assert_equal(search_all(request_of, done.append, Means(tmp_path)), expected)
     starts = [int(users[0]) for users in request_of.shards]
     assert searched == [*starts[:3], *starts[2:]]
-    assert done[:2] == [len(MOMENTS) * starts[1], len(MOMENTS) * starts[2]]
+    assert done[0] == len(MOMENTS) * starts[2]
     assert not list(tmp_path.rglob("*.npz"))
 
 
@@ -88,7 +88,7 @@ def test_a_damaged_shard_is_searched_again(request_of: Search, small_shards: Non
     folder = tmp_path / request_of.fingerprint()
     folder.mkdir()
     (folder / "0.npz").write_bytes(b"PK no archive")
-    assert_equal(search_all(request_of, lambda done: None, tmp_path), search_all(request_of, lambda done: None))
+    assert_equal(search_all(request_of, lambda done: None, Means(tmp_path)), search_all(request_of, lambda done: None))
 
 
 def test_another_search_starts_anew(request_of: Search, small_shards: None, tmp_path: Path) -> None:
@@ -106,5 +106,5 @@ def test_another_search_starts_anew(request_of: Search, small_shards: None, tmp_
     fingerprints = {search.fingerprint() for search in [request_of, *others]}
     assert len(fingerprints) == 1 + len(others)
     (tmp_path / "of another search").mkdir()
-    search_all(request_of, lambda done: None, tmp_path)
+    search_all(request_of, lambda done: None, Means(tmp_path))
     assert not list(tmp_path.iterdir())

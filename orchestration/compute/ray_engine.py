@@ -1,0 +1,226 @@
+"""Work on a Ray cluster; the only module that uses Ray.
+
+Independent work runs over Ray Data, in a pool of actors that prepare once; a lost actor is started again on a machine
+that is left, and its work is done again. Training runs over Ray Train, and goes on from the last epoch's checkpoint
+after a lost worker. Ray sends Python objects in pickles: everybody who can reach a cluster's ports can run code on it.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import numpy as np
+import ray
+import ray.data
+import ray.train
+from ray import cloudpickle
+from ray.exceptions import RayError
+from ray.util.queue import Empty, Queue
+from upath import UPath
+
+from ml.processors import Item, Result, Shared, State, grant_processors
+from ml.training.reports import BatchReport, EpochReport
+
+if TYPE_CHECKING:
+    from ray.train.tensorflow import TensorflowTrainer
+
+    from ml.training.fitting import Fitting
+
+_RESTARTS = 5  # of a training's workers
+_POLL_SECONDS = 0.5
+_EPOCH, _BATCH, _END = "epoch", "batch", "end"  # kinds of messages of a training
+
+
+class RayEngine:
+    """A Ray cluster.
+
+    Args:
+        address: see compute.yaml.
+        workers: processes that work at the same time.
+        cpus: of each of them.
+        storage: directory or URL of checkpoints.
+
+    Attributes:
+        parts: see ``ml.processors.Each``.
+    """
+
+    def __init__(self, address: str, workers: int, cpus: int, storage: str) -> None:
+        self._address, self._workers, self._cpus, self._storage = address, workers, cpus, storage
+        self.parts = workers
+
+    def __call__(
+        self,
+        prepare: Callable[[Shared], State],
+        work: Callable[[State, Item], Result],
+        items: Sequence[Item],
+        shared: Shared,
+    ) -> Iterator[tuple[int, Result]]:
+        """See ``ml.processors.Each``. Raises dagster.Failure where there is no cluster, or it is too small."""
+        if not items:
+            return
+        self._connect()
+        given, of_items = ray.put((prepare, work, shared)), [ray.put(item) for item in items]
+        numbers = ray.data.from_items(
+            [{"number": number} for number in range(len(items))], override_num_blocks=len(items)
+        )
+        done = numbers.map_batches(
+            _Worker,
+            fn_constructor_kwargs={"given": [given], "items": of_items, "cpus": self._cpus},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(items)), max_tasks_in_flight_per_actor=1),
+            num_cpus=self._cpus,
+        )
+        for row in done.iter_rows():
+            yield int(row["number"]), cloudpickle.loads(row["result"])
+
+    def train(
+        self,
+        fitting: "Fitting",
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[BatchReport], None],
+        name: str,
+    ) -> list[EpochReport]:
+        """Train by all workers together; see ``Compute.train``.
+
+        Args:
+            fitting: the training. Its network ends with the weights.
+            on_epoch: called after every epoch.
+            on_batch: called within an epoch.
+            name: of the training; an interrupted one of this name goes on.
+
+        Raises:
+            dagster.Failure: there is no cluster, it is too small, or the training failed.
+        """
+        from ray.train.tensorflow import TensorflowTrainer
+
+        self._connect()
+        messages = Queue(actor_options={"num_cpus": 0})
+        config = {"fitting": [ray.put(fitting.packed())], "messages": messages, "cpus": self._cpus}
+        trainer = TensorflowTrainer(
+            _train,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=self._workers, resources_per_worker={"CPU": self._cpus}, placement_strategy="SPREAD"
+            ),
+            run_config=ray.train.RunConfig(
+                name=name,
+                storage_path=self._storage,
+                failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        failures: list[Exception] = []
+        running = Thread(target=_fit, args=(trainer, failures), daemon=True)
+        running.start()
+        reports, weights = _followed(messages, running, on_epoch, on_batch)
+        messages.shutdown()
+        if weights is None:
+            raise dg.Failure(f"The training on the Ray cluster ended without a result: {failures[:1]}")
+        fitting.network.set_weights(weights)
+        _remove(UPath(self._storage) / name)
+        return reports
+
+    def _connect(self) -> None:
+        if not ray.is_initialized():
+            threads = {f"TF_NUM_{kind}_THREADS": str(self._cpus) for kind in ("INTRAOP", "INTEROP")}
+            try:
+                ray.init(address=self._address, runtime_env={"env_vars": threads}, log_to_driver=False)
+            except (ConnectionError, RayError, ValueError) as error:
+                raise dg.Failure(
+                    f"There is no Ray cluster at {self._address} ({error}); expected the address of one in "
+                    "compute.yaml. `ray start --head` starts one on this machine"
+                ) from error
+        # Every step has a log of its own, in Dagster.
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        has, needs = ray.cluster_resources().get("CPU", 0), self._workers * self._cpus
+        if has <= needs:  # with every CPU given to workers, Ray Data's own tasks would wait for one forever
+            raise dg.Failure(
+                f"The Ray cluster has {has:.0f} CPUs; expected at least {needs + 1}: {self._workers} workers of "
+                f"{self._cpus}, and one for Ray's own tasks. Add machines, or lower workers in compute.yaml"
+            )
+
+
+class _Worker:
+    """Works on items in a process of the cluster."""
+
+    def __init__(self, given: list[Any], items: list[Any], cpus: int) -> None:
+        grant_processors(cpus)
+        prepare, self._work, shared = ray.get(given[0])
+        self._items, self._state = items, prepare(shared)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        results = [self._work(self._state, ray.get(self._items[number])) for number in batch["number"]]
+        return {"number": batch["number"], "result": [cloudpickle.dumps(result) for result in results]}
+
+
+def _train(config: dict[str, Any]) -> None:
+    """Train in one of the processes of a cluster."""
+    from ml.training.parallel import Workers
+
+    workers = Workers.join()
+    grant_processors(config["cpus"])
+    from ml.training.checkpoint import Checkpoint
+    from ml.training.fitting import Fitting
+
+    fitting = Fitting.unpacked(ray.get(config["fitting"][0]))
+    first, messages = workers.rank == 0, config["messages"]
+    with tempfile.TemporaryDirectory() as folder:
+        if saved := ray.train.get_checkpoint():
+            with saved.as_directory() as directory:
+                shutil.copytree(directory, folder, dirs_exist_ok=True)
+        checkpoint = Checkpoint(Path(folder))
+        restored = len(checkpoint.reports())
+
+        def epoch_done(report: EpochReport) -> None:
+            if report.epoch > restored:
+                own = ray.train.Checkpoint.from_directory(folder) if first else None
+                ray.train.report({"val_loss": report.val_loss}, checkpoint=own)
+            if first:
+                messages.put((_EPOCH, report))
+
+        def batch_done(report: BatchReport) -> None:
+            if first:
+                messages.put((_BATCH, report))
+
+        reports = fitting.run(epoch_done, batch_done, checkpoint, workers)
+    if first:
+        messages.put((_END, (reports, fitting.network.get_weights())))
+
+
+def _fit(trainer: "TensorflowTrainer", failures: list[Exception]) -> None:
+    try:
+        trainer.fit()
+    except Exception as error:
+        failures.append(error)
+
+
+def _followed(
+    messages: Queue,
+    running: Thread,
+    on_epoch: Callable[[EpochReport], None],
+    on_batch: Callable[[BatchReport], None],
+) -> tuple[list[EpochReport], list[np.ndarray] | None]:
+    """Pass the messages of a training on until it ends; gives its reports and last weights, None if it failed."""
+    epochs, end = 0, None
+    while running.is_alive() or not messages.empty():
+        try:
+            kind, content = messages.get(timeout=_POLL_SECONDS)
+        except Empty:
+            continue
+        if kind == _BATCH:
+            on_batch(content)
+        elif kind == _END:
+            end = content
+        elif content.epoch > epochs:  # after a restart, the epochs before come again
+            epochs = content.epoch
+            on_epoch(content)
+    return end or ([], None)
+
+
+def _remove(folder: UPath) -> None:
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)

@@ -1,0 +1,91 @@
+"""The small job on a cluster of two nodes, beside the same job on this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from upath import UPath
+
+from ml.published.champions import ModelArchive
+from orchestration.config.settings import PROJECT_ROOT
+from tests.cluster.nodes import Cluster
+
+pytestmark = pytest.mark.cluster
+
+DATA_SET = "synthetic-small"
+MODELS = ["autoint", "autoint_mlp", "autoint_collaborative", "autoint_catalogue"]
+SECONDS = 400
+
+
+def command(home: Path, **variables: str) -> tuple[list[str], dict[str, str]]:
+    """The command `make try`, in a home."""
+    try_it = {"RECIPES_YAML": "docs/try/recipes.yaml", "MLFLOW_YAML": "docs/try/mlflow.yaml"}
+    own = {"MOVIELENS_DIR": DATA_SET, "PIPELINE_HOME": str(home), "MOVIELENS_CACHE": str(home / "raw")}
+    return [sys.executable, "-m", "orchestration", "run", "random"], {**os.environ, **try_it, **own, **variables}
+
+
+def on_cluster(nodes: Cluster, folder: Path) -> dict[str, str]:
+    """Settings with which a job computes on a cluster."""
+    path = folder / "compute.yaml"
+    path.write_text(f"compute: local\naddress: {nodes.address}\nworkers: 2\n")
+    return {"COMPUTE": "ray", "COMPUTE_YAML": str(path)}
+
+
+def finished(home: Path, **variables: str) -> str:
+    """Run the job to its end; return what it printed."""
+    arguments, environment = command(home, **variables)
+    run = subprocess.run(
+        arguments, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
+    return run.stdout
+
+
+def metrics(home: Path) -> pd.Series:
+    table = pd.read_parquet(home / "tables" / DATA_SET / "evaluation.parquet")
+    return table.set_index(["model", "metric"])["value"].sort_index()
+
+
+def require_equal(found: Path, expected: Path) -> None:
+    """Compare metrics and published tables, and how often each was published."""
+    pd.testing.assert_series_equal(metrics(found), metrics(expected), rtol=0, atol=1e-4)
+    for model in MODELS:
+        tables = [
+            pd.read_parquet(home / "tables" / DATA_SET / f"top10_{model}.parquet").drop(columns="score")
+            for home in (found, expected)
+        ]
+        pd.testing.assert_frame_equal(*tables)
+        assert ModelArchive(UPath(found), DATA_SET, model).versions() == ["1"]
+
+
+def test_a_cluster_publishes_what_one_machine_publishes(nodes: Cluster, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    finished(here)
+    finished(there, **on_cluster(nodes, tmp_path))
+    require_equal(there, here)
+    assert not list((there / "cluster").iterdir())
+
+
+def test_a_run_whose_cluster_is_lost_is_completed_by_the_next_one(tmp_path: Path) -> None:
+    from tests.cluster.nodes import cluster
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    finished(here)
+    with cluster() as lost:
+        arguments, environment = command(there, **on_cluster(lost, tmp_path))
+        run = subprocess.Popen(arguments, env=environment, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
+        assert run.stdout
+        for line in run.stdout:
+            if "autoint: epoch 2 of 3" in line:
+                lost.kill_head()
+                break
+        run.stdout.read()
+        assert run.wait(timeout=SECONDS) != 0
+    assert not (there / "tables" / DATA_SET / "top10_autoint.parquet").exists()
+    with cluster() as new:
+        printed = finished(there, **on_cluster(new, tmp_path))
+    require_equal(there, here)
+    assert "autoint: epoch 1 of 3" in printed
