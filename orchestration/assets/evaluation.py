@@ -137,11 +137,11 @@ def metrics_assets(model: str, recipe: Recipe, common: Mapping[str, Any]) -> dg.
             yield from skipped_tables(trained, {scores_name: {"score": "float32"}, metrics_name: METRICS})
             return
         rows = with_moments(test_interactions, times[ENCODED], recipe.moments) if recipe.moments else test_interactions
-        scores = score_rows(tracking.load_bundle(version), rows, compute.each)
+        scores = score_rows(tracking.load_bundle(version), rows, compute.each_of(len(rows)))
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
         users = test_interactions["user_id"].nunique()
         yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics, users))
-        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}), metadata=compute.facts)
+        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
         yield dg.MaterializeResult(
             asset_key=metrics_name,
             value=metrics,

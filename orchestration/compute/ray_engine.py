@@ -6,6 +6,7 @@ after a lost worker. Ray sends Python objects in pickles: everybody who can reac
 """
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ml.training.fitting import Fitting
 
 _RESTARTS = 5  # of a training's workers
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _CONNECT_SECONDS = 0.5, 10
 _EPOCH, _BATCH, _END = "epoch", "batch", "end"  # kinds of messages of a training
 
 
@@ -126,14 +127,12 @@ class RayEngine:
 
     def _connect(self) -> None:
         if not ray.is_initialized():
+            _require_reachable(self._address)
             threads = {f"TF_NUM_{kind}_THREADS": str(self._cpus) for kind in ("INTRAOP", "INTEROP")}
             try:
                 ray.init(address=self._address, runtime_env={"env_vars": threads}, log_to_driver=False)
             except (ConnectionError, RayError, ValueError) as error:
-                raise dg.Failure(
-                    f"There is no Ray cluster at {self._address} ({error}); expected the address of one in "
-                    "compute.yaml. `ray start --head` starts one on this machine"
-                ) from error
+                raise _no_cluster(self._address, error) from error
         # Every step has a log of its own, in Dagster.
         ray.data.DataContext.get_current().enable_progress_bars = False
         has, needs = ray.cluster_resources().get("CPU", 0), self._workers * self._cpus
@@ -142,6 +141,24 @@ class RayEngine:
                 f"The Ray cluster has {has:.0f} CPUs; expected at least {needs + 1}: {self._workers} workers of "
                 f"{self._cpus}, and one for Ray's own tasks. Add machines, or lower workers in compute.yaml"
             )
+
+
+def _require_reachable(address: str) -> None:
+    """Raise dagster.Failure if nothing listens at host:port; Ray would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # auto, local, or an address that Ray refuses
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> dg.Failure:
+    return dg.Failure(
+        f"There is no Ray cluster at {address} ({error}); expected the address of one in compute.yaml. `ray start "
+        "--head` starts one on this machine"
+    )
 
 
 class _Worker:

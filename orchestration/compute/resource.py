@@ -26,6 +26,7 @@ class Compute(dg.ConfigurableResource):
     address: str = Field(description=_ABOUT["address"])
     workers: int = Field(ge=1, description=_ABOUT["workers"])
     cpus_per_worker: int = Field(ge=1, description=_ABOUT["cpus_per_worker"])
+    scores_from: int = Field(ge=0, description=_ABOUT["scores_from"])
     storage: str | None = Field(default=None, description=_ABOUT["storage"])
 
     @classmethod
@@ -37,6 +38,10 @@ class Compute(dg.ConfigurableResource):
     def each(self) -> Each | None:
         """Does independent work on other machines; None: work is done here. Raises dagster.Failure without Ray."""
         return None if self.compute == LOCAL else self._engine()
+
+    def each_of(self, rows: int) -> Each | None:
+        """As ``each``, for scores of so many rows."""
+        return self.each if rows >= self.scores_from else None
 
     @property
     def facts(self) -> dict[str, Any]:

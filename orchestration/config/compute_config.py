@@ -24,6 +24,9 @@ class ComputeConfig(BaseModel, frozen=True, extra="forbid"):
     )
     workers: int = Field(default=2, ge=1, description="Processes of the cluster that work at the same time.")
     cpus_per_worker: int = Field(default=1, ge=1, description="Processors of each of them.")
+    scores_from: int = Field(
+        default=1_000_000, ge=0, description="Fewer test rows than this are scored on this machine in any case."
+    )
     storage: str | None = Field(
         default=None,
         description="Where checkpoints of trainings are kept: a directory or URL that all machines of the cluster "

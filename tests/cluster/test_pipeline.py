@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 
 DATA_SET = "synthetic-small"
 MODELS = ["autoint", "autoint_mlp", "autoint_collaborative", "autoint_catalogue"]
-SECONDS = 400
+SECONDS = 900
 
 
 def command(home: Path, **variables: str) -> tuple[list[str], dict[str, str]]:
@@ -30,7 +30,7 @@ def command(home: Path, **variables: str) -> tuple[list[str], dict[str, str]]:
 def on_cluster(nodes: Cluster, folder: Path) -> dict[str, str]:
     """Settings with which a job computes on a cluster."""
     path = folder / "compute.yaml"
-    path.write_text(f"compute: local\naddress: {nodes.address}\nworkers: 2\n")
+    path.write_text(f"compute: local\naddress: {nodes.address}\nworkers: 2\nscores_from: 0\n")
     return {"COMPUTE": "ray", "COMPUTE_YAML": str(path)}
 
 
