@@ -16,6 +16,7 @@ from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.resources.storage import SCRATCH
+from orchestration.steps.top_lists import unfinished_lists
 from orchestration.steps.training import checkpoints
 from orchestration.tracking.bundles import BUNDLES
 from orchestration.tracking.registry import client_of, configuration, publication
@@ -112,9 +113,9 @@ def remove_locks(instance: dg.DagsterInstance) -> None:
 
 
 def remove_checkpoints() -> Iterator[str]:
-    """Remove checkpoints of recipes that no longer exist."""
-    for folder in checkpoints().glob("*/*/"):
-        if folder.name not in recipes_in_force():
+    """Remove what interrupted trainings and searches of recipes that no longer exist have left."""
+    for folder in (*checkpoints().glob("*/*/"), *unfinished_lists().glob("*/*/")):
+        if folder.name.removesuffix("_lists") not in recipes_in_force():
             shutil.rmtree(folder)
             yield f"{folder} is removed: no enabled recipe has this name"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -205,7 +206,12 @@ def means_of(compute: Compute, dataset: str, name: str) -> "Means":
     """
     from ml.inference.shards import Means
 
-    return Means(settings().local_home / "lists" / dataset / name, compute.each)
+    return Means(unfinished_lists() / dataset / name, compute.each)
+
+
+def unfinished_lists() -> Path:
+    """Directory of what interrupted searches have found, by data set and lists."""
+    return settings().local_home / "lists"
 
 
 def published_table(choices: Sequence[Choice]) -> pd.DataFrame:

@@ -183,12 +183,15 @@ def test_lock_files_of_runs_that_died_are_removed_and_no_others() -> None:
     assert {path.name for path in folder.iterdir()} == {f"run-{beginning}", "run-of-another-instance"}
 
 
-def test_states_of_trainings_that_no_recipe_asks_for_are_removed() -> None:
-    folder = Settings().local_home / "training" / "films"
-    for name in ("autoint", "renamed"):
-        (folder / name / "0123456789abcdef").mkdir(parents=True)
-    assert list(remove_checkpoints()) == [f"{folder / 'renamed'} is removed: no enabled recipe has this name"]
-    assert [path.name for path in folder.iterdir()] == ["autoint"]
+@pytest.mark.parametrize(("of", "ends"), [("training", [""]), ("lists", ["", "_lists"])])
+def test_states_of_work_that_no_recipe_asks_for_are_removed(of: str, ends: list[str]) -> None:
+    folder = Settings().local_home / of / "films"
+    for end in ends:
+        for name in ("autoint", "renamed"):
+            (folder / f"{name}{end}" / "0123456789abcdef").mkdir(parents=True)
+    lines = {f"{folder / f'renamed{end}'} is removed: no enabled recipe has this name" for end in ends}
+    assert set(remove_checkpoints()) == lines
+    assert {path.name for path in folder.iterdir()} == {f"autoint{end}" for end in ends}
 
 
 def test_unfinished_files_are_removed_and_no_others() -> None:
