@@ -6,17 +6,18 @@ by the first published network with collaborative features, these features, and 
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import ray
+from ray.cluster_utils import Cluster
+from upath import UPath
 
 from benchmarks.common import collaborative_folds, published_dataset, read_document, read_table, say, write_json
 from ml.features.collaborative_folds import CollaborativeFolds
@@ -35,7 +36,6 @@ from ml.training.threads import share_processors
 from orchestration.compute.ray_engine import RayEngine
 from orchestration.config.recipes_in_force import recipes_in_force
 
-_PORT = 26379
 _WORKERS = (1, 2)
 _TOLERANCE = 1e-4  # of a validation loss; gradients are added in another order
 
@@ -89,16 +89,13 @@ class Bench:
 
 @contextmanager
 def head(cpus: int) -> Iterator[str]:
-    """A cluster of this machine; gives its address."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    address = f"127.0.0.1:{_PORT}"
-    arguments = ["--head", f"--port={_PORT}", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}"]
-    start = [ray, "start", *arguments, "--include-dashboard=false", "--disable-usage-stats"]
-    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    """A cluster of this machine, beside any other; gives its address."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
     try:
-        yield address
+        yield made.address
     finally:
-        subprocess.run([ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        ray.shutdown()
+        made.shutdown()
 
 
 def measured(bench: Bench, engine: RayEngine | None) -> dict[str, tuple[float, Any]]:
@@ -148,7 +145,7 @@ def main(arguments: list[str]) -> None:
     seconds, results = {}, []
     with head(max(_WORKERS) + 1) as address, tempfile.TemporaryDirectory() as storage:
         for workers in _WORKERS:
-            engine = RayEngine(address, workers, 1, storage)
+            engine = RayEngine(address, workers, 1, UPath(storage))
             started = overhead(engine)
             found = measured(bench, engine)
             seconds[workers] = {name: each[0] for name, each in found.items()}

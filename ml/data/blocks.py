@@ -51,10 +51,17 @@ class Blocks:
             return int(file.metadata.num_rows)
 
     @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
+    def types(self) -> dict[str, np.dtype[Any]]:
+        """Types of the columns by name if all are numbers without gaps; else empty."""
         with self._open() as file:
-            return file.schema_arrow
+            fields = list(file.schema_arrow)
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        for place, field in enumerate(fields):
+            gaps = [group.column(place).statistics for group in groups]
+            is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            if not is_number or any(found is None or found.null_count for found in gaps):
+                return {}
+        return {field.name: np.dtype(field.type.to_pandas_dtype()) for field in fields}
 
     def column(self, name: str) -> np.ndarray:
         """Return a whole column, [rows]."""

@@ -6,6 +6,7 @@ used, and are given up when memory is short. The file is gone with its last arra
 
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -29,12 +30,18 @@ def mapped_array(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | N
         shape: of the array.
         dtype: of the array.
         scratch: directory of the file, which must exist; default: the system's directory of temporary files.
+
+    Raises:
+        OSError: the disk is full.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= LARGEST_IN_MEMORY:
         return np.empty(shape, dtype)
     with TemporaryFile(dir=scratch) as file:
-        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk raises here, and not when a page is written
+        else:
+            file.truncate(size)
         return np.ndarray(shape, dtype, mmap.mmap(file.fileno(), size))
 
 
@@ -70,11 +77,10 @@ def mapped_table(blocks: Iterable[pd.DataFrame], rows: int, scratch: Path | None
 
 
 def read_table(path: Path | UPath, scratch: Path | None = None) -> pd.DataFrame:
-    """Return the table in a Parquet file; a large one of numbers alone as ``mapped_table``."""
+    """Return the table in a Parquet file; a large one of numbers alone, without gaps, as ``mapped_table``."""
     blocks = Blocks(path)
-    dtypes = [field.type.to_pandas_dtype() for field in blocks.schema]
-    rows, is_numeric = len(blocks), all(np.issubdtype(dtype, np.number) for dtype in dtypes)
-    if is_numeric and rows * sum(np.dtype(dtype).itemsize for dtype in dtypes) > LARGEST_IN_MEMORY:
+    types, rows = blocks.types, len(blocks)
+    if types and rows * sum(dtype.itemsize for dtype in types.values()) > LARGEST_IN_MEMORY:
         return mapped_table(blocks, rows, scratch)
     with path.open("rb") as file:
         return pd.read_parquet(file)

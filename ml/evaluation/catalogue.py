@@ -20,6 +20,7 @@ CATALOGUE_METRICS = (
     "catalogue_unbiased_recall_at_10",
 )
 _K = 10
+_NONE, _USERS = -1, 2**12  # no movie; lists whose similarities are in memory at a time
 _KEY = ["user_id", "movie_id"]
 
 
@@ -127,17 +128,23 @@ def _unbiased_recall(test_interactions: pd.DataFrame, top: pd.DataFrame, popular
 
 def _list_similarity(top: pd.DataFrame, genres: np.ndarray) -> float:
     """Average the similarity of the items of a list, over the lists with at least two."""
-    row, users = pd.factorize(top["user_id"])
-    column = top.groupby("user_id").cumcount().to_numpy()
-    listed = np.zeros((len(users), _K), bool)
-    sets = np.zeros((len(users), _K, genres.shape[1]), np.float32)
-    listed[row, column], sets[row, column] = True, genres[top["movie_id"]]
-    pairs = listed[:, :, None] & listed[:, None, :] & ~np.eye(_K, dtype=bool)
-    several = pairs.any(axis=(1, 2))
-    if not genres.shape[1] or not several.any():
+    if not genres.shape[1]:
         return float("nan")
-    similarity = jaccard(sets).astype(np.float64)
-    return float(similarity[several].mean(axis=(1, 2), where=pairs[several]).mean())
+    row, users = pd.factorize(top["user_id"])
+    movies = np.full((len(users), _K), _NONE)
+    movies[row, top.groupby("user_id").cumcount()] = top["movie_id"]
+    several = movies[(movies != _NONE).sum(axis=1) > 1]
+    found = [_similarities(several[start : start + _USERS], genres) for start in range(0, len(several), _USERS)]
+    return float(np.concatenate(found).mean()) if found else float("nan")
+
+
+def _similarities(movies: np.ndarray, genres: np.ndarray) -> np.ndarray:
+    """Average the similarity within each list, int [lists, 10] with ``_NONE`` at the end of short ones."""
+    listed = movies != _NONE
+    pairs = listed[:, :, None] & listed[:, None, :] & ~np.eye(_K, dtype=bool)
+    similarity = jaccard(genres[np.maximum(movies, 0)]).astype(np.float64)
+    means: np.ndarray = similarity.mean(axis=(1, 2), where=pairs)
+    return means
 
 
 def _top(lists: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from ml.models.bundle import ModelBundle
 from ml.processors import Each
 
 SHARD_USERS = 2**15  # at most; fewer cost more, since every shard scores the users of its audit against all movies
+FEWEST_USERS = 2**11  # where work is divided among machines
 
 Found = list[tuple[TopLists, SearchReport]]  # of each moment
 
@@ -54,7 +55,7 @@ class Search:
     def shards(self) -> list[np.ndarray]:
         """User indices of each shard."""
         users = len(self.scorer.user_ids)
-        return np.array_split(np.arange(users), max(-(-users // SHARD_USERS), min(self.parts, users)))
+        return np.array_split(np.arange(users), max(-(-users // SHARD_USERS), min(self.parts, users // FEWEST_USERS)))
 
     def shard(self, users: np.ndarray, on_progress: Callable[[int], None] = lambda done: None) -> Found:
         """Find the lists of one shard.
@@ -69,11 +70,12 @@ class Search:
         return search_by_brute_force(catalogues, self.seen[users], self.length, on_progress)
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the lists depend on: the model and the settings."""
+        """Return a digest of the model and the settings; the lists depend on nothing else but the code."""
         settings = (*self.moments, self.length, self.method, self.seed, len(self.shards))
         hashed = hashlib.sha256(json.dumps(settings).encode())
         bundle = self.scorer.bundle
-        hashed.update(bundle.feature_map.to_json())
+        for text in (bundle.feature_map.to_json(), bundle.network.to_json(), json.dumps(bundle.numbers)):
+            hashed.update(text.encode() if isinstance(text, str) else text)
         for table in (bundle.users, bundle.movies):
             hashed.update(table.to_json().encode())
         for array in (*bundle.network.get_weights(), self.seen.indptr, self.seen.indices):
@@ -132,11 +134,13 @@ class Means:
     Attributes:
         folder: where finished shards are kept until all are found, so that an interrupted search goes on; None:
             nowhere. A single shard is not kept.
+        code: digest of the code; shards that other code has found are not used.
         each: searches the shards on other machines; None: one after the other, here.
     """
 
     folder: Path | None = None
     each: Each | None = None
+    code: str = ""
 
 
 def search_all(request: Search, on_progress: Callable[[int], None], means: Means | None = None) -> Found:
@@ -147,10 +151,12 @@ def search_all(request: Search, on_progress: Callable[[int], None], means: Means
         on_progress: called with the number of finished lists, over all moments.
         means: how; default: here, and nothing is kept.
     """
-    folder, each = (means.folder, means.each) if means else (None, None)
+    means = means or Means()
+    folder, each = means.folder, means.each
     request = replace(request, parts=each.parts) if each else request
     shards = request.shards
-    kept = KeptShards(folder, request.fingerprint()) if folder and len(shards) > 1 else None
+    name = f"{request.fingerprint()}{means.code and '-'}{means.code}"
+    kept = KeptShards(folder, name) if folder and len(shards) > 1 else None
     found = {number: own for number in range(len(shards)) if kept and (own := kept.find(number))}
     missing = [number for number in range(len(shards)) if number not in found]
     done = sum(len(shards[number]) for number in found) * len(request.moments)

@@ -42,9 +42,9 @@ class Checkpoint:
         return cls(folder / fingerprint)
 
     @property
-    def name(self) -> str:
-        """Name of the folder, which ``only`` gives it: the training's fingerprint."""
-        return self._folder.name
+    def folder(self) -> Path:
+        """Where the state is saved; ``only`` names it after the training's fingerprint."""
+        return self._folder
 
     def reports(self) -> list[EpochReport]:
         """Return the reports of the epochs that are saved; none without a file, or with a damaged one."""

@@ -89,14 +89,19 @@ class Fitting:
     def unpacked(cls, packed: tuple[Recipe, TrainingData, list[np.ndarray]]) -> "Fitting":
         """Return a training like that which was packed."""
         recipe, data, weights = packed
-        fitting = cls(recipe, data)
+        fitting = cls(recipe.model_copy(update={"pretrained": {}}), data)  # the weights hold these vectors
         fitting.network.set_weights(weights)
         return fitting
 
     @property
     def is_shared(self) -> bool:
-        """Whether several workers can train the network together."""
-        return not isinstance(self.network, NextItemModel)
+        """Whether several workers can train the network together, and learn what one process learns.
+
+        Batch normalization would average over each worker's part of a batch alone.
+        """
+        normalizes = any(isinstance(layer, keras.layers.BatchNormalization) for layer in self.network.layers)
+        is_next_item = isinstance(self.network, NextItemModel)
+        return keras.config.backend() == "tensorflow" and not (is_next_item or normalizes)
 
     def _objective(self) -> Objective:
         recipe, data = self._recipe, self._data

@@ -118,7 +118,7 @@ def lists_assets(model: str) -> dg.AssetsDefinition:
         lists, search = held_out_lists(scorer, train_interactions, progress_reporter(context, model), means)
         genres = genre_sets(scorer.bundle.movies["genres"])
         metrics = measure_lists(tracking, version, train_interactions, test_interactions, lists, genres)
-        yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata={**asdict(search), **compute.facts})
+        yield dg.MaterializeResult(asset_key=lists_name, value=lists, metadata={**asdict(search), **compute.facts()})
         shown: dict[str, Any] = {**figures(values_by_metric(metrics)), **links_of(tracking, version)}
         yield dg.MaterializeResult(asset_key=metrics_name, value=metrics, metadata=shown)
 

@@ -68,7 +68,7 @@ def _collaborative_asset(recipes: Mapping[str, Recipe]) -> dg.AssetsDefinition:
                 "training_rows": len(train_interactions),
                 "fitted_tables": fitted.fits,
                 "seconds": round(seconds, 1),
-                **compute.facts,
+                **compute.facts(),
                 **_recipes_metadata(fitted, configs),
             },
         )

@@ -93,7 +93,6 @@ def model_asset(name: str, recipe: Recipe) -> dg.AssetsDefinition:
                 **_training_metadata(tracking.training_of(version)),
                 **_attention_metadata(tracking.attention_of(version)),
                 "training_rows": len(train_interactions),
-                **(compute.facts if reused is None else {}),
                 "model_version": int(version.version),
                 "reused": reused is not None,
                 "features_left_out": ", ".join(followed.left_out(tables.encoders)) or "none",

@@ -8,19 +8,23 @@ after a lost worker. Ray sends Python objects in pickles: everybody who can reac
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import keras
 import numpy as np
 import ray
 import ray.data
 import ray.train
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upath import UPath
 
 from ml.processors import Item, Result, Shared, State, grant_processors
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 _RESTARTS = 5  # of a training's workers
 _POLL_SECONDS, _CONNECT_SECONDS = 0.5, 10
+_SILENT_SECONDS = 120  # then a training may wait for a machine that is lost
 _EPOCH, _BATCH, _END = "epoch", "batch", "end"  # kinds of messages of a training
 
 
@@ -43,13 +48,13 @@ class RayEngine:
         address: see compute.yaml.
         workers: processes that work at the same time.
         cpus: of each of them.
-        storage: directory or URL of checkpoints.
+        storage: directory of checkpoints, on any fsspec file system.
 
     Attributes:
         parts: see ``ml.processors.Each``.
     """
 
-    def __init__(self, address: str, workers: int, cpus: int, storage: str) -> None:
+    def __init__(self, address: str, workers: int, cpus: int, storage: UPath) -> None:
         self._address, self._workers, self._cpus, self._storage = address, workers, cpus, storage
         self.parts = workers
 
@@ -99,7 +104,7 @@ class RayEngine:
         from ray.train.tensorflow import TensorflowTrainer
 
         self._connect()
-        messages = Queue(actor_options={"num_cpus": 0})
+        messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": _here()})
         config = {"fitting": [ray.put(fitting.packed())], "messages": messages, "cpus": self._cpus}
         trainer = TensorflowTrainer(
             _train,
@@ -109,7 +114,8 @@ class RayEngine:
             ),
             run_config=ray.train.RunConfig(
                 name=name,
-                storage_path=self._storage,
+                storage_path=self._storage.path,
+                storage_filesystem=PyFileSystem(FSSpecHandler(self._storage.fs)),
                 failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             ),
@@ -117,26 +123,41 @@ class RayEngine:
         failures: list[Exception] = []
         running = Thread(target=_fit, args=(trainer, failures), daemon=True)
         running.start()
-        reports, weights = _followed(messages, running, on_epoch, on_batch)
+        try:
+            reports, weights = _followed(messages, running, on_epoch, on_batch, self._require_processors)
+        except dg.Failure:
+            ray.shutdown()  # ends the training, which would wait for processors
+            raise
         messages.shutdown()
         if weights is None:
             raise dg.Failure(f"The training on the Ray cluster ended without a result: {failures[:1]}")
         fitting.network.set_weights(weights)
-        _remove(UPath(self._storage) / name)
         return reports
+
+    def forget(self, name: str) -> None:
+        """Remove what trainings of this name's model have saved, this one and earlier ones that were interrupted."""
+        folder = (self._storage / name).parent
+        if folder.exists():
+            folder.fs.rm(folder.path, recursive=True)
 
     def _connect(self) -> None:
         if not ray.is_initialized():
             _require_reachable(self._address)
-            threads = {f"TF_NUM_{kind}_THREADS": str(self._cpus) for kind in ("INTRAOP", "INTEROP")}
+            variables = {f"TF_NUM_{kind}_THREADS": str(self._cpus) for kind in ("INTRAOP", "INTEROP")}
+            variables["KERAS_BACKEND"] = keras.config.backend()
             try:
-                ray.init(address=self._address, runtime_env={"env_vars": threads}, log_to_driver=False)
+                ray.init(address=self._address, runtime_env={"env_vars": variables}, log_to_driver=False)
             except (ConnectionError, RayError, ValueError) as error:
                 raise _no_cluster(self._address, error) from error
         # Every step has a log of its own, in Dagster.
         ray.data.DataContext.get_current().enable_progress_bars = False
+        # With every CPU given to workers, Ray Data's own tasks would wait for one forever.
+        self._require_processors(spare=1)
+
+    def _require_processors(self, spare: int = 0) -> None:
+        """Raise dagster.Failure for a cluster that is too small, for whose growth Ray would wait without a word."""
         has, needs = ray.cluster_resources().get("CPU", 0), self._workers * self._cpus
-        if has <= needs:  # with every CPU given to workers, Ray Data's own tasks would wait for one forever
+        if has < needs + spare:
             raise dg.Failure(
                 f"The Ray cluster has {has:.0f} CPUs; expected at least {needs + 1}: {self._workers} workers of "
                 f"{self._cpus}, and one for Ray's own tasks. Add machines, or lower workers in compute.yaml"
@@ -220,14 +241,21 @@ def _followed(
     running: Thread,
     on_epoch: Callable[[EpochReport], None],
     on_batch: Callable[[BatchReport], None],
+    require_processors: Callable[[], None],
 ) -> tuple[list[EpochReport], list[np.ndarray] | None]:
-    """Pass the messages of a training on until it ends; gives its reports and last weights, None if it failed."""
-    epochs, end = 0, None
+    """Pass the messages of a training on until it ends; gives its reports and last weights, None if it failed.
+
+    Raises dagster.Failure where nothing comes for a while and the cluster has become too small.
+    """
+    epochs, end, heard = 0, None, time.monotonic()
     while running.is_alive() or not messages.empty():
         try:
             kind, content = messages.get(timeout=_POLL_SECONDS)
         except Empty:
+            if time.monotonic() - heard > _SILENT_SECONDS:
+                require_processors()
             continue
+        heard = time.monotonic()
         if kind == _BATCH:
             on_batch(content)
         elif kind == _END:
@@ -238,6 +266,6 @@ def _followed(
     return end or ([], None)
 
 
-def _remove(folder: UPath) -> None:
-    if folder.exists():
-        folder.fs.rm(folder.path, recursive=True)
+def _here() -> NodeAffinitySchedulingStrategy:
+    """On the machine of this process: what it waits for ends with it."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
+from upath import UPath
 
 from ml.processors import Each
 from ml.training.reports import BatchReport, EpochReport
 from orchestration.config.compute_config import LOCAL, ComputeConfig, Place
-from orchestration.config.settings import settings
+from orchestration.config.settings import PROJECT_ROOT, settings
 
 if TYPE_CHECKING:
     from ml.training.checkpoint import Checkpoint
@@ -43,11 +44,14 @@ class Compute(dg.ConfigurableResource):
         """As ``each``, for scores of so many rows."""
         return self.each if rows >= self.scores_from else None
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Metadata of an asset: where it was computed."""
+    def is_remote(self, fitting: "Fitting") -> bool:
+        """Whether a training runs on a cluster: one whose result does not depend on the number of workers."""
+        return self.compute != LOCAL and fitting.is_shared
+
+    def facts(self, remote: bool = True) -> dict[str, Any]:
+        """Metadata of an asset: where it was computed; ``remote``: on the cluster if there is one."""
         where = "this machine"
-        if self.compute != LOCAL:
+        if self.compute != LOCAL and remote:
             where = f"Ray cluster {self.address}: {self.workers} workers of {self.cpus_per_worker} CPUs"
         return {"computed_by": where}
 
@@ -66,9 +70,15 @@ class Compute(dg.ConfigurableResource):
             on_batch: likewise.
             checkpoint: of this training.
         """
-        if self.compute == LOCAL or not fitting.is_shared:
+        if not self.is_remote(fitting):
             return fitting.run(on_epoch, on_batch, checkpoint)
-        return self._engine().train(fitting, on_epoch, on_batch, checkpoint.name)
+        return self._engine().train(fitting, on_epoch, on_batch, _place(checkpoint))
+
+    def forget(self, checkpoint: "Checkpoint") -> None:
+        """Remove what a training that is registered has saved."""
+        checkpoint.remove()
+        if self.compute != LOCAL:
+            self._engine().forget(_place(checkpoint))
 
     def _engine(self) -> "RayEngine":
         try:
@@ -79,5 +89,12 @@ class Compute(dg.ConfigurableResource):
                 "local in compute.yaml",
                 allow_retries=False,
             ) from error
-        storage = self.storage or str(settings().home / "cluster")
+        storage = UPath(self.storage) if self.storage else settings().home / "cluster"
+        if storage.protocol in ("", "file"):
+            storage = UPath(PROJECT_ROOT / storage.path)
         return RayEngine(self.address, self.workers, self.cpus_per_worker, storage)
+
+
+def _place(checkpoint: "Checkpoint") -> str:
+    """Name of a training among those on clusters: data set, model and fingerprint."""
+    return "/".join(checkpoint.folder.parts[-3:])

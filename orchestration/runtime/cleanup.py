@@ -114,8 +114,9 @@ def remove_locks(instance: dg.DagsterInstance) -> None:
 
 def remove_checkpoints() -> Iterator[str]:
     """Remove what interrupted trainings and searches of recipes that no longer exist have left."""
-    for folder in (*checkpoints().glob("*/*/"), *unfinished_lists().glob("*/*/")):
-        if folder.name.removesuffix("_lists") not in recipes_in_force():
+    lists = {name for recipe in recipes_in_force() for name in (recipe, f"{recipe}_lists")}
+    for of, names in ((checkpoints(), {*recipes_in_force()}), (unfinished_lists(), lists)):
+        for folder in (folder for folder in of.glob("*/*/") if folder.name not in names):
             shutil.rmtree(folder)
             yield f"{folder} is removed: no enabled recipe has this name"
 

@@ -17,6 +17,7 @@ from ml.errors import DataError, NotFoundError
 from ml.evaluation import stability
 from ml.inference.engine.shortlist import Method
 from orchestration.compute.resource import Compute
+from orchestration.config.code_versions import code_version
 from orchestration.config.launch_config import LaunchConfig
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import preview
@@ -206,7 +207,7 @@ def means_of(compute: Compute, dataset: str, name: str) -> "Means":
     """
     from ml.inference.shards import Means
 
-    return Means(unfinished_lists() / dataset / name, compute.each)
+    return Means(unfinished_lists() / dataset / name, compute.each, code_version("ml.inference.recommend"))
 
 
 def unfinished_lists() -> Path:
@@ -260,5 +261,5 @@ def rank(
     for moment, (top, search) in zip(moments, found, strict=True):
         table = top.assign(model=version.model, model_version=version.version)
         audit = checks.top_lists(top, ranking.ratings, users, movies, ranking.length)
-        ranked.append((Lists(version, moment, table, seconds, {**asdict(search), **compute.facts}), audit))
+        ranked.append((Lists(version, moment, table, seconds, {**asdict(search), **compute.facts()}), audit))
     return ranked

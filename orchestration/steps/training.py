@@ -55,6 +55,8 @@ def train_and_register(
             tables.interactions,
             tables.encoders.to_dict(),
         )
+        [where] = compute.facts(compute.is_remote(fitting)).values()
+        context.log.info(f"{name}: trained by {where}")
         reporter = _Reporter(context, name, run)
         reports = compute.train(fitting, reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]
@@ -69,7 +71,7 @@ def train_and_register(
             fitting.serving_network, tables.encoders, tables.users, tables.movies, recipe.numbers, recipe.diversity
         )
         version: RegisteredVersion = run.register(bundle, recipe, step=best)
-        checkpoint.remove()
+        compute.forget(checkpoint)
     return version
 
 

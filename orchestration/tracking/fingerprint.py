@@ -44,7 +44,7 @@ def training_fingerprint(storage: Storage, code_version: str, recipe: Recipe) ->
 
 def tuning_fingerprint(storage: Storage, recipe: Recipe) -> str:
     """Return the fingerprint of a tuning study on the stored tables; new code continues the same study."""
-    return digest(f"{_tables(storage, recipe)} {_backend()} {recipe.fingerprint('warm_start')}".encode())
+    return digest(f"{_tables(storage, recipe)} {_backend()} {recipe.fingerprint('warm_start', 'diversity')}".encode())
 
 
 def _tables(storage: Storage, recipe: Recipe) -> str:

@@ -1,4 +1,6 @@
+import errno
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ml.data import mapped
-from ml.data.mapped import fill, mapped_array, mapped_table, release
+from ml.data.mapped import fill, mapped_array, mapped_table, read_table, release
 
 BLOCK = pd.DataFrame(
     {
@@ -68,3 +70,35 @@ def test_another_number_of_rows_is_an_error() -> None:
 def test_fill_sets_all_rows(tmp_path: Path) -> None:
     array = fill(mapped_array((10,), np.int64, tmp_path), 4, lambda rows: np.arange(10)[rows] ** 2)
     assert array.tolist() == [n * n for n in range(10)]
+
+
+@pytest.mark.usefixtures("in_files")
+@pytest.mark.parametrize(
+    ("table", "mapped"),
+    [
+        (BLOCK, True),
+        (BLOCK.assign(b=BLOCK["b"].astype("float32") / 3), True),
+        (BLOCK.assign(b="text"), False),
+        (BLOCK.assign(b=BLOCK["b"].astype("Int64").where(BLOCK["b"] != 8)), False),
+        (BLOCK.assign(b=pd.Timestamp("2000-01-01", tz="UTC")), False),
+        (BLOCK.assign(b=pd.Categorical(list("abcabc"))), False),
+    ],
+    ids=["integers", "floats", "text", "gaps", "times", "categories"],
+)
+def test_tables_are_read_as_pandas_reads_them(table: pd.DataFrame, mapped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table.to_parquet(path, index=False, row_group_size=4)
+    found = read_table(path, tmp_path)
+    pd.testing.assert_frame_equal(found, pd.read_parquet(path))
+    assert is_mapped(found["a"].to_numpy()) == mapped
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
+@pytest.mark.usefixtures("in_files")
+def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, f"No space left for {size} bytes")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left for 1200 bytes"):
+        mapped_array((100, 3), np.float32)

@@ -6,8 +6,9 @@ import pytest
 
 from ml.inference import shards
 from ml.inference.engine.shortlist import Method
+from ml.inference.engine.top_k import TopLists
 from ml.inference.scorer import Scorer
-from ml.inference.shards import Found, Means, Search, search_all
+from ml.inference.shards import Found, KeptShards, Means, Search, search_all
 from ml.models.bundle import ModelBundle
 
 MOMENTS = [(2001, 3), (2002, 6)]
@@ -19,6 +20,15 @@ def request_of(bundle: ModelBundle) -> Search:
     scorer = Scorer(bundle)
     users, movies = np.nonzero(np.arange(len(bundle.users))[:, None] % 7 == np.arange(len(bundle.movies)) % 7)
     return Search(scorer, scorer.matrix(users, movies, bool), MOMENTS, 10, "brute_force", 42)
+
+
+def test_work_for_several_machines_is_divided_where_it_is_worth_it(
+    request_of: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(replace(request_of, parts=4).shards) == 1
+    monkeypatch.setattr(shards, "FEWEST_USERS", 50)
+    assert len(replace(request_of, parts=4).shards) == 4
+    assert len(replace(request_of, parts=400).shards) == request_of.seen.shape[0] // 50
 
 
 @pytest.fixture
@@ -89,6 +99,15 @@ def test_a_damaged_shard_is_searched_again(request_of: Search, small_shards: Non
     folder.mkdir()
     (folder / "0.npz").write_bytes(b"PK no archive")
     assert_equal(search_all(request_of, lambda done: None, Means(tmp_path)), search_all(request_of, lambda done: None))
+
+
+def test_shards_of_other_code_are_searched_again(
+    request_of: Search, small_shards: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = search_all(request_of, lambda done: None)
+    wrong = [(TopLists.empty(len(users), 10), report) for users in request_of.shards[:1] for _, report in expected]
+    KeptShards(tmp_path, f"{request_of.fingerprint()}-earlier").keep(0, wrong)
+    assert_equal(search_all(request_of, lambda done: None, Means(tmp_path, code="now")), expected)
 
 
 def test_another_search_starts_anew(request_of: Search, small_shards: None, tmp_path: Path) -> None:

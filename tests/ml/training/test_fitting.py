@@ -494,3 +494,25 @@ def test_movie_embeddings_start_with_learned_vectors(
     np.testing.assert_array_equal(other[[0, 1, 5]], first[[0, 1, 5]])
     rest = np.delete(other, [0, 1, 5], axis=0)
     assert rest == pytest.approx(np.full(rest.shape, first.std()), rel=1e-5)
+
+
+def test_only_trainings_that_workers_do_not_change_are_shared(data_of: Callable[[Recipe], TrainingData]) -> None:
+    def is_shared(architecture: str, **model: Any) -> bool:
+        own = recipe_of(architecture=architecture, model={**SMALL_MODEL, **model})
+        return Fitting(own, data_of(own)).is_shared
+
+    assert is_shared("autoint")
+    assert is_shared("autoint_mlp")
+    assert not is_shared("autoint_mlp", batch_normalization=True)
+
+
+def test_a_packed_training_is_the_same(data_of: Callable[[Recipe], TrainingData], recipe: Recipe) -> None:
+    first = Fitting(recipe, data_of(recipe))
+    weights = [weight + 0.1 for weight in first.network.get_weights()]
+    first.network.set_weights(weights)
+    other = Fitting.unpacked(first.packed())
+    for own, expected in zip(other.network.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(own, expected)
+    expected = first.run(lambda report: None)
+    found = other.run(lambda report: None)
+    assert [report.val_loss for report in found] == [report.val_loss for report in expected]
