@@ -15,7 +15,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import keras
 import numpy as np
 import ray
 import ray.data
@@ -144,6 +143,8 @@ class RayEngine:
         if not ray.is_initialized():
             _require_reachable(self._address)
             variables = {f"TF_NUM_{kind}_THREADS": str(self._cpus) for kind in ("INTRAOP", "INTEROP")}
+            import keras
+
             variables["KERAS_BACKEND"] = keras.config.backend()
             try:
                 ray.init(address=self._address, runtime_env={"env_vars": variables}, log_to_driver=False)

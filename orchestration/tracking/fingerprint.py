@@ -1,4 +1,7 @@
-"""Fingerprints of what a training or a tuning study depends on: equal fingerprints mean equal results."""
+"""Fingerprints of what a training or a tuning study depends on: equal fingerprints mean equal results.
+
+Of a training with dropout on a cluster, results also depend on the number of workers.
+"""
 
 from dataclasses import dataclass
 

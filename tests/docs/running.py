@@ -31,7 +31,10 @@ class Rule:
 
 
 _RULES = (
-    Rule(r"make (test|lint|format|test-real|test-slow|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?", How.CI),
+    Rule(
+        r"make (test|lint|format|test-real|test-slow|test-cluster|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?",
+        How.CI,
+    ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
     Rule(r"make (try( RECIPES_YAML=\S+)?|(ui|app) TRY=1)", How.MINUTES),
     Rule(r"make run-temporal", How.HERE),
