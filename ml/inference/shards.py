@@ -207,12 +207,9 @@ class _Packed:
 
 
 def _elsewhere(request: Search, numbers: Sequence[int], each: Each) -> Iterator[tuple[int, Found]]:
-    for place, own in each(_Packed.unpacked, _search_shard, numbers, _Packed.of(request)):
+    users = [request.shards[number] for number in numbers]
+    for place, own in each(_Packed.unpacked, Search.shard, users, _Packed.of(request)):
         yield numbers[place], own
-
-
-def _search_shard(request: Search, number: int) -> Found:
-    return request.shard(request.shards[number])
 
 
 def joined(shards: Sequence[Found]) -> Found:

@@ -32,7 +32,7 @@ class Rule:
 
 _RULES = (
     Rule(
-        r"make (test|lint|format|test-real|test-slow|test-cluster|test-browser|test-docs|soak|docs)( NIGHTS=\d+)?",
+        r"make (test(-real|-slow|-cluster|-browser|-docs)?|lint|format|soak|docs)( NIGHTS=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
