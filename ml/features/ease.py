@@ -61,7 +61,7 @@ def ease_weights(seen: sparse.csr_array, penalty: float) -> np.ndarray | LinearO
     ``P = inv(seen' seen + penalty I)``, ``B[i, j] = -P[i, j] / P[j, j]`` (Steck, "Embarrassingly Shallow Autoencoders
     for Sparse Data", WWW 2019, equation 8).
 
-    With fewer users than movies, B is given by its products: they only need an inverse of the users' size.
+    With fewer users than half the movies, B is given by its products: they only need an inverse of the users' size.
     """
     inverse = _Inverse.of(seen, penalty)
     if isinstance(inverse, _ByMovies):
@@ -100,9 +100,9 @@ class _Inverse(ABC):
 
     @staticmethod
     def of(seen: sparse.csr_array, penalty: float) -> "_Inverse":
-        """Return the inverse by that of the smaller side."""
+        """Return the inverse by that of the side that takes less work, with what is computed from it."""
         users, movies = seen.shape
-        return _ByUsers(seen, penalty) if users < movies else _ByMovies(seen, penalty)
+        return _ByUsers(seen, penalty) if 2 * users < movies else _ByMovies(seen, penalty)
 
 
 class _ByMovies(_Inverse):
