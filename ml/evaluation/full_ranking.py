@@ -8,6 +8,8 @@ from scipy import sparse
 
 from ml.inference.engine.top_k import best_columns
 
+_CELLS = 2**24  # scores in memory at a time
+
 
 def top_lists(
     scores: Callable[[np.ndarray], np.ndarray],
@@ -27,7 +29,7 @@ def top_lists(
         users: number of users; each gets a list.
         movies: number of items.
         length: items per list; fewer if the user has fewer unseen items.
-        block: users scored at a time.
+        block: users scored at a time, at most; fewer of many items.
 
     Returns:
         One row per listed item, by user and rank. Columns user_id (int32), rank (int16, from 1), movie_id (int32).
@@ -38,6 +40,7 @@ def top_lists(
     indices = [train_interactions[name].to_numpy() for name in ("user_id", "movie_id")]
     seen = sparse.csr_array((np.ones(len(train_interactions), bool), indices), shape=(users, movies))
     parts = []
+    block = max(min(block, _CELLS // movies), 1)
     for start in range(0, users, block):
         own = np.arange(start, min(start + block, users))
         values = scores(own)
