@@ -112,9 +112,8 @@ class _Material:
     folds: Mapping[str, np.ndarray]
 
     def fit(self, task: _Task) -> Columns:
-        """Fit one feature, in one thread of BLAS."""
-        with threadpool_limits(1, "blas"):
-            return task.fit(self.train, self.sides, self.folds.get(task.division.name))
+        """Fit one feature."""
+        return task.fit(self.train, self.sides, self.folds.get(task.division.name))
 
 
 def _fitted(material: _Material, tasks: Mapping[str, _Task], threads: int) -> list[Columns]:
@@ -125,11 +124,13 @@ def _fitted(material: _Material, tasks: Mapping[str, _Task], threads: int) -> li
 def _fitted_elsewhere(material: _Material, tasks: Sequence[_Task], each: Each) -> list[Columns]:
     reads = {"user_id", "movie_id", *(name for task in tasks for name in task.part.reads)}
     needed = material.train[[name for name in material.train.columns if name in reads]]
-    found = dict(each(_itself, _Material.fit, tasks, replace(material, train=needed)))
+    found = dict(each(_in_one_thread, _Material.fit, tasks, replace(material, train=needed)))
     return [found[number] for number in range(len(tasks))]
 
 
-def _itself(material: _Material) -> _Material:
+def _in_one_thread(material: _Material) -> _Material:
+    """Limit BLAS in a process that only fits features."""
+    threadpool_limits(1, "blas")
     return material
 
 

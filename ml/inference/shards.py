@@ -155,8 +155,7 @@ def search_all(request: Search, on_progress: Callable[[int], None], means: Means
     folder, each = means.folder, means.each
     request = replace(request, parts=each.parts) if each else request
     shards = request.shards
-    name = f"{request.fingerprint()}{means.code and '-'}{means.code}"
-    kept = KeptShards(folder, name) if folder and len(shards) > 1 else None
+    kept = KeptShards(folder, f"{request.fingerprint()}-{means.code}") if folder and len(shards) > 1 else None
     found = {number: own for number in range(len(shards)) if kept and (own := kept.find(number))}
     missing = [number for number in range(len(shards)) if number not in found]
     done = sum(len(shards[number]) for number in found) * len(request.moments)

@@ -20,7 +20,6 @@ import ray
 import ray.data
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -80,7 +79,7 @@ class RayEngine:
             num_cpus=self._cpus,
         )
         for row in done.iter_rows():
-            yield int(row["number"]), cloudpickle.loads(row["result"])
+            yield int(row["number"]), row["result"]
 
     def train(
         self,
@@ -156,7 +155,7 @@ class RayEngine:
         self._require_processors(spare=1)
 
     def _require_processors(self, spare: int = 0) -> None:
-        """Raise dagster.Failure for a cluster that is too small, for whose growth Ray would wait without a word."""
+        """Raise dagster.Failure for a cluster that is too small; Ray would wait for it to grow and log nothing."""
         has, needs = ray.cluster_resources().get("CPU", 0), self._workers * self._cpus
         if has < needs + spare:
             raise dg.Failure(
@@ -192,8 +191,10 @@ class _Worker:
         self._items, self._state = items, prepare(shared)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        results = [self._work(self._state, ray.get(self._items[number])) for number in batch["number"]]
-        return {"number": batch["number"], "result": [cloudpickle.dumps(result) for result in results]}
+        results = np.empty(len(batch["number"]), object)  # else Ray Data would take them for columns of numbers
+        for place, number in enumerate(batch["number"]):
+            results[place] = self._work(self._state, ray.get(self._items[number]))
+        return {"number": batch["number"], "result": results}
 
 
 def _train(config: dict[str, Any]) -> None:
@@ -261,7 +262,7 @@ def _followed(
             on_batch(content)
         elif kind == _END:
             end = content
-        elif content.epoch > epochs:  # after a restart, the epochs before come again
+        elif content.epoch > epochs:  # after a restart, the restored epochs are reported a second time
             epochs = content.epoch
             on_epoch(content)
     return end or ([], None)

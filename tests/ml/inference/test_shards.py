@@ -95,7 +95,7 @@ def test_finished_shards_survive_an_interruption(
 
 
 def test_a_damaged_shard_is_searched_again(request_of: Search, small_shards: None, tmp_path: Path) -> None:
-    folder = tmp_path / request_of.fingerprint()
+    folder = tmp_path / f"{request_of.fingerprint()}-"
     folder.mkdir()
     (folder / "0.npz").write_bytes(b"PK no archive")
     assert_equal(search_all(request_of, lambda done: None, Means(tmp_path)), search_all(request_of, lambda done: None))
