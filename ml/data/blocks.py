@@ -7,6 +7,7 @@ another one, so that a table need not fit into memory.
 import hashlib
 import io
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ml.files import shortened, sync, temporary_path
 
 BLOCK_ROWS = 2**20
 HEAD_ROWS = 5  # kept of a table that is written
+_DICTIONARY_BYTES = 2**16  # columns with more values are written as they are: looking each value up takes long
 _PLACE = "place_among_the_gathered"
 
 
@@ -92,7 +94,10 @@ class Blocks:
             with ExitStack() as stack:
                 writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
                 for part in rows:
-                    for number, own in part.groupby(part[_PLACE] // self.block_rows):
+                    numbers = part[_PLACE].to_numpy() // self.block_rows
+                    ends = np.searchsorted(numbers, np.arange(len(files) + 1))
+                    for number in np.unique(numbers).tolist():
+                        own = part.iloc[ends[number] : ends[number + 1]]
                         table = pa.Table.from_pandas(own, preserve_index=False)
                         if number not in writers:
                             writers[number] = stack.enter_context(pa.ipc.new_file(files[number], table.schema))
@@ -104,12 +109,17 @@ class Blocks:
                 file.unlink()
 
     def _placed(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
-        """Return the rows that have a place, with it, in blocks."""
+        """Return the rows that have a place, with it, in blocks; each ordered by the block that a row belongs to."""
         start = 0
         for block in self:
             own = places[start : start + len(block)]
             chosen = np.flatnonzero(own >= 0)
-            yield block.iloc[chosen].assign(row=start + chosen, **{_PLACE: own[chosen]})
+            belongs = own[chosen] // self.block_rows
+            # A sort of few small numbers is fast.
+            chosen = chosen[
+                np.argsort(belongs.astype(np.min_scalar_type(len(places) // self.block_rows)), kind="stable")
+            ]
+            yield block.take(chosen).assign(row=start + chosen, **{_PLACE: own[chosen]})
             start += len(block)
 
     @contextmanager
@@ -126,7 +136,8 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
 class BlockWriter:
     """Writes a Parquet file in blocks. The file has its old content until the new one is committed.
 
-    A context that ends without a commit leaves the old content.
+    A block is encoded in another thread, while the next one is computed. A context that ends without a commit leaves
+    the old content.
 
     Args:
         path: of the file, local or on any fsspec file system.
@@ -142,22 +153,30 @@ class BlockWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _Hashed(self._temporary.open("wb"))
         self._writer: pq.ParquetWriter | None = None
+        self._thread, self._writing = ThreadPoolExecutor(1), Future[None]()
+        self._writing.set_result(None)
         self.rows, self.head = 0, pd.DataFrame()
 
     def append(self, block: pd.DataFrame) -> None:
-        """Write a block; all have the same columns, with the same types."""
+        """Write a block; all have the same columns, with the same types. It must not be changed afterwards.
+
+        Raises:
+            OSError: an earlier block cannot be written.
+        """
         if self._writer is None:
             table = pa.Table.from_pandas(block, preserve_index=False)
-            self._writer = pq.ParquetWriter(self._file, table.schema)
+            self._writer = pq.ParquetWriter(self._file, table.schema, dictionary_pagesize_limit=_DICTIONARY_BYTES)
             self.head = block.head(HEAD_ROWS)
         else:
             table = pa.Table.from_pandas(block, schema=self._writer.schema, preserve_index=False)
+        self._writing.result()
         if len(block) or not self.rows:
-            self._writer.write_table(table, BLOCK_ROWS)
+            self._writing = self._thread.submit(self._writer.write_table, table, BLOCK_ROWS)
         self.rows += len(block)
 
     def finish(self) -> str:
         """Write the end of the file and return its digest, see ``ml.files.digest``. Nothing can be added then."""
+        self._writing.result()
         if self._writer is None:
             raise ValueError(f"{self._path}: no block was written; expected at least one, which may be empty")
         self._writer.close()
@@ -177,6 +196,7 @@ class BlockWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
         with suppress(OSError, pa.ArrowException):  # such as a full disk, which has raised before
             if self._writer is not None and not self._file.closed:
                 self._writer.close()

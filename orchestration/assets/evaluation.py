@@ -137,11 +137,13 @@ def metrics_assets(model: str, recipe: Recipe, common: Mapping[str, Any]) -> dg.
             yield from skipped_tables(trained, {scores_name: {"score": "float32"}, metrics_name: METRICS})
             return
         rows = with_moments(test_interactions, times[ENCODED], recipe.moments) if recipe.moments else test_interactions
-        scores = score_rows(tracking.load_bundle(version), rows, compute.each_of(len(rows)))
+        each = compute.each_of(len(rows))
+        scores = score_rows(tracking.load_bundle(version), rows, each)
         metrics, bins = measure_scores(tracking, version, test_interactions, scores)
         users = test_interactions["user_id"].nunique()
         yield from require(metrics_name, checks.not_below_random(metrics, baseline_metrics, users))
-        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}))
+        where = compute.facts(each is not None)
+        yield dg.MaterializeResult(asset_key=scores_name, value=pd.DataFrame({"score": scores}), metadata=where)
         yield dg.MaterializeResult(
             asset_key=metrics_name,
             value=metrics,

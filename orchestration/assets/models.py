@@ -138,7 +138,7 @@ def _training_metadata(record: TrainingRecord) -> dict[str, Any]:
         **figures({str(loss): float(curve.iloc[-1]) for loss, curve in curves.items()}),
         "epoch": len(record.train_losses),
         "parameters": record.parameters,
-        **record.beginning,
+        **record.tags,
     }
 
 

@@ -9,7 +9,7 @@ from upath import UPath
 
 from ml.processors import Each
 from ml.training.reports import BatchReport, EpochReport
-from orchestration.config.compute_config import LOCAL, ComputeConfig, Place
+from orchestration.config.compute_config import COMPUTED_BY, LOCAL, ComputeConfig, Place
 from orchestration.config.settings import PROJECT_ROOT, settings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Compute(dg.ConfigurableResource):
         where = "this machine"
         if self.compute != LOCAL and remote:
             where = f"Ray cluster {self.address}: {self.workers} workers of {self.cpus_per_worker} CPUs"
-        return {"computed_by": where}
+        return {COMPUTED_BY: where}
 
     def train(
         self,

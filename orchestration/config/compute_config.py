@@ -11,6 +11,7 @@ from orchestration.config.settings import settings
 
 Place = Literal["local", "ray"]
 LOCAL: Place = "local"
+COMPUTED_BY = "computed_by"  # metadata of assets, and tag of registered versions: where it was computed
 
 
 class ComputeConfig(BaseModel, frozen=True, extra="forbid"):

@@ -48,15 +48,14 @@ def train_and_register(
         context.log.info(f"{name}: {beginning.text}")
     fitting = beginning.fitting
     checkpoint = fitting.checkpoint(checkpoints() / tracking.dataset / name, task.fingerprint.whole)
-    with tracking.run(context, name, {**task.fingerprint.tags, **beginning.tags}) as run:
+    where = compute.facts(compute.is_remote(fitting))
+    with tracking.run(context, name, {**task.fingerprint.tags, **beginning.tags, **where}) as run:
         run.log_setup(
             recipe.within(tables.encoders),
             fitting.network.count_params(),
             tables.interactions,
             tables.encoders.to_dict(),
         )
-        [where] = compute.facts(compute.is_remote(fitting)).values()
-        context.log.info(f"{name}: trained by {where}")
         reporter = _Reporter(context, name, run)
         reports = compute.train(fitting, reporter.epoch, reporter.batch, checkpoint)
         losses = [report.train_loss for report in reports], [report.val_loss for report in reports]

@@ -13,6 +13,7 @@ import dagster as dg
 
 from ml.files import digest, parse_json
 from ml.published.champions import ModelArchive
+from orchestration.config.compute_config import COMPUTED_BY
 from orchestration.config.settings import settings
 from orchestration.tracking.bundles import BundleCopies
 from orchestration.tracking.fingerprint import FINGERPRINT, Fingerprint
@@ -45,18 +46,19 @@ class TrainingRecord:
         train_losses: one per epoch, up to the epoch of the weights.
         val_losses: the same.
         parameters: number of trainable parameters.
-        beginning: tags of the last ingestion batch and of the warm start; empty for versions of earlier releases.
+        tags: of the last ingestion batch, of the warm start, and where it was computed; those that earlier releases did
+            not write are missing.
     """
 
     train_losses: list[float]
     val_losses: list[float]
     parameters: int
-    beginning: Mapping[str, str]
+    tags: Mapping[str, str]
 
     @property
     def is_warm(self) -> bool:
         """Whether the training started with another version's weights."""
-        return PARENT in self.beginning
+        return PARENT in self.tags
 
 
 class Tracking(TrackingServer):
@@ -124,8 +126,10 @@ class Tracking(TrackingServer):
         curves = [{metric.step: metric.value for metric in history} for history in histories]
         train, val = ([curve[step] for step in range(1, int(tags[EPOCH]) + 1)] for curve in curves)
         parameters = int(self.client.get_run(version.run_id).data.params["parameters"])
-        beginning = {tag: value for tag, value in tags.items() if tag == LAST_BATCH or tag.startswith(WARM_START)}
-        return TrainingRecord(train, val, parameters, beginning)
+        told = {
+            tag: value for tag, value in tags.items() if tag in (LAST_BATCH, COMPUTED_BY) or tag.startswith(WARM_START)
+        }
+        return TrainingRecord(train, val, parameters, told)
 
     def attention_of(self, version: RegisteredVersion) -> dict[str, Any] | None:
         """The document of a version's ``AttentionMaps``; None for earlier releases, and for networks without any.

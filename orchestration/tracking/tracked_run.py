@@ -23,6 +23,7 @@ from ml.models.autoint import rating_network
 from ml.models.bundle import ModelBundle
 from ml.training.recipes import NOT_LEARNED, Recipe
 from orchestration.config.code_versions import sources
+from orchestration.config.compute_config import COMPUTED_BY
 from orchestration.config.settings import PROJECT_ROOT
 from orchestration.config.tracking_config import TrackingConfig
 from orchestration.tracking.bundles import BundleCopies
@@ -118,7 +119,7 @@ class TrackedRun:
             path = Path(folder) / BUNDLE_FILE
             bundle.save(path)
             info, data = _log(model, bundle, path, step), path.read_bytes()
-        kept = ("dataset", "model", "dagster.run_id", DAGSTER_URL, "git_commit", LAST_BATCH)
+        kept = ("dataset", "model", "dagster.run_id", DAGSTER_URL, "git_commit", LAST_BATCH, COMPUTED_BY)
         tags = {key: tag for key, tag in self._tags.items() if key in kept or key.startswith((FINGERPRINT, WARM_START))}
         tags |= {EPOCH: str(step), BUNDLE_DIGEST: digest(data)}
         registered = mlflow.register_model(info.model_uri, name, tags=tags)

@@ -18,7 +18,7 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        self._ray: Any = RayCluster(initialize_head=True, head_node_args={**_ARGUMENTS, "_system_config": _NOTICES})
+        self._ray: Any = RayCluster(initialize_head=True, head_node_args={**_ARGUMENTS, "_system_config": NOTICES})
         self.address: str = self._ray.address
         self._others: list[Any] = []
 
@@ -39,8 +39,8 @@ class Cluster:
         self._ray.shutdown()
 
 
-# A lost node is noticed after three seconds instead of half a minute.
-_NOTICES = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+# A lost node is noticed after some seconds instead of half a minute.
+NOTICES = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
 _ARGUMENTS = {"num_cpus": CPUS, "object_store_memory": 300_000_000, "include_dashboard": False}
 
 

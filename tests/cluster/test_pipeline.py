@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from upath import UPath
 
 from ml.published.champions import ModelArchive
 from orchestration.config.settings import PROJECT_ROOT
-from tests.cluster.nodes import Cluster
+from tests.cluster.namespaces import Machines, machines
+from tests.cluster.nodes import NOTICES, Cluster, cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +30,7 @@ def command(home: Path, **variables: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "orchestration", "run", "random"], {**os.environ, **try_it, **own, **variables}
 
 
-def on_cluster(nodes: Cluster, folder: Path) -> dict[str, str]:
+def on_cluster(nodes: Cluster | Machines, folder: Path) -> dict[str, str]:
     """Settings with which a job computes on a cluster."""
     path = folder / "compute.yaml"
     path.write_text(f"compute: local\naddress: {nodes.address}\nworkers: 2\nscores_from: 0\n")
@@ -50,6 +52,12 @@ def metrics(home: Path) -> pd.Series:
     return table.set_index(["model", "metric"])["value"].sort_index()
 
 
+def computed_by(home: Path) -> set[str]:
+    """Where the registered versions were trained."""
+    versions = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").search_model_versions()
+    return {version.tags["computed_by"] for version in versions}
+
+
 def require_equal(found: Path, expected: Path) -> None:
     """Compare metrics and published tables, and how often each was published."""
     own, others = metrics(found), metrics(expected)
@@ -66,19 +74,25 @@ def require_equal(found: Path, expected: Path) -> None:
         assert ModelArchive(UPath(found), DATA_SET, model).versions() == ["1"]
 
 
-def test_a_cluster_publishes_what_one_machine_publishes(nodes: Cluster, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    finished(here)
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the job has run on this machine."""
+    home = tmp_path_factory.mktemp("here")
+    finished(home)
+    return home
+
+
+def test_a_cluster_publishes_what_one_machine_publishes(here: Path, nodes: Cluster, tmp_path: Path) -> None:
+    there = tmp_path / "there"
     finished(there, **on_cluster(nodes, tmp_path))
     require_equal(there, here)
     assert not list((there / "cluster").rglob("*.npz"))
+    assert computed_by(here) == {"this machine"}
+    assert computed_by(there) == {f"Ray cluster {nodes.address}: 2 workers of 1 CPUs"}
 
 
-def test_a_run_whose_cluster_is_lost_is_completed_by_the_next_one(tmp_path: Path) -> None:
-    from tests.cluster.nodes import cluster
-
-    here, there = tmp_path / "here", tmp_path / "there"
-    finished(here)
+def test_a_run_whose_cluster_is_lost_is_completed_by_the_next_one(here: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
     with cluster() as lost:
         arguments, environment = command(there, **on_cluster(lost, tmp_path))
         run = subprocess.Popen(arguments, env=environment, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
@@ -94,3 +108,20 @@ def test_a_run_whose_cluster_is_lost_is_completed_by_the_next_one(tmp_path: Path
         printed = finished(there, **on_cluster(new, tmp_path))
     require_equal(there, here)
     assert "autoint: epoch 1 of 3" in printed
+
+
+def test_a_run_goes_on_without_a_machine_that_is_disconnected(here: Path, tmp_path: Path) -> None:
+    there, printed = tmp_path / "there", []
+    with machines(NOTICES) as two:
+        arguments, environment = command(there, **on_cluster(two, tmp_path))
+        run = subprocess.Popen(
+            two.on_first(arguments), env=environment, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert run.stdout
+        for line in run.stdout:
+            printed.append(line)
+            if "autoint: epoch 1 of 3" in line:
+                two.disconnect()
+        assert run.wait(timeout=SECONDS) == 0, "".join(printed)[-5000:]
+    require_equal(there, here)
+    assert sum("autoint: epoch 1 of 3" in line for line in printed) == 1

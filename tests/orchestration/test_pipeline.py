@@ -326,7 +326,8 @@ def test_a_model_of_the_same_fingerprint_is_reused(
     [made] = result.asset_materializations_for_node("autoint")
     [first] = materialized.result.asset_materializations_for_node("autoint")
     assert (made.metadata["reused"].value, first.metadata["reused"].value) == (True, False)
-    for name in ("fingerprint", "val_loss", "train_loss", "epoch", "parameters", "loss_curve", "attention"):
+    kept = ("fingerprint", "val_loss", "train_loss", "epoch", "parameters", "loss_curve", "attention", "computed_by")
+    for name in kept:
         assert made.metadata[name] == first.metadata[name]
     assert result.get_asset_check_evaluations()[0].passed
 
@@ -392,6 +393,21 @@ def test_a_training_that_could_not_be_registered_is_not_repeated(
     assert losses[0] == losses[1]
     assert len(losses[0]) == EPOCHS
     assert not list((own_home / "training").rglob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("step", "asset"),
+    [
+        ("collaborative_features", "collaborative_features"),
+        ("autoint", "autoint"),
+        ("evaluate_autoint", "autoint_scores"),
+        ("rank_catalogue_by_autoint", "autoint_lists"),
+    ],
+)
+def test_pages_of_heavy_steps_say_where_they_were_computed(pipeline: Pipeline, step: str, asset: str) -> None:
+    made = pipeline.result.asset_materializations_for_node(step)
+    [page] = [each for each in made if each.asset_key and each.asset_key.to_user_string() == asset]
+    assert page.metadata["computed_by"].value == "this machine"
 
 
 def test_collaborative_features_are_fitted_once_for_all_recipes(pipeline: Pipeline) -> None:

@@ -119,3 +119,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left"):
             writer.commit()
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_block_that_cannot_be_written_stops_the_next_one(tmp_path: Path) -> None:
+    with BlockWriter(tmp_path / "table.parquet") as writer:
+        writer.append(table(10))
+        writer._writing.result()
+        writer._file._inner = FullDisk()
+        writer.append(table(10))
+        with pytest.raises(OSError, match="No space left"):
+            writer.append(table(10))
+    assert not [*tmp_path.iterdir()]
