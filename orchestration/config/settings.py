@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     run_start_seconds: int = Field(
         default=120,
         ge=1,
-        description="How long a run that the daemon has launched may take until its process starts; after that it counts "
-        "as crashed. More where a run first waits for a container and its image.",
+        description="How long a run that the daemon has launched may take until its process starts; after that it "
+        "counts as crashed. More where a run first waits for a container and its image.",
     )
     alert_webhook_url: SecretStr | None = Field(
         default=None,

@@ -81,7 +81,7 @@ def run_job(folder: Path, with_ray: bool = False) -> Object:
         job_namespace="recommender",
         load_incluster_config=False,
         kubeconfig_file=str(config),
-        **_launcher_config(with_ray),
+        **launcher_config(with_ray),
     )
     run = DagsterRun("recommender_pipeline", run_id="8d5f0b3e-1f3a-4c35-9c3b-2f1d8a7e6b54")
     context = K8sContainerContext.create_for_run(run, launcher, include_run_tags=False)
@@ -99,7 +99,8 @@ def run_job(folder: Path, with_ray: bool = False) -> Object:
     return dict(ApiClient().sanitize_for_serialization(job))
 
 
-def _launcher_config(with_ray: bool) -> Object:
+def launcher_config(with_ray: bool) -> Object:
+    """What the chart writes for the run launcher into its dagster.yaml."""
     given = values(with_ray)["runLauncher"]["config"]["k8sRunLauncher"]
     names = {"containerConfig": "container_config", "podSpecConfig": "pod_spec_config"}
     names |= {"podTemplateSpecMetadata": "pod_template_spec_metadata", "jobSpecConfig": "job_spec_config"}

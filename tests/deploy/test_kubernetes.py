@@ -139,8 +139,7 @@ def test_the_namespace_refuses_pods_with_rights() -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_secrets_are_only_referred_to_and_the_page_creates_each(run: Pod) -> None:
-    page = (PROJECT_ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+def test_secrets_are_only_referred_to_and_the_pages_create_each(run: Pod) -> None:
     assert not of_kind("Secret")
     names = set()
     for pod in (*pods(), *chart_pods(), run):
@@ -150,26 +149,20 @@ def test_secrets_are_only_referred_to_and_the_page_creates_each(run: Pod) -> Non
             names |= {variable["valueFrom"]["secretKeyRef"]["name"]} if _is_secret(variable) else set()
         names |= {source["secretRef"]["name"] for source in pod.container.get("envFrom", []) if "secretRef" in source}
         names |= {volume["secret"]["secretName"] for volume in pod.spec["volumes"] if "secret" in volume}
-    for name in generated().values():
-        for file in name.get("envs", []):
-            assert not [variable for variable in env_file(BASE / file) if SECRET.search(variable)]
+    assert [name for name in env_file(BASE / "pipeline.env") if SECRET.search(name)] == []
     assert names == {
         "recommender-postgresql",
         "recommender-pipeline",
         "recommender-service-keys",
         "recommender-mlflow",
-        *({"recommender-ray"} if pods() else ()),
+        "recommender-ray",
     }
-    for name in names:
-        assert f"create secret generic {name} " in page or f"create secret generic {name} " in _cluster_page()
+    pages = "".join((PROJECT_ROOT / "docs" / page).read_text("utf-8") for page in ("kubernetes.md", "cluster.md"))
+    assert {name for name in names if f"create secret generic {name} " not in pages} == set()
 
 
 def _is_secret(variable: Object) -> bool:
     return "secretKeyRef" in variable.get("valueFrom", {})
-
-
-def _cluster_page() -> str:
-    return (PROJECT_ROOT / "docs" / "cluster.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("pod", OURS)
@@ -188,7 +181,7 @@ def _require_settings(variables: dict[str, str]) -> None:
     Settings(_env_file=None, **{name.lower(): value for name, value in own.items() if value})
 
 
-def test_ports_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_are_those_of_the_settings() -> None:
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     by_name = {pod.name: pod for pod in pods()}
     for name, setting in (("service", "serve_port"), ("app", "app_port"), ("mlflow", "mlflow_port")):
@@ -245,7 +238,9 @@ def test_what_objects_refer_to_exists(run: Pod) -> None:
     claims = {each["metadata"]["name"] for each in of_kind("PersistentVolumeClaim")}
     for pod in (*pods(), *chart_pods(), run):
         volumes = pod.spec["volumes"]
-        assert {each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each} <= claims
+        assert {
+            each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each
+        } <= claims
         maps = {each["configMap"]["name"] for each in volumes if "configMap" in each}
         maps |= {each["configMapRef"]["name"] for each in pod.container.get("envFrom", []) if "configMapRef" in each}
         assert maps <= set(generated())
@@ -288,9 +283,7 @@ def test_network_policies_select_pods_that_there_are(run: Pod) -> None:
 
 def _selects(selector: dict[str, Any], pod: Pod) -> bool:
     exact = selector.get("matchLabels", {}).items() <= pod.labels.items()
-    return exact and all(
-        pod.labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
-    )
+    return exact and all(pod.labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
 
 
 def test_only_pods_of_the_pipeline_write_to_its_home(run: Pod) -> None:
