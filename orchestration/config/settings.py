@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         description="Data sets that the schedule and the sensor arrivals run, separated by commas; default: that of "
         "MOVIELENS_DIR if it is set, else that of the last run.",
     )
+    run_start_seconds: int = Field(
+        default=120,
+        ge=1,
+        description="How long a run that the daemon has launched may take until its process starts; after that it "
+        "counts as crashed. More where a run first waits for a container and its image.",
+    )
     alert_webhook_url: SecretStr | None = Field(
         default=None,
         description="Where failures, recoveries and warnings are posted, in the form of Slack's webhooks.",

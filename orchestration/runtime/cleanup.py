@@ -27,7 +27,6 @@ _IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-START_SECONDS = 120  # a launched run has a process long before
 _STARTED_SECONDS = 20  # a process that has started the run holds its lock long before
 # While this run has its turn, another one that lives can only wait for its own, with its lock. One that has just
 # started may not have it yet.
@@ -66,7 +65,7 @@ def fail_crashed_runs(
             continue
         living = locks.is_living(run.run_id)
         age = (datetime.now(UTC) - record.update_timestamp).total_seconds()
-        limit = started_seconds if run.status in _STARTED else START_SECONDS
+        limit = started_seconds if run.status in _STARTED else settings().run_start_seconds
         if living is False or (living is None and age > limit and not _ends(instance, run.run_id)):
             instance.report_run_failed(run, "The run's process terminated unexpectedly: killed, or the machine stopped")
             yield f"Run {run.run_id} is marked as failed: its process is gone"

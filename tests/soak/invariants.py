@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
-from orchestration.runtime.cleanup import START_SECONDS
+from orchestration.config.settings import settings
 from tests.soak.arrivals import Truth
 from tests.soak.home import DATASET, Home
 
@@ -111,7 +111,7 @@ def nothing_left_running(home: Home) -> Iterator[str]:
         for record in records:
             # For a while, a run that crashed before it started looks like one that is about to start.
             waited = (records[0].create_timestamp - record.update_timestamp).total_seconds()
-            if not record.dagster_run.is_finished and (waited > START_SECONDS or record is records[0]):
+            if not record.dagster_run.is_finished and (waited > settings().run_start_seconds or record is records[0]):
                 yield f"Dagster run {record.dagster_run.run_id} is left {record.dagster_run.status.value}"
     for folder in ("tables", "archive"):
         for path in (home.folder / folder).rglob(".*"):

@@ -2,7 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import dagster as dg
@@ -216,3 +218,23 @@ def test_scratch_files_and_joined_tables_are_removed(env: pytest.MonkeyPatch, tm
     assert list(remove_earlier_copies()) == [f"{tables / 'interactions.parquet'} is removed: interactions is a view"]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ratings.parquet"]
     assert [*remove_temporary_files(), *remove_earlier_copies()] == []
+
+
+def test_a_launched_run_has_as_long_to_start_as_the_settings_give_it(env: pytest.MonkeyPatch) -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Later":
+            return cls.fromtimestamp(time.time() + 300, tz)
+
+    env.setattr(cleanup, "datetime", Later)
+    env.setattr(cleanup, "_END_SECONDS", 0)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING)
+        env.setenv("RUN_START_SECONDS", "900")
+        assert list(fail_crashed_runs(instance)) == []
+        env.delenv("RUN_START_SECONDS")
+        assert list(fail_crashed_runs(instance)) == [f"Run {run.run_id} is marked as failed: its process is gone"]
