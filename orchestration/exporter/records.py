@@ -54,10 +54,10 @@ class Records:
         wanted = dg.RunsFilter(job_name=job, statuses=statuses, tags=tags)
         return next(iter(self.instance.get_run_records(wanted, limit=1)), None)
 
-    def unfinished(self, *statuses: dg.DagsterRunStatus) -> int:
-        """The number of runs of any job with one of these statuses."""
-        wanted = dg.RunsFilter(statuses=statuses, tags={PARTITION_TAG: self.key})
-        return len(self.instance.get_run_records(wanted))
+    def unfinished(self) -> list[dg.DagsterRunStatus]:
+        """The statuses of the runs of any job that have not ended."""
+        wanted = dg.RunsFilter(statuses=[*_IN_PROGRESS, _STATUS.QUEUED], tags={PARTITION_TAG: self.key})
+        return [run.status for run in self.instance.get_runs(wanted)]
 
     def metadata(self, asset: str) -> Mapping[str, Any]:
         """Plain metadata of the last materialization of an asset; empty before the first."""
@@ -81,8 +81,10 @@ def runs(records: Records) -> Iterator[Reading]:
         yield Reading("last_run_timestamp_seconds", last.end_time, of)
         if last.start_time:
             yield Reading("last_run_duration_seconds", last.end_time - last.start_time, of)
-    yield Reading("runs_in_progress", records.unfinished(*_IN_PROGRESS), of)
-    yield Reading("runs_queued", records.unfinished(_STATUS.QUEUED), of)
+    unfinished = records.unfinished()
+    queued = unfinished.count(_STATUS.QUEUED)
+    yield Reading("runs_in_progress", len(unfinished) - queued, of)
+    yield Reading("runs_queued", queued, of)
 
 
 def tables(records: Records) -> Iterator[Reading]:

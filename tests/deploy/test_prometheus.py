@@ -11,6 +11,7 @@ import yaml
 
 from app.service.config import load_serving_config
 from orchestration.config.settings import PROJECT_ROOT, Settings
+from orchestration.exporter.catalog import CATALOG, EVALUATED
 from tests.deploy.exported import exported, problems
 
 FOLDER = PROJECT_ROOT / "deploy" / "prometheus"
@@ -61,6 +62,13 @@ def test_rules_and_configuration_are_valid() -> None:
 
 def test_alerts_fire_when_they_should() -> None:
     promtool("test", "rules", str(CASES))
+
+
+def test_the_page_lists_all_metrics_and_alerts() -> None:
+    page = (PROJECT_ROOT / "docs" / "monitoring.md").read_text("utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    assert {name for name in CATALOG if not name.startswith(EVALUATED)} <= named
+    assert {rule["alert"] for rule in RULES} == set(re.findall(r"^\| ((?:Pipeline|Service)\w+) \|", page, re.MULTILINE))
 
 
 def test_targets_are_where_the_servers_are_by_default() -> None:
