@@ -60,6 +60,21 @@ def test_rules_and_configuration_are_valid() -> None:
     promtool("check", "config", str(CONFIG))
 
 
+def test_the_key_of_the_service_can_be_switched_on(tmp_path: Path) -> None:
+    commented = re.compile(r"^( *)# (authorization:|  credentials_file: \w+)$", re.MULTILINE)
+    text, count = commented.subn(r"\1\2", CONFIG.read_text("utf-8"))
+    assert count == 2
+    [job] = [job for job in yaml.safe_load(text)["scrape_configs"] if "authorization" in job]
+    assert job["job_name"] == "recommender-service"
+    for name, content in {
+        "prometheus.yaml": text,
+        "alerts.yaml": ALERTS.read_text("utf-8"),
+        "service_key": "key",
+    }.items():
+        (tmp_path / name).write_text(content)
+    promtool("check", "config", str(tmp_path / "prometheus.yaml"))
+
+
 def test_alerts_fire_when_they_should() -> None:
     promtool("test", "rules", str(CASES))
 
