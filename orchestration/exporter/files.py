@@ -71,6 +71,8 @@ def disk() -> Iterator[Reading]:
 
     What the home itself uses is not summed up: that would visit every file at each scrape.
     """
+    if not settings().local_home.exists():  # before the first run
+        return
     found = shutil.disk_usage(settings().local_home)
     yield Reading("disk_size_bytes", found.total)
     yield Reading("disk_free_bytes", found.free)

@@ -49,8 +49,10 @@ class Records:
         return self.data_set.key
 
     def last_run(self, *statuses: dg.DagsterRunStatus) -> dg.RunRecord | None:
-        """The last run of the data set's job with one of these statuses."""
-        job, tags = JOB_OF_SPLIT[self.data_set.split], {PARTITION_TAG: self.key}
+        """The last run of the data set's job with one of these statuses; none of a split that has no job."""
+        job, tags = JOB_OF_SPLIT.get(self.data_set.split), {PARTITION_TAG: self.key}
+        if job is None:
+            return None
         wanted = dg.RunsFilter(job_name=job, statuses=statuses, tags=tags)
         return next(iter(self.instance.get_run_records(wanted, limit=1)), None)
 

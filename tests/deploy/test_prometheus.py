@@ -16,7 +16,7 @@ from tests.deploy.exported import exported, problems
 
 FOLDER = PROJECT_ROOT / "deploy" / "prometheus"
 ALERTS, CONFIG = FOLDER / "alerts.yaml", FOLDER / "prometheus.yaml"
-CASES = Path(__file__).with_name("alerts_cases.yaml")
+CASES = sorted(Path(__file__).parent.glob("alerts_cases*.yaml"))
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"] for rule in group["rules"]
 ]
@@ -48,7 +48,8 @@ def test_unknown_names_are_found() -> None:
 
 
 def test_every_alert_is_tried() -> None:
-    cases = [case for test in yaml.safe_load(CASES.read_text("utf-8"))["tests"] for case in test["alert_rule_test"]]
+    tests = [test for path in CASES for test in yaml.safe_load(path.read_text("utf-8"))["tests"]]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
     fires = {case["alertname"] for case in cases if case.get("exp_alerts")}
     quiet = {case["alertname"] for case in cases if not case.get("exp_alerts")}
     names = {rule["alert"] for rule in RULES}
@@ -76,7 +77,7 @@ def test_the_key_of_the_service_can_be_switched_on(tmp_path: Path) -> None:
 
 
 def test_alerts_fire_when_they_should() -> None:
-    promtool("test", "rules", str(CASES))
+    promtool("test", "rules", *map(str, CASES))
 
 
 def test_the_page_lists_all_metrics_and_alerts() -> None:

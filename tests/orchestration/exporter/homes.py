@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -73,7 +74,10 @@ def add_run(
     add_partition(instance, data_set)
     ended = status in _EVENTS
     begun = dg.DagsterRunStatus.NOT_STARTED if ended else status
-    run = instance.add_run(dg.DagsterRun(job_name=job, status=begun, tags={PARTITION_TAG: data_set}))
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "own"), job)
+    run = instance.add_run(
+        dg.DagsterRun(job_name=job, status=begun, tags={PARTITION_TAG: data_set}, remote_job_origin=origin)
+    )
     if ended:
         events = [dg.DagsterEventType.RUN_START, _EVENTS[status]][-len(times) :]
         for event, moment in zip(events, times, strict=True):

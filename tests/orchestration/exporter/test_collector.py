@@ -33,8 +33,9 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def records() -> Iterator[dg.DagsterInstance]:
-    """Records without a run."""
+def records(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Records without a run, of an empty home."""
+    (tmp_path / "home").mkdir()
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
@@ -115,10 +116,14 @@ def test_each_data_set_has_its_own_runs(records: dg.DagsterInstance, env: pytest
     add_run(records, STATUS.SUCCESS, 10, 20)
     add_run(records, STATUS.FAILURE, 30, 40, data_set="ml-1m")
     add_run(records, STATUS.SUCCESS, 50, 60, data_set="ml-1m+temporal", job="temporal_evaluation")
+    add_partition(records, "ml-1m+sequential")  # a split without a job
     found = scrape(records)
     assert found.values("last_success_timestamp_seconds") == {(DATASET,): 20, ("ml-1m+temporal",): 60}
     assert found.values("last_run_failed") == {(DATASET,): 0, ("ml-1m",): 1, ("ml-1m+temporal",): 0}
-    assert found.values("scheduled") == {(DATASET,): 1, ("ml-1m",): 1, ("ml-1m+temporal",): 0}
+    assert found.values("scheduled") == {
+        (DATASET,): 1, ("ml-1m",): 1, ("ml-1m+temporal",): 0, ("ml-1m+sequential",): 0,
+    }  # fmt: skip
+    assert found.errors == {}
     assert {dataset for (dataset,) in found.values("incoming_files")} == {DATASET, "ml-1m"}
 
 
@@ -232,8 +237,14 @@ def test_a_partition_of_no_data_set_is_an_error(records: dg.DagsterInstance) -> 
     assert found.value("last_success_timestamp_seconds", DATASET) == 2
 
 
-def test_an_empty_home(records: dg.DagsterInstance, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
+def test_a_home_that_does_not_exist_yet(records: dg.DagsterInstance, tmp_path: Path) -> None:
+    (tmp_path / "home").rmdir()
+    found = scrape(records)
+    assert found.errors == {}
+    assert found.values("disk_size_bytes") == {}
+
+
+def test_an_empty_home(records: dg.DagsterInstance) -> None:
     found = scrape(records)
     assert found.errors == {}
     assert found.value("disk_size_bytes") >= found.value("disk_free_bytes") > 0
