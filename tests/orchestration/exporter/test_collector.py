@@ -30,12 +30,27 @@ METADATA: dict[str, dict[str, Any]] = {
     "model_comparison": {"autoint.auc": 0.75, "autoint.ndcg_at_10": 0.5, "autoint.unheard_of": 1.0, "auc": 0.1},
     "data_drift": {"ratings": 100, "stability_index_age": 0.25, "unknown_share_age": 0.125},
 }
+VERDICT = {
+    "challenger": {
+        "model": "autoint",
+        "registered_model": "small-autoint",
+        "version": "3",
+        "run_id": "a",
+        "model_id": "b",
+    },
+    "findings": [{"name": "calibrated", "passed": False, "facts": {"error": 0.5}}],
+}
+
+
+def write(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Records without a run, of an empty home."""
-    (tmp_path / "home").mkdir()
+    (tmp_path / "home").mkdir(exist_ok=True)  # a copy of a home may be there already
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
@@ -280,23 +295,6 @@ def test_every_table_is_materialized() -> None:
     keys = {key.to_user_string() for key in build_definitions().resolve_asset_graph().get_all_asset_keys()}
     assert {"users", "movies", "ratings", "train_interactions", "test_interactions"} < keys
     assert {key.asset_key.to_user_string() for key in check_keys()} < keys
-
-
-VERDICT = {
-    "challenger": {
-        "model": "autoint",
-        "registered_model": "small-autoint",
-        "version": "3",
-        "run_id": "a",
-        "model_id": "b",
-    },
-    "findings": [{"name": "calibrated", "passed": False, "facts": {"error": 0.5}}],
-}
-
-
-def write(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("x")
 
 
 def test_figures_of_drift_are_as_the_asset_records_them() -> None:
