@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
+.PHONY: help try run months run-temporal paper tune metrics rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ serve: $(READY) ## the REST service: [SERVE_HOST=127.0.0.1] [SERVE_PORT=8000]
 
 months: $(READY) ## top-10 tables for a range of months, with the champions: FIRST=2000-04 LAST=2000-06
 	@$(BIN)/python -m orchestration months '$(FIRST)' '$(LAST)'
+
+metrics: $(READY) ## the pipeline's metrics for Prometheus; Ctrl-C stops: [METRICS_HOST=127.0.0.1] [METRICS_PORT=9464]
+	@$(BIN)/python -m orchestration metrics
 
 rollback: $(READY) ## roll back to an earlier champion and its tables: MODEL=<name> VERSION=<number> [DATASET=<name>]
 	@$(BIN)/python -m orchestration rollback '$(MODEL)' '$(VERSION)' '$(DATASET)'

@@ -9,7 +9,7 @@ from tests.orchestration.conftest import ARCHITECTURE, TRAINING
 from tests.waiting import free_port
 
 DATASET = "synthetic-small"
-PORTS = ("DAGSTER_PORT", "MLFLOW_PORT", "APP_PORT", "SERVE_PORT")
+PORTS = ("DAGSTER_PORT", "MLFLOW_PORT", "APP_PORT", "SERVE_PORT", "METRICS_PORT")
 _LENIENT = PROJECT_ROOT / "tests" / "orchestration" / "mlflow_lenient.yaml"
 
 

@@ -118,6 +118,16 @@ def published_models(home: UPath, dataset: str) -> list[str]:
     return list(_champions(home, dataset))
 
 
+def archived_datasets(home: UPath) -> list[str]:
+    """Names of the data sets with an archive, sorted, whether or not its lists of champions can be read."""
+    return _directories(home / ARCHIVE)
+
+
+def archived_models(home: UPath, dataset: str) -> list[str]:
+    """Names of a data set's models with an archive, sorted, whether or not their lists of champions can be read."""
+    return _directories(_archive(home, dataset))
+
+
 def published_versions(home: UPath, dataset: str) -> dict[str, ArchivedVersion]:
     """Champions of a data set by the names of their models, sorted.
 

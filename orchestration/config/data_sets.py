@@ -117,8 +117,12 @@ def default_data_set() -> str:
     Raises:
         DataError: as ``register``.
     """
+    return register(_default_source())
+
+
+def _default_source() -> str:
     last = last_source()
-    return register(chosen() or (last.source if last else settings().movielens_dir))
+    return chosen() or (last.source if last else settings().movielens_dir)
 
 
 def scheduled_data_sets() -> tuple[str, ...]:
@@ -127,12 +131,19 @@ def scheduled_data_sets() -> tuple[str, ...]:
     Raises:
         DataError: one of them is unknown in this home.
     """
-    if (listed := settings().schedule_datasets) is None:
+    if settings().schedule_datasets is None:
         return (default_data_set(),)
-    names = tuple(name.strip() for name in listed.split(","))
+    names = scheduled_names()
     for name in names:
         source_of(name)
     return names
+
+
+def scheduled_names() -> tuple[str, ...]:
+    """Names of these data sets, known or not; registers nothing. Raises DataError where the last source is damaged."""
+    if (listed := settings().schedule_datasets) is None:
+        return (resolved_source(_default_source()).dataset,)
+    return tuple(name.strip() for name in listed.split(","))
 
 
 def register(spec: str) -> str:

@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     app_port: _Port = Field(default=8501, description="Port of the web app on 127.0.0.1.")
     serve_host: str = Field(default="127.0.0.1", description="Address that the REST service listens on.")
     serve_port: _Port = Field(default=8000, description="Port of the REST service.")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address that the pipeline's metrics (make metrics) are served on."
+    )
+    metrics_port: _Port = Field(default=9464, description="Port of the pipeline's metrics.")
     serve_dataset: str | None = Field(
         default=None, description="Data set that app and service serve; optional if only one is published."
     )

@@ -46,7 +46,7 @@ _RULES = (
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make export MODEL=autoint", How.HERE),
     Rule(r"docker run .* tensorflow/serving|curl http://127\.0\.0\.1:8502/.*", How.NOT_HERE),
-    Rule(r"make (ui|app|serve)", How.SERVER),
+    Rule(r"make (ui|app|serve|metrics)", How.SERVER),
     Rule(r"SCHEDULE_DATASETS=\S+ make ui", How.MINUTES),
     Rule(r"(\S+=\S+ )*make (run|bench-training|paper)", How.MINUTES),
     Rule(r"(\S+=\S+ )*make run DATASET=\S+", How.MINUTES),  # test_shop.py runs the example of datasets.md

@@ -114,7 +114,9 @@ _ADDRESSES = {
     "make ui": ("DAGSTER_PORT", "MLFLOW_PORT"),
     "make app": ("APP_PORT",),
     "make serve": ("SERVE_PORT",),
+    "make metrics": ("METRICS_PORT",),
 }
+_PAGES = {"make serve": "readyz", "make metrics": "metrics"}  # the service responds before its tables are loaded
 
 
 def port_of(text: str) -> str:
@@ -142,7 +144,7 @@ def started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str
 
 def _started(command: Command, variables: Mapping[str, str]) -> Iterator[list[str]]:
     names = _ADDRESSES.get(command.text) or ("APP_PORT",)
-    page = "readyz" if command.text == "make serve" else ""  # it responds before its tables are loaded
+    page = _PAGES.get(command.text, "")
     addresses = [f"http://127.0.0.1:{variables[name]}/{page}" for name in names]
     text = in_home(command.text, variables)
     if "streamlit" in text:

@@ -6,6 +6,8 @@ from upath import UPath
 from ml.errors import DataError, NotFoundError
 from ml.published.champions import (
     ModelArchive,
+    archived_datasets,
+    archived_models,
     chosen_dataset,
     published_datasets,
     published_models,
@@ -44,6 +46,8 @@ def test_a_damaged_list_is_named_with_what_to_do(text: str, tmp_path: Path) -> N
     for read in (ModelArchive(home, DATASET, "autoint").champion, lambda: published_versions(home, DATASET)):
         with pytest.raises(DataError, match=rf"{path}: expected a JSON list of version numbers .* restore it"):
             read()
+    assert archived_datasets(home) == [DATASET]
+    assert archived_models(home, DATASET) == ["autoint", "autoint_mlp"]
 
 
 def test_published_are_the_models_with_a_champion(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from orchestration.config.data_sets import (
     remember,
     resolved_source,
     scheduled_data_sets,
+    scheduled_names,
     source_of,
     sources,
 )
@@ -130,3 +131,12 @@ def test_the_schedule_runs_the_last_data_set_or_those_that_are_switched_on(
         env.setenv("SCHEDULE_DATASETS", f"films,{wrong}")
         with pytest.raises(DataError, match=f"data set {re.escape(wrong)} is unknown in this home"):
             scheduled_data_sets()
+
+
+def test_to_name_the_scheduled_data_sets_changes_nothing_in_the_home(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    env.setenv("MOVIELENS_DIR", str(directory(tmp_path, "films")))
+    assert scheduled_names() == ("films",)
+    assert not (tmp_path / "home").exists()
+    env.setenv("SCHEDULE_DATASETS", "songs, films")
+    assert scheduled_names() == ("songs", "films")
+    assert not (tmp_path / "home").exists()
