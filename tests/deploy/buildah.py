@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,10 @@ class Storage:
         shutil.rmtree(root)
 
     def build(self, target: str, out: Path) -> "Image":
-        """Build an image as ``make images`` does, with this machine's package index."""
+        """Build an image as ``make images`` does, with this machine's package index; one that is kept is used again."""
+        image = Image(self, f"localhost/movie-recommender-{target}:latest")
+        if image.name in self.buildah("images", "--format", "{{.Name}}:{{.Tag}}") and (out / f"{target}.json").exists():
+            return image
         command = [
             sys.executable,
             "deploy/images.py",
@@ -85,7 +88,7 @@ class Storage:
             str(out),
         ]
         subprocess.run([*command, *self._index()], cwd=PROJECT_ROOT, env=self.environment, check=True)
-        return Image(self, f"localhost/movie-recommender-{target}:latest")
+        return image
 
     def _index(self) -> list[str]:
         """Options for pip's index and certificates, where this machine has some."""
@@ -124,22 +127,11 @@ class Image:
         )
 
     @contextmanager
-    def container(
-        self, home: Path | None = None, variables: Mapping[str, object] | None = None, *, writable: bool = False
-    ) -> Iterator["Container"]:
-        """Yield a container, removed at the end.
-
-        Args:
-            home: directory that is mounted as /data.
-            variables: further environment variables.
-            writable: whether the home can be written.
-        """
+    def container(self) -> Iterator["Container"]:
+        """Yield a container, removed at the end. Without an overlay file system it is a copy of all files."""
         name = self.storage.buildah("from", "--pull-never", self.name).strip()
-        options = [part for name, value in (variables or {}).items() for part in ("--env", f"{name}={value}")]
-        options += ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777"]
-        options += ["--volume", f"{home}:/data{'' if writable else ':ro'}"] if home else []
         try:
-            yield Container(self, name, Path(self.storage.buildah("mount", name).strip()), tuple(options))
+            yield Container(self, name, Path(self.storage.buildah("mount", name).strip()))
         finally:
             self.storage.buildah("rm", name)
 
@@ -158,7 +150,20 @@ class Container:
     image: Image
     name: str
     root: Path
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+    def on(self, home: Path, variables: Mapping[str, object], *, writable: bool = False) -> "Container":
+        """Return the same container for commands on a home.
+
+        Args:
+            home: directory that is mounted as /data.
+            variables: further environment variables.
+            writable: whether the home can be written.
+        """
+        options = [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
+        options += ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777"]
+        options += ["--volume", f"{home}:/data{'' if writable else ':ro'}"]
+        return replace(self, options=tuple(options))
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the image's own command, in a session of its own."""

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from orchestration.config.settings import PROJECT_ROOT
-from tests.deploy.buildah import USER, Image, Storage, missing
+from tests.deploy.buildah import USER, Container, Image, Storage, missing
 
 JOB = {
     "MOVIELENS_DIR": "synthetic-small",
@@ -37,12 +38,19 @@ def image(storage: Storage) -> Callable[[str], Image]:
 
 
 @pytest.fixture(scope="session")
-def home(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def container(image: Callable[[str], Image]) -> Iterator[Callable[[str], Container]]:
+    """Make a target's container at the first request for it."""
+    with ExitStack() as stack:
+        yield cache(lambda target: stack.enter_context(image(target).container()))
+
+
+@pytest.fixture(scope="session")
+def home(container: Callable[[str], Container], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that ``run`` has filled in the pipeline's image, as its user."""
     folder = tmp_path_factory.mktemp("home")
     os.chown(folder, USER, USER)
-    with image("pipeline").container(folder, JOB, writable=True) as container:
-        done = container.run("python", "-m", "orchestration", "run", "random")
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert container.written() == []
-        yield folder
+    pipeline = container("pipeline").on(folder, JOB, writable=True)
+    done = pipeline.run("python", "-m", "orchestration", "run", "random")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert pipeline.written() == []
+    return folder

@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 
 from orchestration.config.settings import PROJECT_ROOT
-from tests.deploy.buildah import USER, Container, Image
+from tests.deploy.buildah import USER, Container
 from tests.deploy.conftest import JOB, OUT
 from tests.waiting import free_port, until
 
 pytestmark = [pytest.mark.images, pytest.mark.xdist_group("images")]
+PROJECT = "movie-recommender"
 TARGETS = ("pipeline", "service", "app")
 START_SECONDS, STOP_SECONDS = 400, 60
 # Distributions that train and track, with what they bring; nothing that answers a request needs them.
@@ -39,7 +40,7 @@ assert not page.error, page.error
 print(*(each.value for each in page.title), *(each.value for each in page.subheader))
 """
 
-Built = Callable[[str], Image]
+Made = Callable[[str], Container]
 
 
 @contextmanager
@@ -73,77 +74,72 @@ def normal(name: str) -> str:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_image_runs_as_a_user_without_rights_and_checks_its_health(image: Built, target: str) -> None:
-    config = image(target).config
+def test_image_runs_as_a_user_without_rights_and_checks_its_health(container: Made, target: str) -> None:
+    config = container(target).image.config
     assert config["User"] == f"{USER}:{USER}"
     assert config["Healthcheck"]["Test"][0] in {"CMD", "CMD-SHELL"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_image_has_no_secret_compiler_or_cache(image: Built, target: str) -> None:
-    built = image(target)
-    assert not [each for each in built.config["Env"] if SECRET.search(each)]
-    assert not SECRET.search(built.history)
-    with built.container() as container:
-        root = container.root
-        names = [path.name for folder in ("bin", "usr/bin", "usr/local/bin") for path in (root / folder).glob("*")]
-        assert not [name for name in names if COMPILERS.fullmatch(name)]
-        assert not [
-            path for path in ("root/.cache", "opt/pip", "etc/pip.conf", "run/secrets") if (root / path).exists()
-        ]
-        assert not [*(root / "opt/venv").glob("lib/python*/site-packages/pip")]
-        assert {path.name for path in (root / "opt/recommender").iterdir()} == {
-            *(path.name for path in PROJECT_ROOT.glob("*.yaml")),
-            *(
-                "LICENSE",
-                ".streamlit",
-                "app",
-                "constraints.txt",
-                "deploy",
-                "docs",
-                "ml",
-                "orchestration",
-                "pyproject.toml",
-            ),
-            "var",
-        }
+def test_image_has_no_secret_compiler_or_cache(container: Made, target: str) -> None:
+    root, image = container(target).root, container(target).image
+    assert not [each for each in image.config["Env"] if SECRET.search(each)]
+    assert not SECRET.search(image.history)
+    names = [path.name for folder in ("bin", "usr/bin", "usr/local/bin") for path in (root / folder).glob("*")]
+    assert not [name for name in names if COMPILERS.fullmatch(name)]
+    assert not [path for path in ("root/.cache", "opt/pip", "etc/pip.conf", "run/secrets") if (root / path).exists()]
+    assert not [*(root / "opt/venv").glob("lib/python*/site-packages/pip")]
+    code = {
+        "LICENSE",
+        ".streamlit",
+        "app",
+        "constraints.txt",
+        "deploy",
+        "docs",
+        "ml",
+        "orchestration",
+        "pyproject.toml",
+    }
+    settings = {path.name for path in PROJECT_ROOT.glob("*.yaml")}
+    assert {path.name for path in (root / "opt/recommender").iterdir()} == {*code, *settings, "var"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_bill_of_materials_lists_what_is_installed_by_the_pins(image: Built, target: str) -> None:
-    with image(target).container() as container:
-        folders = (container.root / "opt/venv").glob("lib/python*/site-packages/*.dist-info")
-        installed = {tuple(path.name.removesuffix(".dist-info").rsplit("-", 1)) for path in folders}
+def test_bill_of_materials_lists_what_is_installed_by_the_pins(container: Made, target: str) -> None:
+    folders = (container(target).root / "opt/venv").glob("lib/python*/site-packages/*.dist-info")
+    installed = {tuple(path.name.removesuffix(".dist-info").rsplit("-", 1)) for path in folders}
     bill = bill_of(target)
     assert bill["bomFormat"] == "CycloneDX"
-    listed = {(normal(each["name"]), each["version"]) for each in bill["components"]}
-    own = {(normal(name), version) for name, version in installed} - {("movie-recommender", "0.1.0")}
-    assert listed - {("movie-recommender", "0.1.0")} == own
+    listed = {(normal(each["name"]), each["version"]) for each in bill["components"] if each["name"] != PROJECT}
+    own = {(normal(name), version) for name, version in installed if normal(name) != PROJECT}
+    assert listed == own
     pins = dict(line.split("==") for line in (PROJECT_ROOT / "constraints.txt").read_text("utf-8").split())
     assert own <= {(normal(name), version) for name, version in pins.items()}
     assert (OUT / f"{target}.json").is_file()
 
 
 @pytest.mark.parametrize("target", ["service", "app"])
-def test_what_answers_requests_has_nothing_that_trains(image: Built, target: str) -> None:
-    image(target)
+def test_what_answers_requests_has_nothing_that_trains(container: Made, target: str) -> None:
+    container(target)
     assert not HEAVY & {normal(each["name"]) for each in bill_of(target)["components"]}
 
 
-def test_code_location_starts_and_loads_the_definitions(image: Built, home: Path) -> None:
-    with image("pipeline").container(home, JOB, writable=True) as container, started(container):
-        listed = container.run("dagster", "job", "list", "--grpc-port", "4000", "--grpc-host", "127.0.0.1")
+def test_code_location_starts_and_loads_the_definitions(container: Made, home: Path) -> None:
+    pipeline = container("pipeline").on(home, JOB, writable=True)
+    with started(pipeline):
+        listed = pipeline.run("dagster", "job", "list", "--grpc-port", "4000", "--grpc-host", "127.0.0.1")
         assert "monthly_recommendations" in listed.stdout, listed.stderr
-        assert container.written() == []
+        assert pipeline.written() == []
 
 
-def test_service_answers_from_a_home_that_it_cannot_write(image: Built, home: Path) -> None:
+def test_service_answers_from_a_home_that_it_cannot_write(container: Made, home: Path) -> None:
     port, model = free_port(), "autoint_catalogue"
     address = f"http://127.0.0.1:{port}"
     table = pd.read_parquet(home / "tables" / "synthetic-small" / f"top10_{model}.parquet")
     user = int(table["user_id"].iloc[0])
     wanted = table[table["user_id"] == user].sort_values("rank")["movie_id"].tolist()
-    with image("service").container(home, {"SERVE_PORT": port}) as container, started(container):
+    service = container("service").on(home, {"SERVE_PORT": port})
+    with started(service):
         until(lambda: status(f"{address}/readyz") == HTTPStatus.OK, START_SECONDS)
         stored = answer(f"{address}/users/{user}/recommendations?model={model}")
         assert (stored["source"], movies(stored)) == ("table", wanted)
@@ -154,18 +150,18 @@ def test_service_answers_from_a_home_that_it_cannot_write(image: Built, home: Pa
         assert scores == pytest.approx([each["score"] for each in stored["items"]], abs=2e-6)
         live = answer(f"{address}/users/{user}/recommendations?model={model}&k=20&{urlencode(moment)}")
         assert (live["source"], movies(live)[:10]) == ("live", wanted)
-        assert container.written() == []
+        assert service.written() == []
 
 
-def test_app_shows_a_user_from_a_home_that_it_cannot_write(image: Built, home: Path) -> None:
+def test_app_shows_a_user_from_a_home_that_it_cannot_write(container: Made, home: Path) -> None:
     port = free_port()
-    with image("app").container(home, {"STREAMLIT_SERVER_PORT": port}) as container:
-        with started(container), urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
-            assert b"<title>Streamlit</title>" in response.read()
-        shown = container.run("python", "-c", PAGE)
-        assert shown.returncode == 0, shown.stderr
-        assert "2001" in shown.stdout
-        assert container.written() == []
+    app = container("app").on(home, {"STREAMLIT_SERVER_PORT": port})
+    with started(app), urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
+        assert b"<title>Streamlit</title>" in response.read()
+    shown = app.run("python", "-c", PAGE)
+    assert shown.returncode == 0, shown.stderr
+    assert "2001" in shown.stdout
+    assert app.written() == []
 
 
 def movies(answered: dict[str, Any]) -> list[int]:
