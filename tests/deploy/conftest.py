@@ -45,9 +45,12 @@ def container(image: Callable[[str], Image]) -> Iterator[Callable[[str], Contain
 
 
 @pytest.fixture(scope="session")
-def home(container: Callable[[str], Container], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that ``run`` has filled in the pipeline's image, as its user."""
-    folder = tmp_path_factory.mktemp("home")
+def home(storage: Storage, container: Callable[[str], Container]) -> Path:
+    """A home that ``run`` has filled in the pipeline's image, as its user; kept with the images."""
+    folder = storage.folder / "home"
+    if (folder / "archive").exists():
+        return folder
+    folder.mkdir(exist_ok=True)
     os.chown(folder, USER, USER)
     pipeline = container("pipeline").on(folder, JOB, writable=True)
     done = pipeline.run("python", "-m", "orchestration", "run", "random")
