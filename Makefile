@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune metrics rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
+.PHONY: help try run months run-temporal paper tune metrics rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean test-images images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ paper: $(READY) ## AutoInt by its paper's protocol, three seeds
 tune: $(READY) ## tune a recipe's settings; resumable: RECIPE=<name> [TRIALS=20]
 	@$(BIN)/python -m orchestration tune '$(RECIPE)' '$(TRIALS)'
 
+images: ## build the container images; their bills of materials go to var/images: [ARGS='service --base <image>']
+	@$(PYTHON) deploy/images.py $(ARGS)
+
 ##@ Change it
 
 test: $(READY) lint ## quick tests, linters and type checker
@@ -94,6 +97,9 @@ test-real: $(READY) ## tests on MovieLens-1M: MOVIELENS_DIR=<directory>
 
 test-cluster: $(READY) ## start Ray clusters on this machine, and kill their nodes
 	$(BIN)/python -m pytest -m cluster
+
+test-images: $(READY) ## build the container images and run what is in them; needs root, Buildah and debootstrap
+	$(BIN)/python -m pytest -m images -n 0
 
 test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 	$(BIN)/python -m pytest -m browser

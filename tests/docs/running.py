@@ -32,7 +32,7 @@ class Rule:
 
 _RULES = (
     Rule(
-        r"make (test(-real|-slow|-cluster|-browser|-docs)?|lint|format|soak|docs)( NIGHTS=\d+)?",
+        r"make (test(-real|-slow|-cluster|-images|-browser|-docs)?|lint|format|soak|docs)( NIGHTS=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
@@ -45,6 +45,8 @@ _RULES = (
     Rule(r"make months FIRST=\S+ LAST=\S+", How.HERE),
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make export MODEL=autoint", How.HERE),
+    Rule(r"make images( ARGS='[^']+')?|docker (build|run) .* movie-recommender-\S+( .*)?", How.NOT_HERE),
+    Rule(r"\.venv/bin/pip-audit .*", How.NOT_HERE),
     Rule(r"docker run .* tensorflow/serving|curl http://127\.0\.0\.1:8502/.*", How.NOT_HERE),
     Rule(r"make (ui|app|serve|metrics)", How.SERVER),
     Rule(r"SCHEDULE_DATASETS=\S+ make ui", How.MINUTES),

@@ -75,7 +75,7 @@ def runs(materialized: Pipeline) -> dict[str, Run]:
     """The MLflow run of each model."""
     with environment({"PIPELINE_HOME": materialized.home}):
         client = Tracking(raw_data=RawData.of(DATASET)).client
-        experiment = client.get_experiment_by_name(f"movie-recommender-{DATASET}")
+        experiment = client.get_experiment_by_name(f"recommender-{DATASET}")
         return {run.data.tags["model"]: run for run in client.search_runs([experiment.experiment_id])}
 
 
@@ -206,7 +206,7 @@ def test_attention_maps_are_of_the_embedded_features(pipeline: Pipeline, trackin
 def test_lists_hold_nothing_empty_and_nothing_twice(
     pipeline: Pipeline, tracking: Tracking, runs: dict[str, Run]
 ) -> None:
-    assert [experiment.name for experiment in tracking.client.search_experiments()] == [f"movie-recommender-{DATASET}"]
+    assert [experiment.name for experiment in tracking.client.search_experiments()] == [f"recommender-{DATASET}"]
     assert {run.info.run_name for run in runs.values()} == {f"{name} version 1" for name in MODELS}
 
 
