@@ -45,7 +45,7 @@ _RULES = (
     Rule(r"make months FIRST=\S+ LAST=\S+", How.HERE),
     Rule(r"make rollback MODEL=autoint VERSION=\d+", How.HERE),
     Rule(r"make export MODEL=autoint", How.HERE),
-    Rule(r"make images( ARGS='[^']+')?|docker (build|run) .* movie-recommender-\S+( .*)?", How.NOT_HERE),
+    Rule(r"make images( ARGS='[^']+')?|docker (build|run) .* recommender-\S+( .*)?", How.NOT_HERE),
     Rule(r"\.venv/bin/pip-audit .*", How.NOT_HERE),
     Rule(r"docker run .* tensorflow/serving|curl http://127\.0\.0\.1:8502/.*", How.NOT_HERE),
     Rule(r"make (ui|app|serve|metrics)", How.SERVER),
