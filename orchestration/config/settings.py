@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     app_port: _Port = Field(default=8501, description="Port of the web app on 127.0.0.1.")
     serve_host: str = Field(default="127.0.0.1", description="Address that the REST service listens on.")
     serve_port: _Port = Field(default=8000, description="Port of the REST service.")
+    serve_keys_file: _Path | None = Field(
+        default=None,
+        description="File with the API keys of the REST service, a line for each: <name>: <key>. Needed where "
+        "SERVE_HOST is not an address of this machine alone.",
+    )
     serve_dataset: str | None = Field(
         default=None, description="Data set that app and service serve; optional if only one is published."
     )
