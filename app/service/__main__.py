@@ -11,6 +11,7 @@ from app.service.api import create_app
 from app.service.config import load_serving_config
 from app.service.keys import NEW_KEY, Keys
 from app.service.limits import CONNECTIONS, BoundedProtocol
+from app.service.traces import Tracing
 from ml.errors import DataError
 from orchestration.config.settings import Settings, settings
 from orchestration.runtime.ports import listen
@@ -24,11 +25,12 @@ def main() -> int:
         own, config = settings(), load_serving_config()
         listening = listen(own.serve_host, own.serve_port, "SERVE_HOST or SERVE_PORT")
         keys = _keys(own, listening)
+        tracing = Tracing() if own.serve_traces else None
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     config = config.model_copy(update={"hosts": (*config.hosts, own.serve_host)})
-    app = create_app(own.home, own.serve_dataset, config, keys=keys)
+    app = create_app(own.home, own.serve_dataset, config, keys=keys, tracing=tracing)
     host = f"[{own.serve_host}]" if ":" in own.serve_host else own.serve_host
     sys.stderr.write(f"REST service  http://{host}:{own.serve_port}  (API documentation: /docs)\n")
     server_of(app).run([listening])

@@ -41,11 +41,14 @@ from app.service.schemas import (
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
+from app.service.traces import Traced, Tracing
 from app.service.visitors import PATH as VISITORS
 from app.service.visitors import add_visitors
 from ml.published.purposes import SENTENCES, Purpose
 from ml.schema import Id
 
+# FastAPI's own has users' ids (url.path), and a variable of the environment alone would switch it on; see Tracing.
+_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
 _DESCRIPTION = """Recommendations and scores by the recommender's published models. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents. Every response has an `X-Request-ID`:
@@ -58,6 +61,7 @@ def create_app(
     config: ServingConfig,
     logger: Any = None,
     keys: Keys | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Create the service.
 
@@ -67,6 +71,7 @@ def create_app(
         config: settings of serving.yaml.
         logger: default: JSON lines on standard output.
         keys: the API keys that requests need; None: they need none.
+        tracing: where spans are sent; None: nowhere.
     """
     logger, metrics = logger or make_logger(), Metrics()
     state = State(home, dataset, config, logger, metrics)
@@ -79,12 +84,15 @@ def create_app(
         if watching:
             watching.cancel()
         await asyncio.to_thread(state.stop)
+        if tracing:
+            await asyncio.to_thread(tracing.stop)
 
     # Swagger UI's files come from the package, not from a CDN; Redoc would still fetch an image from one.
     app = FastAPIOffline(
         docs_url=DOCS,
         redoc_url=None,
         static_url=DOCS_FILES,
+        telemetry=_NO_TELEMETRY,
         swagger_ui_parameters={"validatorUrl": None},  # it would send the schema to swagger.io
         title="Movie recommender",
         version="1",
@@ -93,7 +101,7 @@ def create_app(
     )
     app.state.recommender = state
 
-    _add_middleware(app, state, keys)
+    _add_middleware(app, state, keys, tracing)
     app.add_middleware(KnownHosts, hosts=config.hosts)
     app.add_middleware(Observed, logger=logger, metrics=metrics)
     app.add_middleware(Protected)
@@ -105,7 +113,7 @@ def create_app(
     return app
 
 
-def _add_middleware(app: FastAPI, state: State, keys: Keys | None) -> None:
+def _add_middleware(app: FastAPI, state: State, keys: Keys | None, tracing: Tracing | None) -> None:
     """Add what a request passes before its body is read; the last one that is added comes first."""
     config = state.config
 
@@ -115,6 +123,8 @@ def _add_middleware(app: FastAPI, state: State, keys: Keys | None) -> None:
         return max_body_bytes(config.max_pairs, state.string_ids)
 
     app.add_middleware(BoundedBody, max_bytes=max_bytes)
+    if tracing:
+        app.add_middleware(Traced, tracing=tracing)
     if keys:
         app.add_middleware(RequiresKey, keys=keys, rate=config.rate, open_docs=config.open_docs)
         access.describe(app)

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         description="File with the API keys of the REST service, a line for each: <name>: <key>. Needed where "
         "SERVE_HOST is not an address of this machine alone.",
     )
+    serve_traces: bool = Field(
+        default=False,
+        description="Whether the REST service sends OpenTelemetry traces; its SDK's variables (OTEL_...) say where. "
+        "Needs the extra traces.",
+    )
     serve_dataset: str | None = Field(
         default=None, description="Data set that app and service serve; optional if only one is published."
     )

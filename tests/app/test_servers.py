@@ -39,6 +39,7 @@ from tests.waiting import free_port, until
             {"SERVE_KEYS_FILE": "LICENSE", "SERVE_PORT": "{port}"},
             "LICENSE, line 2: expected <name>: <key>",
         ),
+        (service.main, {"SERVE_TRACES": "perhaps"}, "SERVE_TRACES='perhaps'"),
         (web.main, {"APP_PORT": "70000"}, "APP_PORT"),
     ],
 )
