@@ -35,8 +35,10 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
 class Rate(BaseModel, frozen=True, extra="forbid"):
     """How many requests are let in with the keys of one name."""
 
-    per_second: float = Field(gt=0, le=1e6, description="Requests a second, in the long run.")
-    burst: int = Field(ge=1, le=1_000_000, description="Requests at once after a pause; further ones get status 429.")
+    per_second: float = Field(default=500, gt=0, le=1_000_000, description="Requests a second, in the long run.")
+    burst: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Requests at once after a pause; further ones get status 429."
+    )
 
 
 class ServingConfig(BaseModel, frozen=True, extra="forbid"):
@@ -52,7 +54,7 @@ class ServingConfig(BaseModel, frozen=True, extra="forbid"):
         "127.0.0.1, [::1] and SERVE_HOST are always accepted.",
     )
     rate: Rate | None = Field(
-        default=Rate(per_second=500, burst=1000),
+        default=Rate(),
         description="Limit for the keys of each name in SERVE_KEYS_FILE; null for none.",
     )
     open_docs: bool = Field(

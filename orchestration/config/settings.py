@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     serve_port: _Port = Field(default=8000, description="Port of the REST service.")
     serve_keys_file: _Path | None = Field(
         default=None,
-        description="File with the API keys of the REST service, a line for each: <name>: <key>. Needed where "
+        description="File with the API keys of the REST service, a name, a colon and a key in each line. Needed where "
         "SERVE_HOST is not an address of this machine alone.",
     )
     serve_traces: bool = Field(
