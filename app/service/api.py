@@ -13,15 +13,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import RedirectResponse, Response
 from upath import UPath
 
-from app.service import problems
+from app.service import access, problems
+from app.service.access import RequiresKey
 from app.service.answers import JSON, about_list, list_response
 from app.service.arms import arm_of
 from app.service.bodies import queued_route, refuse_elaborate
 from app.service.config import ServingConfig
+from app.service.headers import DOCS, DOCS_FILES, Protected
+from app.service.keys import Keys
 from app.service.limits import BoundedBody, max_body_bytes, max_visitor_bytes
 from app.service.log import make_logger
 from app.service.metrics import Metrics
 from app.service.middleware import FACTS, KnownHosts, Observed
+from app.service.problems import UnavailableError
 from app.service.schemas import (
     Health,
     ListQuery,
@@ -37,19 +41,28 @@ from app.service.schemas import (
     score_request,
 )
 from app.service.state import PreparedModel, State, item_json
+from app.service.traces import Traced, Tracing
 from app.service.visitors import PATH as VISITORS
 from app.service.visitors import add_visitors
 from ml.published.purposes import SENTENCES, Purpose
 from ml.schema import Id
 
-_DOCS = "/docs"
+# FastAPI's own has users' ids (url.path), and a variable of the environment alone would switch it on; see Tracing.
+_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _SCORE_ERRORS = problems.documented(400, 404, 408, 413, 422, 503)
 _DESCRIPTION = """Recommendations and scores by the recommender's published models. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents. Every response has an `X-Request-ID`:
 the request's, if it sent one."""
 
 
-def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: Any = None) -> FastAPI:
+def create_app(
+    home: UPath,
+    dataset: str | None,
+    config: ServingConfig,
+    logger: Any = None,
+    keys: Keys | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
     """Create the service.
 
     Args:
@@ -57,6 +70,8 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
         dataset: name of the data set; None for the only published one.
         config: settings of serving.yaml.
         logger: default: JSON lines on standard output.
+        keys: the API keys that requests need; None: they need none.
+        tracing: where spans are sent; None: nowhere.
     """
     logger, metrics = logger or make_logger(), Metrics()
     state = State(home, dataset, config, logger, metrics)
@@ -64,13 +79,20 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.start()
+        watching = asyncio.create_task(keys.watch(logger)) if keys else None
         yield
+        if watching:
+            watching.cancel()
         await asyncio.to_thread(state.stop)
+        if tracing:
+            await asyncio.to_thread(tracing.stop)
 
     # Swagger UI's files come from the package, not from a CDN; Redoc would still fetch an image from one.
     app = FastAPIOffline(
-        docs_url=_DOCS,
+        docs_url=DOCS,
         redoc_url=None,
+        static_url=DOCS_FILES,
+        telemetry=_NO_TELEMETRY,
         swagger_ui_parameters={"validatorUrl": None},  # it would send the schema to swagger.io
         title="Movie recommender",
         version="1",
@@ -79,20 +101,33 @@ def create_app(home: UPath, dataset: str | None, config: ServingConfig, logger: 
     )
     app.state.recommender = state
 
+    _add_middleware(app, state, keys, tracing)
+    app.add_middleware(KnownHosts, hosts=config.hosts)
+    app.add_middleware(Observed, logger=logger, metrics=metrics)
+    app.add_middleware(Protected)
+    problems.install(app)
+    _add_recommendations(app, state, metrics)
+    add_visitors(app, state)
+    _add_scores(app, state)
+    _add_operations(app, state, metrics, asks_for_keys=keys is not None)
+    return app
+
+
+def _add_middleware(app: FastAPI, state: State, keys: Keys | None, tracing: Tracing | None) -> None:
+    """Add what a request passes before its body is read; the last one that is added comes first."""
+    config = state.config
+
     def max_bytes(path: str) -> int:
         if path.endswith(VISITORS):
             return max_visitor_bytes(int(state.movie_id_type is str))
         return max_body_bytes(config.max_pairs, state.string_ids)
 
     app.add_middleware(BoundedBody, max_bytes=max_bytes)
-    app.add_middleware(KnownHosts, hosts=config.hosts)
-    app.add_middleware(Observed, logger=logger, metrics=metrics)
-    problems.install(app)
-    _add_recommendations(app, state, metrics)
-    add_visitors(app, state)
-    _add_scores(app, state)
-    _add_operations(app, state, metrics)
-    return app
+    if tracing:
+        app.add_middleware(Traced, tracing=tracing)
+    if keys:
+        app.add_middleware(RequiresKey, keys=keys, rate=config.rate, open_docs=config.open_docs)
+        access.describe(app)
 
 
 def _add_recommendations(app: FastAPI, state: State, metrics: Metrics) -> None:
@@ -172,7 +207,7 @@ def _add_scores(app: FastAPI, state: State) -> None:
     )
 
 
-def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
+def _add_operations(app: FastAPI, state: State, metrics: Metrics, asks_for_keys: bool) -> None:
     @app.get("/models", responses=problems.documented(503), summary="List the published models")
     async def models() -> Models:
         """Return the champions: what each is for, and the version and month of its table."""
@@ -184,7 +219,7 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
         """Redirect to the API documentation."""
-        return RedirectResponse(request.scope.get("root_path", "") + _DOCS)
+        return RedirectResponse(request.scope.get("root_path", "") + DOCS)
 
     @app.get("/healthz", summary="Check that the process is alive")
     async def health() -> Health:
@@ -192,10 +227,16 @@ def _add_operations(app: FastAPI, state: State, metrics: Metrics) -> None:
         return Health(status="ok")
 
     @app.get("/readyz", responses=problems.documented(503), summary="Check that requests can be answered")
-    async def ready() -> Readiness:
+    async def ready(request: Request) -> Readiness:
         """Return ready if tables and networks are loaded and all arms of the experiment are published."""
-        serving = state.serving
-        state.require_arms(serving)
+        is_stranger = asks_for_keys and "key" not in request.scope[FACTS]
+        try:
+            serving = state.serving
+            state.require_arms(serving)
+        except UnavailableError as error:
+            raise UnavailableError("not ready; the log says why", error.retry_after) if is_stranger else error from None
+        if is_stranger:
+            return Readiness(status="ready", dataset=None, versions=None, last_refresh_error=None)
         versions = {name: model.model.version for name, model in serving.models.items()}
         return Readiness(
             status="ready", dataset=serving.snapshot.dataset, versions=versions, last_refresh_error=state.error or None

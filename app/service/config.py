@@ -32,6 +32,15 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
         return arms
 
 
+class Rate(BaseModel, frozen=True, extra="forbid"):
+    """How many requests are let in with the keys of one name."""
+
+    per_second: float = Field(default=500, gt=0, le=1_000_000, description="Requests a second, in the long run.")
+    burst: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Requests at once after a pause; further ones get status 429."
+    )
+
+
 class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     """The settings of serving.yaml."""
 
@@ -43,6 +52,15 @@ class ServingConfig(BaseModel, frozen=True, extra="forbid"):
         default=(),
         description="Further names and addresses, without a port, by which clients may call the service; localhost, "
         "127.0.0.1, [::1] and SERVE_HOST are always accepted.",
+    )
+    rate: Rate | None = Field(
+        default=Rate(),
+        description="Limit for the keys of each name in SERVE_KEYS_FILE; null for none.",
+    )
+    open_docs: bool = Field(
+        default=False,
+        description="Whether /docs and /openapi.json need no API key where everything else does: a browser that opens "
+        "a page cannot send one.",
     )
     experiment: Experiment | None = Field(
         default=None,

@@ -11,6 +11,7 @@ class Metrics:
     Attributes:
         registry: of all metrics.
         requests: number of requests, by method, route and status.
+        by_key: number of requests with an API key, by its name and status.
         seconds: histogram of response times in seconds, by route.
         waiting: requests waiting for live scoring, including the current one.
         refreshes: polls for new publications, by result: same, new, failed.
@@ -21,6 +22,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("recommender_requests", "Requests.", ["method", "route", "status"], registry=own)
+        self.by_key = Counter("recommender_key_requests", "Requests with an API key.", ["key", "status"], registry=own)
         self.seconds = Histogram(
             "recommender_request_seconds", "Response time in seconds.", ["route"], buckets=_SECONDS, registry=own
         )

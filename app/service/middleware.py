@@ -59,6 +59,8 @@ class Observed:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path_format", "unknown")
             self._metrics.requests.labels(scope["method"], route, status).inc()
+            if "key" in facts:
+                self._metrics.by_key.labels(facts["key"], status).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             self._logger.info(
                 "request",

@@ -341,8 +341,8 @@ class Readiness(BaseModel):
     """Tables and networks are loaded."""
 
     status: Literal["ready"]
-    dataset: str
-    versions: dict[str, str] = Field(description="Version number by model.")
+    dataset: str | None = Field(description="Null, as all below, for a request without the API key that others need.")
+    versions: dict[str, str] | None = Field(description="Version number by model.")
     last_refresh_error: str | None = Field(description="Why the last poll for a new champion failed, if it did.")
 
 

@@ -116,6 +116,16 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address that the pipeline's metrics (make metrics) are served on."
     )
     metrics_port: _Port = Field(default=9464, description="Port of the pipeline's metrics.")
+    serve_keys_file: _Path | None = Field(
+        default=None,
+        description="File with the API keys of the REST service, a name, a colon and a key in each line. Needed where "
+        "SERVE_HOST is not an address of this machine alone.",
+    )
+    serve_traces: bool = Field(
+        default=False,
+        description="Whether the REST service sends OpenTelemetry traces; its SDK's variables (OTEL_...) say where. "
+        "Needs the extra traces.",
+    )
     serve_dataset: str | None = Field(
         default=None, description="Data set that app and service serve; optional if only one is published."
     )

@@ -1,6 +1,7 @@
 """Test what ``make app`` and ``make serve`` listen on, and their errors if the address is not available."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -25,6 +27,19 @@ from tests.waiting import free_port, until
         (service.main, {"SERVE_HOST": "no such host"}, "set SERVE_HOST or SERVE_PORT"),
         (service.main, {"SERVE_HOST": "192.0.2.1", "SERVE_PORT": "8000"}, "set SERVE_HOST or SERVE_PORT"),
         (service.main, {"SERVE_PORT": "70000"}, "SERVE_PORT"),
+        (service.main, {"SERVE_HOST": "0.0.0.0", "SERVE_PORT": "{port}"}, "set SERVE_KEYS_FILE to it"),
+        (service.main, {"SERVE_HOST": "::", "SERVE_PORT": "{port}"}, "opens the service to other machines"),
+        (
+            service.main,
+            {"SERVE_KEYS_FILE": "no/such/file", "SERVE_PORT": "{port}"},
+            "no/such/file: the API keys cannot",
+        ),
+        (
+            service.main,
+            {"SERVE_KEYS_FILE": "LICENSE", "SERVE_PORT": "{port}"},
+            "LICENSE, line 2: expected <name>: <key>",
+        ),
+        (service.main, {"SERVE_TRACES": "perhaps"}, "SERVE_TRACES='perhaps'"),
         (web.main, {"APP_PORT": "70000"}, "APP_PORT"),
     ],
 )
@@ -36,7 +51,7 @@ def test_unavailable_address_is_a_one_line_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in variables.items():
-        settings.setenv(name, value)
+        settings.setenv(name, value.format(port=free_port()))
     assert main() == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
@@ -74,6 +89,24 @@ def test_nothing_stays_on_the_port_of_a_web_app_that_was_told_to_end(
     assert process.wait(60) == 0
     assert not child.is_running()
     assert not answers(address)
+
+
+@pytest.mark.slow
+def test_service_that_is_open_to_other_machines_asks_for_keys(published_home: Path, tmp_path: Path) -> None:
+    port, key = free_port(), secrets.token_hex(32)
+    (tmp_path / "keys").write_text(f"shop: {key}\n")
+    variables = {
+        "PIPELINE_HOME": published_home, "SERVE_HOST": "0.0.0.0", "SERVE_PORT": port,
+        "SERVE_KEYS_FILE": tmp_path / "keys",
+    }  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with server("app.service", f"{address}/healthz", variables):
+        assert httpx.get(f"{address}/models").status_code == 401
+        headers = {"Authorization": f"Bearer {key}"}
+        until(lambda: httpx.get(f"{address}/models", headers=headers).status_code == 200)
+        (tmp_path / "new").write_text(f"shop: {secrets.token_hex(32)}\n")
+        (tmp_path / "new").rename(tmp_path / "keys")
+        until(lambda: httpx.get(f"{address}/models", headers=headers).status_code == 401)
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from upath import UPath
 
 from app.service.api import create_app
 from app.service.config import ServingConfig
+from app.service.keys import Keys
+from app.service.traces import Tracing
 from tests.waiting import until
 
 CONFIG = ServingConfig.model_validate(
@@ -42,11 +44,16 @@ class Log:
 
 
 @contextmanager
-def serving(home: Path, config: ServingConfig = CONFIG, log: Log | None = None) -> Iterator[TestClient]:
+def serving(
+    home: Path,
+    config: ServingConfig = CONFIG,
+    log: Log | None = None,
+    keys: Keys | None = None,
+    tracing: Tracing | None = None,
+) -> Iterator[TestClient]:
     """Start and stop the service on a home, without waiting until it is ready."""
-    with TestClient(
-        create_app(UPath(home), None, config, (log or Log()).logger), raise_server_exceptions=False
-    ) as client:
+    app = create_app(UPath(home), None, config, (log or Log()).logger, keys, tracing)
+    with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
 

@@ -12,7 +12,9 @@ from schemathesis.specs.openapi import checks
 from upath import UPath
 
 from app.service.api import create_app
+from app.service.keys import Keys
 from tests.app.service.conftest import CONFIG, Log
+from tests.app.service.test_keys import SHOP
 
 # Not checked: that valid requests are accepted. The schema cannot express that year and month go together.
 CHECKS = [
@@ -26,9 +28,18 @@ CHECKS = [
 ]
 
 
-@pytest.fixture(scope="session", params=["published_home", "home_of_strings"], ids=["integers", "strings"])
-def app(request: pytest.FixtureRequest) -> FastAPI:
-    made = create_app(UPath(request.getfixturevalue(request.param)), None, CONFIG, Log().logger)
+@pytest.fixture(
+    scope="session",
+    params=[("published_home", False), ("home_of_strings", False), ("published_home", True)],
+    ids=["integers", "strings", "keys"],
+)
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    home, asks_for_keys = request.param
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text(f"shop: {SHOP}")
+    config = CONFIG.model_copy(update={"open_docs": True, "rate": None})
+    keys = Keys(path) if asks_for_keys else None
+    made = create_app(UPath(request.getfixturevalue(home)), None, config, Log().logger, keys)
     made.state.recommender.refresh()
     return made
 
@@ -59,6 +70,8 @@ def test_answers_are_as_described(
     path: str, method: str, mode: GenerationMode, description: Any, examples: int
 ) -> None:
     operation, answers = description[path][method], []
+    asks_for_keys = "security" in description.raw_schema
+    wanted = [*CHECKS, checks.ignored_auth] if asks_for_keys else CHECKS
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
@@ -70,9 +83,9 @@ def test_answers_are_as_described(
         suppress_health_check=list(HealthCheck),
     )
     def check(case: Any) -> None:
-        answer = case.call()
+        answer = case.call(headers={"Authorization": f"Bearer {SHOP}"} if asks_for_keys else None)
         # Schemathesis does not take 413 for a refusal of invalid data.
-        own = [each for each in CHECKS if answer.status_code != 413 or each is not checks.negative_data_rejection]
+        own = [each for each in wanted if answer.status_code != 413 or each is not checks.negative_data_rejection]
         case.validate_response(answer, checks=own)  # raises where an answer is not as described
         answers.append(answer.status_code)
 

@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,6 +13,7 @@ from upath import UPath
 
 from app.service.__main__ import server_of
 from app.service.api import create_app
+from app.service.keys import Keys
 from app.service.limits import BoundedBody, BoundedProtocol, max_body_bytes
 from orchestration.runtime.ports import listen
 from tests.app.service.conftest import CONFIG, Log, Problem
@@ -23,13 +26,13 @@ SECONDS = 0.2
 POST = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@contextmanager
+def served(home: Path, keys: Keys | None = None) -> Iterator[int]:
     """Start the service on a home without tables, with short time limits; return its port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BoundedProtocol, "head_seconds", SECONDS)
         patch.setattr(BoundedProtocol, "response_seconds", SECONDS)
-        app = create_app(UPath(tmp_path_factory.mktemp("empty")), None, CONFIG, Log().logger)
+        app = create_app(UPath(home), None, CONFIG, Log().logger, keys)
         for middleware in app.user_middleware:
             if middleware.cls is BoundedBody:
                 middleware.kwargs["seconds"] = SECONDS
@@ -41,6 +44,12 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield listening.getsockname()[1]
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with served(tmp_path_factory.mktemp("empty")) as found:
+        yield found
 
 
 @pytest.fixture

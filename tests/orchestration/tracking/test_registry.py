@@ -249,6 +249,17 @@ def test_a_location_that_mlflow_cannot_use_is_named_before_the_training(
     assert caught.value.allow_retries is False
 
 
+def test_who_may_reach_the_server_is_told_by_mlflows_own_variables(env: pytest.MonkeyPatch) -> None:
+    kept = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example.com",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://a.example",
+    }
+    for name, value in {**kept, "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true"}.items():
+        env.setenv(name, value)
+    registry.ignore_environment()
+    assert {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_SERVER_")} == kept
+
+
 def test_mlflows_own_variables_change_nothing(films: Tracking, env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     experiment = films.experiment_id()
     for name, value in {
