@@ -8,6 +8,7 @@ from urllib.parse import quote
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -33,8 +34,23 @@ class UnavailableError(Exception):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of these status codes."""
-    schema = {"schema": Problem.model_json_schema()}
+    schema = {"schema": _self_contained(Problem)}
     return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
+
+
+def _self_contained(model: type[BaseModel]) -> Any:
+    """Return a JSON schema with its parts in place: a reference would count from the root of the whole description."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict) and "$ref" in value:
+            return resolved(parts[value["$ref"].rpartition("/")[2]])
+        if isinstance(value, dict):
+            return {key: resolved(each) for key, each in value.items()}
+        return [resolved(each) for each in value] if isinstance(value, list) else value
+
+    return resolved(schema)
 
 
 def install(app: FastAPI) -> None:

@@ -113,3 +113,18 @@ def test_examples_fit_their_schemas(app: FastAPI) -> None:
             jsonschema.validate(example, whole)
     with_examples = [name for name, own in description["components"]["schemas"].items() if own.get("examples")]
     assert {"Recommendations", "ScoreRequest", "VisitorRecommendations", "VisitorRequest"} <= set(with_examples)
+
+
+def test_every_reference_leads_somewhere(app: FastAPI) -> None:
+    document = app.openapi()
+    for reference in references(document):
+        found: Any = document
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
+
+
+def references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [each for part in value.values() for each in references(part)]
+    return [each for part in value for each in references(part)] if isinstance(value, list) else []
