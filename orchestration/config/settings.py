@@ -18,6 +18,7 @@ from ml.errors import DataError
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _RESERVED = "?#%"  # of URLs: the home becomes part of database addresses
 _LOCAL = ("", "file", "local")
+_DATABASES = ("postgresql", "postgresql+psycopg2")
 # Two writers cannot claim a home at once where a file can be written on the condition that there is none.
 _HOMES = (*_LOCAL, "s3", "memory")
 
@@ -46,7 +47,7 @@ def _usable_home(value: str) -> str:
 def _database(value: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(value.get_secret_value())
-        named = parts.scheme == "postgresql" and len(parts.path) > 1
+        named = parts.scheme in _DATABASES and len(parts.path) > 1
     except ValueError:
         named = False
     if not named:

@@ -17,7 +17,7 @@ from orchestration.config.instance_config import INSTANCE_FILE
 from orchestration.config.settings import settings
 
 _DATABASE = "DAGSTER_POSTGRES_URL"
-_DATABASE_PACKAGE = "dagster_postgres"
+_DATABASE_PACKAGE, _DRIVER = "dagster_postgres", "postgresql+psycopg2"
 _IN_DATABASE = {
     "storage": "DagsterPostgresStorage",
     "run_storage": "PostgresRunStorage",
@@ -83,7 +83,8 @@ def _storages_in_database() -> dict[str, ConfigurableClassData]:
         return {}
     if find_spec(_DATABASE_PACKAGE) is None:
         raise DataError(f"{_DATABASE} needs the package dagster-postgres; pip install -e '.[servers]'")
-    os.environ[_DATABASE] = url.get_secret_value()  # it may come from .env
+    # It may come from .env, and SQLAlchemy's own choice of a driver depends on its version.
+    os.environ[_DATABASE] = f"{_DRIVER}://{url.get_secret_value().split('://', 1)[1]}"
     config = yaml.dump({"postgres_url": {"env": _DATABASE}})
     return {kind: ConfigurableClassData(_DATABASE_PACKAGE, name, config) for kind, name in _IN_DATABASE.items()}
 
