@@ -111,7 +111,7 @@ def replace_files(files: Mapping[_Path, bytes]) -> None:
     """
     if any(is_object_store(path) for path in files):
         for path, data in files.items():
-            path.fs.pipe_file(path.path, data)
+            _put(path, data)
         return
     temporary = {path: temporary_path(path) for path in files}
     try:
@@ -143,7 +143,7 @@ class Replacement:
         self._place: Any = path if self._is_object else temporary_path(path)
         make_directory(path.parent)
         # An object's parts are uploaded while they are written, and become the object only at the end.
-        self.file: Any = self._place.open("wb", **({"autocommit": False} if self._is_object else {}))
+        self.file = _open(self._place, {"autocommit": False} if self._is_object else {})
 
     def finish(self) -> None:
         """Close the file. Its content is complete then, and on a local disk survives a power failure."""
@@ -168,6 +168,14 @@ class Replacement:
             self._place.unlink(missing_ok=True)
         elif self.file.buffer is not None:  # it has none once it is committed
             self.file.discard()
+
+
+def _open(path: Any, options: Mapping[str, Any]) -> Any:
+    return path.open("wb", **options)
+
+
+def _put(path: Any, data: bytes) -> None:
+    path.fs.pipe_file(path.path, data)
 
 
 def content(path: Path | UPath) -> bytes:

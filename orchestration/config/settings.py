@@ -109,7 +109,9 @@ class Settings(BaseSettings):
         "writer's name in writer.json.",
     )
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
-    mlflow_tracking_username: str | None = Field(default=None, description="User of an MLflow server that asks for one.")
+    mlflow_tracking_username: str | None = Field(
+        default=None, description="User of an MLflow server that asks for one."
+    )
     mlflow_tracking_password: SecretStr | None = Field(default=None, description="The user's password.")
     mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
     recipes_yaml: _Path = Field(default=Path("recipes.yaml"), description="What is trained.")

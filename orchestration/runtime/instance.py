@@ -74,7 +74,7 @@ def use_instance() -> Path:
 
 
 def _storages_in_database() -> dict[str, ConfigurableClassData]:
-    """Dagster's configuration of a PostgreSQL database; empty without one. Raises DataError where the driver is missing.
+    """Dagster's configuration of a PostgreSQL database; empty without one. Raises DataError without its driver.
 
     It names the environment variable: Dagster passes the configuration to processes on their command lines.
     """
@@ -91,13 +91,13 @@ def _storages_in_database() -> dict[str, ConfigurableClassData]:
 
 def _require_database() -> None:
     """Create Dagster's tables where there are none. Raises DataError where the database cannot be used."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         with dg.DagsterInstance.get():
             pass
-    except (SQLAlchemyError, dg.DagsterError, OSError) as error:
-        raise DataError(f"{_DATABASE}: Dagster cannot use the database: {str(error).strip()}") from error
+    except Exception as error:  # dagster-postgres's own kind has no base class, and hides the driver's
+        cause = error.__cause__ or error
+        told = " ".join(str(getattr(cause, "orig", cause)).split())
+        raise DataError(f"{_DATABASE}: Dagster cannot use the database: {told}") from error
 
 
 def _made(home: Path) -> Path:

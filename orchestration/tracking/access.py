@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from ml.errors import DataError
 from orchestration.config.settings import settings
 
-_USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - names of variables
+_USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 _UNAUTHENTICATED, _FORBIDDEN = 401, 403
 
 
@@ -40,7 +40,7 @@ def _told(status: int) -> str | None:
         return f"the tracking server {tried} (status 401); set {_USER} and {_PASSWORD} in the environment or in .env"
     if status == _FORBIDDEN:
         return (
-            f"the user {user!r} may not do this (status 403); let an administrator of the tracking server give the user "
+            f"the user {user!r} may not do this (status 403); let an administrator of the tracking server give it "
             "the permission MANAGE on the experiment and the registered models of the data set, or set "
             f"{_USER} and {_PASSWORD} to those of the user who created them"
         )

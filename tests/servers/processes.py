@@ -6,22 +6,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from urllib.parse import quote
 
 from orchestration.config.settings import PROJECT_ROOT
 from tests.waiting import free_port, until
 
 HOST = "127.0.0.1"
-ADMIN, USER = "admin", "pipeline"
+ADMIN = "admin"
 BUCKET = "recommender"
-DATABASES = ("dagster", "mlflow", "mlflow_auth")
 START_SECONDS, STOP_SECONDS = 120, 30
-_PASSWORD = "a password: of/tests"  # noqa: S105 - has characters that an address must escape
-_IN_URL = "a%20password%3A%20of%2Ftests"
+PASSWORD = "a password: of/tests"  # has characters that an address must escape
 
 
 @contextmanager
@@ -59,16 +57,14 @@ def stop(process: "subprocess.Popen[bytes]", by: int = signal.SIGTERM) -> None:
     try:
         process.wait(STOP_SECONDS)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 
 @dataclass
 class Postgres:
-    """A PostgreSQL server with an empty database of each of ``DATABASES``, owned by the user ``USER``.
+    """A PostgreSQL server with the databases of deploy/create-databases.sh.
 
     Attributes:
         folder: everything of it.
@@ -81,38 +77,45 @@ class Postgres:
     @staticmethod
     def programs() -> Path:
         """Directory of PostgreSQL's programs."""
-        return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        found = [*Path("/usr/lib/postgresql").glob("*/bin")]
+        assert found, "PostgreSQL is not installed (apt-get install postgresql)"
+        return max(found, key=lambda path: int(path.parent.name))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of PostgreSQL's clients, for its superuser."""
+        path = f"{self.programs()}:{os.environ['PATH']}"
+        return {"PATH": path, "PGHOST": HOST, "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": PASSWORD}
 
     def url(self, database: str) -> str:
-        return f"postgresql://{USER}:{_IN_URL}@{HOST}:{self.port}/{database}"
+        """Address of a database whose owner has its name."""
+        return f"postgresql://{database}:{quote(PASSWORD, safe='')}@{HOST}:{self.port}/{database}"
 
-    def run(self, program: str, *arguments: str, **options: IO[bytes] | int | None) -> None:
-        """Run one of PostgreSQL's programs as a client."""
-        own = ["-h", HOST, "-p", str(self.port), "-U", USER]
-        command = [str(self.programs() / program), *own, *arguments]
-        subprocess.run(command, env={**os.environ, "PGPASSWORD": _PASSWORD}, check=True, **options)  # type: ignore[call-overload]
+    def run(self, *command: str) -> None:
+        """Run one of PostgreSQL's clients, or the script."""
+        own = {**os.environ, **self.environment, "DAGSTER_DB_PASSWORD": PASSWORD, "MLFLOW_DB_PASSWORD": PASSWORD}
+        subprocess.run(command, env=own, check=True, stdout=subprocess.DEVNULL)
 
     @contextmanager
     def serve(self) -> Iterator["Postgres"]:
         """Make the databases, and serve them."""
         self.folder.mkdir(mode=0o755)
         data, password = self.folder / "data", self.folder / "password"
-        password.write_text(_PASSWORD)
+        password.write_text(PASSWORD)
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             for path in (self.folder, password):
                 shutil.chown(path, "postgres", "postgres")
-        make = ["initdb", "-D", str(data), "-U", USER, "--pwfile", str(password), "-A", "scram-sha-256", "-E", "UTF8"]
-        subprocess.run(self._as_server(*make), check=True, stdout=subprocess.DEVNULL)
+        make = ["initdb", "-D", str(data), "-U", "postgres", "--pwfile", str(password), "-A", "scram-sha-256"]
+        subprocess.run(self._as_server(*make, "-E", "UTF8"), check=True, stdout=subprocess.DEVNULL)
         serve = ["postgres", "-D", str(data), "-h", HOST, "-p", str(self.port), "-k", str(self.folder)]
         with started(self._as_server(*serve), self.folder.parent / "postgres.log", self.port):
-            until(self.is_ready)
-            for database in DATABASES:
-                self.run("createdb", database)
+            until(self._is_ready)
+            self.run("sh", str(PROJECT_ROOT / "deploy" / "create-databases.sh"))
             yield self
 
-    def is_ready(self) -> bool:
-        command = [str(self.programs() / "pg_isready"), "-h", HOST, "-p", str(self.port)]
-        return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    def _is_ready(self) -> bool:
+        ready = [str(self.programs() / "pg_isready"), "-q", "-h", HOST, "-p", str(self.port)]
+        return subprocess.run(ready, check=False).returncode == 0
 
     def _as_server(self, program: str, *arguments: str) -> list[str]:
         other_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
@@ -151,7 +154,7 @@ class Servers:
         return {
             "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.mlflow_port}",
             "MLFLOW_TRACKING_USERNAME": ADMIN,
-            "MLFLOW_TRACKING_PASSWORD": _PASSWORD,
+            "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         }
 
@@ -170,18 +173,18 @@ class Servers:
         """Start the tracking server."""
         ini = self.folder / "mlflow-auth.ini"
         template = (PROJECT_ROOT / "deploy" / "mlflow-auth.ini").read_text()
-        ini.write_text(template.replace("mlflow@postgres:5432", f"{USER}@{HOST}:{self.postgres.port}"))
+        ini.write_text(template.replace("@postgres:5432", f"@{HOST}:{self.postgres.port}"))
         env = {
             **self.s3,
-            "PGPASSWORD": _PASSWORD,
+            "PGPASSWORD": PASSWORD,
             "MLFLOW_AUTH_CONFIG_PATH": str(ini),
             "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
-            "MLFLOW_AUTH_ADMIN_PASSWORD": _PASSWORD,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        store = f"postgresql+psycopg2://{USER}@{HOST}:{self.postgres.port}/mlflow"
+        store = f"postgresql+psycopg2://mlflow@{HOST}:{self.postgres.port}/mlflow"
         artifacts = ["--serve-artifacts", "--artifacts-destination", f"s3://{BUCKET}/mlflow"]
         address = ["--host", HOST, "--port", str(self.mlflow_port), "--workers", "1"]
         command = ["server", "--app-name", "basic-auth", "--backend-store-uri", store, *artifacts, *address]
@@ -191,10 +194,16 @@ class Servers:
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[Servers]:
-    """Start all servers, empty, and an empty bucket."""
+def servers(folder: Path, fill: Callable[[Postgres], None] = lambda postgres: None) -> Iterator[Servers]:
+    """Start all servers, and an empty bucket.
+
+    Args:
+        folder: logs and local files.
+        fill: is called with the empty databases, before the tracking server starts.
+    """
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres(folder / "postgres").serve())
+        fill(postgres)
         made = Servers(folder, postgres)
         store = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(made.s3_port)]
         stack.enter_context(started(store, folder / "s3.log", made.s3_port))
