@@ -15,7 +15,7 @@ export MLFLOW_YAML := docs/try/mlflow.yaml
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-cluster test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
+.PHONY: help try run months run-temporal paper tune rollback withdraw export ui test app serve test-real test-slow test-cluster test-servers test-browser test-docs docs soak bench bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-diversity bench-warm-start bench-sequence bench-nights bench-recipes bench-quantized bench-scale bench-cluster lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2} END {print "\nPIPELINE_HOME=<directory> sets where everything is stored (default: var); docs/configuration.md lists all variables."}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ test-real: $(READY) ## tests on MovieLens-1M: MOVIELENS_DIR=<directory>
 
 test-cluster: $(READY) ## start Ray clusters on this machine, and kill their nodes
 	$(BIN)/python -m pytest -m cluster
+
+test-servers: $(READY) ## the small job against PostgreSQL, MLflow with users and a store of objects, on this machine
+	$(BIN)/python -m pytest -m servers
 
 test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 	$(BIN)/python -m pytest -m browser

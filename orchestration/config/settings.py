@@ -38,7 +38,7 @@ def _usable_home(value: str) -> str:
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise ValueError(f"{protocol}:// needs a driver ({error}); pip install -e '.[servers]'") from None
+        raise ValueError(f"{protocol}:// needs a driver ({error}); pip install -e '.[s3]'") from None
     if found := next((mark for mark in _RESERVED if mark in value), None):
         raise ValueError(f"expected a directory or URL without {found!r}, which has a meaning in database addresses")
     return value
