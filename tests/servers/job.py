@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from upath import UPath
 
 from ml.published.champions import published_versions
 from orchestration.config.settings import PROJECT_ROOT
 
 DATA_SET = "synthetic-small"
-MODELS = ("autoint", "autoint_catalogue", "autoint_collaborative", "autoint_mlp")
+MODELS = ("autoint", "autoint_catalogue")  # two of `make try` are enough: with and without collaborative features
 SECONDS = 1800
-_SMALL = {"MOVIELENS_DIR": DATA_SET, "RECIPES_YAML": "docs/try/recipes.yaml", "MLFLOW_YAML": "docs/try/mlflow.yaml"}
 
 
 def variables(own: Mapping[str, str], raw: Path) -> dict[str, str]:
@@ -23,9 +23,13 @@ def variables(own: Mapping[str, str], raw: Path) -> dict[str, str]:
 
     Args:
         own: of the home.
-        raw: where the raw files are kept.
+        raw: where the raw files and the recipes are kept.
     """
-    return {**os.environ, **_SMALL, "MOVIELENS_CACHE": str(raw), **own}
+    book = yaml.safe_load((PROJECT_ROOT / "docs/try/recipes.yaml").read_text(encoding="utf-8"))
+    recipes = raw / "recipes.yaml"
+    recipes.write_text(yaml.safe_dump({"recipes": {name: book["recipes"][name] for name in MODELS}}, sort_keys=False))
+    small = {"MOVIELENS_DIR": DATA_SET, "RECIPES_YAML": str(recipes), "MLFLOW_YAML": "docs/try/mlflow.yaml"}
+    return {**os.environ, **small, "MOVIELENS_CACHE": str(raw), **own}
 
 
 def command(*arguments: str) -> list[str]:
