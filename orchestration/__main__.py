@@ -13,7 +13,7 @@ from ml.errors import DataError, NotFoundError
 from ml.files import TEMPORARY_NAME
 from orchestration.runtime.terminal import tolerate_any_terminal
 
-COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "export", "ui", "metrics", "execute")
+COMMANDS = ("run", "paper", "tune", "months", "rollback", "withdraw", "export", "ui", "metrics", "instance", "execute")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

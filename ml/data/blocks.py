@@ -21,7 +21,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ml.files import shortened, sync, temporary_path
+from ml.files import Replacement, shortened
 
 BLOCK_ROWS = 2**20
 HEAD_ROWS = 5  # kept of a table that is written
@@ -149,9 +149,8 @@ class BlockWriter:
 
     def __init__(self, path: Path | UPath) -> None:
         self._path = path
-        self._temporary = temporary_path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _Hashed(self._temporary.open("wb"))
+        self._replacement = Replacement(path)
+        self._file = _Hashed(self._replacement.file)
         self._writer: pq.ParquetWriter | None = None
         self._thread, self._writing = ThreadPoolExecutor(1), Future[None]()
         self._writing.set_result(None)
@@ -180,16 +179,14 @@ class BlockWriter:
         if self._writer is None:
             raise ValueError(f"{self._path}: no block was written; expected at least one, which may be empty")
         self._writer.close()
-        if not self._file.closed:
-            self._file.close()
-            sync(self._temporary)
+        self._file.close()
+        self._replacement.finish()
         return self._file.digest
 
     def commit(self) -> str:
         """Finish the file and let it replace the old one; return its digest."""
         digest = self.finish()
-        self._temporary.rename(self._path)
-        sync(self._path.parent)
+        self._replacement.commit()
         return digest
 
     def __enter__(self) -> "BlockWriter":
@@ -202,7 +199,7 @@ class BlockWriter:
                 self._writer.close()
         with suppress(OSError):
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._replacement.discard()
 
 
 class _Hashed(io.RawIOBase):

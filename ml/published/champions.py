@@ -3,16 +3,60 @@
 ``archive/<data set>/<model>/champions.json`` lists the versions that were champion, the current one last. The files of
 each are in a directory of its number beside it. The list is replaced atomically when the champion's files are complete:
 a reader that follows it sees one whole publication.
+
+In a store of objects, where several files cannot be replaced within milliseconds, it also names the files of each
+version. These are called after their content and never change, so that a reader cannot see files of two times.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
-from ml.files import parse_json
+from ml.files import content, parse_json
 from ml.published.locations import checked_name
 
 ARCHIVE = "archive"  # directory under the home
 _POINTER = "champions.json"
+_CHAMPIONS, _FILES = "champions", "files"  # keys of the pointer's document
+FILE_NAMES: Mapping[str, str] = {"table": "top10.parquet", "bundle": "bundle.zip", "record": "version.json"}
+_NONE: Mapping[str, Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What ``champions.json`` says.
+
+    Attributes:
+        champions: numbers of all versions that became champion, in that order; the last one is the champion.
+        files: names of a version's files, as in ``FILE_NAMES``, by number; versions that have these names are left out.
+    """
+
+    champions: list[str]
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, document: Any) -> "Pointer":
+        """Read a JSON document: a list, or an object if there are other names. Raises ValueError."""
+        champions, files = document, _NONE
+        if isinstance(document, dict) and document.keys() == {_CHAMPIONS, _FILES}:
+            champions, files = document[_CHAMPIONS], document[_FILES]
+        if not isinstance(champions, list) or not all(_is_number(number) for number in champions):
+            raise ValueError("no list of version numbers")
+        if not isinstance(files, dict | Mapping) or not all(_are_names(number, files[number]) for number in files):
+            raise ValueError("no names of files")
+        return cls(champions, files)
+
+    @property
+    def document(self) -> Any:
+        """The JSON document, which ``parse`` reads."""
+        return {_CHAMPIONS: self.champions, _FILES: self.files} if self.files else self.champions
+
+    def names(self, number: str) -> Mapping[str, str]:
+        """Names of a version's files."""
+        return self.files.get(number, FILE_NAMES)
 
 
 class ArchivedVersion:
@@ -24,13 +68,15 @@ class ArchivedVersion:
         table: the top-10 table; its rows name the version.
         bundle: the network with its encoders.
         record: the registered version and its metrics, as JSON; some earlier releases did not write it.
+
+    Args:
+        folder: their directory.
+        names: their names.
     """
 
-    def __init__(self, folder: UPath) -> None:
+    def __init__(self, folder: UPath, names: Mapping[str, str] = FILE_NAMES) -> None:
         self.folder, self.number = folder, folder.name
-        self.table, self.bundle, self.record = (
-            folder / name for name in ("top10.parquet", "bundle.zip", "version.json")
-        )
+        self.table, self.bundle, self.record = (folder / names[kind] for kind in FILE_NAMES)
 
     @property
     def is_complete(self) -> bool:
@@ -73,13 +119,36 @@ class ModelArchive:
 
     def version(self, number: str) -> ArchivedVersion:
         """A version's files, which may be missing. Raises NotFoundError where the number cannot be part of a path."""
-        return ArchivedVersion(self.folder / checked_name(number))
+        try:
+            names = self.read().names(number)
+        except DataError:  # which ``champions`` reports
+            names = FILE_NAMES
+        return ArchivedVersion(self.folder / checked_name(number), names)
 
     def versions(self) -> list[str]:
-        """Numbers of the versions whose table and bundle are kept, in ascending order."""
+        """Numbers of the versions whose table and bundle are kept, in ascending order. Raises DataError."""
         folders = self.folder.iterdir() if self.folder.is_dir() else []
-        complete = (path.name for path in folders if _is_number(path.name) and ArchivedVersion(path).is_complete)
-        return sorted(complete, key=int)
+        numbers, pointer = (path.name for path in folders if _is_number(path.name)), self.read()
+        kept = (ArchivedVersion(self.folder / number, pointer.names(number)) for number in numbers)
+        return sorted((version.number for version in kept if version.is_complete), key=int)
+
+    def read(self) -> Pointer:
+        """Read the pointer; an empty one where nothing was published.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            data = content(self.pointer)
+        except FileNotFoundError:
+            return Pointer([])
+        try:
+            return Pointer.parse(parse_json(data, str(self.pointer)))
+        except (DataError, ValueError):
+            raise DataError(
+                f'{self.pointer}: expected a JSON list of version numbers such as ["1", "3"], the champion last, found '
+                f"{data[:40]!r}; restore it from a backup, or write it by hand: the directories beside it are versions"
+            ) from None
 
     def champions(self) -> list[str]:
         """Numbers of all versions that became champion, in that order; the last one is the champion.
@@ -87,25 +156,15 @@ class ModelArchive:
         Raises:
             DataError: the file is damaged.
         """
-        try:
-            data = self.pointer.read_bytes()
-        except FileNotFoundError:
-            return []
-        try:
-            found = parse_json(data, str(self.pointer))
-        except DataError:
-            found = None
-        if not isinstance(found, list) or not all(_is_number(number) for number in found):
-            raise DataError(
-                f'{self.pointer}: expected a JSON list of version numbers such as ["1", "3"], the champion last, found '
-                f"{data[:40]!r}; restore it from a backup, or write it by hand: the directories beside it are versions"
-            )
-        return found
+        return self.read().champions
 
     def champion(self) -> ArchivedVersion | None:
         """The published version; None where none was published. Raises DataError."""
-        champions = self.champions()
-        return self.version(champions[-1]) if champions else None
+        pointer = self.read()
+        if not pointer.champions:
+            return None
+        number = pointer.champions[-1]
+        return ArchivedVersion(self.folder / number, pointer.names(number))
 
 
 def published_datasets(home: UPath) -> list[str]:
@@ -172,6 +231,16 @@ def _archive(home: UPath, dataset: str) -> UPath:
 def _directories(folder: UPath) -> list[str]:
     paths = folder.iterdir() if folder.is_dir() else []
     return sorted(path.name for path in paths if path.is_dir() and not path.name.startswith("."))
+
+
+def _are_names(number: object, names: object) -> bool:
+    """Whether a version's files are named, in its own directory."""
+    if not _is_number(number) or not isinstance(names, dict) or names.keys() != FILE_NAMES.keys():
+        return False
+    try:
+        return all(isinstance(name, str) and bool(checked_name(name)) for name in names.values())
+    except NotFoundError:
+        return False
 
 
 def _is_number(value: object) -> bool:

@@ -101,7 +101,7 @@ class PublishedModel:
         lists: its top-10 table.
         live: its network.
         metrics: its metrics by name; empty where they are not known.
-        stamp: modification time and size of the table's file.
+        stamp: name, modification time and size of the table's file.
     """
 
     name: str
@@ -109,7 +109,7 @@ class PublishedModel:
     lists: PublishedLists
     live: LiveModel
     metrics: Mapping[str, float]
-    stamp: tuple[float, int] = field(repr=False)
+    stamp: tuple[str, float, int] = field(repr=False)
 
     def list_of(self, user_id: Id) -> pd.DataFrame:
         """A user's rows of the table; no rows where the user has rated every movie. Raises NotFoundError."""
@@ -211,7 +211,7 @@ class Published:
         people = before.people if before else _people(tables)
         models = {}
         for name, champion in champions.items():
-            old, now = before.models.get(name) if before else None, file_stamp(champion.table)
+            old, now = before.models.get(name) if before else None, (champion.table.name, *file_stamp(champion.table))
             same = old and (old.version, old.stamp) == (champion.number, now)
             models[name] = old if old and same else _model(name, champion, people, now)
         if before and before.models == models:
@@ -220,7 +220,7 @@ class Published:
         return Snapshot(self.dataset, models, purposes, people, stamp)
 
 
-def _model(name: str, champion: ArchivedVersion, people: People, stamp: tuple[float, int]) -> PublishedModel:
+def _model(name: str, champion: ArchivedVersion, people: People, stamp: tuple[str, float, int]) -> PublishedModel:
     lists = PublishedLists.load(champion.table, champion.number)
     live = LiveModel(champion.bundle, people)
     return PublishedModel(name, champion.number, lists, live, champion.metrics(), stamp)

@@ -1,4 +1,7 @@
-"""Start the Dagster and MLflow UIs and stop them together: ``make ui``."""
+"""Start the Dagster and MLflow UIs and stop them together: ``make ui``.
+
+Where MLFLOW_TRACKING_URI is a server's address, only Dagster is started.
+"""
 
 import fcntl
 import os
@@ -23,9 +26,10 @@ from orchestration.config.data_sets import (
     sources,
 )
 from orchestration.config.settings import PROJECT_ROOT, settings
+from orchestration.config.tracking_config import is_server
 from orchestration.runtime.instance import use_instance
 from orchestration.runtime.ports import require_free
-from orchestration.tracking.registry import runs_page, server_command
+from orchestration.tracking.registry import configuration, runs_page, server_command
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
@@ -67,7 +71,8 @@ def _alone() -> Iterator[int]:
 
 def _addresses() -> str:
     dagster, mlflow = (f"http://{_HOST}:{port}" for port in (settings().dagster_port, settings().mlflow_port))
-    return f"process {os.getpid()}, Dagster {dagster}, MLflow {mlflow}"
+    uri = configuration("any").tracking_uri
+    return f"process {os.getpid()}, Dagster {dagster}, MLflow {uri if is_server(uri) else mlflow}"
 
 
 def _scheduled() -> str:
@@ -81,7 +86,7 @@ def _scheduled() -> str:
     return f"{names} (source {last.source}, of the last make run)" if last else f"{names} (until the first make run)"
 
 
-def _offer_data_sets() -> None:
+def offer_data_sets() -> None:
     """Let the UI offer every data set of the home. Raises DataError."""
     with dg.DagsterInstance.get() as instance:
         add_partition(instance, default_data_set(), *sources())
@@ -90,20 +95,24 @@ def _offer_data_sets() -> None:
 def _serve(lock: int) -> int:
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        for name, port in (("DAGSTER_PORT", settings().dagster_port), ("MLFLOW_PORT", settings().mlflow_port)):
+        ports = {"DAGSTER_PORT": settings().dagster_port}
+        if not is_server(configuration("any").tracking_uri):
+            ports["MLFLOW_PORT"] = settings().mlflow_port
+        for name, port in ports.items():
             require_free(_HOST, port, name)
         _say("Starting ...")
         scheduled = _scheduled()
-        _offer_data_sets()
+        offer_data_sets()
         logs = settings().local_home / "logs"
         servers.append(_start(_dagster(), logs / "dagster.log", lock))
-        servers.append(_start(_mlflow(), logs / "mlflow.log"))
-        _wait_until_ready(servers, (settings().dagster_port, settings().mlflow_port), logs)
+        if "MLFLOW_PORT" in ports:
+            servers.append(_start(_mlflow(), logs / "mlflow.log"))
+        _wait_until_ready(servers, [*ports.values()], logs)
         _say(f"Dagster  http://{_HOST}:{settings().dagster_port}  (webserver and daemon)")
         _say(f"Dagster's own commands find the same with  export DAGSTER_HOME={settings().instance_home}")
         _say(f"MLflow   {runs_page()}")
         _say(f"Nightly  {scheduled}")
-        _say("Ctrl-C stops both.")
+        _say(f"Ctrl-C stops {'both' if len(servers) > 1 else 'Dagster'}.")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         _say(f"A server exited unexpectedly; see {logs}.")

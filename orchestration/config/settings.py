@@ -3,8 +3,11 @@
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+import fsspec
+from fsspec.utils import get_protocol
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from upath import UPath
@@ -14,6 +17,10 @@ from ml.errors import DataError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _RESERVED = "?#%"  # of URLs: the home becomes part of database addresses
+_LOCAL = ("", "file", "local")
+_DATABASES = ("postgresql", "postgresql+psycopg2")
+# Two writers cannot claim a home at once where a file can be written on the condition that there is none.
+_HOMES = (*_LOCAL, "s3", "memory")
 
 
 def _expanded(value: Any) -> Any:
@@ -21,9 +28,30 @@ def _expanded(value: Any) -> Any:
     return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
-def _plain_home(value: str) -> str:
+def _usable_home(value: str) -> str:
+    protocol = get_protocol(value)
+    if protocol not in _HOMES:
+        raise ValueError(
+            f"expected a directory or s3://<bucket>/<prefix>; {protocol}:// cannot be written, or its claims by two "
+            "writers at once cannot be told apart"
+        )
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise ValueError(f"{protocol}:// needs a driver ({error}); pip install -e '.[s3]'") from None
     if found := next((mark for mark in _RESERVED if mark in value), None):
         raise ValueError(f"expected a directory or URL without {found!r}, which has a meaning in database addresses")
+    return value
+
+
+def _database(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        named = parts.scheme in _DATABASES and len(parts.path) > 1
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("expected an address such as postgresql://<user>:<password>@<host>:5432/<database>")
     return value
 
 
@@ -36,7 +64,7 @@ def _timezone(value: str) -> str:
     return value
 
 
-_Home = Annotated[str, BeforeValidator(_expanded), AfterValidator(_plain_home)]
+_Home = Annotated[str, BeforeValidator(_expanded), AfterValidator(_usable_home)]
 # A relative path counts from the project's root.
 _Path = Annotated[Path, BeforeValidator(_expanded), AfterValidator(lambda path: PROJECT_ROOT / path)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
@@ -72,10 +100,19 @@ class Settings(BaseSettings):
     )
     pipeline_home: _Home = Field(
         default="var",
-        description="Directory under which everything is written; or an fsspec URL for tables and published versions, "
-        "whose one writer keeps all else (Dagster's records, ingested files, checkpoints, ...) in var of its checkout.",
+        description="Directory under which everything is written; or s3://<bucket>/<prefix> for tables and published "
+        "versions, whose one writer keeps all else (ingested files, checkpoints, ...) in pipeline_local_home.",
+    )
+    pipeline_local_home: _Path | None = Field(
+        default=None,
+        description="If pipeline_home is a URL: the directory for all else; default: var. Its path is part of the "
+        "writer's name in writer.json.",
     )
     mlflow_tracking_uri: str | None = Field(default=None, description="Overrides tracking_uri of mlflow.yaml.")
+    mlflow_tracking_username: str | None = Field(
+        default=None, description="User of an MLflow server that asks for one."
+    )
+    mlflow_tracking_password: SecretStr | None = Field(default=None, description="The user's password.")
     mlflow_yaml: _Path = Field(default=Path("mlflow.yaml"), description="Settings of tracking and promotion.")
     recipes_yaml: _Path = Field(default=Path("recipes.yaml"), description="What is trained.")
     monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="Limits beyond which runs warn.")
@@ -85,6 +122,11 @@ class Settings(BaseSettings):
     )
     dagster_home: _Path | None = Field(
         default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
+    )
+    dagster_postgres_url: Annotated[SecretStr, AfterValidator(_database)] | None = Field(
+        default=None,
+        description="PostgreSQL database of Dagster's records, postgresql://<user>:<password>@<host>:5432/<database>; "
+        "default: SQLite files in dagster_home.",
     )
     serving_yaml: _Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
@@ -140,12 +182,17 @@ class Settings(BaseSettings):
     def home(self) -> UPath:
         """``pipeline_home`` as an absolute path; a relative one counts from the project's root."""
         home = UPath(self.pipeline_home)
-        return home if home.protocol not in ("", "file") else UPath(PROJECT_ROOT / home.path)
+        return home if home.protocol not in _LOCAL else UPath(PROJECT_ROOT / home.path)
+
+    @property
+    def is_home_local(self) -> bool:
+        """Whether ``home`` is a local directory."""
+        return self.home.protocol in _LOCAL
 
     @property
     def local_home(self) -> Path:
-        """``home`` if it is a local directory, else ``var`` under the project's root."""
-        return Path(str(self.home)) if self.home.protocol in ("", "file") else PROJECT_ROOT / "var"
+        """``home`` if it is a local directory, else ``pipeline_local_home`` or its default."""
+        return Path(str(self.home)) if self.is_home_local else self.pipeline_local_home or PROJECT_ROOT / "var"
 
     @property
     def incoming(self) -> Path:
@@ -160,7 +207,9 @@ class Settings(BaseSettings):
 
 def _told(error: dict[str, Any]) -> str:
     name, message = str(error["loc"][0]).upper(), str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}={error['input']!r}: {message}; set it in the environment or in .env"
+    field = Settings.model_fields.get(name.lower())
+    given = "***" if field and "SecretStr" in str((field.annotation, field.metadata)) else repr(error["input"])
+    return f"{name}={given}: {message}; set it in the environment or in .env"
 
 
 @cache

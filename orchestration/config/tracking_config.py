@@ -101,7 +101,7 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
         """The same settings with {home} and {dataset} filled in.
 
         Raises:
-            DataError: the tracking URI needs a local home and the home is elsewhere.
+            DataError: the tracking URI needs a local home and the home is elsewhere, or it contains a password.
         """
         local = home.protocol in ("", "file")
         if "{home}" in self.tracking_uri and not local:
@@ -110,6 +110,11 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
             )
         values = {"home": str(home), "dataset": dataset}
         tracking_uri = self.tracking_uri.format(**values)
+        if is_server(tracking_uri) and "@" in urlsplit(tracking_uri).netloc:  # it would become part of links and tags
+            raise DataError(
+                "MLFLOW_TRACKING_URI, or tracking_uri of mlflow.yaml: expected an address without user and password; "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
         return self.model_copy(
             update={
                 "tracking_uri": tracking_uri,
@@ -118,6 +123,11 @@ class TrackingConfig(BaseModel, frozen=True, extra="forbid"):
                 "registered_models": _names(self.registered_models, dataset),
             }
         )
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Whether a tracking URI is the address of a server, and not of a database."""
+    return tracking_uri.startswith(("http://", "https://"))
 
 
 def database_file(tracking_uri: str) -> Path:

@@ -1,6 +1,6 @@
 """Where tables and documents are stored, and the IO managers that store assets there.
 
-Every file is written under a temporary name and then renamed, so that a reader sees the old file or the new one.
+Every file is replaced as a whole (``ml.files``), so that a reader sees the old file or the new one.
 """
 
 import io
@@ -17,7 +17,7 @@ from ml.data.blocks import Blocks, BlockWriter
 from ml.data.mapped import read_table
 from ml.features.collaborative_folds import CollaborativeFolds
 from ml.features.splits import PAPER, SPLITS
-from ml.files import digest, digest_of_file, read_parquet, write_atomically
+from ml.files import digest, digest_of_file, make_directory, read_parquet, write_atomically
 from ml.published.locations import tables_directory
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import table_metadata
@@ -128,6 +128,10 @@ class _Manager(dg.UPathIOManager):
     def get_path_for_partition(self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str) -> UPath:
         """The path without extension: ``tables/<partition>/<asset>``."""
         return tables_directory(settings().home, partition) / path.name
+
+    def make_directory(self, path: UPath) -> None:
+        """Create a directory where the file system has directories. Called by Dagster."""
+        make_directory(path)
 
     @staticmethod
     def write(context: dg.OutputContext, path: UPath, data: bytes) -> None:

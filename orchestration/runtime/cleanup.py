@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml.data.ingestion import QUARANTINE
-from ml.files import TEMPORARY_NAME
+from ml.files import TEMPORARY_NAME, is_object_store
 from ml.published.champions import ARCHIVE, published_datasets, published_models
 from orchestration.config import locks
 from orchestration.config.recipes_in_force import recipes_in_force
@@ -147,7 +147,7 @@ def remove_earlier_copies() -> Iterator[str]:
                 if path.exists():
                     path.unlink()
                     yield f"{path} is removed: readers follow champions.json"
-        for empty in (folder, folder.parent):
+        for empty in (folder, folder.parent) if not is_object_store(folder) else ():
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
 

@@ -1,21 +1,24 @@
 """Publish versions of a model: archive their files, move the pointer to the champion, then update its two mirrors.
 
-The pointer (``ml.published.champions``) alone says which version is published. Its mirrors serve readers that cannot
+The pointer (``ml.published.champions``) alone says which version is published. In a store of objects it is the last
+thing that is written, after files of new names. Its mirrors serve readers that cannot
 follow it: the exported table ``tables/<data set>/top10_<model>.parquet``, and the champion's alias in the registry.
 They are written after it; ``Publication.sync`` repairs them where a crash or a person left them different.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from upath import UPath
 
 from ml.errors import DataError, NotFoundError
-from ml.files import parse_json, read_parquet, replace_files, write_atomically
-from ml.published.champions import ModelArchive
+from ml.files import digest, is_object_store, parse_json, read_parquet, replace_files, write_atomically
+from ml.published.champions import FILE_NAMES, ModelArchive, Pointer
 from ml.published.locations import exported_table_path
+from orchestration.tracking.access import admitted
 from orchestration.tracking.registered_version import RegisteredVersion
 
 if TYPE_CHECKING:
@@ -94,9 +97,10 @@ class Publication:
             MlflowException: the registry cannot be asked; nothing was changed.
             OSError: a file cannot be written. A full disk changes nothing.
         """
-        files = self.archive.version(version.version)
         record = json.dumps({"version": version.to_dict(), "metrics": dict(metrics)}, allow_nan=False).encode()
-        self._switch(version.version, table, {files.record: record, files.bundle: bundle, files.table: table})
+        contents = {"record": record, "bundle": bundle, "table": table}
+        names = _names(contents) if is_object_store(self.archive.folder) else FILE_NAMES
+        self._switch(version.version, table, names, contents)
 
     def go_back(self, number: str) -> None:
         """Make an earlier champion the champion again, with its last table. Raises NotFoundError and as ``publish``."""
@@ -104,7 +108,8 @@ class Publication:
             raise NotFoundError(
                 f"no table of version {number} of {self._registered_model} is kept; kept are {', '.join(kept)}"
             )
-        self._switch(number, self.archive.version(number).table.read_bytes(), {})
+        table = self.archive.version(number).table.read_bytes()
+        self._switch(number, table, self.archive.read().names(number), {})
 
     def differences(self) -> Iterator[str]:
         """Describe what differs from the pointer: missing files of the champion, the exported table, the alias.
@@ -137,20 +142,38 @@ class Publication:
         """Remove a version that is not the champion from the archive."""
         if number == self.champion():
             raise ValueError(f"version {number} of {self._registered_model} is published")
-        files = self.archive.version(number)
-        champions = [version for version in self.archive.champions() if version != number]
-        write_atomically(self.archive.pointer, json.dumps(champions).encode())
+        files, pointer = self.archive.version(number), self.archive.read()
+        champions = [version for version in pointer.champions if version != number]
+        others = {version: names for version, names in pointer.files.items() if version != number}
+        write_atomically(self.archive.pointer, _document(Pointer(champions, others)))
+        if is_object_store(files.folder):
+            _remove_others(files.folder, set())
+            return
         for path in (files.table, files.bundle, files.record):
             path.unlink(missing_ok=True)
         if files.folder.exists():
             files.folder.rmdir()
 
-    def _switch(self, number: str, table: bytes, archived: Mapping[UPath, bytes]) -> None:
-        """Replace archived files, then the pointer, then the mirrors; the registry is asked before anything changes."""
-        aliased = self.aliased()
-        champions = [*(version for version in self.archive.champions() if version != number), number]
-        pointer = json.dumps(champions).encode()
-        replace_files({**archived, self.archive.pointer: pointer, self.table: table})
+    def _switch(self, number: str, table: bytes, names: Mapping[str, str], archived: Mapping[str, bytes]) -> None:
+        """Replace archived files, then the pointer, then the mirrors; the registry is asked before anything changes.
+
+        Args:
+            number: of the new champion.
+            table: its lists, as Parquet.
+            names: of its files by kind.
+            archived: content of these files by kind, of those that are to be written.
+        """
+        aliased, before = self.aliased(), self.archive.read()
+        champions = [*(version for version in before.champions if version != number), number]
+        others = {version: own for version, own in before.files.items() if version != number}
+        own = {} if names == FILE_NAMES else {number: dict(names)}
+        pointer, folder = _document(Pointer(champions, others | own)), self.archive.folder / number
+        files = {folder / names[kind]: content for kind, content in archived.items()}
+        if is_object_store(folder):  # a file of this name has this content already
+            files = {path: content for path, content in files.items() if not path.exists()}
+        replace_files({**files, self.archive.pointer: pointer, self.table: table})
+        if archived and is_object_store(folder):  # a reader may have read the pointer just before
+            _remove_others(folder, {*names.values(), *before.names(number).values()})
         if aliased != number:
             self._set_alias(number)
 
@@ -160,13 +183,36 @@ class Publication:
         found_in_registry(lambda: mark(self._registered_model, self._alias, number))
 
 
+def _names(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Names of a version's files after their content, by kind."""
+    names = {kind: PurePosixPath(FILE_NAMES[kind]) for kind in contents}
+    return {kind: f"{name.stem}-{digest(contents[kind])}{name.suffix}" for kind, name in names.items()}
+
+
+def _document(pointer: Pointer) -> bytes:
+    return json.dumps(pointer.document).encode()
+
+
+def _remove_others(folder: UPath, kept: Collection[str]) -> None:
+    """Remove a directory's files, except for those of these names."""
+    for path in [*folder.iterdir()] if folder.exists() else []:
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
 def found_in_registry(ask: Callable[[], Any]) -> Any:
-    """Ask the registry; gives None where it has no such thing. Raises MlflowException where it cannot be asked."""
+    """Ask the registry; gives None where it has no such thing.
+
+    Raises:
+        DataError: it does not let this user ask.
+        MlflowException: it cannot be asked.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     try:
-        return ask()
+        with admitted():
+            return ask()
     except MlflowException as error:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None

@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from ml.errors import DataError
 from orchestration.config.settings import PROJECT_ROOT, settings
-from orchestration.config.tracking_config import SQLITE, TrackingConfig, database_file, tracking_config
+from orchestration.config.tracking_config import SQLITE, TrackingConfig, database_file, is_server, tracking_config
+from orchestration.tracking.access import admitted, use_credentials
 from orchestration.tracking.publication import Publication
 
 if TYPE_CHECKING:
@@ -72,18 +73,32 @@ def client_of(config: TrackingConfig) -> "MlflowClient":
     """Make a client of the tracking server and its registry. A missing database file is created.
 
     Raises:
-        DataError: the database stays locked, or has the schema of another MLflow version.
+        DataError: the database stays locked, or has the schema of another MLflow version; or a server does not let
+            this user in.
+        MlflowException: a server cannot be reached.
     """
     from mlflow import MlflowClient
 
     from orchestration.tracking import artifacts
 
     ignore_environment()
+    use_credentials()
     artifacts.register()
     uri = config.tracking_uri
     if uri.startswith(SQLITE):
         _prepare(uri, str(settings().home), tracking_config().artifact_location)
+    elif is_server(uri):
+        _require_access(uri)
     return MlflowClient(uri, uri)
+
+
+@cache
+def _require_access(uri: str) -> None:
+    """Ask a server for anything, once per process. Raises DataError and MlflowException as ``client_of``."""
+    from mlflow import MlflowClient
+
+    with admitted():
+        MlflowClient(uri, uri).search_experiments(max_results=1)
 
 
 @cache
@@ -183,7 +198,7 @@ def runs_page(dataset: str | None = None) -> str:
 def mlflow_page(config: TrackingConfig, page: str) -> str:
     """Address of a page of the MLflow UI."""
     uri = config.tracking_uri
-    base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{settings().mlflow_port}"
+    base = uri.rstrip("/") if is_server(uri) else f"http://127.0.0.1:{settings().mlflow_port}"
     # Without this the UI opens its pages for language models.
     return f"{base}/#/{page}{'&' if '?' in page else '?'}workflowType=machine_learning"
 

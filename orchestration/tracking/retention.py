@@ -7,7 +7,7 @@ from functools import partial
 import dagster as dg
 
 from orchestration.config.settings import settings
-from orchestration.config.tracking_config import TrackingConfig
+from orchestration.config.tracking_config import TrackingConfig, is_server
 from orchestration.tracking.publication import found_in_registry
 from orchestration.tracking.resource import Tracking
 from orchestration.tracking.server import ACTIVE
@@ -104,8 +104,7 @@ def _delete(tracking: Tracking, runs: Iterable[str], models: Iterable[str]) -> N
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     client, config = tracking.client, tracking.config
-    has_server = config.tracking_uri.startswith("http")
-    store = None if has_server else SqlAlchemyStore(config.tracking_uri, config.artifact_location)
+    store = None if is_server(config.tracking_uri) else SqlAlchemyStore(config.tracking_uri, config.artifact_location)
     for run_id in runs:
         run = found_in_registry(partial(client.get_run, run_id))
         if run is not None and run.info.lifecycle_stage == ACTIVE:

@@ -11,6 +11,7 @@ from orchestration.config.settings import dagster_page, settings
 from orchestration.config.tracking_config import TrackingConfig
 from orchestration.reporting.failures import without_retry
 from orchestration.resources.raw_data import RawData
+from orchestration.tracking.access import admitted
 from orchestration.tracking.publication import Publication
 from orchestration.tracking.registry import client_of, configuration, git_tags, lock, publication
 
@@ -60,14 +61,19 @@ class TrackingServer(dg.ConfigurableResource):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Direct MLflow's fluent functions to this server, and afterwards to the one that they used before."""
+        """Direct MLflow's fluent functions to this server, and afterwards to the one that they used before.
+
+        Raises:
+            dagster.Failure: the server does not let this user do what is asked of it. The step is not retried.
+        """
         import mlflow
 
         _ = self.client  # creates the database where it is missing
         before, environment = mlflow.get_tracking_uri(), os.environ.get(_URI_VARIABLE)
         mlflow.set_tracking_uri(self.config.tracking_uri)
         try:
-            yield
+            with without_retry(), admitted():
+                yield
         finally:
             mlflow.set_tracking_uri(before)
             # MLflow also sets the environment variable, which would override mlflow.yaml from then on.

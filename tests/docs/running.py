@@ -33,7 +33,7 @@ class Rule:
 _RULES = (
     Rule(r"sudo .*|SERVE_HOST=.* make serve|SERVE_TRACES=.* make serve|.*(>> var/api-keys|\$KEY).*", How.NOT_HERE),
     Rule(
-        r"make (test(-real|-slow|-cluster|-images|-browser|-docs)?|lint|format|soak|docs)( NIGHTS=\d+)?",
+        r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|soak|docs)( NIGHTS=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
@@ -57,6 +57,13 @@ _RULES = (
     Rule(r"\.venv/bin/pip install .*", How.NOT_HERE),
     Rule(r"PATH=\S+ MLFLOW_TRACKING_URI=\S+ mlflow models serve .*", How.SERVER),
     Rule(r"cp var/mlflow\.db .*|\.venv/bin/mlflow db upgrade .*", How.NOT_HERE),
+    # tests/servers starts the same servers; there is no Docker daemon on every machine.
+    Rule(
+        r"(cp|chmod) .*deploy/\.env|docker compose --file deploy/compose\.yaml .*|pg_dump .*|pg_restore .*",
+        How.NOT_HERE,
+    ),
+    Rule(r"export (PGPASSWORD|MLFLOW_AUTH|DAGSTER)_?.*|PGHOST=.* sh deploy/create-databases\.sh", How.NOT_HERE),
+    Rule(r"\.venv/bin/(mlflow server|python -m mlflow|dagster[ -]).*", How.NOT_HERE),
     Rule(r"curl .*", How.HERE),
     Rule(r"\.venv/bin/streamlit run app/movie_rec_app\.py", How.SERVER),
 )

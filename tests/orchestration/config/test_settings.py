@@ -1,8 +1,10 @@
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+from fsspec.registry import _registry
 from upath import UPath
 
 from ml.data.datasets import DEFAULT
@@ -193,3 +195,34 @@ def test_dagsters_own_commands_use_the_projects_home(tmp_path: Path, env: pytest
     with dg.DagsterInstance.get() as made:
         assert made.get_run_by_id(run.run_id) is not None
     assert not list(PROJECT_ROOT.glob(".tmp_dagster_home_*"))
+
+
+@pytest.mark.parametrize("home", ["http://host/home", "gs://bucket/home", "sftp://host/home", "nonsense://home"])
+def test_a_home_that_two_writers_could_claim_is_refused(home: str, env: pytest.MonkeyPatch) -> None:
+    env.setenv("PIPELINE_HOME", home)
+    with pytest.raises(DataError, match=f"PIPELINE_HOME='{home}': expected a directory or s3://"):
+        Settings()
+
+
+def test_a_missing_driver_is_named_with_its_extra(env: pytest.MonkeyPatch) -> None:
+    env.setenv("PIPELINE_HOME", "s3://bucket/home")
+    env.setitem(sys.modules, "s3fs", None)
+    env.delitem(_registry, "s3", raising=False)
+    with pytest.raises(DataError, match=r"s3:// needs a driver .*\[s3\]"):
+        Settings()
+
+
+def test_local_files_of_a_home_in_a_store_may_be_elsewhere(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("PIPELINE_HOME", "memory://bucket/pipeline")
+    env.setenv("PIPELINE_LOCAL_HOME", str(tmp_path))
+    assert Settings().local_home == tmp_path
+    env.setenv("PIPELINE_HOME", str(tmp_path / "home"))
+    assert Settings().local_home == tmp_path / "home"
+
+
+@pytest.mark.parametrize("url", ["mysql://me:hush@host/dagster", "postgresql://me:hush@host", "postgresql://[hush"])
+def test_a_wrong_database_is_told_without_its_password(url: str, env: pytest.MonkeyPatch) -> None:
+    env.setenv("DAGSTER_POSTGRES_URL", url)
+    with pytest.raises(DataError, match=r"DAGSTER_POSTGRES_URL=\*\*\*: expected an address such as") as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
