@@ -204,7 +204,7 @@ def test_the_probes_of_the_service_are_its_routes(tmp_path: Path) -> None:
     routes = {getattr(route, "path", None) for route in app.routes}
     pod = next(pod for pod in pods() if pod.name == "recommender-service")
     probes = {kind: pod.container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
-    assert probes == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
+    assert probes == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}
     assert set(probes.values()) <= routes
 
 
