@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -140,7 +141,7 @@ def test_service_answers_from_a_home_that_it_cannot_write(container: Made, home:
     wanted = table[table["user_id"] == user].sort_values("rank")["movie_id"].tolist()
     service = container("service").on(home, {"SERVE_PORT": port})
     with started(service):
-        until(lambda: status(f"{address}/readyz") == HTTPStatus.OK, START_SECONDS)
+        until(lambda: ready(address), START_SECONDS)
         stored = answer(f"{address}/users/{user}/recommendations?model={model}")
         assert (stored["source"], movies(stored)) == ("table", wanted)
         # Another backend of Keras scores as the one that has trained.
@@ -168,9 +169,11 @@ def movies(answered: dict[str, Any]) -> list[int]:
     return [each["movie_id"] for each in answered["items"]]
 
 
-def status(address: str) -> int:
+def ready(address: str) -> bool:
+    """Whether the service can answer, asked once a second."""
+    time.sleep(1)
     try:
-        with urlopen(address, timeout=30) as response:
-            return int(response.status)
-    except HTTPError as error:
-        return error.code
+        with urlopen(f"{address}/readyz", timeout=30) as response:
+            return bool(response.status == HTTPStatus.OK)
+    except HTTPError:
+        return False

@@ -25,6 +25,7 @@ from tests.servers.processes import BUCKET, HOST, PASSWORD, Servers, started
 from tests.waiting import free_port, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
+SECONDS = 300
 HOME = f"s3://{BUCKET}/home"
 
 
@@ -66,21 +67,22 @@ def test_readers_follow_the_pointer(env: dict[str, str], home: UPath) -> None:
     user, year, month = (int(table[name].iloc[0]) for name in ("user_id", "rating_year", "rating_month"))
     own = table.loc[table["user_id"] == user, "movie_id"].tolist()
     assert get_recommendations(user, year, month, "autoint", home=HOME)["movie_id"].tolist() == own
-    port = free_port()
-    serving = {**env, "SERVE_PORT": str(port)}
+    port, config = free_port(), Path(env["PIPELINE_LOCAL_HOME"]) / "serving.yaml"
+    config.write_text("refresh_seconds: 2\n")  # the project's own has an experiment with other models
+    serving = {**env, "SERVE_PORT": str(port), "SERVING_YAML": str(config)}
     log = Path(env["PIPELINE_LOCAL_HOME"]) / "service.log"
     with started([sys.executable, "-m", "app.service"], log, port, serving):
-        until(lambda: answer(port, "/readyz") == 200)
+        until(lambda: answer(port, "/readyz") == 200, SECONDS)
         found = read(port, f"/users/{user}/recommendations?model=autoint")
         assert [item["movie_id"] for item in found["items"]] == own
         assert found["model_version"] == "1"
         # A process that has served the first version for a while sees the next ones.
         job.done(env, "run", "random", "--retrain")
         assert job.champions(home)["autoint"] == "2"
-        until(lambda: read(port, f"/users/{user}/recommendations?model=autoint")["model_version"] == "2")
+        until(lambda: read(port, f"/users/{user}/recommendations?model=autoint")["model_version"] == "2", SECONDS)
         job.done(env, "rollback", "autoint", "1")
         assert job.champions(home)["autoint"] == "1"
-        until(lambda: read(port, f"/users/{user}/recommendations?model=autoint")["model_version"] == "1")
+        until(lambda: read(port, f"/users/{user}/recommendations?model=autoint")["model_version"] == "1", SECONDS)
 
 
 def test_what_is_published_is_named_after_its_content(home: UPath) -> None:
@@ -151,7 +153,7 @@ def test_a_run_of_the_daemon_is_executed_by_the_code_server(env: dict[str, str],
         before = statuses(made).get("SUCCESS", 0)
         launched = graphql(web, LAUNCH, {"params": launch_parameters()})["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        until(lambda: statuses(made).get("SUCCESS", 0) == before + 1, 300)
+        until(lambda: statuses(made).get("SUCCESS", 0) == before + 1, SECONDS)
 
 
 def test_a_backup_is_restored_and_nothing_is_stale(
