@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.images, pytest.mark.xdist_group("images")]
 PROJECT = "movie-recommender"
 TARGETS = ("pipeline", "service", "app")
 START_SECONDS, STOP_SECONDS = 400, 60
+KEY = secrets.token_hex(32)
 # Distributions that train and track, with what they bring; nothing that answers a request needs them.
 HEAVY = {"tensorflow", "tensorflow-cpu", "dagster", "mlflow", "mlflow-skinny", "ray", "scikit-learn", "optuna"}
 COMPILERS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|clang|ld|as|make|cmake|rustc)(-[\d.]+)?")
@@ -60,7 +62,7 @@ def started(container: Container) -> Iterator[None]:
 
 def answer(address: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(address, data, {"Content-Type": "application/json"})
+    request = Request(address, data, {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"})
     with urlopen(request, timeout=60) as response:
         return json.load(response)
 
@@ -139,7 +141,10 @@ def test_service_answers_from_a_home_that_it_cannot_write(container: Made, home:
     table = pd.read_parquet(home / "tables" / "synthetic-small" / f"top10_{model}.parquet")
     user = int(table["user_id"].iloc[0])
     wanted = table[table["user_id"] == user].sort_values("rank")["movie_id"].tolist()
-    service = container("service").on(home, {"SERVE_PORT": port})
+    keys = home / "api-keys"
+    keys.write_text(f"tests: {KEY}\n")
+    keys.chmod(0o644)
+    service = container("service").on(home, {"SERVE_PORT": port, "SERVE_KEYS_FILE": "/data/api-keys"})
     with started(service):
         until(lambda: ready(address), START_SECONDS)
         stored = answer(f"{address}/users/{user}/recommendations?model={model}")
@@ -152,6 +157,13 @@ def test_service_answers_from_a_home_that_it_cannot_write(container: Made, home:
         live = answer(f"{address}/users/{user}/recommendations?model={model}&k=20&{urlencode(moment)}")
         assert (live["source"], movies(live)[:10]) == ("live", wanted)
         assert service.written() == []
+
+
+def test_service_without_keys_does_not_start(container: Made, home: Path) -> None:
+    command = container("service").image.config["Cmd"]
+    refused = container("service").on(home, {}).run(*command)
+    assert refused.returncode == 1
+    assert "SERVE_KEYS_FILE" in refused.stderr
 
 
 def test_app_shows_a_user_from_a_home_that_it_cannot_write(container: Made, home: Path) -> None:

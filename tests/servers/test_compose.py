@@ -55,6 +55,14 @@ def test_no_secret_has_a_value_or_a_default() -> None:
     assert {name for name, value in example().items() if not value} >= SECRETS
 
 
+def test_the_service_asks_for_keys_of_a_file_outside_the_repository() -> None:
+    service = SERVICES["service"]
+    [name] = service["secrets"]
+    assert service["environment"]["SERVE_KEYS_FILE"] == f"/run/secrets/{name}"
+    assert COMPOSE["secrets"][name]["file"] == "${SERVE_KEYS_FILE:-./api-keys}"
+    assert "/deploy/api-keys" in (PROJECT_ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_every_setting_is_known() -> None:
     known = {name.upper() for name in Settings.model_fields}
     for name, service in SERVICES.items():
