@@ -72,6 +72,7 @@ def test_bad_line_is_named_without_the_key(line: str, told: str, path: Path) -> 
         (b"#" * 200_000, "at most 131,072 bytes"),
         (None, "cannot be read"),
     ],
+    ids=["empty", "a comment", "too many", "too long", "missing"],  # random keys would make other ids in each process
 )
 def test_file_without_usable_keys_is_refused(content: bytes | None, told: str, path: Path) -> None:
     path.unlink()
