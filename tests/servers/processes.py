@@ -29,7 +29,8 @@ def started(
     """Start a server, wait until it listens, and stop it with all its processes at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            # Where SIGINT is ignored, as in a script's background, Dagster's servers would ignore SIGTERM too.
+            ["env", "--default-signal=INT", *command],
             env={**os.environ, **(env or {})},
             cwd=PROJECT_ROOT,
             stdout=output,

@@ -197,3 +197,11 @@ def test_artifacts_may_lie_elsewhere(tmp_path: Path, location: str, expected: st
     document = yaml.safe_load(PATH.read_text("utf-8")) | {"artifact_location": location}
     config = load_tracking_config(written(tmp_path, yaml.safe_dump(document))).fill(UPath(tmp_path), "films")
     assert config.artifact_location == expected.replace("{home}", str(tmp_path))
+
+
+def test_an_address_with_a_password_is_refused_without_telling_it() -> None:
+    config = load_tracking_config(tracking_uri="https://me:hush@mlflow.example/")
+    with pytest.raises(DataError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+        config.fill(UPath("memory://pipeline"), "films")
+    assert "hush" not in str(caught.value)
+    assert load_tracking_config(tracking_uri="https://mlflow.example/").fill(UPath("memory://pipeline"), "films")
