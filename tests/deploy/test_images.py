@@ -126,7 +126,7 @@ def test_what_answers_requests_has_nothing_that_trains(container: Made, target: 
 
 
 def test_code_location_starts_and_loads_the_definitions(container: Made, home: Path) -> None:
-    pipeline = container("pipeline").on(home, JOB, writable=True)
+    pipeline = container("pipeline").on(home, {**JOB, "DAGSTER_HOME": "/data/dagster"}, writable=True)
     with started(pipeline):
         listed = pipeline.run("dagster", "job", "list", "--grpc-port", "4000", "--grpc-host", "127.0.0.1")
         assert "monthly_recommendations" in listed.stdout, listed.stderr
