@@ -33,7 +33,7 @@ SECRET = re.compile(r"password|passwd|token|secret|api_?key|index_url", re.IGNOR
 # The page of a user and a month whose lists are not stored, run as Streamlit runs it for a visitor.
 PAGE = """
 from streamlit.testing.v1 import AppTest
-page = AppTest.from_file("app/movie_rec_app.py", default_timeout=300)
+page = AppTest.from_file("app/movie_rec_app.py", default_timeout=1200)
 page.query_params.update({"user": "1", "year": "2001", "month": "3"})
 page.run()
 assert not page.exception, page.exception
