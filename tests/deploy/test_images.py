@@ -30,15 +30,23 @@ START_SECONDS, STOP_SECONDS = 400, 60
 HEAVY = {"tensorflow", "tensorflow-cpu", "dagster", "mlflow", "mlflow-skinny", "ray", "scikit-learn", "optuna"}
 COMPILERS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|clang|ld|as|make|cmake|rustc)(-[\d.]+)?")
 SECRET = re.compile(r"password|passwd|token|secret|api_?key|index_url", re.IGNORECASE)
-# The page of a user and a month whose lists are not stored, run as Streamlit runs it for a visitor.
+# The page of a user and a month whose lists are not stored, run as Streamlit runs it for a visitor. The process ends at
+# once: its thread that loads networks may hold a lock of h5py, for which Python would wait forever at its own end.
 PAGE = """
+import os, sys, traceback
 from streamlit.testing.v1 import AppTest
-page = AppTest.from_file("app/movie_rec_app.py", default_timeout=1200)
-page.query_params.update({"user": "1", "year": "2001", "month": "3"})
-page.run()
-assert not page.exception, page.exception
-assert not page.error, page.error
-print(*(each.value for each in page.title), *(each.value for each in page.subheader))
+try:
+    page = AppTest.from_file("app/movie_rec_app.py", default_timeout=600)
+    page.query_params.update({"user": "1", "year": "2001", "month": "3"})
+    page.run()
+    assert not page.exception, page.exception
+    assert not page.error, page.error
+    print(*(each.value for each in page.title), *(each.value for each in page.subheader), flush=True)
+    os._exit(0)
+except Exception:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
 """
 
 Made = Callable[[str], Container]
