@@ -32,15 +32,23 @@ KEY = secrets.token_hex(32)
 HEAVY = {"tensorflow", "tensorflow-cpu", "dagster", "mlflow", "mlflow-skinny", "ray", "scikit-learn", "optuna"}
 COMPILERS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|clang|ld|as|make|cmake|rustc)(-[\d.]+)?")
 SECRET = re.compile(r"password|passwd|token|secret|api_?key|index_url", re.IGNORECASE)
-# The page of a user and a month whose lists are not stored, run as Streamlit runs it for a visitor.
+# The page of a user and a month whose lists are not stored, run as Streamlit runs it for a visitor. The process ends at
+# once: its thread that loads networks may hold a lock of h5py, for which Python would wait forever at its own end.
 PAGE = """
+import os, sys, traceback
 from streamlit.testing.v1 import AppTest
-page = AppTest.from_file("app/movie_rec_app.py", default_timeout=300)
-page.query_params.update({"user": "1", "year": "2001", "month": "3"})
-page.run()
-assert not page.exception, page.exception
-assert not page.error, page.error
-print(*(each.value for each in page.title), *(each.value for each in page.subheader))
+try:
+    page = AppTest.from_file("app/movie_rec_app.py", default_timeout=600)
+    page.query_params.update({"user": "1", "year": "2001", "month": "3"})
+    page.run()
+    assert not page.exception, page.exception
+    assert not page.error, page.error
+    print(*(each.value for each in page.title), *(each.value for each in page.subheader), flush=True)
+    os._exit(0)
+except Exception:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
 """
 
 Made = Callable[[str], Container]
@@ -128,7 +136,7 @@ def test_what_answers_requests_has_nothing_that_trains(container: Made, target: 
 
 
 def test_code_location_starts_and_loads_the_definitions(container: Made, home: Path) -> None:
-    pipeline = container("pipeline").on(home, JOB, writable=True)
+    pipeline = container("pipeline").on(home, {**JOB, "DAGSTER_HOME": "/data/dagster"}, writable=True)
     with started(pipeline):
         listed = pipeline.run("dagster", "job", "list", "--grpc-port", "4000", "--grpc-host", "127.0.0.1")
         assert "monthly_recommendations" in listed.stdout, listed.stderr
