@@ -93,7 +93,7 @@ def test_curves_of_both_models_lie_over_each_other(page: Page, uis: Uis, screens
 def test_two_clicks_compare_the_models_in_mlflow(page: Page, uis: Uis) -> None:
     page.goto(f"{uis.mlflow}/#/experiments")
     page.get_by_text("Model training", exact=True).click()  # kept by the browser
-    page.get_by_role("link", name=f"recommender-{DATASET}").first.click()
+    page.get_by_role("link", name=f"movie-recommender-{DATASET}").first.click()
     page.locator("label", has=page.locator("input[value=CHART]")).click()
     expect_curves_over_each_other(page)
 
