@@ -16,9 +16,7 @@ PIPELINE = "materialized"  # the fixture that takes longest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="where the browser tests keep their pictures")
-    parser.addoption(
-        "--image-storage", type=Path, help="where the tests of images keep them; the next run uses them again"
-    )
+    parser.addoption("--image-storage", type=Path, help="where the tests of images keep them for the next run")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
