@@ -117,10 +117,13 @@ def test_examples_fit_their_schemas(app: FastAPI) -> None:
 
 def test_every_reference_leads_somewhere(app: FastAPI) -> None:
     document = app.openapi()
-    for reference in references(document):
-        found: Any = document
+    found = references(document)
+    assert found
+    for reference in found:
+        target: Any = document
         for name in reference.removeprefix("#/").split("/"):
-            found = found[name]
+            assert name in target, reference
+            target = target[name]
 
 
 def references(value: Any) -> list[str]:
