@@ -128,6 +128,12 @@ class Settings(BaseSettings):
         description="PostgreSQL database of Dagster's records, postgresql://<user>:<password>@<host>:5432/<database>; "
         "default: SQLite files in dagster_home.",
     )
+    dagster_runs_kept: int = Field(
+        default=1000,
+        ge=1,
+        description="How many ended runs Dagster remembers, about 1 MB each; before each run, older ones are deleted, "
+        "except those that made an asset's current state.",
+    )
     serving_yaml: _Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")
     schedule_timezone: Annotated[str, AfterValidator(_timezone)] = Field(

@@ -16,6 +16,7 @@ from orchestration.config.settings import settings
 from orchestration.config.tracking_config import SQLITE, database_file
 from orchestration.resources.raw_data import RECEIVED
 from orchestration.resources.storage import SCRATCH
+from orchestration.runtime.history import forget_old_runs
 from orchestration.steps.top_lists import unfinished_lists
 from orchestration.steps.training import checkpoints
 from orchestration.tracking.bundles import BUNDLES
@@ -40,6 +41,7 @@ def clean_up(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     yield from fail_crashed_runs(instance, run_id, _STARTED_SECONDS_IN_TURN)
     yield from free_pool_slots(instance, run_id)
     remove_locks(instance)
+    yield from forget_old_runs(instance)
     yield from remove_temporary_files()
     yield from remove_checkpoints()
     yield from remove_earlier_copies()

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg2
+
 from orchestration.config.settings import PROJECT_ROOT
 from tests.waiting import free_port, until
 
@@ -113,6 +115,16 @@ class Postgres:
             until(self._is_ready)
             self.run("sh", str(PROJECT_ROOT / "deploy" / "create-databases.sh"))
             yield self
+            self._control("stop")  # which `started` does not, once it was restarted
+
+    def restart(self) -> None:
+        """Stop the server without waiting for its clients, and start it again."""
+        self._control("restart")
+
+    def _control(self, command: str) -> None:
+        control = ["pg_ctl", command, "-D", str(self.folder / "data"), "-m", "immediate", "-w"]
+        log = ["-l", str(self.folder / "restarted.log")] if command == "restart" else []
+        subprocess.run(self._as_server(*control, *log), check=True, stdout=subprocess.DEVNULL)
 
     def _is_ready(self) -> bool:
         ready = [str(self.programs() / "pg_isready"), "-q", "-h", HOST, "-p", str(self.port)]
@@ -194,22 +206,34 @@ class Servers:
             yield
 
 
+def moto(port: int) -> list[str]:
+    """The command that starts moto's store of objects."""
+    return [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
+
+
 @contextmanager
-def servers(folder: Path, fill: Callable[[Postgres], None] = lambda postgres: None) -> Iterator[Servers]:
+def servers(
+    folder: Path,
+    fill: Callable[[Postgres], None] = lambda postgres: None,
+    store: Callable[[int], list[str]] = moto,
+    has_mlflow: bool = True,
+) -> Iterator[Servers]:
     """Start all servers, and an empty bucket.
 
     Args:
         folder: logs and local files.
         fill: is called with the empty databases, before the tracking server starts.
+        store: the command that starts the store of objects, by its port.
+        has_mlflow: whether to start the tracking server.
     """
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres(folder / "postgres").serve())
         fill(postgres)
         made = Servers(folder, postgres)
-        store = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(made.s3_port)]
-        stack.enter_context(started(store, folder / "s3.log", made.s3_port))
+        stack.enter_context(started(store(made.s3_port), folder / "s3.log", made.s3_port))
         bucket(made).create_bucket(Bucket=BUCKET)
-        stack.enter_context(made.serve_mlflow())
+        if has_mlflow:
+            stack.enter_context(made.serve_mlflow())
         yield made
 
 
@@ -219,3 +243,14 @@ def bucket(made: Servers):  # type: ignore[no-untyped-def]
 
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     return boto3.client("s3", endpoint_url=made.s3["AWS_ENDPOINT_URL"], **keys)
+
+
+def rows(made: Servers, database: str, query: str) -> list[tuple[int, ...]]:
+    """What a database answers."""
+    connection = psycopg2.connect(made.postgres.url(database))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+    finally:
+        connection.close()

@@ -13,7 +13,6 @@ import urllib.request
 from pathlib import Path
 
 import pandas as pd
-import psycopg2
 import pytest
 import yaml
 from upath import UPath
@@ -22,7 +21,7 @@ from ml.published.champions import ModelArchive
 from ml.published.recommendations import get_recommendations
 from orchestration.config.settings import PROJECT_ROOT
 from tests.servers import job
-from tests.servers.processes import BUCKET, HOST, PASSWORD, Servers, started
+from tests.servers.processes import BUCKET, HOST, PASSWORD, Servers, rows, started
 from tests.waiting import free_port, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
@@ -215,16 +214,6 @@ def running(made: Servers) -> int:
     """How many runs of MLflow are marked as running, in PostgreSQL."""
     [(count,)] = rows(made, "mlflow", "SELECT count(*) FROM runs WHERE status = 'RUNNING'")
     return int(count)
-
-
-def rows(made: Servers, database: str, query: str) -> list[tuple[int, ...]]:
-    connection = psycopg2.connect(made.postgres.url(database))
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(query)
-            return list(cursor.fetchall())
-    finally:
-        connection.close()
 
 
 def answer(port: int, path: str) -> int:

@@ -1,30 +1,55 @@
-"""Simulate nights with faults and write bench/soak.json under PIPELINE_HOME: ``make soak NIGHTS=20``."""
+"""Simulate a year of nights: ``make soak NIGHTS=365 [SEED=1] [NIGHT=17]``.
+
+Everything is below ``bench/soak`` of PIPELINE_HOME's local directory. After an interruption, the same command goes on
+with the night that was interrupted; other arguments start a new year. A night with a violation is kept: ``NIGHT=17``
+repeats it alone, as often as wanted. Writes ``bench/soak.json``, and ``bench/soak.png``, which draws disk and memory.
+"""
 
 import sys
-import tempfile
-from pathlib import Path
 
+from ml.files import write_atomically
 from orchestration.config.settings import Settings
-from tests.soak.nights import Soak, plan, write_report
+from tests.soak.drawing import drawn
+from tests.soak.kept import Kept
+from tests.soak.plan import plan
+from tests.soak.report import write_report
+
+_MODELS = ("autoint",)
 
 
-def main(nights: int) -> int:
-    """Simulate the nights; return 1 if an invariant was violated."""
-
-    def say(text: str) -> None:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        soak = Soak(Path(folder), say)
-        for kind, fault, arrival in plan(nights):
-            soak.night(kind, fault, arrival)
-            write_report(Settings().local_home / "bench" / "soak.json", soak.report())
+def main(nights: int, seed: int, only: int | None) -> int:
+    """Simulate the nights that are left, or one of them; return 1 if an invariant was violated."""
+    bench = Settings().local_home / "bench"
+    kept = Kept(bench / "soak", {"seed": seed}, _say)
+    soak = kept.begin(only, _MODELS)
+    try:
+        for night, planned in enumerate(plan(nights if only is None else only, _MODELS, seed), 1):
+            if night <= soak.nights:
+                continue
+            kept.before(soak)
+            found = len(soak.violations)
+            soak.night(planned)
+            kept.start_servers(soak)
+            if only is not None:
+                continue
+            if len(soak.violations) > found:
+                kept.keep(night)
+            write_report(bench / "soak.json", soak.report())
+            write_atomically(bench / "soak.png", drawn(soak.measures))
+    finally:
+        kept.end(soak)
     for what in (soak.faults, soak.arrivals):
-        say(", ".join(f"{kind} {count}" for kind, count in what.items()))
-    say(f"{soak.nights} nights: {len(soak.violations)} violations")
+        _say(", ".join(f"{kind} {count}" for kind, count in what.items()))
+    _say(f"{soak.nights} nights: {len(soak.violations)} violations")
     return 1 if soak.violations else 0
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    given = dict(argument.split("=") for argument in sys.argv[1:])
+    repeated = given.get("NIGHT")
+    sys.exit(main(int(given.get("NIGHTS") or 20), int(given.get("SEED") or 1), int(repeated) if repeated else None))

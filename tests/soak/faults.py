@@ -1,4 +1,4 @@
-"""Define the faults of a night."""
+"""Define the faults of a night in a home of this machine."""
 
 import os
 import signal
@@ -6,35 +6,76 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.soak.disk import Disk
 from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group
+from tests.waiting import free_port, until
 
-Fault = Callable[[Home, np.random.Generator], None]
+if TYPE_CHECKING:
+    from tests.soak.always_on import AlwaysOn
+
 FIRST_STEP = "raw_movielens"  # the base files are read only in the first night
-STEPS = (
-    "ingest_batches", "users", "movies", "ratings", "interactions", "data_drift", "feature_map",
-    "encoded_interactions", "split_interactions", "collaborative_features", *MODELS,
-    "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
-    *(f"{does}_{model}" for does in ("evaluate", "rank_catalogue_by") for model in MODELS),
-    "model_comparison", "promotion", "top10_recommendations", "pruned_versions",
+_BEFORE_MODELS = (
+    "ingest_batches", "users", "movies", "ratings", "interactions", "data_drift", "data_report", "feature_map",
+    "encoded_interactions", "split_interactions", "baseline_scores", "baseline_metrics", "rank_catalogue_by_baselines",
 )  # fmt: skip
-_AN_HOUR = "-3600s"
+_AFTER_MODELS = ("model_comparison", "promotion", "top10_recommendations", "pruned_versions")
 _HOST, _SERVER_SECONDS = "127.0.0.1", 60
+_LEFT_KIB = (0, 100, 1000, 4000)  # on a disk that is almost full
 
 
+def steps(models: Sequence[str] = MODELS) -> tuple[str, ...]:
+    """Return the steps of a run that trains these models."""
+    own = (f"{does}{model}" for model in models for does in ("", "evaluate_", "rank_catalogue_by_"))
+    return (*_BEFORE_MODELS, *own, *_AFTER_MODELS)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a fault is made of.
+
+    Attributes:
+        home: that it happens in.
+        rng: random generator of its times.
+        deliver: sends more files.
+        update: changes recipes.yaml.
+        servers: daemon, REST service and webhook of the home; None where a single night is tested.
+        disk: that only the home is on; None where a single night is tested.
+    """
+
+    home: Home
+    rng: np.random.Generator
+    deliver: Callable[[], None]
+    update: Callable[[], None]
+    servers: "AlwaysOn | None" = None
+    disk: Disk | None = None
+
+    def pause(self, least: float, most: float) -> None:
+        """Sleep for a random time, seconds."""
+        time.sleep(self.rng.uniform(least, most))
+
+
+Fault = Callable[[Night], None]
+
+
+@cache
 def kill_step(step: str) -> Fault:
     """Kill -9 the process of one step in its first seconds; the rest of the run ends by itself."""
 
-    def fault(home: Home, rng: np.random.Generator) -> None:
-        logged = home.log.stat().st_size if home.log.exists() else 0
-        with home.start() as process:
-            pid = home.step_process(step, process, logged)
+    def fault(night: Night) -> None:
+        log = night.home.log
+        logged = log.stat().st_size if log.exists() else 0
+        with night.home.start() as process:
+            pid = night.home.step_process(step, process, logged)
             assert pid is not None, f"the run ended without {step}"
-            time.sleep(rng.uniform(0, 3))
+            night.pause(0, 1.5)
             with suppress(ProcessLookupError):  # it may have finished
                 os.kill(pid, signal.SIGKILL)
             process.wait(NIGHT_SECONDS)
@@ -42,96 +83,155 @@ def kill_step(step: str) -> Fault:
     return fault
 
 
-def power_failure(home: Home, rng: np.random.Generator) -> None:
+def power_failure(night: Night) -> None:
     """Kill every process at once, at a random time."""
-    with home.start() as process:
-        time.sleep(rng.uniform(3, 40))
+    with night.home.start() as process:
+        night.pause(1, 25)
         kill_group(process)
 
 
-def kill_run(home: Home, rng: np.random.Generator) -> None:
+def kill_run(night: Night) -> None:
     """Kill -9 only the run's process; its steps may continue, and the next run starts at once."""
-    with home.start() as process:
-        time.sleep(rng.uniform(5, 30))
-        os.kill(process.pid, signal.SIGKILL)
+    with night.home.start() as process:
+        night.pause(1, 15)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        home.run()
+        night.home.run()
 
 
-def cancel(home: Home, rng: np.random.Generator) -> None:
+def cancel(night: Night) -> None:
     """Cancel the run."""
-    with home.start() as process:
-        time.sleep(rng.uniform(3, 30))
-        process.send_signal(signal.SIGINT)
+    with night.home.start() as process:
+        night.pause(1, 20)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
         process.wait(NIGHT_SECONDS)
 
 
-def disk_full(home: Home, rng: np.random.Generator) -> None:
-    """Limit the size of files: writing a larger one fails in the middle."""
-    home.run(file_size=int(rng.choice([20, 60, 150, 400])))
+def disk_full(night: Night) -> None:
+    """Run, with the daemon and the service, on a disk that has almost no space left."""
+    assert night.disk
+    with night.disk.nearly_full(int(night.rng.choice(_LEFT_KIB))):
+        night.home.run()
 
 
-def mlflow_unreachable(home: Home, rng: np.random.Generator) -> None:
+def read_only(night: Night) -> None:
+    """Start a run that cannot write to the home; after a while, it can."""
+    folder, seconds = str(night.home.folder), f"{night.rng.uniform(3, 25):.1f}"
+    # In a mount namespace of its own, so that only the run is concerned.
+    script = f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} || exit 99; "
+    script += f'(sleep {seconds}; mount -o remount,bind,rw {folder}) & exec "$@"'
+    assert night.home.run(before=["unshare", "--mount", "sh", "-c", script, "run"]) != 99, "not mounted"
+
+
+def mlflow_unreachable(night: Night) -> None:
     """Run without a tracking server."""
     with socket.socket() as bound:
         bound.bind((_HOST, 0))
-        home.run({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{bound.getsockname()[1]}"})
+        night.home.run({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{bound.getsockname()[1]}"})
 
 
-def mlflow_stops(home: Home, rng: np.random.Generator) -> None:
+def mlflow_stops(night: Night) -> None:
     """Stop the tracking server at a random time of the run."""
-    with socket.socket() as bound:
-        bound.bind((_HOST, 0))
-        port = str(bound.getsockname()[1])
-    store = ("--backend-store-uri", f"sqlite:///{home.folder}/mlflow.db")
-    store += ("--artifacts-destination", str(home.folder / "mlflow-artifacts"))
-    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", _HOST, "--port", port, "--workers", "1"]
+    with (
+        _mlflow(night.home) as (server, uri),
+        night.home.start({"MLFLOW_TRACKING_URI": uri}) as process,
+    ):
+        night.pause(5, 40)
+        kill_group(server)
+        process.wait(NIGHT_SECONDS)
+
+
+@contextmanager
+def _mlflow(home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """Serve the home's own database and artifacts."""
+    port = free_port()
+    store = ["--backend-store-uri", f"sqlite:///{home.folder}/mlflow.db"]
+    store += ["--artifacts-destination", str(home.folder / "mlflow-artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", _HOST, "--port", str(port), "--workers", "1"]
     home.folder.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        _await_port(int(port))
-        with home.start({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{port}"}) as process:
-            time.sleep(rng.uniform(5, 40))
-            kill_group(server)
-            process.wait(NIGHT_SECONDS)
+        until(lambda: _answers(port), _SERVER_SECONDS)
+        yield server, f"http://{_HOST}:{port}"
     finally:
         kill_group(server)
 
 
-def _await_port(port: int) -> None:
-    deadline = time.monotonic() + _SERVER_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"the tracking server did not respond within {_SERVER_SECONDS} s")
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+        return True
+    return False
 
 
-def two_at_once(home: Home, rng: np.random.Generator) -> None:
+def two_at_once(night: Night) -> None:
     """Start a second run while the first is in progress."""
-    with home.start() as first:
-        time.sleep(rng.uniform(0, 10))
-        with home.start() as second:
+    with night.home.start() as first:
+        night.pause(0, 10)
+        with night.home.start() as second:
             assert first.wait(NIGHT_SECONDS) == 0, "the first run failed"
             assert second.wait(NIGHT_SECONDS) == 0, "the second run failed"
 
 
-def clock_back(home: Home, rng: np.random.Generator) -> None:
-    """Set the clock an hour back. Needs the package libfaketime."""
-    from libfaketime import get_reload_information
+def other_data_set(night: Night) -> None:
+    """Run another data set of the home, and this one's run while that is in progress."""
+    with night.home.start(data=night.home.other_data) as other:
+        night.pause(0, 10)
+        with night.home.start() as own:
+            assert other.wait(NIGHT_SECONDS) == 0, "the other data set's run failed"
+            assert own.wait(NIGHT_SECONDS) == 0, "the run failed"
 
-    _, preload = get_reload_information()
-    assert home.run({**preload, "FAKETIME": _AN_HOUR}) == 0, "the run failed"
 
+def delivery_during_run(night: Night) -> None:
+    """Send files while a run is in progress."""
+    with night.home.start() as process:
+        night.pause(0, 15)
+        night.deliver()
+        assert process.wait(NIGHT_SECONDS) == 0, "the run failed"
+
+
+def code_update(night: Night) -> None:
+    """Change recipes.yaml while a run is in progress."""
+    with night.home.start() as process:
+        night.pause(0, 15)
+        night.update()
+        process.wait(NIGHT_SECONDS)  # it may fail: its steps have other recipes than its plan
+
+
+def clock(fake: str, zone: str = "UTC") -> Fault:
+    """Run with another clock.
+
+    Args:
+        fake: the clock in libfaketime's notation.
+        zone: the machine's time zone.
+    """
+
+    def fault(night: Night) -> None:
+        from libfaketime import get_reload_information
+
+        _, preload = get_reload_information()
+        assert night.home.run({**preload, "FAKETIME": fake, "TZ": zone}) == 0, "the run failed"
+
+    return fault
+
+
+# The offset moves the clock to ten seconds before a change of daylight saving time in Berlin, and lets it go on.
+_SUMMER_ENDS, _SUMMER_BEGINS = "@2026-10-25 00:59:50", "@2027-03-28 00:59:50"
 
 KINDS: Mapping[str, tuple[Fault, ...]] = {
-    "kill_step": tuple(map(kill_step, STEPS)),
     "power_failure": (power_failure,),
     "kill_run": (kill_run,),
     "cancel": (cancel,),
     "disk_full": (disk_full,),
+    "read_only": (read_only,),
     "mlflow_unreachable": (mlflow_unreachable,),
     "mlflow_stops": (mlflow_stops,),
     "two_at_once": (two_at_once,),
-    "clock_back": (clock_back,),
+    "other_data_set": (other_data_set,),
+    "delivery_during_run": (delivery_during_run,),
+    "code_update": (code_update,),
+    "clock_back": (clock("-3600s"),),
+    "clock_forward": (clock("+36h"),),
+    "summer_time": (clock(_SUMMER_ENDS, "Europe/Berlin"), clock(_SUMMER_BEGINS, "Europe/Berlin")),
 }

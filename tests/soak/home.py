@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import yaml
@@ -18,28 +18,64 @@ import yaml
 from ml.data.synthetic import SMALL, write_synthetic
 from orchestration.config.settings import PROJECT_ROOT
 from tests.environment import Environment
+from tests.soak.warm import WarmStart
 
 HERE = Path(__file__).parent
 MODELS = ("autoint", "autoint_mlp")
-DATASET = "films"
+DATASET, OTHER_DATASET = "films", "plays"
+_SEEDS = {DATASET: 42, OTHER_DATASET: 43}  # of their base files
 NIGHT_SECONDS = 600
+_RUNS_KEPT = 40  # so that a year shows whether the history is bounded
+_ONCE_A_YEAR = "0 0 1 1 *"  # the schedule's time: the soak test starts the nights
+
+
+class Running(Protocol):
+    """What is used of a process."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while it runs."""
+
+    def wait(self, timeout: float = ...) -> int:
+        """Wait for its end and return the exit status."""
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
 
 
 class Home:
-    """A pipeline home with one data set.
+    """A pipeline home.
 
     Args:
         folder: directory of everything; created if missing.
         models: recipes to train.
+        is_warm: whether runs fork from a process that has imported everything.
     """
 
-    def __init__(self, folder: Path, models: Sequence[str] = MODELS) -> None:
-        self.folder, self.data, self.models = folder / "home", folder / DATASET, models
-        self.log, self._recipes = folder / "run.log", folder / "recipes.yaml"
-        if not self.data.exists():
-            write_synthetic(self.data, SMALL, seed=42)
-        recipes = yaml.safe_load((HERE / "recipes.yaml").read_text("utf-8"))["recipes"]
-        self._recipes.write_text(yaml.safe_dump({"recipes": {name: recipes[name] for name in models}}), "utf-8")
+    def __init__(self, folder: Path, models: Sequence[str] = MODELS, is_warm: bool = False) -> None:
+        self.folder, self.log, self.is_warm = folder / "home", folder / "run.log", is_warm
+        self._base, self._recipes = folder, folder / "recipes.yaml"
+        self._warm: WarmStart | None = None
+        self.models: tuple[str, ...] = ()
+        self.training: dict[str, float] = {}
+        self.train(models)
+        self.data, self.other_data = (self._written(folder / name) for name in (DATASET, OTHER_DATASET))
+
+    @staticmethod
+    def _written(data: Path) -> Path:
+        if not data.exists():
+            write_synthetic(data, SMALL, seed=_SEEDS[data.name])
+        return data
+
+    def train(self, models: Sequence[str], **training: float) -> None:
+        """Write recipes.yaml: the recipes to train from now on, with other settings of their training if given."""
+        book = yaml.safe_load((HERE / "recipes.yaml").read_text("utf-8"))["recipes"]
+        recipes = {name: {**book[name], "training": {**book[name]["training"], **training}} for name in models}
+        self._base.mkdir(parents=True, exist_ok=True)
+        self._recipes.write_text(yaml.safe_dump({"recipes": recipes}), "utf-8")
+        self.models, self.training = tuple(models), training
+        self.cool()  # it has read the recipes of before
 
     @property
     def tables(self) -> Path:
@@ -66,40 +102,67 @@ class Home:
             "RECIPES_YAML": self._recipes,
             "MLFLOW_YAML": HERE / "mlflow.yaml",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 1,
+            "SCHEDULE_CRON": _ONCE_A_YEAR,
+            "DAGSTER_RUNS_KEPT": _RUNS_KEPT,
         }
         return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
     @contextmanager
     def start(
-        self, variables: Mapping[str, str] | None = None, file_size: int | None = None
-    ) -> Iterator["subprocess.Popen[bytes]"]:
+        self, variables: Mapping[str, str] | None = None, before: Sequence[str] = (), data: Path | None = None
+    ) -> Iterator[Running]:
         """Start a run in a separate process group, which is killed at the end.
 
         Args:
             variables: more environment variables.
-            file_size: maximum size of its files, kB.
+            before: command that starts the run's, such as one that limits what it may do.
+            data: base files; those of ``DATASET`` if not given.
         """
-        command = [sys.executable, "-m", "orchestration", "execute", str(self.data), "random", "soak"]
-        if file_size is not None:
-            command = ["bash", "-c", f'ulimit -f {file_size} && exec "$@"', "limited", *command]
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=PROJECT_ROOT,
-                env={**self.environment(), **(variables or {})},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        arguments = [str(data or self.data), "random", "soak"]
+        if self.is_warm and not variables and not before:
+            process: Running = self.warmed().run(arguments, self.log)
+        else:
+            execute = [sys.executable, "-m", "orchestration", "execute"]
+            process = self._command([*before, *execute, *arguments], variables or {})
         try:
             yield process
         finally:
             kill_group(process)
 
-    def run(self, variables: Mapping[str, str] | None = None, file_size: int | None = None) -> int:
+    def run(self, variables: Mapping[str, str] | None = None, before: Sequence[str] = ()) -> int:
         """Run to the end and return the exit status."""
-        with self.start(variables, file_size) as process:
+        with self.start(variables, before) as process:
             return process.wait(NIGHT_SECONDS)
+
+    def command(self, *arguments: str) -> int:
+        """Run another of the project's commands to the end and return the exit status."""
+        process = self._command([sys.executable, "-m", "orchestration", *arguments], {})
+        try:
+            return process.wait(NIGHT_SECONDS)
+        finally:
+            kill_group(process)
+
+    def cool(self) -> None:
+        """End the process that runs fork from; the next one has the settings of its time."""
+        if self._warm:
+            self._warm.stop()
+        self._warm = None
+
+    def warmed(self) -> WarmStart:
+        """Return the process that runs fork from."""
+        self._warm = self._warm or WarmStart(self.environment(), self._base / "warm")
+        return self._warm
+
+    def _command(self, command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=PROJECT_ROOT,
+                env={**self.environment(), **variables},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -109,7 +172,7 @@ class Home:
             with dg.DagsterInstance.from_config(str(self.folder / "dagster")) as instance:
                 yield instance
 
-    def step_process(self, step: str, process: "subprocess.Popen[bytes]", logged: int) -> int | None:
+    def step_process(self, step: str, process: Running, logged: int) -> int | None:
         """Wait for a step to start and return its process id; None if the run ends without it.
 
         Args:
@@ -122,14 +185,14 @@ class Home:
         while time.monotonic() < deadline:
             ended = process.poll() is not None
             # From the log, because a query could create the Dagster database at the same time as the run.
-            found = begun.search(self.log.read_bytes()[logged:])
+            found = begun.search(self.log.read_bytes()[logged:]) if self.log.exists() else None
             if found or ended:
                 return int(found[1]) if found else None
             time.sleep(0.1)
         return None
 
 
-def kill_group(process: "subprocess.Popen[bytes]") -> None:
+def kill_group(process: Running) -> None:
     """Kill a run and all its steps at once, as in a power failure."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

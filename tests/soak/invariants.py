@@ -1,37 +1,36 @@
 """Check the invariants after every night. Each function yields the violations."""
 
+import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from upath import UPath
 
 from orchestration.config.settings import settings
 from tests.soak.arrivals import Truth
 from tests.soak.home import DATASET, Home
 
 LENGTH = 10
-_READERS: Mapping[str, Callable[[Path], Any]] = {
-    ".parquet": pd.read_parquet,
-    ".json": lambda path: json.loads(path.read_bytes()),
-    ".html": Path.read_text,
-}
+FIRST_NIGHTS, GROWTH = range(30, 60), 1.5
 
 
 def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[str]:
     """Check that every file is readable, and that published tables are complete and of one version."""
     for path in home.tables.glob("*"):
         try:
-            _READERS[path.suffix](path)
+            _read_any(path)
         except Exception as error:
             yield f"{path.name} cannot be read: {error}"
     for model in home.models:
         path = home.tables / f"top10_{model}.parquet"
         if not path.exists():
             continue
-        table = pd.read_parquet(path)
+        table = read(path)
         versions = table["model_version"].unique()
         lists = table.groupby("user_id")
         if len(versions) != 1:
@@ -44,9 +43,8 @@ def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[s
 
 def every_rating_once(home: Home, truth: Truth) -> Iterator[str]:
     """Check that every ingested rating is in the tables once; if it was changed, only the latest."""
-    counted = len(pd.read_parquet(home.tables / "ingested_ratings.parquet"))
-    if counted != truth.ingested:
-        yield f"{counted} ingested ratings are counted, {truth.ingested} were ingested"
+    if (ingested := counted(home)) != truth.ingested:
+        yield f"{ingested} ingested ratings are counted, {truth.ingested} were ingested"
     table = pd.read_parquet(home.tables / "ratings.parquet")
     rows = table[["user_id", "movie_id", "timestamp", "rating"]].itertuples(index=False, name=None)
     found = {(user, movie): (seconds, stars) for user, movie, seconds, stars in rows}
@@ -76,7 +74,7 @@ def one_champion(home: Home) -> Iterator[str]:
     for model in home.models:
         name = f"{DATASET}-{model.replace('_', '-')}"
         archive = home.folder / "archive" / DATASET / model
-        champion = json.loads((archive / "champions.json").read_bytes())[-1]
+        champion = _champions(home, model)[-1]
         alias = client.get_registered_model(name).aliases.get("champion")
         if str(alias) != champion:
             yield f"{model}: the champion is {champion}, the alias is at {alias}"
@@ -89,13 +87,34 @@ def one_champion(home: Home) -> Iterator[str]:
             yield f"{model}: version {champion} has no bundle"
 
 
-def no_twins(home: Home, nights: int) -> Iterator[str]:
-    """Check that there is one version per night with new data."""
+def versions(home: Home) -> dict[str, int]:
+    """Return the newest version of each model."""
+    return {model: max(int(each.version) for each in _registered(home, model)) for model in home.models}
+
+
+def no_twins(home: Home, before: Mapping[str, int], least: int, most: int) -> Iterator[str]:
+    """Check that nothing was trained twice.
+
+    Args:
+        home: the home.
+        before: newest version of each model before tonight.
+        least: number of versions that tonight must have made of each.
+        most: number that it may have made.
+    """
     for model in home.models:
-        versions = _client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'")
-        newest = max(int(version.version) for version in versions)
-        if newest != nights:
-            yield f"{model}: version {newest} after {nights} nights with something new"
+        newest = max(int(each.version) for each in _registered(home, model))
+        if not least <= newest - before.get(model, 0) <= most:
+            yield f"{model}: version {newest} after version {before.get(model, 0)}, expected {least} to {most} more"
+        prints = [each.tags["fingerprint"] for each in _registered(home, model)]
+        if len(set(prints)) != len(prints):
+            yield f"{model}: two versions were trained with the same data, settings and code"
+
+
+def newest_is_champion(home: Home) -> Iterator[str]:
+    """Check that the newest version of each model is published."""
+    for model, newest in versions(home).items():
+        if (champion := _champions(home, model)[-1]) != str(newest):
+            yield f"{model}: the champion is {champion}, the newest version is {newest}"
 
 
 def nothing_left_running(home: Home) -> Iterator[str]:
@@ -118,10 +137,37 @@ def nothing_left_running(home: Home) -> Iterator[str]:
             yield f"{path} is left"
 
 
+def nothing_left_over(home: Home) -> Iterator[str]:
+    """Check that there is no lock of a run, unfinished training or list, temporary file, or model without a version."""
+    for pattern in ("locks/run-*", "training/*/*/*", "lists/*/*/*", "scratch/*"):
+        for path in home.folder.glob(pattern):
+            yield f"{path.relative_to(home.folder)} is left"
+    client = _client(home)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    models = {model.model_id for model in client.search_logged_models(experiments)}
+    models -= {str(each.source).removeprefix("models:/") for each in client.search_model_versions()}
+    if models:
+        yield f"{len(models)} logged models have no version, {min(models)} among them"
+
+
+def bounded(measures: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Check that disk and memory are not much larger than in the first nights of the year.
+
+    Args:
+        measures: of all nights; MiB where the name says so.
+    """
+    first, now = [each for each in measures if each["night"] in FIRST_NIGHTS], measures[-1]
+    if now["night"] not in FIRST_NIGHTS and len(first) == len(FIRST_NIGHTS):
+        for name in (name for name in now if name.endswith("_mib")):
+            most = GROWTH * max(each[name] for each in first if name in each)
+            if now[name] > most:
+                yield f"{name} is {now[name]:.0f}, expected at most {most:.0f}"
+
+
 def same_tables(home: Home, undisturbed: Home) -> Iterator[str]:
     """Check that tables and evaluation equal those of a home without faults."""
     for name in (*(f"top10_{model}" for model in home.models), "evaluation"):
-        own, other = (pd.read_parquet(place.tables / f"{name}.parquet") for place in (home, undisturbed))
+        own, other = (read(place.tables / f"{name}.parquet") for place in (home, undisturbed))
         try:
             pd.testing.assert_frame_equal(
                 own.drop(columns="model_version", errors="ignore"),
@@ -130,6 +176,39 @@ def same_tables(home: Home, undisturbed: Home) -> Iterator[str]:
             )
         except AssertionError as error:
             yield f"{name}.parquet differs from an undisturbed night's: {str(error).splitlines()[0]}"
+
+
+def read(path: Path | UPath) -> pd.DataFrame:
+    """Read a table, wherever it is."""
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
+
+
+def _read_any(path: Path | UPath) -> None:
+    match path.suffix:
+        case ".parquet":
+            read(path)
+        case ".json":
+            json.loads(path.read_bytes())
+        case ".html":
+            path.read_text()
+        case _:
+            raise AssertionError("there should be no such file")
+
+
+def counted(home: Home) -> int:
+    """Return the number of ingested ratings; 0 before the first night."""
+    path = home.tables / "ingested_ratings.parquet"
+    return len(pd.read_parquet(path)) if path.exists() else 0
+
+
+def _champions(home: Home, model: str) -> list[str]:
+    """Return the versions that were champion, in their order."""
+    champions: list[str] = json.loads((home.folder / "archive" / DATASET / model / "champions.json").read_bytes())
+    return champions
+
+
+def _registered(home: Home, model: str) -> list[ModelVersion]:
+    return list(_client(home).search_model_versions(f"name = '{DATASET}-{model.replace('_', '-')}'"))
 
 
 def _client(home: Home) -> MlflowClient:

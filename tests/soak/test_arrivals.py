@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,7 +25,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Sen
     """Provide a home without ingested files."""
     home = Home(tmp_path_factory.mktemp("arrivals"))
     with environment({"PIPELINE_HOME": home.folder}), dg.DagsterInstance.ephemeral() as instance:
-        yield home, Sender(home.data, [home.incoming], np.random.default_rng(4)), instance
+        yield home, Sender(home.data, [home.incoming], seed=4), instance
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Sen
 def test_no_rating_is_lost_or_counted_twice(nights: tuple[Home, Sender, dg.DagsterInstance], kind: str) -> None:
     home, sender, instance = nights
     codes = home.codes()
-    new = sender.send(kind)
+    new = sender.send(kind, len(sender.sent) + 1)
     before = len(pd.read_parquet(home.tables / "ingested_ratings.parquet")) if codes else 0
     assert run_job(instance, {}, *TABLES, data_set=register(str(home.data))).success
     assert list(invariants.every_rating_once(home, sender.truth)) == []

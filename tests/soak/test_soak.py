@@ -12,9 +12,12 @@ import pytest
 
 from tests.orchestration.conftest import environment
 from tests.soak import arrivals, invariants
-from tests.soak.faults import KINDS, STEPS, kill_step
+from tests.soak.faults import KINDS, kill_step, steps
 from tests.soak.home import Home
-from tests.soak.nights import Soak, plan, write_report
+from tests.soak.plan import Planned, plan
+from tests.soak.report import write_report
+from tests.soak.server_faults import NIGHTS
+from tests.soak.year import Soak
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,9 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soak]:
     with environment({}) as patch:
         patch.delenv("MLFLOW_YAML")
         spent = Soak(tmp_path_factory.mktemp("soak"), lambda text: None, models=["autoint"])
-        spent.night("kill_step", kill_step("autoint"))
+        spent.night(Planned("kill_step", kill_step("autoint")))
         yield spent
+        spent.close()
 
 
 @pytest.mark.slow
@@ -33,7 +37,7 @@ def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
     write_report(tmp_path / "bench" / "soak.json", soak.report())
     assert json.loads((tmp_path / "bench" / "soak.json").read_text()) == {
         "nights": 1, "faults": {"kill_step": 1}, "arrivals": {"usual": 1}, "ratings": {"ingested": 40, "counted": 40},
-        "violations": [],
+        "violations": [], "measures": [], "longest_run": 1,
     }  # fmt: skip
 
 
@@ -43,7 +47,7 @@ def test_a_night_without_changes_rebuilds_nothing(soak: Soak) -> None:
     before = {path: path.stat().st_mtime_ns for path in home.tables.iterdir()}
     assert home.run() == 0
     assert {path: path.stat().st_mtime_ns for path in home.tables.iterdir()} == before
-    assert list(invariants.no_twins(home, nights=1)) == []
+    assert invariants.versions(home) == {"autoint": 1}
     with home.instance() as instance:
         [run] = instance.get_runs(limit=1)
         assert run.asset_selection
@@ -86,18 +90,35 @@ def test_other_tables_and_champions_are_found(soak: Soak, tmp_path: Path) -> Non
     assert "autoint: the exported table is not that of version 1" in invariants.one_champion(home)
     assert any(text.startswith("top10_autoint") for text in invariants.same_tables(home, soak.undisturbed))
     assert list(invariants.same_tables(soak.home, soak.undisturbed)) == []
-    assert list(invariants.no_twins(home, nights=2)) == ["autoint: version 1 after 2 nights with something new"]
+    assert list(invariants.no_twins(home, {"autoint": 1}, 1, 2)) == [
+        "autoint: version 1 after version 1, expected 1 to 2 more"
+    ]
+    (home.folder / "locks" / "run-1").touch()
+    assert list(invariants.nothing_left_over(home)) == ["locks/run-1 is left"]
+
+
+def test_growth_is_found() -> None:
+    nights = [{"night": night, "disk_mib": 100.0 + night % 7, "answers": night} for night in range(1, 100)]
+    assert list(invariants.bounded(nights)) == []
+    assert list(invariants.bounded([*nights, {"night": 100, "disk_mib": 160}])) == [
+        "disk_mib is 160, expected at most 159"
+    ]
+    assert list(invariants.bounded([{"night": 20, "disk_mib": 1.0}, {"night": 100, "disk_mib": 160}])) == []
 
 
 def test_all_kinds_of_faults_come_and_every_step_is_killed() -> None:
-    nights = 2 * (1 + len(STEPS))  # one step more in the first night
-    planned = plan(nights)
-    counts = Counter(kind for kind, *_ in planned)
-    assert set(counts) == set(KINDS)
-    assert counts["kill_step"] == 1 + len(STEPS)
-    killed = [fault for kind, fault, _ in planned if kind == "kill_step"]
-    assert {arrival for *_, arrival in planned} == set(arrivals.KINDS)
-    assert "empty" not in {arrival for kind, _, arrival in planned if kind == "kill_step"}
-    assert len(set(killed)) == 1 + len(STEPS)
-    assert plan(nights)[1:] == planned[1:]
-    assert plan(nights, seed=2)[1:] != planned[1:]
+    models = ("autoint",)
+    planned = plan(365, models)
+    counts = Counter(night.kind for night in planned if night.is_followed)
+    assert set(counts) == {"kill_step", *KINDS, *NIGHTS}
+    assert min(counts.values()) >= 4
+    killed = Counter(night.fault for night in planned if night.kind == "kill_step")
+    assert len(killed) == 1 + len(steps(models))
+    assert sorted(killed.values())[1] >= 5  # the first step has only the first night
+    assert {night.arrival for night in planned} == set(arrivals.KINDS)
+    assert "empty" not in {night.arrival for night in planned if night.kind == "kill_step"}
+    waited = [night.arrival for night in planned if not night.is_followed]
+    assert waited
+    assert not {"late", "bad", "duplicate"} & {*waited}
+    assert plan(100, models) == planned[:100]
+    assert plan(100, models, seed=2) != planned[:100]

@@ -1,0 +1,74 @@
+"""Test that the history of runs is bounded, and that nothing current is forgotten with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration.runtime.history import forget_old_runs
+from tests.environment import Environment
+
+PARTITIONS = dg.StaticPartitionsDefinition(["films", "plays"])
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def raw() -> int:
+    """Be materialized rarely."""
+    return 1
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def table() -> int:
+    """Be materialized often."""
+    return 1
+
+
+@dg.asset
+def plan() -> int:
+    """Be materialized without a partition."""
+    return 1
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with Environment.context() as patch:
+        patch.setenv("DAGSTER_RUNS_KEPT", "2")
+        with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+            yield made
+
+
+def run(instance: dg.DagsterInstance, asset: dg.AssetsDefinition, partition: str | None = None) -> str:
+    return dg.materialize([asset], instance=instance, partition_key=partition).run_id
+
+
+def test_old_runs_are_deleted_with_their_logs(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    runs = [run(instance, table, "films") for _ in range(5)]
+    assert len([*(tmp_path / "history" / "runs").glob("*-*.db")]) == 5
+    assert list(forget_old_runs(instance)) == ["3 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
+    assert instance.get_run_ids() == runs[:2:-1]
+    assert {path.name for path in (tmp_path / "storage").glob("*-*")} <= {*runs[3:]}
+    assert {path.stem for path in (tmp_path / "history" / "runs").glob("*-*.db")} == {*runs[3:]}
+    assert list(forget_old_runs(instance)) == []
+
+
+def test_runs_that_made_what_is_current_stay(instance: dg.DagsterInstance) -> None:
+    first = [run(instance, raw, "films"), run(instance, raw, "plays"), run(instance, plan)]
+    superseded = run(instance, table, "plays")
+    newest = [run(instance, table, partition) for partition in ("plays", "films")]
+    assert list(forget_old_runs(instance)) == ["1 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
+    assert superseded not in instance.get_run_ids()
+    assert {*instance.get_run_ids()} == {*first, *newest}
+    for key, partition in (("raw", "films"), ("raw", "plays"), ("table", "plays")):
+        of = dg.AssetRecordsFilter(asset_key=dg.AssetKey(key), asset_partitions=[partition])
+        assert instance.fetch_materializations(of, limit=1).records
+    assert instance.get_latest_materialization_event(dg.AssetKey("plan"))
+
+
+def test_a_run_in_progress_stays(instance: dg.DagsterInstance) -> None:
+    job = dg.Definitions([table], jobs=[dg.define_asset_job("job")]).resolve_job_def("job")
+    living = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    for _ in range(4):
+        run(instance, table, "films")
+    assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
+    assert instance.get_run_by_id(living.run_id)

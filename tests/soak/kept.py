@@ -1,0 +1,104 @@
+"""Keep the state of a year of nights, so that it can be resumed, and so that a night can be repeated alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.soak.always_on import AlwaysOn
+from tests.soak.disk import Disk
+from tests.soak.year import Soak
+
+_STATE = "state.json"
+
+
+class Kept:
+    """The directory of a year.
+
+    Args:
+        folder: everything of it. ``year`` has the homes, ``before`` a copy from the start of the night, ``failed`` such
+            copies of nights with violations.
+        year: what tells this year from another.
+        say: prints a line.
+    """
+
+    def __init__(self, folder: Path, year: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        if os.geteuid():
+            raise SystemExit("error: a year of nights needs root, which mounts the disk that can be full")
+        self._folder, self._year, self._say = folder, dict(year), say
+        self._before, self._failed = folder / "before", folder / "failed"
+
+    def begin(self, night: int | None, models: Sequence[str]) -> Soak:
+        """Start a year, go on with it, or go back to one of its failed nights."""
+        source = self._failed / str(night) if night is not None else self._before
+        if night is not None and not source.exists():
+            raise SystemExit(f"error: NIGHT={night} is not kept in {self._failed}; nights with violations are")
+        state = self._read(source)
+        self._unmount()
+        self._remove("year", "disk.img")
+        disk = Disk(self._folder / "disk.img", self._folder / "disk")
+        if state:
+            shutil.copytree(source / "disturbed", disk.folder, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(source / "undisturbed", self._folder / "year" / "undisturbed", symlinks=True)
+        else:
+            self._remove("before", "failed")
+        soak = Soak(self._folder / "year", self._say, self._year["seed"], models, disk)
+        if state:
+            soak.resume(state["soak"])
+            self._say(f"goes on after {soak.nights} nights")
+            self.start_servers(soak)
+        return soak
+
+    def start_servers(self, soak: Soak) -> None:
+        """Start what stays up, as soon as there is a champion."""
+        if soak.always_on is None and soak.home.tables.exists():
+            soak.always_on = AlwaysOn(soak.home, self._folder / "logs")
+            soak.deploy(self._folder / "deployed")
+
+    def before(self, soak: Soak) -> None:
+        """Copy everything; the copy of the night before is replaced when this one is complete."""
+        new, old = self._folder / "before.new", self._folder / "before.old"
+        self._remove(new.name, old.name)
+
+        def copy() -> None:
+            for name, home in (("disturbed", soak.home), ("undisturbed", soak.undisturbed)):
+                ignored = shutil.ignore_patterns("lost+found", "warm", "ballast")
+                shutil.copytree(home.folder.parent, new / name, symlinks=True, ignore=ignored)
+
+        if soak.always_on:
+            soak.always_on.pause(copy)
+        else:
+            copy()
+        (new / _STATE).write_text(json.dumps({"year": self._year, "soak": soak.state()}))
+        if self._before.exists():
+            self._before.rename(old)
+        new.rename(self._before)
+        self._remove(old.name)
+
+    def keep(self, night: int) -> None:
+        """Keep the copy from the start of this night."""
+        shutil.copytree(self._before, self._failed / str(night), symlinks=True)
+
+    def end(self, soak: Soak) -> None:
+        """End all processes."""
+        soak.close()
+        self._unmount()
+
+    def _read(self, folder: Path) -> dict[str, Any] | None:
+        """Return the state of a copy; None if it is another year's."""
+        path = folder / _STATE
+        state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return state if state.get("year") == self._year else None
+
+    def _unmount(self) -> None:
+        if (self._folder / "disk").is_mount():
+            Disk(self._folder / "disk.img", self._folder / "disk").unmount()
+
+    def _remove(self, *names: str) -> None:
+        for path in (self._folder / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
