@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,3 +123,20 @@ def test_all_kinds_of_faults_come_and_every_step_is_killed() -> None:
     assert not {"late", "bad", "duplicate"} & {*waited}
     assert plan(100, models) == planned[:100]
     assert plan(100, models, seed=2) != planned[:100]
+
+
+@pytest.mark.slow
+def test_a_warm_run_can_be_killed_with_its_steps_and_is_completed_by_the_next(tmp_path: Path) -> None:
+    home = Home(tmp_path, ["autoint"], is_warm=True)
+    try:
+        with home.start() as process:
+            pid = home.step_process("users", process, 0)
+        assert process.poll() == -signal.SIGKILL
+        assert pid
+        assert not Path(f"/proc/{pid}").exists()
+        assert not (home.tables / "top10_autoint.parquet").exists()
+        assert home.run() == 0
+        assert list(invariants.whole_tables(home)) == []
+        assert list(invariants.one_champion(home)) == []
+    finally:
+        home.cool()
