@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from tests.orchestration.conftest import environment
@@ -19,6 +20,7 @@ from tests.soak.plan import Planned, plan
 from tests.soak.report import write_report
 from tests.soak.server_faults import NIGHTS
 from tests.soak.year import Soak
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_a_warm_run_can_be_killed_with_its_steps_and_is_completed_by_the_next(tm
             pid = home.step_process("users", process, 0)
         assert process.poll() == -signal.SIGKILL
         assert pid
-        assert not Path(f"/proc/{pid}").exists()
+        until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         assert not (home.tables / "top10_autoint.parquet").exists()
         assert home.run() == 0
         assert list(invariants.whole_tables(home)) == []
