@@ -208,8 +208,10 @@ class Scorer:
 
     @cached_property
     def pair_numbers(self) -> PairNumbers:
-        """The network's collaborative features."""
-        return PairNumbers(self.bundle.network)
+        """The network's collaborative features, of left indices and movie indices."""
+        numbers = PairNumbers(self.bundle.network)
+        columns = list(self.bundle.feature_map.positions("movie"))
+        return numbers.with_right(self._movies[:, columns.index(numbers.positions[1])]) if numbers.count else numbers
 
     def row_indices(self, users: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Indices of the grid's rows, int32 [n, user and context features].
@@ -250,12 +252,14 @@ class ScoredCatalogue:
         """Logits float32 [n] of user and movie indices int [n]."""
         return self._scorer.forward.logits(self._scorer.pair_indices(users, movies, self._context))
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Collaborative features of all pairs, float32 [n, features, m], of user indices [n] and movie indices [m]."""
-        left, right = self._scorer.pair_numbers.positions
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
+        """Collaborative features of all pairs, float32 [n, features, m], of user indices [n] and movie indices [m].
+
+        A slice of all movies needs no copy of their factors.
+        """
+        numbers = self._scorer.pair_numbers
         of_users = self._scorer.pair_indices(users, np.zeros(len(users), int), self._context)
-        of_movies = self._scorer.pair_indices(np.zeros(len(movies), int), movies, self._context)
-        return self._scorer.pair_numbers.of_grid(of_users[:, left], of_movies[:, right])
+        return numbers.of_grid(of_users[:, numbers.positions[0]], movies)
 
     def rows(self, users: np.ndarray) -> np.ndarray:
         """Logits float32 [n, movies] of user indices int [n]."""

@@ -234,5 +234,5 @@ class _Shard:
     def rows(self, users: np.ndarray) -> np.ndarray:
         return self._catalogue.rows(self._users[users])
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
         return self._catalogue.numbers(self._users[users], movies)

@@ -1,5 +1,7 @@
 """The collaborative features of pairs, from the tables inside a network."""
 
+from copy import copy
+
 import keras
 import numpy as np
 
@@ -19,6 +21,7 @@ class PairNumbers:
         layers = [layer for layer in network.layers if isinstance(layer, PairProducts)]
         self.count = 0
         self.positions: tuple[int, ...] = (0, 0)
+        self._left = self._right = np.empty((0, 0), np.float32)
         if layers:
             [products] = layers
             self.count, self.positions = len(products.widths), products.positions
@@ -33,9 +36,22 @@ class PairNumbers:
             _products(left, right, self._left, self._right, self._ends, out)
         return out
 
-    def of_grid(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Features of all pairs of left indices int [n] and right indices int [m], float32 [n, count, m]."""
-        out = np.empty((len(left), self.count, len(right)), np.float32)
+    def with_right(self, indices: np.ndarray) -> "PairNumbers":
+        """The same with the right table's rows in the order of these indices int [m], which count from 0 then."""
+        new = copy(self)
+        if self.count:
+            new._right = self._right[indices]
+        return new
+
+    def of_grid(self, left: np.ndarray, right: np.ndarray | slice) -> np.ndarray:
+        """Features of all pairs, float32 [n, count, m].
+
+        Args:
+            left: indices int [n].
+            right: indices int [m]; or a slice with its first and its end, which takes no copy of the table's rows.
+        """
+        width = right.stop - right.start if isinstance(right, slice) else len(right)
+        out = np.empty((len(left), self.count, width), np.float32)
         for number in range(self.count):
             columns = slice(self._ends[number], self._ends[number + 1])
             np.matmul(self._left[left, columns], self._right[right, columns].T, out=out[:, number])

@@ -54,10 +54,10 @@ class Catalogue(Protocol):
         """Logits float32 [n, movies] of user indices int [n]."""
         ...
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
         """Numbers on which the logits depend, known for all pairs at no cost: the collaborative features, if any.
 
-        float32 [n, numbers, m] of user indices int [n] and movie indices int [m].
+        float32 [n, numbers, m] of user indices int [n] and movie indices int [m], or a slice of all movies.
         """
         ...
 
@@ -247,10 +247,10 @@ class _Moment:
         done = half * (len(self._order) - len(targets))
 
         def work(block: np.ndarray) -> tuple[TopLists, int]:
-            logits = outline.rows(block)
+            logits, is_beyond = outline.whole_rows(block)
             logits += prediction.deviations(taste[block])
             _masked(logits, self._seen, block)
-            spread = np.where(outline.extrapolates(block), _EXTRAPOLATION * prediction.spread, prediction.spread)
+            spread = np.where(is_beyond, _EXTRAPOLATION * prediction.spread, prediction.spread)
             return self._search_block(block, logits, spread, caution * prediction.error)
 
         blocks = list(_blocks(targets, rows.shape[1]))

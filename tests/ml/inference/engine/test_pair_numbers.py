@@ -28,6 +28,14 @@ def test_grid() -> None:
     found = numbers().of_grid(np.array([0, 1]), np.array([0, 1, 2]))
     assert found.tolist() == EXPECTED.tolist()
     assert numbers().of_grid(np.array([1]), np.array([2, 0])).tolist() == [EXPECTED[1][:, [2, 0]].tolist()]
+    assert numbers().of_grid(np.array([0, 1]), slice(1, 3)).tolist() == EXPECTED[:, :, 1:3].tolist()
+
+
+def test_the_right_table_in_another_order() -> None:
+    given = numbers()
+    ordered = given.with_right(np.array([2, 0, 2, 1]))
+    assert ordered.of_grid(np.array([0, 1]), slice(0, 4)).tolist() == EXPECTED[:, :, [2, 0, 2, 1]].tolist()
+    assert given.of_grid(np.array([1]), slice(0, 3)).tolist() == [EXPECTED[1].tolist()]
 
 
 def test_a_network_without_them_has_none() -> None:
@@ -35,3 +43,4 @@ def test_a_network_without_them_has_none() -> None:
     none = PairNumbers(build_model("autoint", Inputs((5, 3, 2)), config, seed=0))
     assert none.of(np.zeros((4, 3), np.int32)).shape == (4, 0)
     assert none.of_grid(np.arange(2), np.arange(3)).shape == (2, 0, 3)
+    assert none.of_grid(np.arange(2), slice(1, 3)).shape == (2, 0, 2)

@@ -35,8 +35,8 @@ class Table:
             self.asked += len(users) * self.shape[1]
         return self.logits[users]
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        return np.empty((len(users), 0, len(movies)), np.float32)
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
+        return np.empty((len(users), 0, len(np.arange(MOVIES)[movies])), np.float32)
 
 
 def low_rank(rank: int, noise: float) -> np.ndarray:
@@ -177,7 +177,7 @@ class Described(Table):
         super().__init__(logits)
         self._numbers = numbers.astype(np.float32)
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
         return self._numbers[users][:, :, movies]
 
 
@@ -244,7 +244,7 @@ class OfNetwork:
         pairs = np.repeat(users, MOVIES), np.tile(np.arange(MOVIES), len(users))
         return self.pairs(*pairs).reshape(len(users), MOVIES)
 
-    def numbers(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    def numbers(self, users: np.ndarray, movies: np.ndarray | slice) -> np.ndarray:
         return self._numbers.of_grid(users, movies)
 
 
