@@ -179,7 +179,7 @@ def _no_cluster(address: str, error: Exception) -> dg.Failure:
     return dg.Failure(
         f"There is no Ray cluster at {address}, or this machine is no node of it ({error}); expected the address of "
         "one in compute.yaml. `ray start --head` starts one on this machine, `ray start --address=<host:port> "
-        "--num-cpus=0` makes this machine a node that does no work"
+        "--num-cpus=0` makes this machine a node that does no work. A cluster with a token needs RAY_AUTH_MODE=token"
     )
 
 
