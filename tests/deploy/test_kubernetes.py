@@ -154,6 +154,7 @@ def test_secrets_are_only_referred_to_and_the_pages_create_each(run: Pod) -> Non
         "recommender-postgresql",
         "recommender-pipeline",
         "recommender-service-keys",
+        "recommender-dagster",
         "recommender-mlflow",
         "recommender-ray",
     }
@@ -184,9 +185,11 @@ def _require_settings(variables: dict[str, str]) -> None:
 def test_ports_are_those_of_the_settings() -> None:
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     by_name = {pod.name: pod for pod in pods()}
-    for name, setting in (("service", "serve_port"), ("app", "app_port"), ("mlflow", "mlflow_port")):
-        assert port_of(by_name[f"recommender-{name}"], "http") == defaults[setting]
-    assert by_name["recommender-service"].env["SERVE_PORT"]["value"] == str(defaults["serve_port"])
+    for name in ("serve", "app", "mlflow", "metrics"):
+        pod = by_name[f"recommender-{'service' if name == 'serve' else name}"]
+        assert port_of(pod, "http") == defaults[f"{name}_port"]
+        given = pod.env.get(f"{name.upper()}_PORT", {"value": str(defaults[f"{name}_port"])})
+        assert given["value"] == str(defaults[f"{name}_port"])
     service = named("Service", "recommender-mlflow")
     tracking = env_file(BASE / "pipeline.env")["MLFLOW_TRACKING_URI"]
     assert tracking == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
