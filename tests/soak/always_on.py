@@ -69,7 +69,7 @@ class AlwaysOn:
 
     def pause(self, action: Callable[[], None]) -> None:
         """Do something while the daemon stands still, so that it writes nothing."""
-        paused = _tree(self._processes["daemon"].pid)
+        paused = _tree(self._processes["daemon"].pid) if "daemon" in self._processes else []
         for process in paused:
             process.suspend()
         try:

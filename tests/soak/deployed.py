@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from upath import UPath
@@ -27,30 +28,27 @@ def pause(rng: np.random.Generator, least: float, most: float) -> None:
 class Deployed(Undisturbed):
     """A home whose tables are in a store of objects, with Dagster and MLflow in PostgreSQL.
 
-    It begins without tables, with the files that another home has ingested.
+    It begins without tables, with the files that another home has received.
 
     Args:
-        folder: directory of everything.
         like: the other home.
     """
 
-    def __init__(self, folder: Path, like: Home) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for path in (folder, *folder.parents[:4]):  # PostgreSQL's user has to reach its files
-            path.chmod(0o755)
-        self._stack, self._fault = ExitStack(), folder / "status-of-the-store"
+    def __init__(self, like: Home) -> None:
+        self._stack, self._mlflow = ExitStack(), ExitStack()
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="soak-")))
+        folder.chmod(0o755)  # PostgreSQL's user has to reach its files
+        self._fault = folder / "status-of-the-store"
         command = [sys.executable, "-m", "tests.soak.failing_store"]
         self._servers = self._stack.enter_context(
             servers(folder, store=lambda port: [*command, str(port), str(self._fault)], has_mlflow=False)
         )
-        self._mlflow = ExitStack()
         self._mlflow.enter_context(self._servers.serve_mlflow())
         super().__init__(folder, like.models)
         self.train(like.models, **like.training)
-        received = like.folder / "received"
-        if received.exists():
-            shutil.copytree(received, folder / "local" / "received")
+        for name in ("received", "incoming"):
+            if (like.folder / name).exists():
+                shutil.copytree(like.folder / name, folder / "local" / name)
 
     @property
     def tables(self) -> UPath:  # type: ignore[override]

@@ -55,7 +55,7 @@ class Kept:
         """Start what stays up, as soon as there is a champion."""
         if soak.always_on is None and soak.home.tables.exists():
             soak.always_on = AlwaysOn(soak.home, self._folder / "logs")
-            soak.deploy(self._folder / "deployed")
+            soak.deploy()
 
     def before(self, soak: Soak) -> None:
         """Copy everything; the copy of the night before is replaced when this one is complete."""

@@ -61,9 +61,9 @@ class Soak:
         self._say, self._seed, self._disk = say, seed, disk
         self._sender = Sender(self.home.data, [self.home.incoming, self.undisturbed.incoming], seed)
 
-    def deploy(self, folder: Path) -> None:
+    def deploy(self) -> None:
         """Start servers, and a home on them that gets the same files from now on."""
-        self.deployed = Deployed(folder, self.undisturbed)
+        self.deployed = Deployed(self.undisturbed)
         self._sender.incoming.append(self.deployed.incoming)
 
     def night(self, planned: Planned) -> None:
@@ -79,8 +79,8 @@ class Soak:
             self._note("the fault itself", [str(error)])
         self.faults[planned.kind] += planned.is_followed
         self._note("after the fault", invariants.whole_tables(self.home))
-        if planned.is_followed and self._recovered(planned):
-            self._check(planned)
+        if planned.is_followed and self._recovered():
+            self._check(is_rollback=planned.kind == "rollback")
             self._follow_deployed(rng)
         if self.always_on:
             self._note("what stays up", self.always_on.problems())
@@ -138,7 +138,7 @@ class Soak:
         for home in (self.home, self.undisturbed, *([self.deployed] if self.deployed else [])):
             home.train(home.models, learning_rate=_RATES[self._updates % 2])
 
-    def _recovered(self, planned: Planned) -> bool:
+    def _recovered(self) -> bool:
         """Run without a fault, and let the undisturbed home follow; gives whether all succeeded."""
         self._codes = self.home.codes()
         with self.home.start() as process:
@@ -156,9 +156,14 @@ class Soak:
         """Whether the undisturbed home has a complete run tonight."""
         return self._disk is None or self.nights % COMPARED == 1
 
-    def _check(self, planned: Planned) -> None:
+    def _check(self, is_rollback: bool) -> None:
+        """Check all invariants.
+
+        Args:
+            is_rollback: whether a person has gone back to an earlier version tonight.
+        """
         least = int(self._is_new or not self._versions)
-        rolled_back = planned.kind == "rollback" or (self._is_rolled_back and not self._is_new)
+        rolled_back = is_rollback or (self._is_rolled_back and not self._is_new)
         for what, found in (
             ("whole tables", invariants.whole_tables(self.home, self._sender.truth.users)),
             ("every rating once", invariants.every_rating_once(self.home, self._sender.truth)),
