@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         default=1000,
         ge=1,
         description="How many ended runs Dagster remembers, about 1 MB each; before each run, older ones are deleted, "
-        "except those that made an asset's current state.",
+        "except those that made an asset's current state, and the last success and failure of each job and data set.",
     )
     serving_yaml: _Path = Field(default=Path("serving.yaml"), description="What the REST service does.")
     schedule_cron: str = Field(default="0 3 * * *", description="When the nightly run starts.")

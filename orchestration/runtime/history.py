@@ -1,11 +1,12 @@
 """Bounds the history of runs: Dagster itself keeps every run for good, about 1 MB for each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage  # Dagster has no public name for it
 
+from orchestration.config.data_sets import PARTITION_TAG
 from orchestration.config.settings import settings
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -15,20 +16,37 @@ def forget_old_runs(instance: dg.DagsterInstance) -> Iterator[str]:
     """Delete the oldest ended runs, with their events and logs; yields a line if there were any.
 
     The newest ``dagster_runs_kept`` stay, and whichever runs made the current state of an asset: without their events,
-    it would count as never materialized.
+    it would count as never materialized. So do the newest success and failure of each job on each data set, by which
+    alerts and metrics know whether it has recovered. Results of checks stay in any case.
     """
-    old = instance.get_run_ids(dg.RunsFilter(statuses=_ENDED))[settings().dagster_runs_kept :]
-    if not old:
-        return
-    forgotten = sorted({*old} - _current_runs(instance))
+    ended, kept = dg.RunsFilter(statuses=_ENDED), settings().dagster_runs_kept
+    runs = instance.get_runs(ended) if instance.get_runs_count(ended) > kept else []
+    old = {run.run_id for run in runs[kept:]} - {*_newest_of_each(runs)}
+    forgotten = sorted(old - _current_runs(instance)) if old else []
     for run_id in forgotten:
-        instance.compute_log_manager.delete_logs(prefix=[run_id])
-        instance.delete_run(run_id)
-        if isinstance(instance.event_log_storage, SqliteEventLogStorage):
-            # Dagster empties the run's own database, whose file would keep its size.
-            Path(instance.event_log_storage.path_for_shard(run_id)).unlink(missing_ok=True)
+        _forget(instance, run_id)
     if forgotten:
-        yield f"{len(forgotten)} old runs are deleted: {settings().dagster_runs_kept} are kept (DAGSTER_RUNS_KEPT)"
+        yield f"{len(forgotten)} old runs are deleted: {kept} are kept (DAGSTER_RUNS_KEPT)"
+
+
+def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Delete a run, its record last: after a crash before that, the next run finds it and deletes what is left."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    instance.event_log_storage.delete_events(run_id)
+    instance.delete_run(run_id)
+    if isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        # Dagster empties the run's own database, whose file would keep its size.
+        Path(instance.event_log_storage.path_for_shard(run_id)).unlink(missing_ok=True)
+
+
+def _newest_of_each(runs: Sequence[dg.DagsterRun]) -> Iterator[str]:
+    """The newest run of each job, data set and status, of runs in descending order of time."""
+    seen = set()
+    for run in runs:
+        kind = run.job_name, run.tags.get(PARTITION_TAG), run.status
+        if kind not in seen:
+            seen.add(kind)
+            yield run.run_id
 
 
 def _current_runs(instance: dg.DagsterInstance) -> set[str]:

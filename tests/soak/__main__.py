@@ -1,10 +1,11 @@
 """Simulate a year of nights: ``make soak NIGHTS=365 [SEED=1] [NIGHT=17]``.
 
 Everything is below ``bench/soak`` of PIPELINE_HOME's local directory. After an interruption, the same command goes on
-with the night that was interrupted; other arguments start a new year. A night with a violation is kept: ``NIGHT=17``
+with the night that was interrupted; another SEED starts a new year. A night with a violation is kept: ``NIGHT=17``
 repeats it alone, as often as wanted. Writes ``bench/soak.json``, and ``bench/soak.png``, which draws disk and memory.
 """
 
+import signal
 import sys
 
 from ml.files import write_atomically
@@ -22,11 +23,14 @@ def main(nights: int, seed: int, only: int | None) -> int:
     bench = Settings().local_home / "bench"
     kept = Kept(bench / "soak", {"seed": seed}, _say)
     soak = kept.begin(only, _MODELS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are stopped
+    found_before = len(soak.violations) if only is not None else 0
     try:
         for night, planned in enumerate(plan(nights if only is None else only, _MODELS, seed), 1):
             if night <= soak.nights:
                 continue
-            kept.before(soak)
+            if only is None:
+                kept.before(soak)
             found = len(soak.violations)
             soak.night(planned)
             kept.start_servers(soak)
@@ -40,8 +44,9 @@ def main(nights: int, seed: int, only: int | None) -> int:
         kept.end(soak)
     for what in (soak.faults, soak.arrivals):
         _say(", ".join(f"{kind} {count}" for kind, count in what.items()))
-    _say(f"{soak.nights} nights: {len(soak.violations)} violations")
-    return 1 if soak.violations else 0
+    violations = soak.violations[found_before:]
+    _say(f"{'1 night' if only is not None else f'{soak.nights} nights'}: {len(violations)} violations")
+    return 1 if violations else 0
 
 
 def _say(text: str) -> None:

@@ -49,9 +49,12 @@ class AlwaysOn:
         model = home.models[0]
         self.reader = Reader(self._rest, model, home.folder / "archive" / DATASET / model)
         self.reader.start()
+        self._answers = 0
 
     def start_daemon(self) -> None:
-        """Start ``make ui``: Dagster's webserver, daemon and code server, and MLflow."""
+        """Start ``make ui``, if it is not running: Dagster's webserver, daemon and code server, and MLflow."""
+        if "daemon" in self._processes:  # the year was resumed while it was away
+            self.stop_daemon()
         self._start("daemon", ["-m", "orchestration", "ui"], self._web, "/server_info")
 
     def stop_daemon(self) -> None:
@@ -65,18 +68,23 @@ class AlwaysOn:
     def problems(self) -> list[str]:
         """Return what went wrong since the last call: wrong answers, and servers that have ended."""
         ended = [f"the {name} has ended" for name, process in self._processes.items() if process.poll() is not None]
+        if self.reader.answers == self._answers or not self.reader.is_alive():
+            ended.append("the reader has asked for nothing")
+        self._answers = self.reader.answers
         return ended + self.reader.problems()
 
     def pause(self, action: Callable[[], None]) -> None:
         """Do something while the daemon stands still, so that it writes nothing."""
         paused = _tree(self._processes["daemon"].pid) if "daemon" in self._processes else []
-        for process in paused:
-            process.suspend()
         try:
+            for process in paused:
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
             action()
         finally:
             for process in paused:
-                process.resume()
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def run_by_sensor(self) -> bool:
         """Let the sensor ``arrivals`` launch a run of what has arrived; gives whether it succeeded."""
@@ -143,8 +151,12 @@ def _answers(address: str) -> bool:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
+    """Return a process and its children; nothing if it has ended."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _memory(pid: int) -> int:

@@ -1,6 +1,7 @@
 """Generate the files of each night, and count what the tables must contain, without the pipeline's code."""
 
 import datetime as dt
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,18 +145,20 @@ class Sender:
             self._put_bytes("ratings", content)
         self._put_bytes("users", b"95001::F::25::4\n")
         self._put_bytes("movies", b"85001::No Year::Drama\n")
-        strays = [folder / f"{name}-{self._night}" for folder in self.incoming for name in ("ratings", "movies")]
-        for path in strays:
-            path.mkdir()
-        links = [folder / f"ratings-2004-01-01-{self._night}.dat" for folder in self.incoming]
-        for path in links:
-            path.symlink_to("/etc/hostname")
+        directories, link = (
+            [f"{name}-{self._night}" for name in ("ratings", "movies")],
+            f"ratings-2004-01-01-{self._night}.dat",
+        )
+        for folder in self.incoming:
+            for name in directories:
+                (folder / name).mkdir(parents=True)
+            (folder / link).symlink_to("/etc/hostname")
 
         def pay() -> bool:
-            for path in strays:
-                path.rmdir()
-            for path in links:
-                path.unlink()
+            for folder in self.incoming:
+                for name in directories:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+                (folder / link).unlink(missing_ok=True)
             return False
 
         self._owed.append(pay)

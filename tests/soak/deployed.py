@@ -48,7 +48,7 @@ class Deployed(Undisturbed):
         self.train(like.models, **like.training)
         for name in ("received", "incoming"):
             if (like.folder / name).exists():
-                shutil.copytree(like.folder / name, folder / "local" / name)
+                shutil.copytree(like.folder / name, folder / "local" / name, symlinks=True)
 
     @property
     def tables(self) -> UPath:  # type: ignore[override]

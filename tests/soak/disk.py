@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _KIB = 1024
@@ -38,10 +38,10 @@ class Disk:
 
     @contextmanager
     def nearly_full(self, left: int) -> Iterator[None]:
-        """Leave so many KiB."""
-        with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(shutil.disk_usage(self.folder).free - left * _KIB, 1))
+        """Leave about so many KiB."""
         try:
+            with self._ballast.open("wb") as file, suppress(OSError):  # the file system needs some blocks for itself
+                os.posix_fallocate(file.fileno(), 0, max(shutil.disk_usage(self.folder).free - left * _KIB, 1))
             yield
         finally:
             self._ballast.unlink()

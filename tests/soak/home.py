@@ -150,7 +150,7 @@ class Home:
 
     def warmed(self) -> WarmStart:
         """Return the process that runs fork from."""
-        self._warm = self._warm or WarmStart(self.environment(), self._base / "warm")
+        self._warm = self._warm or WarmStart(self.environment())
         return self._warm
 
     def _command(self, command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -11,7 +11,7 @@ from tests.soak.always_on import AlwaysOn
 from tests.soak.disk import Disk
 from tests.soak.year import Soak
 
-_STATE = "state.json"
+_STATE, _OLD = "state.json", "before.old"
 
 
 class Kept:
@@ -33,9 +33,13 @@ class Kept:
     def begin(self, night: int | None, models: Sequence[str]) -> Soak:
         """Start a year, go on with it, or go back to one of its failed nights."""
         source = self._failed / str(night) if night is not None else self._before
+        if not self._before.exists() and (self._folder / _OLD).exists():  # the process ended between two renames
+            (self._folder / _OLD).rename(self._before)
         if night is not None and not source.exists():
             raise SystemExit(f"error: NIGHT={night} is not kept in {self._failed}; nights with violations are")
         state = self._read(source)
+        if night is not None and state is None:
+            raise SystemExit(f"error: {source} is of another year; give its SEED")
         self._unmount()
         self._remove("year", "disk.img")
         disk = Disk(self._folder / "disk.img", self._folder / "disk")
@@ -59,12 +63,12 @@ class Kept:
 
     def before(self, soak: Soak) -> None:
         """Copy everything; the copy of the night before is replaced when this one is complete."""
-        new, old = self._folder / "before.new", self._folder / "before.old"
+        new, old = self._folder / "before.new", self._folder / _OLD
         self._remove(new.name, old.name)
 
         def copy() -> None:
             for name, home in (("disturbed", soak.home), ("undisturbed", soak.undisturbed)):
-                ignored = shutil.ignore_patterns("lost+found", "warm", "ballast")
+                ignored = shutil.ignore_patterns("lost+found", "ballast")
                 shutil.copytree(home.folder.parent, new / name, symlinks=True, ignore=ignored)
 
         if soak.always_on:
@@ -79,7 +83,13 @@ class Kept:
 
     def keep(self, night: int) -> None:
         """Keep the copy from the start of this night."""
-        shutil.copytree(self._before, self._failed / str(night), symlinks=True)
+        new, path = self._folder / "failed.new", self._failed / str(night)
+        self._remove(new.name)
+        shutil.copytree(self._before, new, symlinks=True)
+        if path.exists():
+            shutil.rmtree(path)
+        path.parent.mkdir(exist_ok=True)
+        new.rename(path)
 
     def end(self, soak: Soak) -> None:
         """End all processes."""

@@ -51,11 +51,12 @@ class Reader(threading.Thread):
         """Called by the thread."""
         rng = np.random.default_rng(0)
         while not self._ended.wait(_PAUSE_SECONDS):
-            users = self._users()
-            if not users:
-                continue
-            problem = self._problem(int(rng.choice(users)))
-            self.answers += 1
+            try:
+                users = self._users()
+                problem = self._problem(int(rng.choice(users))) if users else ""
+            except Exception as error:  # whatever it is, it has to be told
+                problem = f"an answer that cannot be read: {error!r}"
+            self.answers += bool(self._tables)
             if problem:
                 with self._lock:
                     self._problems.append(problem)

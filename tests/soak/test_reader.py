@@ -105,4 +105,6 @@ def test_a_webhook_that_hangs_answers_later() -> None:
         assert webhook.posts == 0
         webhook.hang(False)
         post.join()
+        assert webhook.posts == 0
+        urllib.request.urlopen(request).close()
         assert webhook.posts == 1

@@ -14,9 +14,13 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
+import psutil
+
 from orchestration.config.settings import PROJECT_ROOT
+from tests.waiting import until
 
 _POLL_SECONDS = 0.02
 _READY = "ready"
@@ -35,7 +39,10 @@ class WarmRun:
 
     def poll(self) -> int | None:
         """Return the exit status; None while the run goes on."""
-        return int(self._status.read_text()) if self._status.exists() else None
+        if not self._status.exists() and psutil.pid_exists(self.pid):
+            return None
+        until(self._status.exists)  # whoever waits for the run writes it a moment later
+        return int(self._status.read_text())
 
     def wait(self, timeout: float = float("inf")) -> int:
         """Wait for the end and return the exit status. Raises subprocess.TimeoutExpired."""
@@ -56,12 +63,11 @@ class WarmStart:
 
     Args:
         environment: of all its runs.
-        folder: keeps the exit statuses.
     """
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._runs = folder, 0
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._statuses = TemporaryDirectory(prefix="soak-")  # not on the home's disk, which may be full
+        self._folder, self._runs = Path(self._statuses.name), 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             env=dict(environment),
@@ -92,6 +98,7 @@ class WarmStart:
         """End the process."""
         _stream(self._process.stdin).close()
         self._process.wait()
+        self._statuses.cleanup()
 
     def _answer(self) -> str:
         return _stream(self._process.stdout).readline().strip()

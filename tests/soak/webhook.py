@@ -11,7 +11,7 @@ class Webhook:
     """A server that accepts posts; while ``hangs`` is set, it does not answer them.
 
     Attributes:
-        posts: how many it has answered.
+        posts: how many it has answered at once. Who had to wait may have gone.
     """
 
     def __init__(self) -> None:
@@ -23,8 +23,9 @@ class Webhook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                hung = not webhook._answers.is_set()
                 webhook._answers.wait()
-                webhook.posts += 1
+                webhook.posts += not hung
                 self.send_response(200)
                 self.end_headers()
 

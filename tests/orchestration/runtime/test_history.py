@@ -18,9 +18,16 @@ def raw() -> int:
     return 1
 
 
+class Fails(dg.Config):
+    """Whether it does."""
+
+    fails: bool = False
+
+
 @dg.asset(partitions_def=PARTITIONS)
-def table() -> int:
+def table(config: Fails) -> int:
     """Be materialized often."""
+    assert not config.fails
     return 1
 
 
@@ -38,12 +45,18 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
             yield made
 
 
-def run(instance: dg.DagsterInstance, asset: dg.AssetsDefinition, partition: str | None = None) -> str:
-    return dg.materialize([asset], instance=instance, partition_key=partition).run_id
+def run(
+    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, partition: str | None = None, fails: bool = False
+) -> str:
+    config = {"ops": {"table": {"config": {"fails": True}}}} if fails else None
+    done = dg.materialize([asset], instance=instance, partition_key=partition, run_config=config, raise_on_error=False)
+    assert done.success != fails
+    return done.run_id
 
 
 def test_old_runs_are_deleted_with_their_logs(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     runs = [run(instance, table, "films") for _ in range(5)]
+    instance.event_log_storage.delete_events(runs[0])  # as if the process had been killed in the middle of deleting it
     assert len([*(tmp_path / "history" / "runs").glob("*-*.db")]) == 5
     assert list(forget_old_runs(instance)) == ["3 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
     assert instance.get_run_ids() == runs[:2:-1]
@@ -72,3 +85,11 @@ def test_a_run_in_progress_stays(instance: dg.DagsterInstance) -> None:
         run(instance, table, "films")
     assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
     assert instance.get_run_by_id(living.run_id)
+
+
+def test_the_last_end_of_each_data_set_stays(instance: dg.DagsterInstance) -> None:
+    failed = run(instance, table, "plays", fails=True)
+    for _ in range(4):
+        run(instance, table, "films")
+    assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
+    assert failed in instance.get_run_ids()
