@@ -12,7 +12,7 @@ from tests.soak.faults import FIRST_STEP, KINDS, Fault, kill_step, steps
 from tests.soak.server_faults import NIGHTS
 
 _KILL_STEP = "kill_step"
-# Files with names in the order of their arrival: batches have the same numbers, whether they are ingested at once or not.
+# Names in the order of arrival: batches have the same numbers, whether they are ingested at once or one by one.
 _IN_ORDER = ("usual", "new_users_and_movies", "re_rated")
 _IN_PARTS = "delivery_during_run"  # what arrives tonight may be ingested by one run or by two
 _RARE = ("launched_by_sensor", "daemon_away", "webhook_hangs")  # they wait for the daemon: in every second round

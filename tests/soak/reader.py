@@ -86,6 +86,9 @@ class Reader(threading.Thread):
             return f"user {user}: the list is not from a table"
         try:
             known = self._table(version)
+            if user in known and movies != known[user]:
+                del self._tables[version]  # a champion that stays gets a new table when there is new data
+                known = self._table(version)
         except FileNotFoundError:
             return f"user {user}: version {version} answers, which is no longer kept"
         if user in known and movies != known[user]:

@@ -84,6 +84,18 @@ def test_a_wrong_answer_is_a_problem(
     assert reader.problems() == []
 
 
+def test_a_champions_table_may_be_replaced(service: Service, archive: Path) -> None:
+    reader = Reader(service.server_port, "autoint", archive)
+    reader.start()
+    until(lambda: reader.answers > 0)
+    pd.read_parquet(archive / "2" / "top10.parquet").to_parquet(archive / "1" / "top10.parquet")
+    service.answer = answer(MOVIES[::-1])
+    asked = reader.answers
+    until(lambda: reader.answers > asked + 1)
+    reader.stop()
+    assert reader.problems() == []
+
+
 def test_no_answer_is_a_problem(service: Service, archive: Path) -> None:
     reader = Reader(service.server_port, "autoint", archive)
     service.shutdown()
