@@ -1,15 +1,18 @@
 """Real servers on 127.0.0.1, as deploy/compose.yaml starts them: PostgreSQL, a store of objects, MLflow with users."""
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg2
@@ -254,3 +257,15 @@ def rows(made: Servers, database: str, query: str) -> list[tuple[int, ...]]:
             return list(cursor.fetchall())
     finally:
         connection.close()
+
+
+def graphql(port: int, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
+    """What Dagster's webserver answers."""
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}/graphql", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=120) as response:
+        found: dict[str, Any] = json.load(response)
+    assert "errors" not in found, found["errors"]
+    return dict(found["data"])

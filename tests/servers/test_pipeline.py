@@ -21,7 +21,7 @@ from ml.published.champions import ModelArchive
 from ml.published.recommendations import get_recommendations
 from orchestration.config.settings import PROJECT_ROOT
 from tests.servers import job
-from tests.servers.processes import BUCKET, HOST, PASSWORD, Servers, rows, started
+from tests.servers.processes import BUCKET, HOST, PASSWORD, Servers, graphql, rows, started
 from tests.waiting import free_port, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
@@ -192,16 +192,6 @@ def launch_parameters() -> dict[str, object]:
 
 def web_log(made: Servers) -> Path:
     return made.folder / "webserver.log"
-
-
-def graphql(port: int, query: str, variables: dict[str, object]) -> dict[str, dict[str, str]]:
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(
-        f"http://{HOST}:{port}/graphql", body, {"Content-Type": "application/json"}, method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=120) as response:
-        found: dict[str, dict[str, dict[str, str]]] = json.load(response)
-    return found["data"]
 
 
 def statuses(made: Servers) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Run what stays up all year: the UI with its daemon, the REST service, a reader of it, and a webhook."""
 
-import json
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +12,7 @@ import psutil
 import yaml
 
 from orchestration.config.settings import PROJECT_ROOT
+from tests.servers.processes import graphql
 from tests.soak.home import DATASET, NIGHT_SECONDS, Home
 from tests.soak.reader import Reader
 from tests.soak.webhook import Webhook
@@ -52,7 +52,7 @@ class AlwaysOn:
         self._answers = 0
 
     def start_daemon(self) -> None:
-        """Start ``make ui``, if it is not running: Dagster's webserver, daemon and code server, and MLflow."""
+        """Start ``make ui``: Dagster's webserver, daemon and code server, and MLflow; one that runs is killed first."""
         if "daemon" in self._processes:  # the year was resumed while it was away
             self.stop_daemon()
         self._start("daemon", ["-m", "orchestration", "ui"], self._web, "/server_info")
@@ -89,15 +89,15 @@ class AlwaysOn:
     def run_by_sensor(self) -> bool:
         """Let the sensor ``arrivals`` launch a run of what has arrived; gives whether it succeeded."""
         before = self._runs()
-        self._graphql(_START, sensor=_SENSOR)
+        self._ask(_START, sensor=_SENSOR)
         try:
             until(lambda: len(self._runs()) > len(before), NIGHT_SECONDS)
             [run] = self._runs().keys() - before.keys()
             until(lambda: self._runs()[run] in ("SUCCESS", "FAILURE", "CANCELED"), NIGHT_SECONDS)
             return self._runs()[run] == "SUCCESS"
         finally:
-            found = self._graphql(_STATE, sensor=_SENSOR)["sensorOrError"]
-            self._graphql(_STOP, id=found["id"])
+            found = self._ask(_STATE, sensor=_SENSOR)["sensorOrError"]
+            self._ask(_STOP, id=found["id"])
 
     def stop(self) -> None:
         """Stop all of them."""
@@ -129,17 +129,11 @@ class AlwaysOn:
 
     def _runs(self) -> dict[str, str]:
         """Return the statuses of Dagster's runs by id."""
-        found = self._graphql("query { runsOrError { ... on Runs { results { runId status } } } }")
+        found = self._ask("query { runsOrError { ... on Runs { results { runId status } } } }")
         return {run["runId"]: run["status"] for run in found["runsOrError"]["results"]}
 
-    def _graphql(self, query: str, **variables: object) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        address = f"http://127.0.0.1:{self._web}/graphql"
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"}, method="POST")
-        with urllib.request.urlopen(request, timeout=120) as response:
-            found: dict[str, Any] = json.load(response)
-        assert "errors" not in found, found["errors"]
-        return dict(found["data"])
+    def _ask(self, query: str, **variables: object) -> dict[str, Any]:
+        return graphql(self._web, query, variables)
 
 
 def _answers(address: str) -> bool:

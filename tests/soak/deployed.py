@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,16 +12,11 @@ from upath import UPath
 
 from tests.servers.processes import BUCKET, HOST, rows, servers
 from tests.soak import invariants
-from tests.soak.home import DATASET, NIGHT_SECONDS, Home, kill_group
+from tests.soak.home import DATASET, NIGHT_SECONDS, Home, kill_group, pause
 from tests.soak.undisturbed import Undisturbed
 
 _HOME = f"s3://{BUCKET}/home"
 _STATUSES = ("500", "503")
-
-
-def pause(rng: np.random.Generator, least: float, most: float) -> None:
-    """Sleep for a random time, seconds."""
-    time.sleep(rng.uniform(least, most))
 
 
 class Deployed(Undisturbed):

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.servers.processes import listens
 from tests.soak.disk import Disk
-from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group
+from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group, pause
 from tests.waiting import free_port, until
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Night:
 
     def pause(self, least: float, most: float) -> None:
         """Sleep for a random time, seconds."""
-        time.sleep(self.rng.uniform(least, most))
+        pause(self.rng, least, most)
 
 
 Fault = Callable[[Night], None]
@@ -153,16 +153,10 @@ def _mlflow(home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     home.folder.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        until(lambda: _answers(port), _SERVER_SECONDS)
+        until(lambda: listens(port), _SERVER_SECONDS)
         yield server, f"http://{_HOST}:{port}"
     finally:
         kill_group(server)
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
-        return True
-    return False
 
 
 def two_at_once(night: Night) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
+import numpy as np
 import yaml
 
 from ml.data.synthetic import SMALL, write_synthetic
@@ -197,3 +198,8 @@ def kill_group(process: Running) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def pause(rng: np.random.Generator, least: float, most: float) -> None:
+    """Sleep for a random time, seconds."""
+    time.sleep(rng.uniform(least, most))

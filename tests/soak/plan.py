@@ -1,6 +1,6 @@
 """Plan the nights of a year."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -50,16 +50,15 @@ def _planned(models: Sequence[str], rng: np.random.Generator) -> Iterator[Planne
     with_files = _drawn(rng, [kind for kind in arrivals.KINDS if kind != "empty"])
     decks = {kind: _drawn(rng, faults) for kind, faults in KINDS.items()}
     anything, in_order = _drawn(rng, arrivals.KINDS), _drawn(rng, _IN_ORDER)
-    several: Mapping[str, Sequence[Fault]] = NIGHTS
     is_rare_round = False
     while True:
-        kinds = [kind for kind in (*KINDS, *several) if is_rare_round or kind not in _RARE]
+        kinds = [kind for kind in (*KINDS, *NIGHTS) if is_rare_round or kind not in _RARE]
         for kind in (kinds[at] for at in rng.permutation(len(kinds))):
             yield Planned(_KILL_STEP, kill_step(next(killed)), next(with_files))
             if kind in KINDS:
                 yield Planned(kind, next(decks[kind]), next(in_order if kind == _IN_PARTS else anything))
                 continue
-            *before, last = several[kind]
+            *before, last = NIGHTS[kind]
             for fault in before:
                 yield Planned(kind, fault, next(in_order), is_followed=False)
             yield Planned(kind, last, next(in_order))

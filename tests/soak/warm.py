@@ -41,7 +41,7 @@ class WarmRun:
         """Return the exit status; None while the run goes on."""
         if not self._status.exists() and psutil.pid_exists(self.pid):
             return None
-        until(self._status.exists)  # whoever waits for the run writes it a moment later
+        until(self._status.exists)  # the process that waits for the run writes it a moment later
         return int(self._status.read_text())
 
     def wait(self, timeout: float = float("inf")) -> int:
