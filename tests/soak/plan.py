@@ -50,7 +50,7 @@ def _planned(models: Sequence[str], rng: np.random.Generator) -> Iterator[Planne
     with_files = _drawn(rng, [kind for kind in arrivals.KINDS if kind != "empty"])
     decks = {kind: _drawn(rng, faults) for kind, faults in KINDS.items()}
     anything, in_order = _drawn(rng, arrivals.KINDS), _drawn(rng, _IN_ORDER)
-    is_rare_round = False
+    is_rare_round = True
     while True:
         kinds = [kind for kind in (*KINDS, *NIGHTS) if is_rare_round or kind not in _RARE]
         for kind in (kinds[at] for at in rng.permutation(len(kinds))):
