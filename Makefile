@@ -110,8 +110,8 @@ test-browser: $(READY) ## click through the app, Dagster and MLflow in Chromium
 test-docs: $(READY) ## run every command of the docs, on small data
 	$(BIN)/python -m pytest -m docs
 
-soak: $(READY) ## simulate nights with faults; needs root, resumable: [NIGHTS=20] [SEED=1] [NIGHT=<a kept one>]
-	@$(BIN)/python -m tests.soak 'NIGHTS=$(NIGHTS)' 'SEED=$(SEED)' 'NIGHT=$(NIGHT)'
+soak: $(READY) ## simulate nights with faults; needs root, resumable: [NIGHTS=20] [SEED=1] [NIGHT=<a kept one>] [FROM=<likewise>]
+	@$(BIN)/python -m tests.soak 'NIGHTS=$(NIGHTS)' 'SEED=$(SEED)' 'NIGHT=$(NIGHT)' 'FROM=$(FROM)'
 
 clean: ## remove the environment; keep data/ and var/
 	rm -rf $(VENV)

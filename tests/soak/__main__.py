@@ -1,8 +1,9 @@
-"""Simulate a year of nights: ``make soak NIGHTS=365 [SEED=1] [NIGHT=17]``.
+"""Simulate a year of nights: ``make soak NIGHTS=365 [SEED=1] [NIGHT=17] [FROM=17]``.
 
 Everything is below ``bench/soak`` of PIPELINE_HOME's local directory. After an interruption, the same command goes on
 with the night that was interrupted; another SEED starts a new year. A night with a violation is kept: ``NIGHT=17``
-repeats it alone, as often as wanted. Writes ``bench/soak.json``, and ``bench/soak.png``, which draws disk and memory.
+repeats it alone, as often as wanted, and with ``FROM=17`` the year goes on with it, instead of where it was. Writes
+``bench/soak.json``, and ``bench/soak.png``, which draws disk and memory.
 """
 
 import signal
@@ -18,10 +19,19 @@ from tests.soak.report import write_report
 _MODELS = ("autoint",)
 
 
-def main(nights: int, seed: int, only: int | None) -> int:
-    """Simulate the nights that are left, or one of them; return 1 if an invariant was violated."""
+def main(nights: int, seed: int, only: int | None, again: int | None) -> int:
+    """Simulate the nights that are left, or one of them; return 1 if an invariant was violated.
+
+    Args:
+        nights: of the year.
+        seed: of the year.
+        only: the night to repeat alone.
+        again: the failed night to go on with.
+    """
     bench = Settings().local_home / "bench"
     kept = Kept(bench / "soak", {"seed": seed}, _say)
+    if again is not None:
+        kept.go_back(again)
     soak = kept.begin(only, _MODELS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are stopped
     found_before = len(soak.violations) if only is not None else 0
@@ -56,5 +66,5 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     given = dict(argument.split("=") for argument in sys.argv[1:])
-    repeated = given.get("NIGHT")
-    sys.exit(main(int(given.get("NIGHTS") or 20), int(given.get("SEED") or 1), int(repeated) if repeated else None))
+    repeated, again = (int(given[name]) if given.get(name) else None for name in ("NIGHT", "FROM"))
+    sys.exit(main(int(given.get("NIGHTS") or 20), int(given.get("SEED") or 1), repeated, again))

@@ -30,6 +30,15 @@ class Kept:
         self._folder, self._year, self._say = folder, dict(year), say
         self._before, self._failed = folder / "before", folder / "failed"
 
+    def go_back(self, night: int) -> None:
+        """Have the year go on before one of its failed nights, once that is mended; later nights are given up."""
+        if self._read(self._failed / str(night)) is None:
+            raise SystemExit(
+                f"error: FROM={night} is not kept in {self._failed} for this SEED; nights with violations are"
+            )
+        self._remove(self._before.name)
+        shutil.copytree(self._failed / str(night), self._before, symlinks=True)
+
     def begin(self, night: int | None, models: Sequence[str]) -> Soak:
         """Start a year, go on with it, or go back to one of its failed nights."""
         source = self._failed / str(night) if night is not None else self._before

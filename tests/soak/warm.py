@@ -4,17 +4,20 @@ A run is otherwise the same: a session of its own, with a server that its steps 
 of being started.
 """
 
+import atexit
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import IO
 
 import psutil
@@ -66,8 +69,7 @@ class WarmStart:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._statuses = TemporaryDirectory(prefix="soak-")  # not on the home's disk, which may be full
-        self._folder, self._runs = Path(self._statuses.name), 0
+        self._runs = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             env=dict(environment),
@@ -88,20 +90,27 @@ class WarmStart:
             function: module and name; it gives the exit status.
         """
         self._runs += 1
-        status = self._folder / f"{self._process.pid}-{self._runs}"
+        status = _statuses() / f"{self._process.pid}-{self._runs}"
         order = {"arguments": list(arguments), "log": str(log), "status": str(status), "function": function}
         _stream(self._process.stdin).write(json.dumps(order) + "\n")
         _stream(self._process.stdin).flush()
         return WarmRun(int(self._answer()), status)
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process; runs that it has started go on."""
         _stream(self._process.stdin).close()
         self._process.wait()
-        self._statuses.cleanup()
 
     def _answer(self) -> str:
         return _stream(self._process.stdout).readline().strip()
+
+
+@cache
+def _statuses() -> Path:
+    """Return the directory of the runs' exit statuses: not on the home's disk, which may be full."""
+    folder = Path(mkdtemp(prefix="soak-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:

@@ -19,8 +19,8 @@ from tests.soak.home import MODELS, NIGHT_SECONDS, Home
 from tests.soak.plan import Planned
 from tests.soak.undisturbed import Undisturbed
 
-COMPARED = 5  # nights from one complete undisturbed run to the next
-DEPLOYED = 10  # nights from one run of the home on servers to the next
+COMPARED = 10  # nights from one complete undisturbed run to the next
+DEPLOYED = 20  # nights from one run of the home on servers to the next
 _RATES = (3e-3, 2e-3)  # learning rates before and after an update of recipes.yaml
 _MIB = 2**20
 
