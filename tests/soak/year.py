@@ -84,7 +84,7 @@ class Soak:
         self._note("after the fault", invariants.whole_tables(self.home))
         if planned.is_followed and self._recovered():
             self._check(is_rollback=planned.kind == "rollback")
-            self._follow_deployed(rng)
+            self._disturb_deployed(rng)
         if self.always_on:
             self._note("what stays up", self.always_on.problems())
             self._measure()
@@ -142,10 +142,12 @@ class Soak:
             home.train(home.models, learning_rate=_RATES[self._updates % 2])
 
     def _recovered(self) -> bool:
-        """Run without a fault, and let the undisturbed home follow; gives whether all succeeded."""
+        """Run without a fault, and let the other homes follow meanwhile; gives whether all succeeded."""
         with self.home.start() as process:
             try:
                 self.undisturbed.follow(is_complete=self._is_compared)
+                if self.deployed and not self._is_on_servers:
+                    self.deployed.follow(is_complete=False)
                 status = process.wait(NIGHT_SECONDS)
             except (TimeoutExpired, AssertionError) as error:
                 self._note("the next run", [str(error)])
@@ -157,6 +159,11 @@ class Soak:
     def _is_compared(self) -> bool:
         """Whether the undisturbed home has a complete run tonight."""
         return self._disk is None or self.nights % COMPARED == 1
+
+    @property
+    def _is_on_servers(self) -> bool:
+        """Whether the home on servers has a run with a fault tonight."""
+        return self.deployed is not None and self.nights % DEPLOYED == 1
 
     def _check(self, is_rollback: bool) -> None:
         """Check all invariants.
@@ -183,14 +190,11 @@ class Soak:
         self._codes = {}
         self._is_new, self._extra, self._is_rolled_back = False, 0, rolled_back
 
-    def _follow_deployed(self, rng: np.random.Generator) -> None:
-        """Let the home on servers ingest what has arrived; from time to time, run it with a fault and compare it."""
-        if not self.deployed:
+    def _disturb_deployed(self, rng: np.random.Generator) -> None:
+        """From time to time, run the home on servers with a fault, and compare it."""
+        if not self.deployed or not self._is_on_servers:
             return
         try:
-            if self.nights % DEPLOYED != 1:
-                self.deployed.follow(is_complete=False)
-                return
             kind, *found = self.deployed.night(rng, self.undisturbed)
         except Exception as error:  # likewise
             self._note("on servers", [repr(error)])
