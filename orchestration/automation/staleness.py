@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
+_INGESTED = {AssetKey(BATCHES), *(AssetKey(f"ingested_{kind}") for kind in KINDS)}
 _CODE_VERSION, _DATA_VERSION, _INPUT_VERSION = (
     "dagster/code_version",
     "dagster/data_version",
@@ -167,15 +168,24 @@ class Planner:
         return self._raw_data.digests(self._raw_data.checked(), self._digests.of)
 
     def _arrival_reasons(self, key: AssetKey) -> Iterator[str]:
-        if key != AssetKey(BATCHES) or not self._raw_data.takes_batches:
+        if key not in _INGESTED or not self._raw_data.takes_batches:
             return
         try:
-            if self._raw_data.ingestion.manifest.version(*KINDS) != self._tag(key, _DATA_VERSION):
+            # Of each table: they are written one by one, and a run may have died between two.
+            if self._ingested_versions[key] != self._tag(key, _DATA_VERSION):
                 yield "files were ingested or withdrawn since"
-            if self._arrivals.good:
+            if key == AssetKey(BATCHES) and self._arrivals.good:
                 yield self._arrivals.good
         except (DataError, OSError) as error:  # the asset itself will fail with it
             yield f"what has arrived cannot be read: {error}"
+
+    @cached_property
+    def _ingested_versions(self) -> Mapping[AssetKey, str]:
+        """The data versions of what the manifest tells now. Raises DataError and OSError."""
+        ingestion = self._raw_data.ingestion
+        manifest = ingestion.manifest
+        tables = {AssetKey(f"ingested_{kind}"): ingestion.version(manifest, kind) for kind in KINDS}
+        return {AssetKey(BATCHES): manifest.version(*KINDS), **tables}
 
     @cached_property
     def _arrivals(self) -> "_Arrivals":

@@ -190,6 +190,30 @@ def test_an_intake_whose_run_died_is_not_forgotten(planned: dg.DagsterInstance, 
     assert plan(planned).reasons[BATCHES] == "files were ingested or withdrawn since"
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_intake_that_died_between_two_tables_is_completed(
+    planned: dg.DagsterInstance, own_home: Path, incoming: Path, env: pytest.MonkeyPatch, waits: bool
+) -> None:
+    before = read(own_home, "ratings")
+    user, movie = before.iloc[0][["user_id", "movie_id"]]
+    deliver(incoming, f"ratings-{DATE}.dat", f"{user}::{movie}::5::{AFTER}")
+    if waits:
+        deliver(incoming, "ratings-2004-11-11.dat", f"9001::1::5::{AFTER}")
+    with env.context() as patch:
+        patch.setattr("orchestration.assets.ingestion.refer_to_latest", None)  # is called between the tables
+        with pytest.raises(TypeError):
+            night(planned, *DELIVERED)
+    assert len(json.loads((own_home / "tables" / DATASET / f"{BATCHES}.json").read_text("utf-8"))["files"]) == 1
+    assert len(read(own_home, "ingested_ratings")) == 0
+    reasons = plan(planned).reasons
+    assert reasons["ingested_ratings"] == "files were ingested or withdrawn since"
+    assert set(reasons) == {*DELIVERED, *TABLES, *SPLIT}
+    night(planned)
+    after = read(own_home, "ratings").set_index(["user_id", "movie_id"])
+    assert after.loc[(user, movie), "timestamp"] == AFTER
+    assert plan(planned).reasons == (dict.fromkeys(sorted(DELIVERED), "1 file cannot be ingested") if waits else {})
+
+
 @pytest.mark.parametrize("damage", [b"PAR1 damaged", b"", None])
 @pytest.mark.parametrize("name", ["raw_users", "raw_movies"])
 def test_a_damaged_raw_table_is_read_again(
