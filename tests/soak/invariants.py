@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,10 +20,14 @@ LENGTH = 10
 FIRST_NIGHTS, GROWTH = range(30, 60), 1.5
 
 
-def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[str]:
+def whole_tables(home: Home, users: Mapping[str, Collection[int]] = MappingProxyType({})) -> Iterator[str]:
     """Check that every file is readable, and that published tables are complete and of one version.
 
     Temporary files, whose names begin with a dot, may be incomplete: no reader opens them.
+
+    Args:
+        home: the home.
+        users: those who must have a list, by model.
     """
     for path in (path for path in home.tables.glob("*") if not path.name.startswith(".")):
         try:
@@ -38,8 +43,8 @@ def whole_tables(home: Home, users: Collection[int] | None = None) -> Iterator[s
         lists = table.groupby("user_id")
         if len(versions) != 1:
             yield f"{path.name} has versions {', '.join(versions)}"
-        if users is not None and set(lists.groups) != set(users):
-            yield f"{path.name} has lists of {len(lists)} users, {len(users)} have rated"
+        if model in users and set(lists.groups) != set(users[model]):
+            yield f"{path.name} has lists of {len(lists)} users, expected those of {len(users[model])}"
         if not (lists.size() == LENGTH).all() or not (lists["movie_id"].nunique() == LENGTH).all():
             yield f"{path.name} lacks lists"
 
@@ -77,7 +82,7 @@ def one_champion(home: Home) -> Iterator[str]:
     for model in home.models:
         name = f"{DATASET}-{model.replace('_', '-')}"
         archive = home.folder / "archive" / DATASET / model
-        champion = _champions(home, model)[-1]
+        champion = champions(home)[model]
         alias = client.get_registered_model(name).aliases.get("champion")
         if str(alias) != champion:
             yield f"{model}: the champion is {champion}, the alias is at {alias}"
@@ -88,6 +93,12 @@ def one_champion(home: Home) -> Iterator[str]:
             yield f"{model}: the table of version {champion} names another one"
         if not (archive / champion / "bundle.zip").exists():
             yield f"{model}: version {champion} has no bundle"
+
+
+def champions(home: Home) -> dict[str, str]:
+    """Return the version of each model that is published."""
+    archive = home.folder / "archive" / DATASET
+    return {model: json.loads((archive / model / "champions.json").read_bytes())[-1] for model in home.models}
 
 
 def versions(home: Home) -> dict[str, int]:
@@ -116,7 +127,7 @@ def no_twins(home: Home, before: Mapping[str, int], least: int, most: int) -> It
 def newest_is_champion(home: Home) -> Iterator[str]:
     """Check that the newest version of each model is published."""
     for model, newest in versions(home).items():
-        if (champion := _champions(home, model)[-1]) != str(newest):
+        if (champion := champions(home)[model]) != str(newest):
             yield f"{model}: the champion is {champion}, the newest version is {newest}"
 
 
@@ -202,12 +213,6 @@ def counted(home: Home) -> int:
     """Return the number of ingested ratings; 0 before the first night."""
     path = home.tables / "ingested_ratings.parquet"
     return len(pd.read_parquet(path)) if path.exists() else 0
-
-
-def _champions(home: Home, model: str) -> list[str]:
-    """Return the versions that were champion, in their order."""
-    champions: list[str] = json.loads((home.folder / "archive" / DATASET / model / "champions.json").read_bytes())
-    return champions
 
 
 def _registered(home: Home, model: str) -> list[ModelVersion]:

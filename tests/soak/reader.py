@@ -79,7 +79,8 @@ class Reader(threading.Thread):
         finally:
             connection.close()
         if response.status != http.client.OK:
-            return f"user {user}: status {response.status}: {body[:200]!r}"
+            is_right = response.status == http.client.NOT_FOUND and self._may_be_unknown(user)
+            return "" if is_right else f"user {user}: status {response.status}: {body[:200]!r}"
         answer = json.loads(body)
         movies, version = [item["movie_id"] for item in answer["items"]], answer["model_version"]
         if answer["source"] != "table":
@@ -94,6 +95,12 @@ class Reader(threading.Thread):
         if user in known and movies != known[user]:
             return f"user {user}: the list is not that of version {version}, which it names"
         return "" if len(movies) == _LENGTH else f"user {user}: {len(movies)} movies"
+
+    def _may_be_unknown(self, user: int) -> bool:
+        """Whether a champion has no list of this user: after a rollback, one that was trained before the user came."""
+        champions = json.loads((self._archive / "champions.json").read_bytes())
+        tables = [self._archive / version / "top10.parquet" for version in champions[-2:]]  # before and after a switch
+        return any(user not in set(pd.read_parquet(path)["user_id"]) for path in tables if path.exists())
 
     def _table(self, version: str) -> Lists:
         if version not in self._tables:

@@ -96,6 +96,24 @@ def test_a_champions_table_may_be_replaced(service: Service, archive: Path) -> N
     assert reader.problems() == []
 
 
+@pytest.mark.parametrize("without", ["1", "2", None])
+def test_only_a_champion_without_a_users_list_may_not_know_the_user(
+    service: Service, archive: Path, without: str | None
+) -> None:
+    (archive / "champions.json").write_text('["1", "2"]')
+    reader = Reader(service.server_port, "autoint", archive)
+    reader.start()
+    until(lambda: reader.answers > 0)
+    if without:
+        path = archive / without / "top10.parquet"
+        pd.read_parquet(path).assign(user_id=8).to_parquet(path)
+    service.status = 404
+    asked = reader.answers
+    until(lambda: reader.answers > asked + 1)
+    reader.stop()
+    assert bool(reader.problems()) == (without is None)
+
+
 def test_no_answer_is_a_problem(service: Service, archive: Path) -> None:
     reader = Reader(service.server_port, "autoint", archive)
     service.shutdown()

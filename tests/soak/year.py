@@ -22,6 +22,7 @@ from tests.soak.undisturbed import Undisturbed
 COMPARED = 10  # nights from one complete undisturbed run to the next
 DEPLOYED = 20  # nights from one run of the home on servers to the next
 _RATES = (3e-3, 2e-3)  # learning rates before and after an update of recipes.yaml
+_REMEMBERED = 20  # champions whose users are
 _MIB = 2**20
 
 
@@ -59,6 +60,7 @@ class Soak:
         self.deployed: Deployed | None = None
         self._is_new, self._extra, self._updates, self._is_rolled_back = False, 0, 0, False
         self._versions: dict[str, int] = {}
+        self._users: dict[str, list[int]] = {}  # who had rated when a champion was trained
         self._codes: dict[str, list[Any]] = {}  # those before the first fault since the last check
         self._say, self._seed, self._disk = say, seed, disk
         self._sender = Sender(self.home.data, [self.home.incoming, self.undisturbed.incoming], seed)
@@ -110,6 +112,7 @@ class Soak:
             "updates": self._updates,
             "is_rolled_back": self._is_rolled_back,
             "versions": self._versions,
+            "users": self._users,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -119,7 +122,7 @@ class Soak:
         self.faults, self.arrivals = Counter(report["faults"]), Counter(report["arrivals"])
         self._sender.replay([(night, kind) for night, kind in state["sent"]])
         self._is_new, self._is_rolled_back = state["is_new"], state["is_rolled_back"]
-        self._versions = state["versions"]
+        self._versions, self._users = state["versions"], state["users"]
         for _ in range(state["updates"]):
             self._update()
         self._extra = 0
@@ -174,7 +177,7 @@ class Soak:
         least = int(self._is_new or not self._versions)
         rolled_back = is_rollback or (self._is_rolled_back and not self._is_new)
         for what, found in (
-            ("whole tables", invariants.whole_tables(self.home, self._sender.truth.users)),
+            ("whole tables", invariants.whole_tables(self.home, self._expected_users(rolled_back))),
             ("every rating once", invariants.every_rating_once(self.home, self._sender.truth)),
             ("codes kept", invariants.codes_kept(self._codes, self.home.codes())),
             ("one champion", invariants.one_champion(self.home)),
@@ -189,6 +192,14 @@ class Soak:
         self._versions = invariants.versions(self.home)
         self._codes = {}
         self._is_new, self._extra, self._is_rolled_back = False, 0, rolled_back
+
+    def _expected_users(self, rolled_back: bool) -> dict[str, list[int]]:
+        """Return who must have a list, by model: after a rollback, only users who were there when it was trained."""
+        champions = {model: f"{model} {version}" for model, version in invariants.champions(self.home).items()}
+        if not rolled_back:
+            now = dict.fromkeys(champions.values(), sorted(self._sender.truth.users))
+            self._users = dict([*self._users.items(), *now.items()][-_REMEMBERED:])
+        return {model: self._users[name] for model, name in champions.items() if name in self._users}
 
     def _disturb_deployed(self, rng: np.random.Generator) -> None:
         """From time to time, run the home on servers with a fault, and compare it."""
