@@ -33,7 +33,7 @@ class Rule:
 _RULES = (
     Rule(r"sudo .*|SERVE_HOST=.* make serve|SERVE_TRACES=.* make serve|.*(>> \S*api-keys|\$KEY).*", How.NOT_HERE),
     Rule(
-        r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|soak|docs)( NIGHTS?=\d+)?",
+        r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|soak|docs)( NIGHTS?=\d+)?( FROM=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
