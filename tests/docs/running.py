@@ -33,7 +33,8 @@ class Rule:
 _RULES = (
     Rule(r"sudo .*|SERVE_HOST=.* make serve|SERVE_TRACES=.* make serve|.*(>> \S*api-keys|\$KEY).*", How.NOT_HERE),
     Rule(
-        r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|soak|docs)( NIGHTS?=\d+)?( FROM=\d+)?",
+        r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|docs)"
+        r"|make soak( NIGHTS?=\d+)?( FROM=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
