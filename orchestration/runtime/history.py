@@ -2,27 +2,35 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-from dagster._core.storage.event_log import SqliteEventLogStorage  # Dagster has no public name for it
+import sqlalchemy
+
+# Dagster has no public names for what it stores where, and deletes no results of checks.
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Results
 
 from orchestration.config.data_sets import PARTITION_TAG
 from orchestration.config.settings import settings
 
+_EVALUATED = ("SUCCEEDED", "FAILED")  # of an execution that is not only planned
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def forget_old_runs(instance: dg.DagsterInstance) -> Iterator[str]:
-    """Delete the oldest ended runs, with their events and logs; yields a line if there were any.
+    """Delete the oldest ended runs, with their events, logs and results of checks; yields a line if there were any.
 
     The newest ``dagster_runs_kept`` stay, and whichever runs made the current state of an asset: without their events,
     it would count as never materialized. So do the newest success and failure of each job on each data set, by which
-    alerts and metrics know whether it has recovered. Results of checks stay in any case.
+    alerts and metrics know whether it has recovered. The last result of each check on each data set stays in any case.
     """
     ended, kept = dg.RunsFilter(statuses=_ENDED), settings().dagster_runs_kept
     runs = instance.get_runs(ended) if instance.get_runs_count(ended) > kept else []
     old = {run.run_id for run in runs[kept:]} - {*_newest_of_each(runs)}
     forgotten = sorted(old - _current_runs(instance)) if old else []
+    if forgotten:
+        _forget_results(instance, forgotten)
     for run_id in forgotten:
         _forget(instance, run_id)
     if forgotten:
@@ -37,6 +45,17 @@ def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
     if isinstance(instance.event_log_storage, SqliteEventLogStorage):
         # Dagster empties the run's own database, whose file would keep its size.
         Path(instance.event_log_storage.path_for_shard(run_id)).unlink(missing_ok=True)
+
+
+def _forget_results(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
+    """Delete the runs' results of checks, but the last execution and the last result of each check and data set."""
+    storage: Any = instance.event_log_storage  # SQLite or PostgreSQL
+    rows = Results.c
+    last = sqlalchemy.select(sqlalchemy.func.max(rows.id)).group_by(rows.asset_key, rows.check_name, rows.partition)
+    kept = (last, last.where(rows.execution_status.in_(_EVALUATED)))
+    old = Results.delete().where(rows.run_id.in_(run_ids), *(rows.id.not_in(ids) for ids in kept))
+    with storage.index_connection() as connection:
+        connection.execute(old)
 
 
 def _newest_of_each(runs: Sequence[dg.DagsterRun]) -> Iterator[str]:

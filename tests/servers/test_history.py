@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,10 +16,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
 PARTITIONS = dg.StaticPartitionsDefinition(["films", "plays"])
 
 
-@dg.asset(partitions_def=PARTITIONS)
-def table() -> int:
-    """Be materialized."""
-    return 1
+@dg.asset(partitions_def=PARTITIONS, check_specs=[dg.AssetCheckSpec("whole", asset="table")])
+def table() -> Iterator[Any]:
+    """Be materialized and checked."""
+    yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
 
 
 @pytest.fixture
@@ -52,6 +53,9 @@ def test_old_runs_are_deleted_from_the_database(instance: dg.DagsterInstance) ->
     assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
     assert instance.get_run_ids() == [runs[3], runs[2], current]
     assert [len(instance.all_logs(run_id)) for run_id in runs] == [0, 0, len(events[2]), len(events[3])]
+    check = dg.AssetCheckKey(dg.AssetKey("table"), "whole")
+    results = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+    assert [each.run_id for each in results] == [runs[3], runs[2], current]
     for partition, made_by in (("plays", current), ("films", runs[3])):
         of = dg.AssetRecordsFilter(asset_key=dg.AssetKey("table"), asset_partitions=[partition])
         assert instance.fetch_materializations(of, limit=1).records[0].run_id == made_by

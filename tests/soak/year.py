@@ -217,7 +217,8 @@ class Soak:
     def _measure(self) -> None:
         assert self.always_on
         memory = {f"{name}_mib": float(mib) for name, mib in self.always_on.memory().items()}
-        disk = {"disk_mib": self._disk.used / _MIB} if self._disk else {}
+        log = self.home.log.stat().st_size  # the soak test's own
+        disk = {"disk_mib": (self._disk.used - log) / _MIB} if self._disk else {}
         self.measures.append({"night": self.nights, "answers": self.always_on.reader.answers, **memory, **disk})
 
     def _note(self, what: str, found: Iterable[str]) -> None:

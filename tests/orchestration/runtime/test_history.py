@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -24,11 +25,11 @@ class Fails(dg.Config):
     fails: bool = False
 
 
-@dg.asset(partitions_def=PARTITIONS)
-def table(config: Fails) -> int:
-    """Be materialized often."""
+@dg.asset(partitions_def=PARTITIONS, check_specs=[dg.AssetCheckSpec("whole", asset="table")])
+def table(config: Fails) -> Iterator[Any]:
+    """Be materialized often, and checked unless it fails."""
     assert not config.fails
-    return 1
+    yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
 
 
 @dg.asset
@@ -93,3 +94,24 @@ def test_the_last_end_of_each_data_set_stays(instance: dg.DagsterInstance) -> No
         run(instance, table, "films")
     assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
     assert failed in instance.get_run_ids()
+
+
+def results(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+    """The run and status of each execution of the check, the latest first."""
+    check = dg.AssetCheckKey(dg.AssetKey("table"), "whole")
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=100)
+    return [(each.run_id, each.status.value) for each in history]
+
+
+def test_results_of_checks_are_deleted_but_the_last_of_each_data_set(instance: dg.DagsterInstance) -> None:
+    plays = run(instance, table, "plays")
+    films = [run(instance, table, "films") for _ in range(3)]
+    failed = [run(instance, table, "films", fails=True) for _ in range(4)]
+    assert len(results(instance)) == 8
+    list(forget_old_runs(instance))
+    kept = [(failed[3], "PLANNED"), (failed[2], "PLANNED"), (films[2], "SUCCEEDED"), (plays, "SUCCEEDED")]
+    assert results(instance) == kept
+    failed = [run(instance, table, "films", fails=True) for _ in range(3)]
+    list(forget_old_runs(instance))
+    # A result outlives its run, since it is the check's last one.
+    assert {*results(instance)} == {*((run_id, "PLANNED") for run_id in failed[-2:]), *kept[2:]}
