@@ -171,7 +171,7 @@ class Planner:
         if key not in _INGESTED or not self._raw_data.takes_batches:
             return
         try:
-            # Of each table: they are written one by one, and a run may have died between two.
+            # Each table is compared: they are written one by one, and a run may have died between two.
             if self._ingested_versions[key] != self._tag(key, _DATA_VERSION):
                 yield "files were ingested or withdrawn since"
             if key == AssetKey(BATCHES) and self._arrivals.good:

@@ -7,14 +7,14 @@ from typing import Any
 import dagster as dg
 import sqlalchemy
 
-# Dagster has no public names for what it stores where, and deletes no results of checks.
+# Dagster has no public API for these, and never deletes results of checks itself.
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Results
 
 from orchestration.config.data_sets import PARTITION_TAG
 from orchestration.config.settings import settings
 
-_EVALUATED = ("SUCCEEDED", "FAILED")  # of an execution that is not only planned
+_EVALUATED = ("SUCCEEDED", "FAILED")  # statuses of an evaluated check
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -48,7 +48,7 @@ def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def _forget_results(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
-    """Delete the runs' results of checks, but the last execution and the last result of each check and data set."""
+    """Delete the runs' results of checks, except the last execution and the last result of each check and data set."""
     storage: Any = instance.event_log_storage  # SQLite or PostgreSQL
     rows = Results.c
     last = sqlalchemy.select(sqlalchemy.func.max(rows.id)).group_by(rows.asset_key, rows.check_name, rows.partition)

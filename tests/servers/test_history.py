@@ -22,6 +22,12 @@ def table() -> Iterator[Any]:
     yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
 
 
+@dg.asset(partitions_def=PARTITIONS)
+def other() -> int:
+    """Be materialized."""
+    return 1
+
+
 @pytest.fixture
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server of its own: with so short a history, other tests' runs would be deleted."""
@@ -47,16 +53,26 @@ def test_old_runs_are_deleted_from_the_database(instance: dg.DagsterInstance) ->
     def run(partition: str) -> str:
         return dg.materialize([table], instance=instance, partition_key=partition).run_id
 
+    check = dg.AssetCheckKey(dg.AssetKey("table"), "whole")
+
+    def checked() -> list[str]:
+        history = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+        return [each.run_id for each in history]
+
     current, *runs = [run(partition) for partition in ("plays", "films", "films", "films", "films")]
     events = [instance.all_logs(run_id) for run_id in runs]
     assert all(events)
     assert list(forget_old_runs(instance)) == ["2 old runs are deleted: 2 are kept (DAGSTER_RUNS_KEPT)"]
     assert instance.get_run_ids() == [runs[3], runs[2], current]
     assert [len(instance.all_logs(run_id)) for run_id in runs] == [0, 0, len(events[2]), len(events[3])]
-    check = dg.AssetCheckKey(dg.AssetKey("table"), "whole")
-    results = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
-    assert [each.run_id for each in results] == [runs[3], runs[2], current]
+    assert checked() == [runs[3], runs[2], current]
     for partition, made_by in (("plays", current), ("films", runs[3])):
         of = dg.AssetRecordsFilter(asset_key=dg.AssetKey("table"), asset_partitions=[partition])
         assert instance.fetch_materializations(of, limit=1).records[0].run_id == made_by
     assert list(forget_old_runs(instance)) == []
+    instance.report_runless_asset_event(dg.AssetMaterialization("table", partition="films"))
+    for _ in range(2):
+        dg.materialize([other], instance=instance, partition_key="films")
+    list(forget_old_runs(instance))
+    assert runs[3] not in instance.get_run_ids()
+    assert checked() == [runs[3], current]  # the last result of a check outlives its run

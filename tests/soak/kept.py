@@ -31,13 +31,20 @@ class Kept:
         self._before, self._failed = folder / "before", folder / "failed"
 
     def go_back(self, night: int) -> None:
-        """Have the year go on before one of its failed nights, once that is mended; later nights are given up."""
-        if self._read(self._failed / str(night)) is None:
+        """Resume the year at one of its failed nights, after its fault was fixed; later nights are given up."""
+        source, new = self._failed / str(night), self._folder / "before.new"
+        state = self._read(source)
+        if state is None:
             raise SystemExit(
                 f"error: FROM={night} is not kept in {self._failed} for this SEED; nights with violations are"
             )
-        self._remove(self._before.name)
-        shutil.copytree(self._failed / str(night), self._before, symlinks=True)
+        self._remove(new.name, _OLD)
+        shutil.copytree(source, new, symlinks=True)
+        state["soak"]["report"]["repeated"].append(night)
+        (new / _STATE).write_text(json.dumps(state))
+        self._replace_before(new)
+        for later in (path for path in self._failed.iterdir() if int(path.name) > night):
+            shutil.rmtree(later)
 
     def begin(self, night: int | None, models: Sequence[str]) -> Soak:
         """Start a year, go on with it, or go back to one of its failed nights."""
@@ -72,8 +79,8 @@ class Kept:
 
     def before(self, soak: Soak) -> None:
         """Copy everything; the copy of the night before is replaced when this one is complete."""
-        new, old = self._folder / "before.new", self._folder / _OLD
-        self._remove(new.name, old.name)
+        new = self._folder / "before.new"
+        self._remove(new.name, _OLD)
 
         def copy() -> None:
             for name, home in (("disturbed", soak.home), ("undisturbed", soak.undisturbed)):
@@ -85,10 +92,7 @@ class Kept:
         else:
             copy()
         (new / _STATE).write_text(json.dumps({"year": self._year, "soak": soak.state()}))
-        if self._before.exists():
-            self._before.rename(old)
-        new.rename(self._before)
-        self._remove(old.name)
+        self._replace_before(new)
 
     def keep(self, night: int) -> None:
         """Keep the copy from the start of this night."""
@@ -104,6 +108,12 @@ class Kept:
         """End all processes."""
         soak.close()
         self._unmount()
+
+    def _replace_before(self, new: Path) -> None:
+        if self._before.exists():
+            self._before.rename(self._folder / _OLD)
+        new.rename(self._before)
+        self._remove(_OLD)
 
     def _read(self, folder: Path) -> dict[str, Any] | None:
         """Return the state of a copy; None if it is another year's."""

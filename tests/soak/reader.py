@@ -12,6 +12,7 @@ import pandas as pd
 
 _HOST = "127.0.0.1"
 _PAUSE_SECONDS, _ANSWER_SECONDS = 0.25, 10
+_REFRESH_SECONDS = 3  # in which the service sees a change
 _LENGTH = 10
 Lists = Mapping[int, list[int]]  # movies by user, best first
 
@@ -64,23 +65,21 @@ class Reader(threading.Thread):
     def _users(self) -> list[int]:
         """Return the users of the newest known table; of the first champion's, as soon as there is one."""
         if not self._tables and (self._archive / "champions.json").exists():
-            self._table(json.loads((self._archive / "champions.json").read_bytes())[-1])
+            self._table(self._champion())
         return list(self._tables[max(self._tables, key=int)]) if self._tables else []
 
     def _problem(self, user: int) -> str:
         begin = time.monotonic()
-        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_ANSWER_SECONDS)
         try:
-            connection.request("GET", f"/users/{user}/recommendations?model={self._model}")
-            response = connection.getresponse()
-            body = response.read()
+            status, body = self._get(user)
+            if status == http.client.NOT_FOUND:  # the service may not have seen yet that the champion has changed
+                self._ended.wait(_REFRESH_SECONDS)
+                status, body = self._get(user)
         except OSError as error:
             return f"user {user}: no answer after {time.monotonic() - begin:.1f} s: {error!r}"
-        finally:
-            connection.close()
-        if response.status != http.client.OK:
-            is_right = response.status == http.client.NOT_FOUND and self._may_be_unknown(user)
-            return "" if is_right else f"user {user}: status {response.status}: {body[:200]!r}"
+        if status != http.client.OK:
+            is_unknown = status == http.client.NOT_FOUND and user not in self._published_users()
+            return "" if is_unknown else f"user {user}: status {status}: {body[:200]!r}"
         answer = json.loads(body)
         movies, version = [item["movie_id"] for item in answer["items"]], answer["model_version"]
         if answer["source"] != "table":
@@ -96,11 +95,22 @@ class Reader(threading.Thread):
             return f"user {user}: the list is not that of version {version}, which it names"
         return "" if len(movies) == _LENGTH else f"user {user}: {len(movies)} movies"
 
-    def _may_be_unknown(self, user: int) -> bool:
-        """Whether a champion has no list of this user: after a rollback, one that was trained before the user came."""
-        champions = json.loads((self._archive / "champions.json").read_bytes())
-        tables = [self._archive / version / "top10.parquet" for version in champions[-2:]]  # before and after a switch
-        return any(user not in set(pd.read_parquet(path)["user_id"]) for path in tables if path.exists())
+    def _get(self, user: int) -> tuple[int, bytes]:
+        """Return status and body of an answer. Raises OSError."""
+        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_ANSWER_SECONDS)
+        try:
+            connection.request("GET", f"/users/{user}/recommendations?model={self._model}")
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _champion(self) -> str:
+        return str(json.loads((self._archive / "champions.json").read_bytes())[-1])
+
+    def _published_users(self) -> set[int]:
+        """Return the users with a list: after a rollback, only those who were there when the champion was trained."""
+        return set(pd.read_parquet(self._archive / self._champion() / "top10.parquet", columns=["user_id"])["user_id"])
 
     def _table(self, version: str) -> Lists:
         if version not in self._tables:

@@ -40,7 +40,7 @@ def test_nights_with_faults_lose_nothing(soak: Soak, tmp_path: Path) -> None:
     write_report(tmp_path / "bench" / "soak.json", soak.report())
     assert json.loads((tmp_path / "bench" / "soak.json").read_text()) == {
         "nights": 1, "faults": {"kill_step": 1}, "arrivals": {"usual": 1}, "ratings": {"ingested": 40, "counted": 40},
-        "violations": [], "measures": [], "longest_run": 1,
+        "violations": [], "repeated": [], "measures": [], "longest_run": 1,
     }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class WarmStart:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._runs = 0
+        self._folder, self._runs = Path(mkdtemp(dir=_statuses())), 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             env=dict(environment),
@@ -90,7 +90,7 @@ class WarmStart:
             function: module and name; it gives the exit status.
         """
         self._runs += 1
-        status = _statuses() / f"{self._process.pid}-{self._runs}"
+        status = self._folder / str(self._runs)
         order = {"arguments": list(arguments), "log": str(log), "status": str(status), "function": function}
         _stream(self._process.stdin).write(json.dumps(order) + "\n")
         _stream(self._process.stdin).flush()
