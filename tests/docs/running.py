@@ -34,7 +34,7 @@ _RULES = (
     Rule(r"sudo .*|SERVE_HOST=.* make serve|SERVE_TRACES=.* make serve|.*(>> \S*api-keys|\$KEY).*", How.NOT_HERE),
     Rule(
         r"make (test(-real|-slow|-cluster|-images|-servers|-browser|-docs)?|lint|format|docs)"
-        r"|make soak( NIGHTS?=\d+)?( FROM=\d+)?",
+        r"|make soak( NIGHTS?=\d+)?( SEED=\d+)?( FROM=\d+)?",
         How.CI,
     ),
     Rule(r"make run( RETRAIN=1)?", How.HERE),
