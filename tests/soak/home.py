@@ -186,11 +186,16 @@ class Home:
         while time.monotonic() < deadline:
             ended = process.poll() is not None
             # From the log, because a query could create the Dagster database at the same time as the run.
-            found = begun.search(self.log.read_bytes()[logged:]) if self.log.exists() else None
+            found = begun.search(self._logged_since(logged)) if self.log.exists() else None
             if found or ended:
                 return int(found[1]) if found else None
             time.sleep(0.1)
         return None
+
+    def _logged_since(self, size: int) -> bytes:
+        with self.log.open("rb") as log:
+            log.seek(size)
+            return log.read()
 
 
 def kill_group(process: Running) -> None:

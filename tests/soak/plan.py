@@ -15,6 +15,7 @@ _KILL_STEP = "kill_step"
 # Names in the order of arrival: batches have the same numbers, whether they are ingested at once or one by one.
 _IN_ORDER = ("usual", "new_users_and_movies", "re_rated")
 _IN_PARTS = "delivery_during_run"  # what arrives tonight may be ingested by one run or by two
+CHANGES_DURING_RUN = (_IN_PARTS, "code_update")  # other homes can follow only afterwards
 _RARE = ("launched_by_sensor", "daemon_away", "webhook_hangs")  # they wait for the daemon: in every second round
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -15,8 +16,8 @@ from tests.soak.arrivals import Sender
 from tests.soak.deployed import Deployed
 from tests.soak.disk import Disk
 from tests.soak.faults import Night
-from tests.soak.home import MODELS, NIGHT_SECONDS, Home
-from tests.soak.plan import Planned
+from tests.soak.home import MODELS, Home
+from tests.soak.plan import CHANGES_DURING_RUN, Planned
 from tests.soak.undisturbed import Undisturbed
 
 COMPARED = 10  # nights from one complete undisturbed run to the next
@@ -80,13 +81,16 @@ class Soak:
         self._deliver(planned.arrival)
         rng = np.random.default_rng([self._seed, self.nights])
         night = Night(self.home, rng, lambda: self._deliver("usual", 1), self._update, self.always_on, self._disk)
-        try:
-            planned.fault(night)
-        except Exception as error:  # one that is no fault of the pipeline must not end the year
-            self._note("the fault itself", [repr(error)])
+        has_all = planned.is_followed and planned.kind not in CHANGES_DURING_RUN
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self._follow) if has_all else None
+            try:
+                planned.fault(night)
+            except Exception as error:  # one that is no fault of the pipeline must not end the year
+                self._note("the fault itself", [repr(error)])
         self.faults[planned.kind] += planned.is_followed
         self._note("after the fault", invariants.whole_tables(self.home))
-        if planned.is_followed and self._recovered():
+        if planned.is_followed and self._recovered() and (following.result() if following else self._follow()):
             self._check(is_rollback=planned.kind == "rollback")
             self._disturb_deployed(rng)
         if self.always_on:
@@ -149,26 +153,31 @@ class Soak:
             home.train(home.models, learning_rate=_RATES[self._updates % 2])
 
     def _recovered(self) -> bool:
-        """Run without a fault, and let the other homes follow meanwhile; gives whether all succeeded."""
-        with self.home.start() as process:
-            try:
-                self.undisturbed.follow(is_complete=self._is_compared)
-                self._follow_on_servers()
-                status = process.wait(NIGHT_SECONDS)
-            except (TimeoutExpired, AssertionError) as error:
-                self._note("the next run", [str(error)])
-                return False
+        """Run without a fault; gives whether that succeeded."""
+        try:
+            status = self.home.run()
+        except TimeoutExpired as error:
+            self._note("the next run", [str(error)])
+            return False
         self._note("the next run", [f"exit status {status}"] if status else [])
         return not status
 
-    def _follow_on_servers(self) -> None:
-        """Let the home on servers ingest what has arrived, unless it has a run with a fault tonight."""
-        if not self.deployed or self._is_on_servers:
-            return
+    def _follow(self) -> bool:
+        """Let the other homes ingest what has arrived; gives whether the undisturbed one has succeeded.
+
+        The one on servers does not if it has a run with a fault tonight.
+        """
         try:
-            self.deployed.follow(is_complete=False)
+            self.undisturbed.follow(is_complete=self._is_compared)
+        except (TimeoutExpired, AssertionError) as error:
+            self._note("the undisturbed home", [str(error)])
+            return False
+        try:
+            if self.deployed and not self._is_on_servers:
+                self.deployed.follow(is_complete=False)
         except Exception as error:  # one of the servers' must not end the year
             self._note("on servers", [repr(error)])
+        return True
 
     @property
     def _is_compared(self) -> bool:
