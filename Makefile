@@ -119,7 +119,7 @@ clean: ## remove the environment; keep data/ and var/
 
 ##@ Measure it
 
-bench: bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start ## all benchmarks, on the results of make run
+bench: bench-top10 bench-training bench-serve bench-serve-visitors bench-app bench-visitors bench-warm-start ## the shorter benchmarks, on the results of make run
 
 bench-top10: $(READY) ## cost of top lists: exact scorer, shortlist, latency, growth
 	@$(BIN)/python -m benchmarks.top10

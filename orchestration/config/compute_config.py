@@ -36,7 +36,7 @@ class ComputeConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 def load_compute_config(path: Path) -> ComputeConfig:
-    """Read compute.yaml; COMPUTE comes before its ``compute``. Raises DataError naming file and field."""
+    """Read compute.yaml; COMPUTE overrides its ``compute``. Raises DataError naming file and field."""
     chosen = {"compute": settings().compute} if settings().compute else {}
     return read_settings(path, ComputeConfig, **chosen)
 

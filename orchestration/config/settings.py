@@ -83,7 +83,7 @@ class Settings(BaseSettings):
 
     dataset: str | None = Field(
         default=None,
-        description="Data set: a name of datasets.yaml, or generated data, such as synthetic; before MOVIELENS_DIR.",
+        description="Data set: a name of datasets.yaml, or generated data, such as synthetic; overrides MOVIELENS_DIR.",
     )
     datasets_yaml: _Path = Field(default=Path("datasets.yaml"), description="The data sets, by name.")
     movielens_dir: str = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     monitoring_yaml: _Path = Field(default=Path("monitoring.yaml"), description="Limits beyond which runs warn.")
     compute_yaml: _Path = Field(default=Path("compute.yaml"), description="Where the heavy steps compute.")
     compute: Literal["local", "ray"] | None = Field(
-        default=None, description="On this machine, or on a Ray cluster; before compute of compute.yaml."
+        default=None, description="On this machine, or on a Ray cluster; overrides compute of compute.yaml."
     )
     dagster_home: _Path | None = Field(
         default=None, description="Dagster's instance; default: <pipeline_home>/dagster."
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     schedule_datasets: str | None = Field(
         default=None,
         description="Data sets that the schedule and the sensor arrivals run, separated by commas; default: that of "
-        "MOVIELENS_DIR if it is set, else that of the last run.",
+        "DATASET or else MOVIELENS_DIR if one is set, otherwise that of the last run.",
     )
     run_start_seconds: int = Field(
         default=120,
