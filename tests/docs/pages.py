@@ -15,6 +15,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(make [^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, in GitHub's form."""
     headings = _HEADING.findall(_without_blocks(page))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def tables(page: Path) -> list[dict[str, dict[str, str]]]:
+    """Return a page's tables: their cells, without emphasis, by the row's first cell and the column's heading."""
+    return [_cells(table) for table in _TABLE.findall(_without_blocks(page))]
+
+
+def _cells(table: str) -> dict[str, dict[str, str]]:
+    heading, _, *rows = ([cell.strip(" *") for cell in line.strip("|").split("|")] for line in table.splitlines())
+    return {name: dict(zip(heading[1:], cells, strict=True)) for name, *cells in rows}
 
 
 def _without_blocks(page: Path) -> str:

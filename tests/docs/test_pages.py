@@ -8,7 +8,7 @@ import pytest
 
 from orchestration.config.settings import PROJECT_ROOT
 from tests.docs import configuration
-from tests.docs.pages import PAGES, Command, anchors, commands, links
+from tests.docs.pages import PAGES, Command, anchors, commands, links, tables
 from tests.docs.running import rule_of
 
 COMMANDS = commands()
@@ -53,3 +53,19 @@ def test_make_targets_exist() -> None:
     assert "run" in named
     listed = subprocess.run(["make", "help"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
     assert all(f"make {name} " in listed for name in named)
+
+
+def test_the_readme_has_the_figures_of_the_results_page() -> None:
+    results, readme = tables(PROJECT_ROOT / "docs" / "results.md"), tables(PROJECT_ROOT / "README.md")
+    own, catalog = (next(table for table in results if column in table["AutoInt"]) for column in ("AUC", "coverage"))
+    own["biased matrix factorization"] = own["biased matrix factorization, 15 factors"]
+    catalog["EASE"] = catalog["EASE (penalty 500)"]
+    compared = 0
+    for name, row in next(table for table in readme if "AutoInt" in table).items():
+        for column, told in row.items():
+            of_catalog = column.removeprefix("all movies: ")
+            figure = (own if of_catalog == column else catalog).get(name, {}).get(of_catalog)
+            if told and figure:
+                assert float(told) == round(float(figure), len(told.partition(".")[2])), f"{name}, {column}"
+                compared += 1
+    assert compared >= 40
