@@ -60,9 +60,9 @@ class Deployed(Undisturbed):
         own = {**super().environment(), **self._servers.environment(_HOME)}
         return {name: value for name, value in own.items() if name != "DAGSTER_HOME"}
 
-    def night(self, rng: np.random.Generator, undisturbed: Home) -> Iterator[str]:
-        """Run with a fault and without; yields the kind of the fault, then the violations."""
-        kind = str(rng.choice(list(FAULTS)))
+    def night(self, number: int, rng: np.random.Generator, undisturbed: Home) -> Iterator[str]:
+        """Run with a fault and without; yields the kind of the fault, which take turns, then the violations."""
+        kind = [*FAULTS][number % len(FAULTS)]
         yield kind
         with self.start() as process:
             if fault := FAULTS[kind]:

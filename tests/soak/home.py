@@ -105,6 +105,7 @@ class Home:
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 1,
             "SCHEDULE_CRON": _ONCE_A_YEAR,
             "DAGSTER_RUNS_KEPT": _RUNS_KEPT,
+            "OPENBLAS_NUM_THREADS": 1,  # on small data, threads wait more than they compute
         }
         return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 

@@ -21,7 +21,7 @@ from tests.soak.plan import CHANGES_DURING_RUN, Planned
 from tests.soak.undisturbed import Undisturbed
 
 COMPARED = 10  # nights from one complete undisturbed run to the next
-DEPLOYED = 20  # nights from one run of the home on servers to the next
+DEPLOYED = 30  # nights from one run of the home on servers to the next
 _RATES = (3e-3, 2e-3)  # learning rates before and after an update of recipes.yaml
 _REMEMBERED = 20  # number of champions whose users are remembered
 _MIB = 2**20
@@ -187,7 +187,7 @@ class Soak:
     @property
     def _is_on_servers(self) -> bool:
         """Whether the home on servers has a run with a fault tonight."""
-        return self.nights % DEPLOYED == DEPLOYED // 2 + 1  # one in which tables are compared
+        return self.nights % DEPLOYED == 2 * COMPARED + 1  # one in which tables are compared
 
     def _check(self, is_rollback: bool) -> None:
         """Check all invariants.
@@ -227,7 +227,7 @@ class Soak:
         if not self.deployed or not self._is_on_servers:
             return
         try:
-            kind, *found = self.deployed.night(rng, self.undisturbed)
+            kind, *found = self.deployed.night(self.nights // DEPLOYED, rng, self.undisturbed)
         except Exception as error:  # likewise
             self._note("on servers", [repr(error)])
             return
