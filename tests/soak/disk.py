@@ -7,29 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.waiting import until
+
 _KIB = 1024
 
 
 class Disk:
-    """A file system in a file, mounted by root.
+    """A file system in memory, mounted by root. It does not wait for a device, and what it holds ends with it.
 
     Args:
-        image: the file; created if missing.
         folder: where it is mounted.
         size: bytes.
     """
 
-    def __init__(self, image: Path, folder: Path, size: int = 4 * 2**30) -> None:
+    def __init__(self, folder: Path, size: int = 2**30) -> None:
         self.folder, self._ballast = folder, folder / "ballast"
         folder.mkdir(parents=True, exist_ok=True)
-        if not image.exists():
-            with image.open("wb") as file:
-                file.truncate(size)
-            # Without blocks that only root may use, since the tests run as root.
-            subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-        if not folder.is_mount():
-            subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-        self._ballast.unlink(missing_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(folder)], check=True)
 
     @property
     def used(self) -> int:
@@ -40,12 +34,21 @@ class Disk:
     def nearly_full(self, left: int) -> Iterator[None]:
         """Leave about so many KiB."""
         try:
-            with self._ballast.open("wb") as file, suppress(OSError):  # the file system needs some blocks for itself
-                os.posix_fallocate(file.fileno(), 0, max(shutil.disk_usage(self.folder).free - left * _KIB, 1))
+            with self._ballast.open("wb") as file:
+                until(lambda: self._filled(file.fileno(), left))
             yield
         finally:
             self._ballast.unlink()
 
-    def unmount(self) -> None:
-        """Unmount it, as soon as this process has closed the databases on it; its content stays in the image."""
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+    def _filled(self, ballast: int, left: int) -> bool:
+        """Allocate the rest; nothing is allocated if another process has meanwhile taken some of it."""
+        with suppress(OSError):
+            os.posix_fallocate(ballast, 0, max(shutil.disk_usage(self.folder).free - left * _KIB, 1))
+            return True
+        return False
+
+
+def unmount(folder: Path) -> None:
+    """Unmount it, if it is mounted, as soon as this process has closed the databases on it."""
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

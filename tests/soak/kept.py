@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.soak.always_on import AlwaysOn
-from tests.soak.disk import Disk
+from tests.soak.disk import Disk, unmount
 from tests.soak.year import Soak
 
 _STATE, _OLD = "state.json", "before.old"
@@ -28,7 +28,7 @@ class Kept:
         if os.geteuid():
             raise SystemExit("error: a year of nights needs root, which mounts the disk that can be full")
         self._folder, self._year, self._say = folder, dict(year), say
-        self._before, self._failed = folder / "before", folder / "failed"
+        self._before, self._failed, self._disk = folder / "before", folder / "failed", folder / "disk"
 
     def go_back(self, night: int) -> None:
         """Resume the year at one of its failed nights, after its fault was fixed; later nights are given up."""
@@ -56,9 +56,9 @@ class Kept:
         state = self._read(source)
         if night is not None and state is None:
             raise SystemExit(f"error: {source} is of another year; give its SEED")
-        self._unmount()
-        self._remove("year", "disk.img")
-        disk = Disk(self._folder / "disk.img", self._folder / "disk")
+        unmount(self._disk)
+        self._remove("year")
+        disk = Disk(self._disk)
         if state:
             shutil.copytree(source / "disturbed", disk.folder, symlinks=True, dirs_exist_ok=True)
             shutil.copytree(source / "undisturbed", self._folder / "year" / "undisturbed", symlinks=True)
@@ -84,7 +84,7 @@ class Kept:
 
         def copy() -> None:
             for name, home in (("disturbed", soak.home), ("undisturbed", soak.undisturbed)):
-                ignored = shutil.ignore_patterns("lost+found", "ballast")
+                ignored = shutil.ignore_patterns("ballast")
                 shutil.copytree(home.folder.parent, new / name, symlinks=True, ignore=ignored)
 
         if soak.always_on:
@@ -107,7 +107,7 @@ class Kept:
     def end(self, soak: Soak) -> None:
         """End all processes."""
         soak.close()
-        self._unmount()
+        unmount(self._disk)
 
     def _replace_before(self, new: Path) -> None:
         if self._before.exists():
@@ -120,10 +120,6 @@ class Kept:
         path = folder / _STATE
         state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return state if state.get("year") == self._year else None
-
-    def _unmount(self) -> None:
-        if (self._folder / "disk").is_mount():
-            Disk(self._folder / "disk.img", self._folder / "disk").unmount()
 
     def _remove(self, *names: str) -> None:
         for path in (self._folder / name for name in names):
