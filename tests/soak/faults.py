@@ -15,8 +15,8 @@ import numpy as np
 
 from tests.servers.processes import listens
 from tests.soak.disk import Disk
-from tests.soak.home import MODELS, NIGHT_SECONDS, Home, kill_group, pause
-from tests.waiting import free_port, until
+from tests.soak.home import MODELS, NIGHT_SECONDS, TRACKING_URI, Home, kill_group, pause
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.soak.always_on import AlwaysOn
@@ -128,15 +128,16 @@ def read_only(night: Night) -> None:
 def mlflow_unreachable(night: Night) -> None:
     """Run without a tracking server."""
     with socket.socket() as bound:
-        bound.bind((_HOST, 0))
-        night.home.run({"MLFLOW_TRACKING_URI": f"http://{_HOST}:{bound.getsockname()[1]}"})
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((_HOST, night.home.mlflow_port))  # so that nobody listens there
+        night.home.run({TRACKING_URI: _address(night.home)})
 
 
 def mlflow_stops(night: Night) -> None:
     """Stop the tracking server at a random time of the run."""
     with (
-        _mlflow(night.home) as (server, uri),
-        night.home.start({"MLFLOW_TRACKING_URI": uri}) as process,
+        _mlflow(night.home) as server,
+        night.home.start({TRACKING_URI: _address(night.home)}) as process,
     ):
         night.pause(5, 40)
         kill_group(server)
@@ -144,9 +145,9 @@ def mlflow_stops(night: Night) -> None:
 
 
 @contextmanager
-def _mlflow(home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+def _mlflow(home: Home) -> Iterator["subprocess.Popen[bytes]"]:
     """Serve the home's own database and artifacts."""
-    port = free_port()
+    port = home.mlflow_port
     store = ["--backend-store-uri", f"sqlite:///{home.folder}/mlflow.db"]
     store += ["--artifacts-destination", str(home.folder / "mlflow-artifacts")]
     command = [sys.executable, "-m", "mlflow", "server", *store, "--host", _HOST, "--port", str(port), "--workers", "1"]
@@ -154,9 +155,13 @@ def _mlflow(home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         until(lambda: listens(port), _SERVER_SECONDS)
-        yield server, f"http://{_HOST}:{port}"
+        yield server
     finally:
         kill_group(server)
+
+
+def _address(home: Home) -> str:
+    return f"http://{_HOST}:{home.mlflow_port}"
 
 
 def two_at_once(night: Night) -> None:

@@ -20,6 +20,7 @@ from ml.data.synthetic import SMALL, write_synthetic
 from orchestration.config.settings import PROJECT_ROOT
 from tests.environment import Environment
 from tests.soak.warm import WarmStart
+from tests.waiting import free_port
 
 HERE = Path(__file__).parent
 MODELS = ("autoint", "autoint_mlp")
@@ -27,6 +28,7 @@ DATASET, OTHER_DATASET = "films", "plays"
 _SEEDS = {DATASET: 42, OTHER_DATASET: 43}  # of their base files
 NIGHT_SECONDS = 600
 _RUNS_KEPT = 40  # so that a year shows whether the history is bounded
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 _ONCE_A_YEAR = "0 0 1 1 *"  # the schedule's time: the soak test starts the nights
 
 
@@ -57,7 +59,8 @@ class Home:
     def __init__(self, folder: Path, models: Sequence[str] = MODELS, is_warm: bool = False) -> None:
         self.folder, self.log, self.is_warm = folder / "home", folder / "run.log", is_warm
         self._base, self._recipes = folder, folder / "recipes.yaml"
-        self._warm: WarmStart | None = None
+        self._warm: dict[str, WarmStart] = {}  # by the tracking server
+        self.mlflow_port = free_port()  # of a tracking server, in nights with one
         self.models: tuple[str, ...] = ()
         self.training: dict[str, float] = {}
         self.train(models)
@@ -121,11 +124,12 @@ class Home:
             data: base files; those of ``DATASET`` if not given.
         """
         arguments = [str(data or self.data), "random", "soak"]
-        if self.is_warm and not variables and not before:
-            process: Running = self.warmed().run(arguments, self.log)
+        own = variables or {}
+        if self.is_warm and own.keys() <= {TRACKING_URI} and not before:
+            process: Running = self.warmed(**own).run(arguments, self.log)
         else:
             execute = [sys.executable, "-m", "orchestration", "execute"]
-            process = self._command([*before, *execute, *arguments], variables or {})
+            process = self._command([*before, *execute, *arguments], own)
         try:
             yield process
         finally:
@@ -145,15 +149,17 @@ class Home:
             kill_group(process)
 
     def cool(self) -> None:
-        """End the process that runs fork from; the next one has the settings of its time."""
-        if self._warm:
-            self._warm.stop()
-        self._warm = None
+        """End the processes that runs fork from; the next ones have the settings of their time."""
+        for process in self._warm.values():
+            process.stop()
+        self._warm = {}
 
-    def warmed(self) -> WarmStart:
-        """Return the process that runs fork from."""
-        self._warm = self._warm or WarmStart(self.environment())
-        return self._warm
+    def warmed(self, **variables: str) -> WarmStart:
+        """Return the process that runs with this tracking server fork from."""
+        server = variables.get(TRACKING_URI, "")
+        if server not in self._warm:
+            self._warm[server] = WarmStart({**self.environment(), **variables})
+        return self._warm[server]
 
     def _command(self, command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 _HOST = "127.0.0.1"
-_PAUSE_SECONDS, _ANSWER_SECONDS = 0.25, 10
+_PAUSE_SECONDS, _ANSWER_SECONDS = 0.5, 10
 _REFRESH_SECONDS = 3  # in which the service sees a change
 _LENGTH = 10
 Lists = Mapping[int, list[int]]  # movies by user, best first

@@ -92,7 +92,6 @@ class Soak:
         self._note("after the fault", invariants.whole_tables(self.home))
         if planned.is_followed and self._recovered() and (following.result() if following else self._follow()):
             self._check(is_rollback=planned.kind == "rollback")
-            self._disturb_deployed(rng)
         if self.always_on:
             self._note("what stays up", self.always_on.problems())
             self._measure()
@@ -165,7 +164,7 @@ class Soak:
     def _follow(self) -> bool:
         """Let the other homes ingest what has arrived; gives whether the undisturbed one has succeeded.
 
-        The one on servers does not if it has a run with a fault tonight.
+        From time to time, the one on servers has a complete run instead, with a fault.
         """
         try:
             self.undisturbed.follow(is_complete=self._is_compared)
@@ -173,7 +172,9 @@ class Soak:
             self._note("the undisturbed home", [str(error)])
             return False
         try:
-            if self.deployed and not self._is_on_servers:
+            if self.deployed and self._is_on_servers:
+                self._disturb(self.deployed)
+            elif self.deployed:
                 self.deployed.follow(is_complete=False)
         except Exception as error:  # one of the servers' must not end the year
             self._note("on servers", [repr(error)])
@@ -222,15 +223,10 @@ class Soak:
             self._users = dict([*self._users.items(), *now.items()][-_REMEMBERED:])
         return {model: self._users[name] for model, name in champions.items() if name in self._users}
 
-    def _disturb_deployed(self, rng: np.random.Generator) -> None:
-        """From time to time, run the home on servers with a fault, and compare it."""
-        if not self.deployed or not self._is_on_servers:
-            return
-        try:
-            kind, *found = self.deployed.night(self.nights // DEPLOYED, rng, self.undisturbed)
-        except Exception as error:  # likewise
-            self._note("on servers", [repr(error)])
-            return
+    def _disturb(self, deployed: Deployed) -> None:
+        """Run the home on servers with a fault, and compare it."""
+        rng = np.random.default_rng([self._seed, self.nights, DEPLOYED])
+        kind, *found = deployed.night(self.nights // DEPLOYED, rng, self.undisturbed)
         self.faults[kind] += 1
         self._say(f"  on servers: {kind}")
         self._note(f"on servers, {kind}", found)
