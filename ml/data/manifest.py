@@ -88,9 +88,14 @@ class Manifest:
         """Return the entries of the latest ingestion."""
         return tuple(entry for entry in self.entries if entry.ingestion == self.ingestions)
 
-    def version(self, *kinds: str) -> str:
-        """Return a digest of the entries of some kinds that count; it changes if one is added or withdrawn."""
-        counting = (entry for entry in self.entries if entry.kind in kinds and not entry.withdrawn)
+    def version(self, *kinds: str, until: int | None = None) -> str:
+        """Return a digest of the entries of some kinds that count; it changes if one is added or withdrawn.
+
+        Args:
+            kinds: of the entries.
+            until: the number of the last entry; all if not given.
+        """
+        counting = (entry for entry in self.entries[:until] if entry.kind in kinds and not entry.withdrawn)
         text = " ".join(f"{entry.sequence}:{entry.digest}" for entry in counting)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,24 +1,29 @@
 """The batches: files that arrived after the base files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from ml.data.ingestion import Ingestion, Known, Sorting
+from ml.data.ingestion import Ingested, Ingestion, Known, Sorting
 from ml.data.manifest import KINDS, Manifest
+from ml.files import digest as digest_of
+from ml.files import digest_of_file
 from orchestration.assets.common import DOCUMENTS, OWNERS
 from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import check_spec
 from orchestration.reporting.failures import without_retry
-from orchestration.reporting.metadata import markdown_table
+from orchestration.reporting.metadata import SOURCE_MEANING, markdown_table
 from orchestration.reporting.recorded_checks import refer_to_latest
+from orchestration.reporting.versions import CODE_VERSION, DATA_VERSION
 from orchestration.resources.raw_data import RawData
+from orchestration.resources.storage import STORED, Storage
 
 _COMMON: dict[str, Any] = {"group_name": "raw", "owners": OWNERS, "code_version": code_version(__name__)}
 BATCHES = "ingestion_batches"  # the asset that ingests what has arrived
+TABLES = {kind: f"ingested_{kind}" for kind in KINDS}  # the assets with the rows of all batches
 LEFT = "files_left"  # its metadata: how many files stayed where they arrived, since they wait or cannot be ingested
 _CHECK = "all_taken_in"
 _LISTED = 20  # files in a sentence, which the webhook gets too
@@ -35,12 +40,12 @@ _LISTED = 20  # files in a sentence, which the webhook gets too
             **_COMMON,
         ),
         **{
-            f"ingested_{kind}": dg.AssetOut(
+            name: dg.AssetOut(
                 description=f"All ingested rows of {kind}, in the order of their arrival.",
                 kinds={"parquet"},
                 **_COMMON,
             )
-            for kind in KINDS
+            for kind, name in TABLES.items()
         },
     },
     check_specs=[
@@ -52,10 +57,14 @@ _LISTED = 20  # files in a sentence, which the webhook gets too
     ],
 )
 def ingest_batches(
-    context: dg.AssetExecutionContext, raw_data: RawData, raw_users: pd.DataFrame, raw_movies: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    raw_data: RawData,
+    storage: Storage,
+    raw_users: pd.DataFrame,
+    raw_movies: pd.DataFrame,
 ) -> Iterator[Any]:
     """Ingest all files that have arrived; move bad ones to quarantine, with a report."""
-    ingestion, sorting = raw_data.ingestion, Sorting()
+    ingestion, sorting = raw_data.ingestion.reusing(rows_stored(context.instance, storage)), Sorting()
     with without_retry():
         if raw_data.takes_batches:
             ingestion.claim()
@@ -79,11 +88,47 @@ def ingest_batches(
     refer_to_latest(context.instance, context.partition_key, dg.AssetCheckKey(dg.AssetKey(BATCHES), _CHECK))
     for kind, table in tables.items():
         yield dg.MaterializeResult(
-            asset_key=f"ingested_{kind}",
+            asset_key=TABLES[kind],
             value=table,
             data_version=dg.DataVersion(ingestion.version(manifest, kind)),
-            metadata={"files": len(manifest.of(kind))},
+            metadata={"files": len(manifest.of(kind)), SOURCE_MEANING: _meaning(raw_data)},
         )
+
+
+def rows_stored(
+    instance: dg.DagsterInstance, storage: Storage, digest: Callable[[Any], str] = digest_of_file
+) -> Callable[[str], Ingested | None]:
+    """Return what finds the stored rows of a kind.
+
+    It gives None if they were read by other code or from files with another meaning, or if somebody has changed them.
+
+    Args:
+        instance: holds the records of the tables.
+        storage: of the data set.
+        digest: computes the digest of a file.
+    """
+
+    def find(kind: str) -> Ingested | None:
+        of_data_set = dg.AssetRecordsFilter(dg.AssetKey(TABLES[kind]), asset_partitions=[storage.raw_data.dataset])
+        for last in instance.fetch_materializations(of_data_set, limit=1).records:
+            written = last.asset_materialization
+            if written and _is_reusable(written, storage, digest):
+                return Ingested((written.tags or {})[DATA_VERSION], storage.read_table(TABLES[kind]))
+        return None
+
+    return find
+
+
+def _is_reusable(written: dg.AssetMaterialization, storage: Storage, digest: Callable[[Any], str]) -> bool:
+    by = (written.tags or {}).get(CODE_VERSION), written.metadata.get(SOURCE_MEANING)
+    if by != (code_version(__name__), dg.MetadataValue.text(_meaning(storage.raw_data))):
+        return False
+    files: Any = written.metadata[STORED].value
+    return bool(files == {file: storage.digest(file, digest) for file in files})
+
+
+def _meaning(raw_data: RawData) -> str:
+    return digest_of(raw_data.source.meaning.encode())
 
 
 def _check(sorting: Sorting) -> dg.AssetCheckResult:

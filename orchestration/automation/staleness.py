@@ -17,11 +17,12 @@ from dagster import AssetKey, AssetMaterialization, AssetsDefinition
 from ml.data.ingestion import Known
 from ml.data.manifest import KINDS, MOVIES, USERS
 from ml.errors import DataError
-from orchestration.assets.ingestion import BATCHES, LEFT
+from orchestration.assets.ingestion import BATCHES, LEFT, TABLES, rows_stored
 from orchestration.assets.operations import RUN_PLAN
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.config.settings import settings
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
+from orchestration.reporting.versions import CODE_VERSION, DATA_VERSION, INPUT_VERSION
 from orchestration.resources.digests import Digests
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 PROMOTION, TOP_LISTS = "promotion", "top10_recommendations"  # the assets that depend on who is champion
-_INGESTED = {AssetKey(BATCHES), *(AssetKey(f"ingested_{kind}") for kind in KINDS)}
-_CODE_VERSION, _DATA_VERSION, _INPUT_VERSION = (
-    "dagster/code_version",
-    "dagster/data_version",
-    "dagster/input_data_version/",
-)
+_INGESTED = {AssetKey(name) for name in (BATCHES, *TABLES.values())}
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ class Planner:
             if parent in stale:
                 yield f"{parent.to_user_string()} is rebuilt"
             for key in definition.keys:
-                if self._tag(key, _INPUT_VERSION + parent.to_user_string()) != self._as_input(parent):
+                if self._tag(key, INPUT_VERSION + parent.to_user_string()) != self._as_input(parent):
                     yield f"{parent.to_user_string()} has changed"
 
     def _own_reasons(self, definition: AssetsDefinition, key: AssetKey) -> Iterator[str]:
@@ -145,7 +141,7 @@ class Planner:
             yield "never built"
             return
         written: Any = stored.value
-        if self._tag(key, _CODE_VERSION) != definition.code_versions_by_key[key]:
+        if self._tag(key, CODE_VERSION) != definition.code_versions_by_key[key]:
             yield "its code or configuration has changed"
         declared = definition.metadata_by_key[key]
         if SETTINGS in declared and declared[SETTINGS] != record.metadata[SETTINGS].value:
@@ -172,7 +168,7 @@ class Planner:
             return
         try:
             # Each table is compared: they are written one by one, and a run may have died between two.
-            if self._ingested_versions[key] != self._tag(key, _DATA_VERSION):
+            if self._ingested_versions[key] != self._tag(key, DATA_VERSION):
                 yield "files were ingested or withdrawn since"
             if key == AssetKey(BATCHES) and self._arrivals.good:
                 yield self._arrivals.good
@@ -184,7 +180,7 @@ class Planner:
         """The data versions of what the manifest tells now. Raises DataError and OSError."""
         ingestion = self._raw_data.ingestion
         manifest = ingestion.manifest
-        tables = {AssetKey(f"ingested_{kind}"): ingestion.version(manifest, kind) for kind in KINDS}
+        tables = {AssetKey(name): ingestion.version(manifest, kind) for kind, name in TABLES.items()}
         return {AssetKey(BATCHES): manifest.version(*KINDS), **tables}
 
     @cached_property
@@ -194,7 +190,8 @@ class Planner:
         users, movies = (self._storage.find_table(f"raw_{kind}", [f"{kind[:-1]}_id"]) for kind in (USERS, MOVIES))
         if users is None or movies is None:  # they are rebuilt, and what has arrived is sorted after that
             return _Arrivals()
-        sorting = self._raw_data.ingestion.sort(Known(users["user_id"], movies["movie_id"]))
+        stored = rows_stored(self._instance, self._storage, self._digests.of)
+        sorting = self._raw_data.ingestion.reusing(stored).sort(Known(users["user_id"], movies["movie_id"]))
         refused = len(sorting.bad) + len(sorting.waiting) + len(sorting.repeated) + len(sorting.stray)
         return _Arrivals(
             _counted(len(sorting.good), "has arrived", "have arrived"),
@@ -239,7 +236,7 @@ class Planner:
 
     def _as_input(self, parent: AssetKey) -> str | None:
         """What an asset downstream records of a parent's data version: Dagster hashes those of the partitions read."""
-        version = self._tag(parent, _DATA_VERSION)
+        version = self._tag(parent, DATA_VERSION)
         return sha256(version.encode()).hexdigest() if version else None
 
     def _record(self, key: AssetKey) -> AssetMaterialization | None:

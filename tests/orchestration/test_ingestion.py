@@ -9,9 +9,11 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml.data.formats import Format
 from ml.data.ingestion import Known
 from ml.data.synthetic import SMALL
 from ml.features.splits import PAPER, RANDOM, Split
+from orchestration.assets import ingestion
 from orchestration.assets.ingestion import BATCHES
 from orchestration.automation.jobs import PIPELINE, SELECTIONS
 from orchestration.automation.schedules import arrivals
@@ -112,6 +114,40 @@ def test_a_night_without_files_changes_nothing(fresh: dg.DagsterInstance, own_ho
     assert the_check(night(fresh)).passed
     for name, table in before.items():
         pd.testing.assert_frame_equal(read(own_home, name), table)
+
+
+def test_each_night_parses_new_files_only(
+    fresh: dg.DagsterInstance, own_home: Path, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    read_file = Format.read_file
+
+    def recorded(form: Format, kind: str, path: Path, **options: bool) -> pd.DataFrame:
+        if path.parent.name == DATASET and path.parent.parent.name == "received":
+            parsed.append(path.name)
+        return read_file(form, kind, path, **options)
+
+    def parsed_tonight() -> list[str]:
+        parsed.clear()
+        night(fresh, *DELIVERED)
+        return sorted(parsed)
+
+    monkeypatch.setattr(Format, "read_file", recorded)
+    deliver(incoming, f"ratings-{DATE}.dat", f"1::1::5::{AFTER}")
+    assert parsed_tonight() == [f"000001-ratings-{DATE}.dat"]
+    deliver(incoming, f"ratings-{DATE}.dat", f"2::1::4::{AFTER}")
+    assert parsed_tonight() == [f"000002-ratings-{DATE}.dat"]
+    assert parsed_tonight() == []
+    table = read(own_home, "ingested_ratings")
+    assert table["rating"].tolist() == [5, 4]
+    both = [f"00000{number}-ratings-{DATE}.dat" for number in (1, 2)]
+    for rating in (3, 2):  # somebody changes the table
+        table.assign(rating=rating).to_parquet(own_home / "tables" / DATASET / "ingested_ratings.parquet")
+        assert parsed_tonight() == both
+        assert read(own_home, "ingested_ratings")["rating"].tolist() == [5, 4]
+    for name in ("code_version", "_meaning"):  # the files are read by other code, or mean something else
+        monkeypatch.setattr(ingestion, name, lambda *_: "another")
+        assert parsed_tonight() == both
 
 
 def test_the_papers_split_is_of_the_base_files(fresh: dg.DagsterInstance, own_home: Path, incoming: Path) -> None:

@@ -1,4 +1,5 @@
 import datetime as dt
+import io
 import itertools
 import json
 import os
@@ -7,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml.data.ingestion import PENDING, QUARANTINE, Ingestion, Known, Sorting
+from ml.data.formats import Format
+from ml.data.ingestion import PENDING, QUARANTINE, Ingested, Ingestion, Known, Sorting
 from ml.data.manifest import KINDS, Manifest, parsed_name
 from ml.data.movielens import MOVIELENS_1M, MOVIELENS_CSV
 from ml.errors import DataError, NotFoundError
@@ -69,6 +71,79 @@ def test_files_are_ingested_once_and_numbered(ingestion: Ingestion) -> None:
         (1, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 2),
     ]  # fmt: skip
     assert [entry.file for entry in entries][-1] == "000004-ratings-2003-03-02.dat"
+
+
+def reading(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that are parsed from now on."""
+    parsed: list[str] = []
+    read_file = Format.read_file
+
+    def read(form: Format, kind: str, path: Path, **options: bool) -> pd.DataFrame:
+        parsed.append(path.name)
+        return read_file(form, kind, path, **options)
+
+    monkeypatch.setattr(Format, "read_file", read)
+    return parsed
+
+
+def stored(ingestion: Ingestion) -> Ingestion:
+    """Return an ingestion with the rows of today as they are read from tables that they were stored in."""
+    manifest, tables = ingestion.manifest, {}
+    for kind in KINDS:
+        buffer = io.BytesIO()
+        ingestion.read(kind).to_parquet(buffer, index=False)
+        tables[kind] = Ingested(ingestion.version(manifest, kind), pd.read_parquet(buffer))
+    return ingestion.reusing(tables.get)
+
+
+def test_only_new_files_are_parsed(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rows(stored(ingestion).read("ratings")) == []
+    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::00123")
+    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}", f"3::10::4::{MARCH_1}")
+    take(ingestion)
+    after_first = stored(ingestion)
+    send(ingestion, "ratings-2003-03-02.dat", f"1::10::2::{MARCH_1}")
+    send(ingestion, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
+    take(after_first)
+    parsed = reading(ingestion, monkeypatch)
+    found = {kind: after_first.read(kind) for kind in KINDS}
+    assert parsed == ["000003-movies-2003-03-02.dat", "000004-ratings-2003-03-02.dat"]
+    for kind, table in found.items():
+        pd.testing.assert_frame_equal(table, ingestion.read(kind))
+    assert len(parsed) == 2 + 4
+
+
+def test_all_files_are_parsed_after_a_withdrawal(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in (1, 2, 3):
+        send(ingestion, f"ratings-2003-03-0{day}.dat", f"{1 + day % 2}::10::{day}::{MARCH_1}")
+    take(ingestion)
+    before = stored(ingestion)
+    before.withdraw(2, KNOWN)
+    parsed = reading(ingestion, monkeypatch)
+    assert [row[2] for row in rows(before.read("ratings"))] == [1, 3]
+    assert len(parsed) == 2
+    before.withdraw(3, KNOWN)  # the last one
+    assert [row[2] for row in rows(stored(ingestion).read("ratings"))] == [1]
+    assert [row[2] for row in rows(before.read("ratings"))] == [1]
+
+
+def test_rows_of_other_batches_are_not_reused(ingestion: Ingestion, tmp_path: Path) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
+    take(ingestion)
+    other = Ingestion(tmp_path / "other", tmp_path / "other-received", MOVIELENS_1M, lambda: dt.date(2003, 4, 30))
+    send(other, "ratings-2003-03-01.dat", f"2::20::5::{MARCH_1}")
+    take(other)
+    foreign = Ingested(other.version(other.manifest, "ratings"), other.read("ratings"))
+    assert rows(ingestion.reusing(lambda kind: foreign).read("ratings")) == rows(ingestion.read("ratings"))
+
+
+def test_a_received_file_is_checked_though_its_rows_are_reused(ingestion: Ingestion) -> None:
+    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
+    take(ingestion)
+    before = stored(ingestion)
+    (ingestion.received / "000001-ratings-2003-03-01.dat").write_text("2::20::5::1\n")
+    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or changed since it was ingested"):
+        before.read("ratings")
 
 
 def test_a_repeated_file_counts_once_under_any_name(ingestion: Ingestion) -> None:

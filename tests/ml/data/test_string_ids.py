@@ -10,7 +10,8 @@ from ml import checks, schema
 from ml.data.datasets import Dataset
 from ml.data.formats import RawTables
 from ml.data.history import history, present
-from ml.data.ingestion import Ingestion, Known
+from ml.data.ingestion import Ingested, Ingestion, Known
+from ml.data.manifest import KINDS
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
 from ml.data.tables_format import table_format
 from ml.errors import DataError
@@ -138,5 +139,17 @@ def test_batches_with_strings_are_ingested(tmp_path: Path) -> None:
     rows = ingestion.read("ratings")
     assert rows[["user_id", "movie_id"]].to_numpy().tolist() == [["C-0017", "007"], ["new", "A/12 blue"]]
     assert ingestion.read("users")["user_id"].tolist() == ["C-0017", "new"]
+    table = tmp_path / "ratings.parquet"
+    rows.to_parquet(table, index=False)
+    earlier = Ingested(ingestion.version(ingestion.manifest, "ratings"), pd.read_parquet(table))
+    (ingestion.incoming / "ratings-2003-03-03.csv").write_text(
+        "user_id,movie_id,rating,timestamp\nlast,007,1,9\n", "utf-8"
+    )
+    again = ingestion.reusing(lambda kind: earlier if kind == "ratings" else None)
+    again.claim()
+    again.settle(again.sort(known, claimed_only=True))
+    for kind in KINDS:  # users are those who have rated
+        pd.testing.assert_frame_equal(again.read(kind), ingestion.read(kind))
+    assert again.read("users")["user_id"].tolist() == ["C-0017", "new", "last"]
     with pytest.raises(DataError, match="only batch 1 has movie_id 007, which ratings of batch 2 refer to"):
         ingestion.withdraw(1, known)
