@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+LOSS_NOISE = 0.01  # as a part of the loss
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -104,14 +106,16 @@ def whole_split(train: np.ndarray, test: np.ndarray, expected: np.ndarray) -> Fi
 
 
 def losses_fall(train_losses: Sequence[float], val_losses: Sequence[float], warm: bool = False) -> Finding:
-    """Check that all losses are finite, and that both curves end lower than they start.
+    """Check that all losses are finite, that the training loss falls, and that the validation loss does not rise.
 
-    A single epoch and a warm start only need finite losses: a warm start begins near its end, and can go either way.
+    The latter may rise by ``LOSS_NOISE``: on few rows, it differs by that much from epoch to epoch by chance. A single
+    epoch and a warm start only need finite losses: a warm start begins near its end, and can go either way.
     """
-    curves = (train_losses, val_losses)
-    finite = all(math.isfinite(loss) for curve in curves for loss in curve)
-    falling = all(warm or len(curve) == 1 or curve[-1] < curve[0] for curve in curves)
-    facts = {f"{name}_{end}": curve[at] for name, curve in zip(("train", "val"), curves, strict=True)
+    finite = all(math.isfinite(loss) for curve in (train_losses, val_losses) for loss in curve)
+    learns = train_losses[-1] < train_losses[0] and val_losses[-1] <= val_losses[0] * (1 + LOSS_NOISE)
+    falling = warm or len(train_losses) == 1 or learns
+    curves = {"train": train_losses, "val": val_losses}
+    facts = {f"{name}_{end}": curve[at] for name, curve in curves.items()
              for end, at in (("first", 0), ("last", -1))}  # fmt: skip
     return Finding("losses_fall", finite and falling, facts)
 
