@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LOSS_NOISE = 0.01  # as a part of the loss
+LOSS_NOISE = 0.01  # relative to the loss
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from orchestration.reporting.columns import meaning
 
 SETTINGS = "settings"  # of an asset: its default launch settings; of a materialization: those it was built with
 SOURCE_FILE = "source_file"  # of an asset: the kind of raw file it is read from; of a materialization: its digest
-SOURCE_MEANING = (
-    "source_meaning"  # of a materialization: a digest of what datasets.yaml says of the files it was read from
-)
+SOURCE_MEANING = "source_meaning"  # of a materialization: digest of what datasets.yaml says of its files
 _PADDED_BAR = re.compile(r" *(?<!\\)\| *")  # between cells
 _RULE = re.compile(r"(?<=[|:])-+(?=[|:])")  # below the names
 _SAFE_IN_ADDRESS = " ='/:;,.()-"
