@@ -73,7 +73,7 @@ def test_files_are_ingested_once_and_numbered(ingestion: Ingestion) -> None:
     assert [entry.file for entry in entries][-1] == "000004-ratings-2003-03-02.dat"
 
 
-def reading(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of the files that are parsed from now on."""
     parsed: list[str] = []
     read_file = Format.read_file
@@ -105,7 +105,7 @@ def test_only_new_files_are_parsed(ingestion: Ingestion, monkeypatch: pytest.Mon
     send(ingestion, "ratings-2003-03-02.dat", f"1::10::2::{MARCH_1}")
     send(ingestion, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
     take(after_first)
-    parsed = reading(ingestion, monkeypatch)
+    parsed = reading(monkeypatch)
     found = {kind: after_first.read(kind) for kind in KINDS}
     assert parsed == ["000003-movies-2003-03-02.dat", "000004-ratings-2003-03-02.dat"]
     for kind, table in found.items():
@@ -119,7 +119,7 @@ def test_all_files_are_parsed_after_a_withdrawal(ingestion: Ingestion, monkeypat
     take(ingestion)
     before = stored(ingestion)
     before.withdraw(2, KNOWN)
-    parsed = reading(ingestion, monkeypatch)
+    parsed = reading(monkeypatch)
     assert [row[2] for row in rows(before.read("ratings"))] == [1, 3]
     assert len(parsed) == 2
     before.withdraw(3, KNOWN)  # the last one
