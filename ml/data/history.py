@@ -13,7 +13,7 @@ def history(base: pd.DataFrame, ingested: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         base: rows of a base file.
-        ingested: rows with the same columns, ingestion_batch and date; see ``ml.data.ingestion.Ingestion.read``.
+        ingested: rows with the same columns, ingestion_batch and date; see ``ml.data.received.Received.read``.
 
     Returns:
         The columns of ``ingested``; for base rows, ingestion_batch is 0 and date is empty.

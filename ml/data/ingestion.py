@@ -13,29 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ml.data.formats import Format, require_until, today
-from ml.data.history import BASE
 from ml.data.incoming import MEANT, batches, name_on_arrival, obstacle, shown, visible
-from ml.data.manifest import KINDS, MOVIES, RATINGS, USERS, Entry, Manifest, parsed_name
-from ml.data.movielens import MOVIELENS_1M
+from ml.data.manifest import KINDS, RATINGS, Manifest, parsed_name
+from ml.data.received import IDS, Ingested, Known, Received
 from ml.errors import DataError
 from ml.files import sync, write_atomically
 from ml.schema import Id
 
 PENDING, QUARANTINE = "pending", "quarantine"
 _DAY = dt.timedelta(days=1)
-_IDS = {USERS: "user_id", MOVIES: "movie_id"}
-
-
-@dataclass(frozen=True)
-class Known:
-    """Ids of the base files that ratings may refer to, each a Series of int or str."""
-
-    users: pd.Series
-    movies: pd.Series
 
 
 @dataclass(frozen=True)
@@ -74,19 +63,6 @@ class Stray:
     reason: str
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """Rows that ``Ingestion.read`` returned earlier.
-
-    Attributes:
-        version: of the batches that they come from, see ``Ingestion.version``.
-        rows: the table.
-    """
-
-    version: str
-    rows: pd.DataFrame
-
-
 @dataclass
 class Sorting:
     """What to do with the files that have arrived.
@@ -111,46 +87,27 @@ class Sorting:
         return not (self.good or self.bad or self.waiting or self.repeated or self.stray)
 
 
+@dataclass(frozen=True)
 class Ingestion:
     """Move files from an incoming directory to the received files.
 
-    Args:
+    Attributes:
         incoming: directory where files arrive.
-        received: directory of ingested files, with the manifest.
-        form: format of the base files, which batches have too.
+        received: the files that were ingested; others of the same format arrive.
         today: returns the current date, UTC.
-        earlier: returns the rows of a kind that were read earlier by this code, so that only new files are parsed.
     """
 
-    def __init__(
-        self,
-        incoming: Path,
-        received: Path,
-        form: Format = MOVIELENS_1M,
-        today: Callable[[], dt.date] = today,
-        earlier: Callable[[str], Ingested | None] = lambda kind: None,
-    ) -> None:
-        self.incoming, self.received, self._form, self._today = incoming, received, form, today
-        self._earlier = earlier
+    incoming: Path
+    received: Received
+    today: Callable[[], dt.date] = today
 
     def reusing(self, earlier: Callable[[str], Ingested | None]) -> "Ingestion":
-        """Return the same with rows that were read earlier, see the class."""
-        return Ingestion(self.incoming, self.received, self._form, self._today, earlier)
+        """Return the same with rows that were read earlier, see ``Received``."""
+        return replace(self, received=self.received.reusing(earlier))
 
     @property
-    def manifest(self) -> Manifest:
-        """Return the manifest of ingested files.
-
-        Raises:
-            DataError: it is damaged, or its files have another format than the base files.
-        """
-        manifest = Manifest.load(self.received)
-        if manifest.entries and manifest.form != self._form.name:
-            raise DataError(
-                f"{self.received}: the ingested files are {manifest.form} files, the base files {self._form.name} "
-                "files; rename the directory of the base files"
-            )
-        return manifest
+    def _form(self) -> Format:
+        return self.received.form
 
     def others(self) -> list[str]:
         """Return the names in the incoming directory that are not batches; they are ignored."""
@@ -187,13 +144,12 @@ class Ingestion:
         Raises:
             DataError: the manifest or a received file is damaged.
         """
-        manifest, sorting = self.manifest, Sorting(stray=self.stray())
+        sorting = Sorting(stray=self.stray())
         arrivals = self._arrivals(claimed_only)
         if not arrivals:
-            self._require_received(manifest)
+            self.received.require_complete()
             return sorting
-        seen = manifest.digests
-        ids = self._ids(known)
+        seen, ids = self.received.manifest.digests, self.received.ids(known)
         for arrival in arrivals:
             if arrival.digest in seen:
                 sorting.repeated.append(arrival)
@@ -204,7 +160,7 @@ class Ingestion:
                 sorting.bad.append(_refused(arrival, error))
                 continue
             if arrival.kind in ids:
-                ids[arrival.kind] |= set(table[_IDS[arrival.kind]])
+                ids[arrival.kind] |= set(table[IDS[arrival.kind]])
             try:
                 self._require_known(arrival, table, ids)
             except DataError as error:
@@ -222,90 +178,18 @@ class Ingestion:
         """
         for arrival in sorting.bad:
             self._quarantine(arrival)
-        manifest = self.manifest
+        manifest = self.received.manifest
         if sorting.good:
             manifest = manifest.with_ingestion(
                 ((each.kind, each.date, each.digest, each.rows, Path(each.name).suffix) for each in sorting.good),
                 self._form.name,
             )
             for entry, arrival in zip(manifest.of_last_ingestion(), sorting.good, strict=True):
-                write_atomically(self.received / entry.file, arrival.path.read_bytes())
-            manifest.save(self.received)
+                write_atomically(self.received.folder / entry.file, arrival.path.read_bytes())
+            manifest.save(self.received.folder)
         for arrival in (*sorting.good, *sorting.repeated):
             arrival.path.unlink()
         return manifest
-
-    def read(self, kind: str) -> pd.DataFrame:
-        """Return all ingested rows: the base file's columns, ingestion_batch (int32, the number) and date (str).
-
-        Without files of users, the rows of users are those who have rated, by batch.
-
-        Raises:
-            DataError: a received file is missing or was changed.
-        """
-        if kind not in self._form.files:
-            return self.read(RATINGS)[[*self.nothing(kind)]].drop_duplicates(ignore_index=True)
-        manifest = self.manifest
-        paths = {entry: self._checked(entry) for entry in manifest.of(kind)}
-        tables = self._reusable(kind, manifest)
-        last = tables[0]["ingestion_batch"].max() if tables else BASE
-        tables += [
-            self._read_file(kind, path).assign(ingestion_batch=np.int32(entry.sequence), date=entry.date)
-            for entry, path in paths.items()
-            if entry.sequence > last
-        ]
-        return pd.concat(tables, ignore_index=True) if tables else self.nothing(kind)
-
-    def _reusable(self, kind: str, manifest: Manifest) -> list[pd.DataFrame]:
-        """Return the rows that were read earlier, if they are those of the first batches that count now."""
-        earlier = self._earlier(kind)
-        if earlier is None or earlier.rows.empty:
-            return []
-        last = int(earlier.rows["ingestion_batch"].max())
-        return [earlier.rows] if earlier.version == manifest.version(kind, until=last) else []
-
-    def nothing(self, kind: str) -> pd.DataFrame:
-        """Return an empty table with the columns that ``read`` returns for this kind."""
-        types = {**self._form.dtypes(kind), "ingestion_batch": "int32", "date": "str"}
-        return pd.DataFrame({name: pd.Series(dtype=of) for name, of in types.items()})
-
-    def version(self, manifest: Manifest, kind: str) -> str:
-        """Return a digest of the batches that a kind's rows come from."""
-        return manifest.version(kind if kind in self._form.files else RATINGS)
-
-    def withdraw(self, sequence: int, known: Known) -> Manifest:
-        """Undo a batch: its rows no longer count, and its content may be ingested again. Its file stays in place.
-
-        Args:
-            sequence: number of the batch.
-            known: ids of the base files.
-
-        Raises:
-            NotFoundError: the batch does not exist.
-            DataError: it is already withdrawn, or ratings of another batch refer to users or movies that only this
-                batch has; or as for ``read``.
-        """
-        manifest = self.manifest.without(sequence)
-        ids = self._ids(known, without=sequence)
-        ratings = self.read(RATINGS)
-        for kind, column in ((kind, _IDS[kind]) for kind in _IDS if kind in self._form.files):
-            lost = ratings[(ratings["ingestion_batch"] != sequence) & ~ratings[column].isin(ids[kind])]
-            if len(lost):
-                number, value = lost[["ingestion_batch", column]].iloc[0]
-                raise DataError(
-                    f"only batch {sequence} has {column} {value}, which ratings of batch {number} refer to; "
-                    f"withdraw batch {number} first"
-                )
-        manifest.save(self.received)
-        return manifest
-
-    def _ids(self, known: Known, without: int = BASE) -> dict[str, set[Id]]:
-        """Return the ids of users and movies in the base files and in all batches but one. Raises DataError."""
-        ids = {USERS: set(known.users.tolist()), MOVIES: set(known.movies.tolist())}
-        for kind, own in ids.items():
-            rows = self.read(kind)
-            own |= set(rows.loc[rows["ingestion_batch"] != without, _IDS[kind]])
-        return ids
 
     def _arrivals(self, claimed_only: bool) -> list[Arrival]:
         paths = batches(self.incoming / PENDING, self._form, name_on_arrival)
@@ -321,23 +205,20 @@ class Ingestion:
 
     def _read(self, arrival: Arrival) -> pd.DataFrame:
         """Read and validate a file. Raises DataError."""
-        date, tomorrow = dt.date.fromisoformat(arrival.date), self._today() + _DAY
+        date, tomorrow = dt.date.fromisoformat(arrival.date), self.today() + _DAY
         if date > tomorrow:
             raise DataError(f"{arrival.path}: found a future date in its name, expected {tomorrow} or earlier")
-        table = self._read_file(arrival.kind, arrival.path)
+        table = self.received.parse(arrival.kind, arrival.path)
         if arrival.kind == RATINGS:
             last, which = min((date + _DAY, "the day after the file's date"), (tomorrow, "tomorrow"))
             require_until(self._form.files[RATINGS].place(arrival.path), table, last, which)
         return table
 
-    def _read_file(self, kind: str, path: Path) -> pd.DataFrame:
-        return self._form.read_file(kind, path, may_repeat=kind == RATINGS)
-
     def _require_known(self, arrival: Arrival, table: pd.DataFrame, ids: dict[str, set[Id]]) -> None:
         if arrival.kind != RATINGS:
             return
         for kind in (kind for kind in ids if kind in self._form.files):
-            column, file = _IDS[kind], self._form.files[kind].name
+            column, file = IDS[kind], self._form.files[kind].name
             known = table[column].isin(ids[kind])
             expected = f"a {column} of {file} or a {kind} batch"
             self._form.files[RATINGS].place(arrival.path).require(known, table[column], expected)
@@ -351,18 +232,6 @@ class Ingestion:
         write_atomically(folder / f"{target.name}.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
         arrival.path.replace(target)
         sync(folder)
-
-    def _require_received(self, manifest: Manifest) -> None:
-        """Raise DataError if a received file that counts is missing or was changed."""
-        for entry in manifest.entries:
-            if not entry.withdrawn:
-                self._checked(entry)
-
-    def _checked(self, entry: Entry) -> Path:
-        path = self.received / entry.file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
-            raise DataError(f"{path}: missing or changed since it was ingested; restore it from a backup")
-        return path
 
 
 def _refused(arrival: Arrival, error: DataError) -> Arrival:

@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ml.data.ingestion import Ingested, Ingestion, Known, Sorting
+from ml.data.ingestion import Ingestion, Sorting
 from ml.data.manifest import KINDS, Manifest
+from ml.data.received import Ingested, Known
 from ml.files import digest as digest_of
 from ml.files import digest_of_file
 from orchestration.assets.common import DOCUMENTS, OWNERS
@@ -15,9 +16,9 @@ from orchestration.config.code_versions import code_version
 from orchestration.config.data_sets import DATA_SETS
 from orchestration.reporting.check_results import check_spec
 from orchestration.reporting.failures import without_retry
+from orchestration.reporting.materializations import CODE_VERSION, DATA_VERSION, last_materialization
 from orchestration.reporting.metadata import SOURCE_MEANING, markdown_table
 from orchestration.reporting.recorded_checks import refer_to_latest
-from orchestration.reporting.versions import CODE_VERSION, DATA_VERSION
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
 
@@ -65,16 +66,17 @@ def ingest_batches(
 ) -> Iterator[Any]:
     """Ingest all files that have arrived; move bad ones to quarantine, with a report."""
     ingestion, sorting = raw_data.ingestion.reusing(rows_stored(context.instance, storage)), Sorting()
+    received = ingestion.received
     with without_retry():
         if raw_data.takes_batches:
             ingestion.claim()
             sorting = ingestion.sort(Known(raw_users["user_id"], raw_movies["movie_id"]), claimed_only=True)
             yield _check(sorting)  # before files are moved, so that a crash does not lose it
             manifest = ingestion.settle(sorting)
-            tables = {kind: ingestion.read(kind) for kind in KINDS}
+            tables = {kind: received.read(kind) for kind in KINDS}
         else:
             yield _check(sorting)
-            manifest, tables = Manifest(), {kind: ingestion.nothing(kind) for kind in KINDS}
+            manifest, tables = Manifest(), {kind: received.nothing(kind) for kind in KINDS}
     context.log.info(
         f"{len(sorting.good)} files ingested, {len(sorting.bad)} quarantined, {len(sorting.waiting)} wait, "
         f"{len(sorting.stray)} cannot be ingested"
@@ -90,7 +92,7 @@ def ingest_batches(
         yield dg.MaterializeResult(
             asset_key=TABLES[kind],
             value=table,
-            data_version=dg.DataVersion(ingestion.version(manifest, kind)),
+            data_version=dg.DataVersion(received.version(manifest, kind)),
             metadata={"files": len(manifest.of(kind)), SOURCE_MEANING: _meaning(raw_data)},
         )
 
@@ -109,11 +111,9 @@ def rows_stored(
     """
 
     def find(kind: str) -> Ingested | None:
-        of_data_set = dg.AssetRecordsFilter(dg.AssetKey(TABLES[kind]), asset_partitions=[storage.raw_data.dataset])
-        for last in instance.fetch_materializations(of_data_set, limit=1).records:
-            written = last.asset_materialization
-            if written and _is_reusable(written, storage, digest):
-                return Ingested((written.tags or {})[DATA_VERSION], storage.read_table(TABLES[kind]))
+        written = last_materialization(instance, storage.raw_data.dataset, dg.AssetKey(TABLES[kind]))
+        if written and _is_reusable(written, storage, digest):
+            return Ingested((written.tags or {})[DATA_VERSION], storage.read_table(TABLES[kind]))
         return None
 
     return find

@@ -12,6 +12,7 @@ from orchestration.config.data_sets import scheduled_data_sets
 from orchestration.config.monitoring_config import monitoring
 from orchestration.config.settings import settings
 from orchestration.reporting.check_results import ON_TIME
+from orchestration.reporting.materializations import last_record
 from orchestration.reporting.recorded_checks import PLANNED, latest, replace
 
 _SECONDS = 300
@@ -41,25 +42,29 @@ def report_lateness(instance: dg.DagsterInstance, data_set: str, now: datetime) 
     """
     for asset, lateness in _rules().items():
         check = dg.AssetCheckKey(dg.AssetKey(asset), ON_TIME)
-        of_data_set = dg.AssetRecordsFilter(check.asset_key, asset_partitions=[data_set])
-        for last in instance.fetch_materializations(of_data_set, limit=1).records:
+        last = last_record(instance, data_set, check.asset_key)
+        record = latest(instance, data_set, [check]).get(check)
+        before = record.evaluation if record and record.status is not PLANNED else None
+        if last and record and before:
             moment = datetime.fromtimestamp(last.timestamp, now.tzinfo)
-            late = lateness(moment, now)
-            told = f"Overdue: last materialized on {moment:%Y-%m-%d at %H:%M %Z}." if late else "In time."
-            found = dg.AssetCheckEvaluation(
-                asset_key=check.asset_key,
-                check_name=check.name,
-                passed=late is None,
-                metadata={},
-                severity=late or dg.AssetCheckSeverity.ERROR,
-                description=told,
-                partition=data_set,
-            )
-            record = latest(instance, data_set, [check]).get(check)
-            before = record.evaluation if record and record.status is not PLANNED else None
-            if record and before and (before.passed, before.severity) != (found.passed, found.severity):
+            found = _result(check, data_set, moment, lateness(moment, now))
+            if (before.passed, before.severity) != (found.passed, found.severity):
                 replace(instance, record, found)
-                yield f"{asset} of {data_set}: {told}"
+                yield f"{asset} of {data_set}: {found.description}"
+
+
+def _result(
+    check: dg.AssetCheckKey, data_set: str, moment: datetime, late: dg.AssetCheckSeverity | None
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=check.asset_key,
+        check_name=check.name,
+        passed=late is None,
+        metadata={},
+        severity=late or dg.AssetCheckSeverity.ERROR,
+        description=f"Overdue: last materialized on {moment:%Y-%m-%d at %H:%M %Z}." if late else "In time.",
+        partition=data_set,
+    )
 
 
 def _rules() -> Mapping[str, Lateness]:

@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetKey, AssetMaterialization, AssetsDefinition
 
-from ml.data.ingestion import Known
 from ml.data.manifest import KINDS, MOVIES, USERS
+from ml.data.received import Known
 from ml.errors import DataError
 from orchestration.assets.ingestion import BATCHES, LEFT, TABLES, rows_stored
 from orchestration.assets.operations import RUN_PLAN
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.config.settings import settings
+from orchestration.reporting.materializations import (
+    CODE_VERSION,
+    DATA_VERSION,
+    INPUT_VERSION,
+    last_materialization,
+)
 from orchestration.reporting.metadata import SETTINGS, SOURCE_FILE
-from orchestration.reporting.versions import CODE_VERSION, DATA_VERSION, INPUT_VERSION
 from orchestration.resources.digests import Digests
 from orchestration.resources.raw_data import RawData
 from orchestration.resources.storage import STORED, Storage
@@ -178,9 +183,9 @@ class Planner:
     @cached_property
     def _ingested_versions(self) -> Mapping[AssetKey, str]:
         """The data versions of what the manifest tells now. Raises DataError and OSError."""
-        ingestion = self._raw_data.ingestion
-        manifest = ingestion.manifest
-        tables = {AssetKey(name): ingestion.version(manifest, kind) for kind, name in TABLES.items()}
+        received = self._raw_data.ingestion.received
+        manifest = received.manifest
+        tables = {AssetKey(name): received.version(manifest, kind) for kind, name in TABLES.items()}
         return {AssetKey(BATCHES): manifest.version(*KINDS), **tables}
 
     @cached_property
@@ -241,9 +246,7 @@ class Planner:
 
     def _record(self, key: AssetKey) -> AssetMaterialization | None:
         if key not in self._records:
-            of_data_set = dg.AssetRecordsFilter(key, asset_partitions=[self._raw_data.dataset])
-            found = self._instance.fetch_materializations(of_data_set, limit=1).records
-            self._records[key] = found[0].asset_materialization if found else None
+            self._records[key] = last_materialization(self._instance, self._raw_data.dataset, key)
         return self._records[key]
 
 

@@ -5,30 +5,30 @@ The next run rebuilds everything without it.
 
 import sys
 
-from ml.data.ingestion import Ingestion, Known
 from ml.data.manifest import Manifest
+from ml.data.received import Known
 from ml.errors import DataError
 from ml.files import read_parquet
 from ml.published.locations import tables_directory
 from orchestration.config import locks
 from orchestration.config.data_sets import source_of
 from orchestration.config.settings import settings
-from orchestration.resources.raw_data import RECEIVED, ingestion_of
+from orchestration.resources.raw_data import RECEIVED, received_of
 
 
 def main(number: str = "", dataset: str = "") -> int:
     """Withdraw, or list; gives the exit status. Raises DataError and NotFoundError."""
     dataset = _chosen(dataset)
-    ingestion = _ingestion(dataset)
+    received = received_of(dataset, source_of(dataset).format)
     if not number:
-        sys.stdout.write(listing(ingestion.manifest))
+        sys.stdout.write(listing(received.manifest))
         return 0
     if not (number.isascii() and number.isdecimal()):
         raise DataError(f"BATCH={number!r}; expected a number from the list that make withdraw prints")
     with locks.turn() as turn:
         for _ in turn:
             raise DataError("a run is in progress; try again when it has ended (make ui shows it)")
-        manifest = ingestion.withdraw(int(number), _known(dataset))
+        manifest = received.withdraw(int(number), _known(dataset))
     file = manifest.entries[int(number) - 1].file
     sys.stdout.write(f"{dataset}: {file} is withdrawn; make run RETRAIN=1 rebuilds everything without it\n")
     return 0
@@ -53,11 +53,6 @@ def _chosen(dataset: str) -> str:
     if dataset not in datasets:
         raise DataError(f"DATASET={dataset!r}; expected one of {', '.join(datasets) or 'none: nothing was ingested'}")
     return dataset
-
-
-def _ingestion(dataset: str) -> Ingestion:
-    """Where the data set's batches are. Raises DataError."""
-    return ingestion_of(dataset, source_of(dataset).format)
 
 
 def _known(dataset: str) -> Known:

@@ -14,6 +14,7 @@ from orchestration.config.data_sets import PARTITION_TAG, DataSet, scheduled_nam
 from orchestration.config.recipes_in_force import reference_models
 from orchestration.exporter.catalog import EVALUATED, QUALITY, Reading
 from orchestration.reporting.check_results import ON_TIME
+from orchestration.reporting.materializations import last_materialization
 from orchestration.reporting.recorded_checks import PLANNED, last_result, latest
 
 TABLES = ("users", "movies", "ratings", "train_interactions", "test_interactions")
@@ -63,11 +64,8 @@ class Records:
 
     def metadata(self, asset: str) -> Mapping[str, Any]:
         """Plain metadata of the last materialization of an asset; empty before the first."""
-        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[self.key])
-        for record in self.instance.fetch_materializations(wanted, limit=1).records:
-            if record.asset_materialization:
-                return {name: value.value for name, value in record.asset_materialization.metadata.items()}
-        return {}
+        last = last_materialization(self.instance, self.key, dg.AssetKey(asset))
+        return {name: value.value for name, value in last.metadata.items()} if last else {}
 
 
 def runs(records: Records) -> Iterator[Reading]:

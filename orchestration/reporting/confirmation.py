@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import AssetCheckKey, AssetKey
 
+from orchestration.reporting.materializations import last_record
 from orchestration.reporting.recorded_checks import PLANNED, last_result, latest, replace
 
 
@@ -37,13 +38,13 @@ def confirm(
 
 
 def _confirm_materialization(instance: dg.DagsterInstance, partition: str, key: AssetKey) -> bool:
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=[partition]), limit=1).records
+    last = last_record(instance, partition, key)
     planned = instance.event_log_storage.get_latest_planned_materialization_info(key, partition)
-    if not records or records[0].asset_materialization is None or planned is None:
+    if last is None or last.asset_materialization is None or planned is None:
         return False
-    if planned.storage_id < records[0].storage_id or not _has_failed(instance, planned.run_id):
+    if planned.storage_id < last.storage_id or not _has_failed(instance, planned.run_id):
         return False
-    instance.report_runless_asset_event(records[0].asset_materialization)
+    instance.report_runless_asset_event(last.asset_materialization)
     return True
 
 

@@ -13,6 +13,8 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
+from orchestration.reporting.materializations import last_record
+
 PLANNED = AssetCheckExecutionRecordStatus.PLANNED  # a run is about to evaluate the check, or has failed before it did
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
@@ -42,9 +44,8 @@ def replace(
 
     It is recorded as an event of the execution's run: of results without a run, Dagster keeps one per partition only.
     """
-    of_partition = dg.AssetRecordsFilter(result.asset_key, asset_partitions=[str(result.partition)])
-    target = None
-    for last in instance.fetch_materializations(of_partition, limit=1).records:
+    target, last = None, last_record(instance, str(result.partition), result.asset_key)
+    if last:
         target = AssetCheckEvaluationTargetMaterializationData(
             storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp
         )

@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 from ml.data.formats import Format
 from ml.data.ingestion import Ingestion
 from ml.data.manifest import KINDS
+from ml.data.received import Received
 from ml.data.source import Source
 from ml.features.splits import PAPER, Split
 from ml.files import digest, digest_of_file
@@ -72,7 +73,7 @@ class RawData(dg.ConfigurableResource):
     @property
     def ingestion(self) -> Ingestion:
         """Where batches arrive; the same for all splits of a data set. Raises DataError."""
-        return ingestion_of(self.data_set.name, self.format)
+        return Ingestion(settings().incoming / self.data_set.name, received_of(self.data_set.name, self.format))
 
     @property
     def format(self) -> Format:
@@ -115,6 +116,6 @@ def checked(source: Source) -> Path:
     return directory
 
 
-def ingestion_of(dataset: str, form: Format) -> Ingestion:
-    """Where batches of a data set arrive."""
-    return Ingestion(settings().incoming / dataset, settings().local_home / RECEIVED / dataset, form)
+def received_of(dataset: str, form: Format) -> Received:
+    """The files of a data set that were ingested."""
+    return Received(settings().local_home / RECEIVED / dataset, form)

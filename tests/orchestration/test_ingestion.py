@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ml.data.formats import Format
-from ml.data.ingestion import Known
+from ml.data.received import Known
 from ml.data.synthetic import SMALL
 from ml.features.splits import PAPER, RANDOM, Split
 from orchestration.assets import ingestion

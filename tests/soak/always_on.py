@@ -4,7 +4,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,20 @@ class AlwaysOn:
 
     def __init__(self, home: Home, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.webhook = Webhook().__enter__()
         self._home, self._folder = home, folder
         self._web, self._mlflow, self._rest = (free_port() for _ in range(3))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.start_daemon()
-        self._start("service", ["-m", "app.service"], self._rest, "/readyz")
         model = home.models[0]
         self.reader = Reader(self._rest, model, home.folder / "archive" / DATASET / model)
-        self.reader.start()
         self._answers = 0
+        with ExitStack() as started:  # if one cannot be started, those before it are stopped
+            self.webhook = started.enter_context(Webhook())
+            started.callback(self._kill_all)
+            self.start_daemon()
+            self._start("service", ["-m", "app.service"], self._rest, "/readyz")
+            self.reader.start()
+            started.callback(self.reader.stop)
+            self._started = started.pop_all()
 
     def start_daemon(self) -> None:
         """Start ``make ui``: Dagster's webserver, daemon and code server, and MLflow; one that runs is killed first."""
@@ -101,10 +105,11 @@ class AlwaysOn:
 
     def stop(self) -> None:
         """Stop all of them."""
-        self.reader.stop()
+        self._started.close()
+
+    def _kill_all(self) -> None:
         for process in self._processes.values():
             _kill_tree(process)
-        self.webhook.__exit__(None, None, None)
 
     def _start(self, name: str, arguments: Sequence[str], port: int, path: str) -> None:
         config = self._folder / "serving.yaml"

@@ -126,7 +126,7 @@ class Home:
         arguments = [str(data or self.data), "random", "soak"]
         own = variables or {}
         if self.is_warm and own.keys() <= {TRACKING_URI} and not before:
-            process: Running = self.warmed(**own).run(arguments, self.log)
+            process: Running = self.warmed(own.get(TRACKING_URI, "")).run(arguments, self.log)
         else:
             execute = [sys.executable, "-m", "orchestration", "execute"]
             process = self._command([*before, *execute, *arguments], own)
@@ -154,11 +154,11 @@ class Home:
             process.stop()
         self._warm = {}
 
-    def warmed(self, **variables: str) -> WarmStart:
-        """Return the process that runs with this tracking server fork from."""
-        server = variables.get(TRACKING_URI, "")
+    def warmed(self, server: str = "") -> WarmStart:
+        """Return the process that runs with this tracking server fork from; without one if not given."""
         if server not in self._warm:
-            self._warm[server] = WarmStart({**self.environment(), **variables})
+            own = {TRACKING_URI: server} if server else {}
+            self._warm[server] = WarmStart({**self.environment(), **own})
         return self._warm[server]
 
     def _command(self, command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":

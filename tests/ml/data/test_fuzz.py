@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from ml.data.formats import RawTables
-from ml.data.ingestion import Ingestion, Known
+from ml.data.ingestion import Ingestion
 from ml.data.manifest import KINDS
 from ml.data.movielens import MOVIELENS_1M
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.data.received import Known, Received
 from ml.data.synthetic import SMALL, write_synthetic
 from ml.errors import DataError
 from ml.features.tables import join_interactions, preprocess_ratings
@@ -136,7 +137,7 @@ def ingest_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) 
     )
     for number, data in enumerate(damage(rng, good, name, times)):
         home = folder / str(number // 20)  # each ingestion reads all received files again
-        ingestion = Ingestion(home / "incoming", home / "received", today=lambda: DAY)
+        ingestion = Ingestion(home / "incoming", Received(home / "received"), today=lambda: DAY)
         ingestion.incoming.mkdir(parents=True, exist_ok=True)
         odd = mutated(rng, f"{kind}-2003-03-01.dat".encode())[:200].replace(b"/", b"").replace(b"\0", b"").strip(b".")
         for file, content in ((odd or b"odd", good[name]), (f"{kind}-2003-03-01.dat".encode(), data)):
@@ -153,9 +154,9 @@ def ingest_damaged(folder: Path, good: dict[str, bytes], name: str, times: int) 
         for left in [*ingestion.incoming.glob("pending/*"), *ingestion.incoming.glob("[!pq]*")]:
             left.unlink()  # waiting and stray files
     for of in KINDS:
-        table = ingestion.read(of)
+        table = ingestion.received.read(of)
         assert not table.isna().to_numpy().any()
-        assert len(table) == sum(entry.rows for entry in ingestion.manifest.of(of))
+        assert len(table) == sum(entry.rows for entry in ingestion.received.manifest.of(of))
     return refused
 
 

@@ -1,52 +1,16 @@
-import datetime as dt
-import io
-import itertools
 import json
 import os
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from ml.data.formats import Format
-from ml.data.ingestion import PENDING, QUARANTINE, Ingested, Ingestion, Known, Sorting
-from ml.data.manifest import KINDS, Manifest, parsed_name
-from ml.data.movielens import MOVIELENS_1M, MOVIELENS_CSV
-from ml.errors import DataError, NotFoundError
-
-KNOWN = Known(pd.Series([1, 2]), pd.Series([10, 20]))
-ENTRY = {"sequence": 1, "ingestion": 1, "kind": "ratings", "date": "2003-03-01", "digest": "0" * 64, "rows": 1}
-MARCH_1, MARCH_2 = 1_046_476_800, 1_046_563_200  # midnight UTC in 2003
-
-
-@pytest.fixture
-def ingestion(tmp_path: Path) -> Ingestion:
-    return Ingestion(tmp_path / "incoming", tmp_path / "received", MOVIELENS_1M, lambda: dt.date(2003, 4, 30))
-
-
-def send(ingestion: Ingestion, name: str, *lines: str) -> Path:
-    """Put a file into the incoming directory, as its sender would."""
-    ingestion.incoming.mkdir(exist_ok=True)
-    path = ingestion.incoming / name
-    temporary = path.with_name(f".{name}.part")
-    temporary.write_text("".join(f"{line}\n" for line in lines), "latin-1")
-    return temporary.rename(path)
-
-
-def take(ingestion: Ingestion) -> Sorting:
-    """Run one ingestion."""
-    ingestion.claim()
-    sorting = ingestion.sort(KNOWN, claimed_only=True)
-    ingestion.settle(sorting)
-    return sorting
+from ml.data.ingestion import PENDING, QUARANTINE, Ingestion
+from ml.data.manifest import Manifest
+from tests.ml.data.arriving import KNOWN, MARCH_1, MARCH_2, RATED, rows, send, take
 
 
 def left(ingestion: Ingestion) -> set[str]:
     return {str(path.relative_to(ingestion.incoming)) for path in ingestion.incoming.rglob("*") if path.is_file()}
-
-
-def rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(frame.itertuples(index=False, name=None))
 
 
 def test_files_are_ingested_once_and_numbered(ingestion: Ingestion) -> None:
@@ -59,91 +23,18 @@ def test_files_are_ingested_once_and_numbered(ingestion: Ingestion) -> None:
         "users-2003-03-02.dat", "movies-2003-03-02.dat", "ratings-2003-03-01.dat", "ratings-2003-03-02.dat",
     ]  # fmt: skip
     assert left(ingestion) == set()
-    assert rows(ingestion.read("users")) == [(3, "F", 25, 4, "00123", 1, "2003-03-02")]
-    assert rows(ingestion.read("movies")) == [(30, "Harbour (2003)", "Drama", 2, "2003-03-02")]
-    assert rows(ingestion.read("ratings")) == [
+    assert rows(ingestion.received.read("users")) == [(3, "F", 25, 4, "00123", 1, "2003-03-02")]
+    assert rows(ingestion.received.read("movies")) == [(30, "Harbour (2003)", "Drama", 2, "2003-03-02")]
+    assert rows(ingestion.received.read("ratings")) == [
         (2, 20, 4, MARCH_1, 3, "2003-03-01"),
         (3, 30, 5, MARCH_2, 4, "2003-03-02"),
         (1, 10, 2, MARCH_1, 4, "2003-03-02"),
     ]
-    entries = ingestion.manifest.entries
+    entries = ingestion.received.manifest.entries
     assert [(entry.sequence, entry.ingestion, entry.rows) for entry in entries] == [
         (1, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 2),
     ]  # fmt: skip
     assert [entry.file for entry in entries][-1] == "000004-ratings-2003-03-02.dat"
-
-
-def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the files that are parsed from now on."""
-    parsed: list[str] = []
-    read_file = Format.read_file
-
-    def read(form: Format, kind: str, path: Path, **options: bool) -> pd.DataFrame:
-        parsed.append(path.name)
-        return read_file(form, kind, path, **options)
-
-    monkeypatch.setattr(Format, "read_file", read)
-    return parsed
-
-
-def stored(ingestion: Ingestion) -> Ingestion:
-    """Return an ingestion with the rows of today as they are read from tables that they were stored in."""
-    manifest, tables = ingestion.manifest, {}
-    for kind in KINDS:
-        buffer = io.BytesIO()
-        ingestion.read(kind).to_parquet(buffer, index=False)
-        tables[kind] = Ingested(ingestion.version(manifest, kind), pd.read_parquet(buffer))
-    return ingestion.reusing(tables.get)
-
-
-def test_only_new_files_are_parsed(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rows(stored(ingestion).read("ratings")) == []
-    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::00123")
-    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}", f"3::10::4::{MARCH_1}")
-    take(ingestion)
-    after_first = stored(ingestion)
-    send(ingestion, "ratings-2003-03-02.dat", f"1::10::2::{MARCH_1}")
-    send(ingestion, "movies-2003-03-02.dat", "30::Harbour (2003)::Drama")
-    take(after_first)
-    parsed = reading(monkeypatch)
-    found = {kind: after_first.read(kind) for kind in KINDS}
-    assert parsed == ["000003-movies-2003-03-02.dat", "000004-ratings-2003-03-02.dat"]
-    for kind, table in found.items():
-        pd.testing.assert_frame_equal(table, ingestion.read(kind))
-    assert len(parsed) == 2 + 4
-
-
-def test_all_files_are_parsed_after_a_withdrawal(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
-    for day in (1, 2, 3):
-        send(ingestion, f"ratings-2003-03-0{day}.dat", f"{1 + day % 2}::10::{day}::{MARCH_1}")
-    take(ingestion)
-    before = stored(ingestion)
-    before.withdraw(2, KNOWN)
-    parsed = reading(monkeypatch)
-    assert [row[2] for row in rows(before.read("ratings"))] == [1, 3]
-    assert len(parsed) == 2
-    before.withdraw(3, KNOWN)  # the last one
-    assert [row[2] for row in rows(stored(ingestion).read("ratings"))] == [1]
-    assert [row[2] for row in rows(before.read("ratings"))] == [1]
-
-
-def test_rows_of_other_batches_are_not_reused(ingestion: Ingestion, tmp_path: Path) -> None:
-    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
-    take(ingestion)
-    other = Ingestion(tmp_path / "other", tmp_path / "other-received", MOVIELENS_1M, lambda: dt.date(2003, 4, 30))
-    send(other, "ratings-2003-03-01.dat", f"2::20::5::{MARCH_1}")
-    take(other)
-    foreign = Ingested(other.version(other.manifest, "ratings"), other.read("ratings"))
-    assert rows(ingestion.reusing(lambda kind: foreign).read("ratings")) == rows(ingestion.read("ratings"))
-
-
-def test_a_received_file_is_checked_though_its_rows_are_reused(ingestion: Ingestion) -> None:
-    send(ingestion, "ratings-2003-03-01.dat", f"2::20::4::{MARCH_1}")
-    take(ingestion)
-    before = stored(ingestion)
-    (ingestion.received / "000001-ratings-2003-03-01.dat").write_text("2::20::5::1\n")
-    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or changed since it was ingested"):
-        before.read("ratings")
 
 
 def test_a_repeated_file_counts_once_under_any_name(ingestion: Ingestion) -> None:
@@ -154,7 +45,7 @@ def test_a_repeated_file_counts_once_under_any_name(ingestion: Ingestion) -> Non
     assert [arrival.name for arrival in sorting.repeated] == ["ratings-2003-03-02.dat"]
     send(ingestion, "ratings-2003-03-01.dat", line)
     assert [arrival.name for arrival in take(ingestion).repeated] == ["ratings-2003-03-01.dat"]
-    assert len(ingestion.read("ratings")) == 1
+    assert len(ingestion.received.read("ratings")) == 1
     assert left(ingestion) == set()
 
 
@@ -163,7 +54,7 @@ def test_the_same_name_with_other_rows_counts_too(ingestion: Ingestion) -> None:
         send(ingestion, "ratings-2003-03-01.dat", f"1::10::{stars}::{MARCH_1}")
         ingestion.claim()  # both are pending
     assert [arrival.name for arrival in take(ingestion).good] == ["ratings-2003-03-01.dat"] * 2
-    assert sorted(ingestion.read("ratings")["rating"]) == [2, 3]
+    assert sorted(ingestion.received.read("ratings")["rating"]) == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +86,7 @@ def test_an_invalid_file_is_quarantined_with_a_report(
     assert left(ingestion) == {f"{QUARANTINE}/{name}", f"{QUARANTINE}/{name}.json"}
     assert (ingestion.incoming / QUARANTINE / name).read_bytes() == before
     assert json.loads((ingestion.incoming / QUARANTINE / f"{name}.json").read_text("utf-8"))["reason"] == bad.reason
-    assert len(ingestion.read("ratings")) == 1
+    assert len(ingestion.received.read("ratings")) == 1
 
 
 def test_two_invalid_files_of_one_name_are_both_kept(ingestion: Ingestion) -> None:
@@ -215,7 +106,7 @@ def test_ratings_wait_for_their_users_and_movies(ingestion: Ingestion) -> None:
     [waiting] = take(ingestion).waiting
     assert waiting.reason.startswith("ratings-2003-03-01.dat, line 2: found '3', expected a user_id of users.dat")
     assert left(ingestion) == {f"{PENDING}/ratings-2003-03-01.dat"}
-    assert ingestion.manifest == Manifest()
+    assert ingestion.received.manifest == Manifest()
     send(ingestion, "users-2003-03-05.dat", "3::F::25::4::00123")  # late and out of order
     assert len(take(ingestion).good) == 2
     assert left(ingestion) == set()
@@ -233,7 +124,7 @@ def test_text_of_either_encoding_arrives_undamaged(ingestion: Ingestion) -> None
         path = send(ingestion, f"movies-2003-03-{number - 29:02d}.dat")
         path.write_text(f"{number}::Forêt (1931)::Drama\n", encoding)
     assert len(take(ingestion).good) == 3
-    assert ingestion.read("movies")["title"].tolist() == ["Forêt (1931)"] * 3
+    assert ingestion.received.read("movies")["title"].tolist() == ["Forêt (1931)"] * 3
 
 
 def test_other_files_are_ignored(ingestion: Ingestion) -> None:
@@ -294,39 +185,6 @@ def test_names_of_any_bytes_are_shown_on_one_line(ingestion: Ingestion) -> None:
     assert ingestion.arrived().startswith(stray.name)
 
 
-def withdrawn(ingestion: Ingestion, sequence: int) -> None:
-    ingestion.withdraw(sequence, KNOWN)
-
-
-def test_a_withdrawn_batch_no_longer_counts_and_numbers_stay(ingestion: Ingestion) -> None:
-    for day, stars in ((1, 2), (2, 3), (3, 4)):
-        send(ingestion, f"ratings-2003-03-{day:02d}.dat", f"1::10::{stars}::{MARCH_1}")
-    take(ingestion)
-    before = ingestion.manifest.version("ratings")
-    withdrawn(ingestion, 2)
-    assert ingestion.manifest.version("ratings") != before
-    assert ingestion.read("ratings")[["rating", "ingestion_batch"]].to_numpy().tolist() == [[2, 1], [4, 3]]
-    assert len(list(ingestion.received.glob("*.dat"))) == 3
-    send(ingestion, "ratings-2003-03-02.dat", f"1::10::3::{MARCH_1}")  # it can be ingested again
-    assert len(take(ingestion).good) == 1
-    assert ingestion.read("ratings")["ingestion_batch"].tolist() == [1, 3, 4]
-    for sequence, error in ((2, DataError), (0, NotFoundError), (5, NotFoundError)):
-        with pytest.raises(error, match=f"batch {sequence}"):
-            withdrawn(ingestion, sequence)
-
-
-def test_ratings_are_withdrawn_before_their_users_and_movies(ingestion: Ingestion) -> None:
-    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::00123", "1::F::25::4::1")
-    send(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
-    take(ingestion)
-    with pytest.raises(DataError, match=r"only batch 1 has user_id 3, .* withdraw batch 2 first"):
-        withdrawn(ingestion, 1)
-    assert len(ingestion.read("users")) == 2
-    withdrawn(ingestion, 2)
-    withdrawn(ingestion, 1)
-    assert [len(ingestion.read(kind)) for kind in ("users", "ratings")] == [0, 0]
-
-
 def test_sorting_changes_nothing(ingestion: Ingestion) -> None:
     send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
     send(ingestion, "ratings-2003-03-02.dat", "x")
@@ -335,7 +193,7 @@ def test_sorting_changes_nothing(ingestion: Ingestion) -> None:
     sorting = ingestion.sort(KNOWN)
     assert [len(files) for files in (sorting.good, sorting.bad, sorting.waiting)] == [1, 1, 1]
     assert left(ingestion) == before
-    assert not ingestion.received.exists()
+    assert not ingestion.received.folder.exists()
     assert ingestion.arrived().startswith("ratings-2003-03-01.dat:")
 
 
@@ -369,88 +227,10 @@ def test_an_interrupted_ingestion_is_completed_by_the_next(
         patch.undo()
     monkeypatch.undo()
     take(ingestion)
-    assert sorted(rows(ingestion.read("ratings")[["user_id", "rating"]])) == [(1, 2), (2, 3)]
-    assert [entry.sequence for entry in ingestion.manifest.entries] == [1, 2]
+    assert sorted(rows(ingestion.received.read("ratings")[["user_id", "rating"]])) == [(1, 2), (2, 3)]
+    assert [entry.sequence for entry in ingestion.received.manifest.entries] == [1, 2]
     shown = {name for name in left(ingestion) if not Path(name).name.startswith(".")}  # names with a dot are unfinished
     assert shown == {f"{QUARANTINE}/ratings-2003-03-03.dat", f"{QUARANTINE}/ratings-2003-03-03.dat.json"}
-
-
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("1::10::5::5\n")])
-def test_a_changed_received_file_is_named(ingestion: Ingestion, damage: object) -> None:
-    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
-    take(ingestion)
-    damage(ingestion.received / "000001-ratings-2003-03-01.dat")  # type: ignore[operator]
-    with pytest.raises(DataError, match=r"000001-ratings-2003-03-01\.dat: missing or changed since it was ingested"):
-        ingestion.read("ratings")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "{}",
-        '{"version": 2, "files": [{"sequence": 2}]}',
-        '{"version": 4, "files": []}',
-        json.dumps({"version": 2, "files": [{**ENTRY, "kind": "../../ratings"}]}),
-        json.dumps({"version": 2, "files": [{**ENTRY, "date": "2003-03-01/.."}]}),
-        json.dumps({"version": 2, "files": [{**ENTRY, "digest": None}]}),
-    ],
-)
-def test_a_damaged_manifest_is_named(ingestion: Ingestion, text: str) -> None:
-    ingestion.received.mkdir()
-    (ingestion.received / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=r"manifest\.json: "):
-        ingestion.sort(KNOWN)
-
-
-def test_the_manifest_of_an_earlier_release_is_read_and_carried_on(ingestion: Ingestion) -> None:
-    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
-    take(ingestion)
-    path = ingestion.received / "manifest.json"
-    text = path.read_text().replace('"version": 2', '"version": 1').replace('"ingestion":', '"intake":')
-    (ingestion.received / "ledger.json").write_text(text)
-    before = ingestion.manifest
-    path.unlink()
-    assert ingestion.manifest == before
-    send(ingestion, "ratings-2003-03-02.dat", f"2::10::3::{MARCH_1}")
-    take(ingestion)
-    assert [entry.ingestion for entry in ingestion.manifest.entries] == [1, 2]
-    assert path.is_file()
-
-
-def test_version_changes_with_its_own_kinds_only(ingestion: Ingestion) -> None:
-    versions = [[ingestion.manifest.version(kind) for kind in KINDS]]
-    for name, line in (("users-2003-03-01.dat", "3::F::25::4::1"), ("ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")):
-        send(ingestion, name, line)
-        take(ingestion)
-        versions.append([ingestion.manifest.version(kind) for kind in KINDS])
-    changed = [[a != b for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(versions)]
-    assert changed == [[True, False, False], [False, False, True]]
-
-
-def test_empty_table_has_the_same_columns_and_types(ingestion: Ingestion) -> None:
-    send(ingestion, "users-2003-03-01.dat", "3::F::25::4::1")
-    send(ingestion, "movies-2003-03-01.dat", "30::Harbour (2003)::Drama")
-    send(ingestion, "ratings-2003-03-01.dat", f"3::10::2::{MARCH_1}")
-    take(ingestion)
-    for kind in KINDS:
-        assert ingestion.nothing(kind).dtypes.to_dict() == ingestion.read(kind).dtypes.to_dict()
-        assert len(ingestion.nothing(kind)) == 0
-
-
-def test_names_of_batches() -> None:
-    assert parsed_name("movies-2003-02-28.dat") == ("movies", "2003-02-28", ".dat")
-    assert parsed_name("ratings-2003-02-28.csv") == ("ratings", "2003-02-28", ".csv")
-    for name in ("movies-2003-02-30.dat", "Movies-2003-02-28.dat", "tags-2003-02-28.dat", "movies-2003-02-28.dat.1"):
-        assert parsed_name(name) is None
-
-
-@pytest.fixture
-def csv_ingestion(tmp_path: Path) -> Ingestion:
-    return Ingestion(tmp_path / "incoming", tmp_path / "received", MOVIELENS_CSV, lambda: dt.date(2003, 4, 30))
-
-
-RATED = "userId,movieId,rating,timestamp"
 
 
 def test_batches_have_the_format_of_the_base_files(csv_ingestion: Ingestion) -> None:
@@ -465,19 +245,9 @@ def test_batches_have_the_format_of_the_base_files(csv_ingestion: Ingestion) -> 
     assert sorting.stray[0].reason.startswith("it has another suffix than .csv; expected")
     assert sorting.stray[1].reason.startswith("MovieLens CSV has no files of users; expected")
     assert "ratings-2003-03-01.csv, movies-2003-03-01.csv (or" in sorting.stray[0].reason
-    assert rows(csv_ingestion.read("ratings")) == [
+    assert rows(csv_ingestion.received.read("ratings")) == [
         (7, 30, 3.5, MARCH_1, 2, "2003-03-01"), (1, 10, 4.0, MARCH_1, 2, "2003-03-01"),
     ]  # fmt: skip
-
-
-def test_without_a_file_of_users_they_come_with_their_ratings(csv_ingestion: Ingestion) -> None:
-    send(csv_ingestion, "ratings-2003-03-01.csv", RATED, f"7,10,3.5,{MARCH_1}", f"7,20,0.5,{MARCH_1}")
-    take(csv_ingestion)
-    send(csv_ingestion, "ratings-2003-03-02.csv", RATED, f"7,10,3.0,{MARCH_2}", f"8,10,1,{MARCH_2}")
-    manifest = csv_ingestion.settle(csv_ingestion.sort(KNOWN))
-    assert rows(csv_ingestion.read("users")) == [(7, 1, "2003-03-01"), (7, 2, "2003-03-02"), (8, 2, "2003-03-02")]
-    assert csv_ingestion.version(manifest, "users") == csv_ingestion.version(manifest, "ratings")
-    assert csv_ingestion.nothing("users").dtypes.to_dict() == csv_ingestion.read("users").dtypes.to_dict()
 
 
 def test_a_wrong_value_in_a_csv_batch_is_named_with_its_line(csv_ingestion: Ingestion) -> None:
@@ -486,11 +256,3 @@ def test_a_wrong_value_in_a_csv_batch_is_named_with_its_line(csv_ingestion: Inge
     sorting = take(csv_ingestion)
     assert "line 3: found '4.2', expected a rating from 0.5 to 5" in sorting.bad[0].reason
     assert "line 3: found '99', expected a movie_id of movies.csv or a movies batch" in sorting.waiting[0].reason
-
-
-def test_batches_of_another_format_than_the_base_files_are_refused(ingestion: Ingestion, tmp_path: Path) -> None:
-    send(ingestion, "ratings-2003-03-01.dat", f"1::10::2::{MARCH_1}")
-    take(ingestion)
-    other = Ingestion(ingestion.incoming, ingestion.received, MOVIELENS_CSV)
-    with pytest.raises(DataError, match="MovieLens-1M files, the base files MovieLens CSV files"):
-        other.read("ratings")

@@ -1,6 +1,5 @@
 """Test that strings as ids pass through all tables, in the same way as integers."""
 
-import datetime as dt
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +9,9 @@ from ml import checks, schema
 from ml.data.datasets import Dataset
 from ml.data.formats import RawTables
 from ml.data.history import history, present
-from ml.data.ingestion import Ingested, Ingestion, Known
 from ml.data.manifest import KINDS
 from ml.data.movielens_tables import preprocess_movies, preprocess_users
+from ml.data.received import Ingested, Known
 from ml.data.tables_format import table_format
 from ml.errors import DataError
 from ml.evaluation.drift import compare_nights
@@ -20,11 +19,11 @@ from ml.exploration import statistics
 from ml.features.feature_map import FeatureMap
 from ml.features.tables import join_interactions, preprocess_ratings
 from tests.feature_maps import encode_interactions
+from tests.ml.data.arriving import MARCH_1, ingestion_in
 from tests.string_ids import NAMES, user_name, with_strings
 
 USERS_ONLY = ["user_id"]  # their names are in the order of the numbers
 KEYS = {"users": ["user_id"], "movies": ["movie_id"], "ratings": ["user_id", "movie_id"]}
-MARCH_1 = 1_046_476_800  # midnight UTC in 2003
 
 
 SHOP = table_format(
@@ -117,9 +116,13 @@ def test_users_who_have_rated_are_sorted_by_code_point(tmp_path: Path) -> None:
 
 
 def test_batches_with_strings_are_ingested(tmp_path: Path) -> None:
-    ingestion = Ingestion(tmp_path / "incoming", tmp_path / "received", SHOP, lambda: dt.date(2003, 4, 30))
+    ingestion = ingestion_in(tmp_path, SHOP)
     known = Known(pd.Series(["C-0017"]), pd.Series(["A/12 blue"]))
-    assert ingestion.read("users").dtypes["user_id"] == ingestion.read("ratings").dtypes["user_id"] == "str"
+    assert (
+        ingestion.received.read("users").dtypes["user_id"]
+        == ingestion.received.read("ratings").dtypes["user_id"]
+        == "str"
+    )
     ingestion.incoming.mkdir()
     for name, text in (
         ("movies-2003-03-01.csv", "movie_id,title,genres\n007,Bond,Action\n"),
@@ -136,12 +139,12 @@ def test_batches_with_strings_are_ingested(tmp_path: Path) -> None:
     [waiting] = sorting.waiting  # "7" is not "007"
     assert "found '7', expected a movie_id of movies.csv or a movies batch" in waiting.reason
     ingestion.settle(sorting)
-    rows = ingestion.read("ratings")
+    rows = ingestion.received.read("ratings")
     assert rows[["user_id", "movie_id"]].to_numpy().tolist() == [["C-0017", "007"], ["new", "A/12 blue"]]
-    assert ingestion.read("users")["user_id"].tolist() == ["C-0017", "new"]
+    assert ingestion.received.read("users")["user_id"].tolist() == ["C-0017", "new"]
     table = tmp_path / "ratings.parquet"
     rows.to_parquet(table, index=False)
-    earlier = Ingested(ingestion.version(ingestion.manifest, "ratings"), pd.read_parquet(table))
+    earlier = Ingested(ingestion.received.version(ingestion.received.manifest, "ratings"), pd.read_parquet(table))
     (ingestion.incoming / "ratings-2003-03-03.csv").write_text(
         "user_id,movie_id,rating,timestamp\nlast,007,1,9\n", "utf-8"
     )
@@ -149,7 +152,7 @@ def test_batches_with_strings_are_ingested(tmp_path: Path) -> None:
     again.claim()
     again.settle(again.sort(known, claimed_only=True))
     for kind in KINDS:  # users are those who have rated
-        pd.testing.assert_frame_equal(again.read(kind), ingestion.read(kind))
-    assert again.read("users")["user_id"].tolist() == ["C-0017", "new", "last"]
+        pd.testing.assert_frame_equal(again.received.read(kind), ingestion.received.read(kind))
+    assert again.received.read("users")["user_id"].tolist() == ["C-0017", "new", "last"]
     with pytest.raises(DataError, match="only batch 1 has movie_id 007, which ratings of batch 2 refer to"):
-        ingestion.withdraw(1, known)
+        ingestion.received.withdraw(1, known)

@@ -12,7 +12,8 @@ import yaml
 
 from ml.data.datasets import load_datasets
 from ml.data.formats import Format
-from ml.data.ingestion import Ingestion, Known
+from ml.data.ingestion import Ingestion
+from ml.data.received import Known, Received
 from ml.data.source import Source
 from ml.errors import DataError
 from ml.features.feature_map import FeatureMap
@@ -202,7 +203,7 @@ def test_one_key_in_two_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_batches_have_the_columns_of_the_base_files(tmp_path: Path) -> None:
-    ingestion = Ingestion(tmp_path / "incoming", tmp_path / "received", described(tmp_path, SHOP))
+    ingestion = Ingestion(tmp_path / "incoming", Received(tmp_path / "received", described(tmp_path, SHOP)))
     ingestion.incoming.mkdir()
     orders = "customer,sku,ordered_at\nc1,D4,2024-04-01T10:00:00Z\nc4,A/1,2024-04-02T00:00:00Z\n"
     for name, text in (
@@ -217,11 +218,11 @@ def test_batches_have_the_columns_of_the_base_files(tmp_path: Path) -> None:
     assert [each.name[:7] for each in sorting.good] == ["users-2", "movies-", "ratings"]
     assert "found 'c5', expected a user_id of customers.csv or a users batch" in sorting.waiting[0].reason
     ingestion.settle(sorting)
-    assert ingestion.read("ratings")[["user_id", "movie_id", "rating"]].to_numpy().tolist() == [
+    assert ingestion.received.read("ratings")[["user_id", "movie_id", "rating"]].to_numpy().tolist() == [
         ["c1", "D4", 1],
         ["c4", "A/1", 1],
     ]
-    assert ingestion.read("movies")["price"].tolist() == [3]
+    assert ingestion.received.read("movies")["price"].tolist() == [3]
 
 
 def without(key: str) -> dict[str, Any]:
