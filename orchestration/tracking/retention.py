@@ -1,8 +1,10 @@
 """Delete old versions and runs of a model by the retention rule of mlflow.yaml."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 
@@ -34,14 +36,13 @@ def prune(tracking: Tracking, model: str) -> Pruned:
 
     The rule keeps champion and challenger, the newest versions, the latest earlier champions with their tables, the
     runs of all these, and the newest runs without a version. Running runs and those of ``make tune`` are kept too.
-    Logged models without a version are deleted: their training failed before it registered one.
+    Logged models without a version are deleted: their training failed before it registered one. Versions are deleted
+    after their runs and logged models, so that the next call completes one that was interrupted.
     """
     client, name = tracking.client, tracking.config.registered_models[model]
     publication, versions = tracking.publication(model), tracking.versions(model)
     kept = _kept(tracking, model, list(versions)) if versions else set()  # without any, no model may be registered
     dropped = [number for number in versions if number not in kept]
-    for number in dropped:
-        client.delete_model_version(name, number)
     for number in publication.archive.versions():
         if number not in kept and number != publication.champion():  # which somebody may have deleted from the registry
             publication.forget(number)
@@ -51,6 +52,8 @@ def prune(tracking: Tracking, model: str) -> Pruned:
     models |= set(_models_without_version(tracking, model, {version.model_id for version in versions.values()}))
     if runs or models:
         _delete(tracking, sorted(runs), sorted(models))
+    for number in dropped:
+        client.delete_model_version(name, number)
     return Pruned(tuple(dropped), tuple(sorted(runs)))
 
 
@@ -99,7 +102,8 @@ def _delete(tracking: Tracking, runs: Iterable[str], models: Iterable[str]) -> N
 
     With a database, this does what ``mlflow gc`` does, but leaves the files of another home alone. That command would
     also delete every experiment that anybody has ever marked as deleted, with all its runs; and MLflow has no public
-    function that deletes for good.
+    function that deletes for good. Nothing is marked before: a search does not find what is marked, so nobody would
+    complete a deletion that was interrupted.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -107,26 +111,31 @@ def _delete(tracking: Tracking, runs: Iterable[str], models: Iterable[str]) -> N
     store = None if is_server(config.tracking_uri) else SqlAlchemyStore(config.tracking_uri, config.artifact_location)
     for run_id in runs:
         run = found_in_registry(partial(client.get_run, run_id))
-        if run is not None and run.info.lifecycle_stage == ACTIVE:
-            client.delete_run(run_id)
         if run is not None and store:
             _delete_files(run.info.artifact_uri, config)
             store._hard_delete_run(run_id)
+        elif run is not None and run.info.lifecycle_stage == ACTIVE:
+            client.delete_run(run_id)
     for model_id in models:
         logged = found_in_registry(partial(client.get_logged_model, model_id))
-        if logged is not None:
-            client.delete_logged_model(model_id)
         if logged is not None and store:
             _delete_files(logged.artifact_location, config)
             store._hard_delete_logged_model(model_id)
+        elif logged is not None:
+            client.delete_logged_model(model_id)
 
 
 def _delete_files(location: str, config: TrackingConfig) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     from orchestration.tracking.artifacts import is_own
 
     if is_own(location, config):
-        get_artifact_repository(location, config.tracking_uri).delete_artifacts()
+        repository = get_artifact_repository(location, config.tracking_uri)
+        repository.delete_artifacts()
+        if isinstance(repository, LocalArtifactRepository):
+            with suppress(OSError):  # only an empty folder is removed
+                Path(repository.artifact_dir).parent.rmdir()  # named after the run or model; MLflow leaves it
     else:
         dg.get_dagster_logger().warning(f"{location} is not deleted: it is outside {settings().home}")

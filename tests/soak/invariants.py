@@ -2,7 +2,9 @@
 
 import io
 import json
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -162,6 +164,21 @@ def nothing_left_over(home: Home) -> Iterator[str]:
     models -= {str(each.source).removeprefix("models:/") for each in client.search_model_versions()}
     if models:
         yield f"{len(models)} logged models have no version, {min(models)} among them"
+    yield from _unknown_to_mlflow(home)
+
+
+def _unknown_to_mlflow(home: Home) -> Iterator[str]:
+    """Check that MLflow's database and artifacts have no run or logged model that is deleted."""
+    with closing(sqlite3.connect(f"file:{home.folder / 'mlflow.db'}?mode=ro", uri=True)) as database:
+        known = set()
+        for table, column in (("runs", "run_uuid"), ("logged_models", "model_id")):
+            rows = database.execute(f"SELECT {column}, lifecycle_stage FROM {table}").fetchall()
+            known |= {name for name, _ in rows}
+            yield from (f"{name} of {table} is only marked as deleted" for name, stage in rows if stage != "active")
+    for pattern in ("mlflow-artifacts/*/*", "mlflow-artifacts/*/models/*"):
+        for path in home.folder.glob(pattern):
+            if path.name not in {*known, "models"}:
+                yield f"{path.relative_to(home.folder)} is left of a deleted run or model"
 
 
 def bounded(measures: Sequence[Mapping[str, float]]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -372,7 +373,7 @@ def test_no_way_back_to_a_version_that_somebody_has_deleted(films: Tracking) -> 
 def test_pruning_takes_models_that_were_never_registered_and_leaves_what_others_deleted(
     films: Tracking, home: Path
 ) -> None:
-    kept, unregistered, at_work = (
+    kept, _, at_work = (
         train(films),
         train(films, registered=False),
         train(films, registered=False, ended=False),
@@ -386,8 +387,7 @@ def test_pruning_takes_models_that_were_never_registered_and_leaves_what_others_
     models = films.client.search_logged_models([films.experiment_id()])
     assert {model.model_id for model in models} == {kept.model_id, at_work.model_id}
     folders = {path.name for path in (home / "mlflow-artifacts" / "films" / "models").iterdir()}
-    assert unregistered.model_id not in {f.name for f in (home / "mlflow-artifacts/films/models").glob("*/*")}
-    assert {kept.model_id, at_work.model_id} <= folders
+    assert folders == {kept.model_id, at_work.model_id}
     assert films.client.get_run(run.info.run_id).info.lifecycle_stage == "deleted"
     assert files_of(films, kept) == (b"a bundle", b"recipe")
 
@@ -405,6 +405,40 @@ def test_pruning_a_version_whose_parts_somebody_has_deleted(
     assert list(films.versions(MODEL)) == ["3"]
     with pytest.raises(mlflow.MlflowException, match="not found"):
         films.client.get_run(first.run_id)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "mlflow.store.artifact.local_artifact_repo.LocalArtifactRepository.delete_artifacts",
+        "mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore._hard_delete_run",
+        "mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore._hard_delete_logged_model",
+        "mlflow.MlflowClient.delete_model_version",
+    ],
+)
+def test_an_interrupted_pruning_is_completed_by_the_next(
+    films: Tracking, home: Path, env: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    env.setenv("MLFLOW_YAML", str(written(tmp_path, retention={"versions": 1, "champions": 0, "runs": 0})))
+    train(films)
+    train(films, registered=False)
+    newest = train(films)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune(films, MODEL)
+    prune(films, MODEL)
+    assert list(films.versions(MODEL)) == [newest.version]
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        assert database.execute("SELECT run_uuid FROM runs").fetchall() == [(newest.run_id,)]
+        assert database.execute("SELECT model_id FROM logged_models").fetchall() == [(newest.model_id,)]
+    artifacts = home / "mlflow-artifacts" / "films"
+    assert {path.name for path in artifacts.iterdir()} == {newest.run_id, "models"}
+    assert {path.name for path in (artifacts / "models").iterdir()} == {newest.model_id}
+    assert files_of(films, newest) == (b"a bundle", b"recipe")
 
 
 def test_pruning_keeps_the_files_of_a_champion_that_somebody_deleted_from_the_registry(
