@@ -18,7 +18,7 @@ from tests.soak.reader import Reader
 from tests.soak.webhook import Webhook
 from tests.waiting import free_port, until
 
-_START_SECONDS, _STOP_SECONDS = 180, 60
+_START_SECONDS, _STOP_SECONDS, _ASK_SECONDS = 180, 60, 30
 _MIB = 2**20
 _SENSOR = {
     "repositoryName": "__repository__",
@@ -72,8 +72,10 @@ class AlwaysOn:
     def problems(self) -> list[str]:
         """Return what went wrong since the last call: wrong answers, and servers that have ended."""
         ended = [f"the {name} has ended" for name, process in self._processes.items() if process.poll() is not None]
-        if self.reader.answers == self._answers or not self.reader.is_alive():
-            ended.append("the reader has asked for nothing")
+        try:
+            until(lambda: self.reader.answers > self._answers, _ASK_SECONDS)  # a night may be shorter than its pauses
+        except AssertionError as error:
+            ended.append(f"the reader has asked for nothing: {error}")
         self._answers = self.reader.answers
         return ended + self.reader.problems()
 
