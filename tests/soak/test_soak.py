@@ -3,8 +3,10 @@
 import json
 import shutil
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,23 @@ def test_other_tables_and_champions_are_found(soak: Soak, tmp_path: Path) -> Non
     ]
     (home.folder / "locks" / "run-1").touch()
     assert list(invariants.nothing_left_over(home)) == ["locks/run-1 is left"]
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_deleted_run_is_found(soak: Soak, tmp_path: Path) -> None:
+    home = spoiled(soak, tmp_path)
+    with closing(sqlite3.connect(home.folder / "mlflow.db")) as database, database:
+        [(run,)] = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'").fetchall()
+        [(model,)] = database.execute("SELECT model_id FROM logged_models").fetchall()
+        database.execute("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", (run,))
+    for folder in ("1", "models/m-1"):
+        (home.folder / "mlflow-artifacts" / "films" / folder).mkdir()
+    assert list(invariants.nothing_left_over(home)) == [
+        f"{run} of runs is only marked as deleted",
+        "mlflow-artifacts/films/1 is left of a deleted run or model",
+        "mlflow-artifacts/films/models/m-1 is left of a deleted run or model",
+    ]
+    assert (home.folder / "mlflow-artifacts" / "films" / "models" / model).is_dir()
 
 
 def test_growth_is_found() -> None:
