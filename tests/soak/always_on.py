@@ -76,6 +76,8 @@ class AlwaysOn:
             until(lambda: self.reader.answers > self._answers, _ASK_SECONDS)  # a night may be shorter than its pauses
         except AssertionError as error:
             ended.append(f"the reader has asked for nothing: {error}")
+        if not self.reader.is_alive():
+            ended.append("the reader has ended")
         self._answers = self.reader.answers
         return ended + self.reader.problems()
 
